@@ -1,0 +1,401 @@
+"""The weights folder: what a router learned, on disk.
+
+    DIR/
+      manifest.json         what the folder holds, and the SHA-256 of every other file
+      encoder.safetensors   token vectors of the static prompt encoder
+      tokenizer.json        its tokenizer (Hugging Face `tokenizers` format)
+      decoder.safetensors   prompt networks, LLM embeddings and biases
+      README.md             the model card
+
+Training writes it, serving reads it, and they meet nowhere else. Loading checks everything: hashes, tensor
+names, dtypes, shapes and finiteness. It knows nothing of how the tensors are used.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from embedllm_router.errors import ArtifactError
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Artifact",
+    "DataSource",
+    "DecoderSpec",
+    "EncoderSpec",
+    "LearnedLLM",
+    "Manifest",
+    "default_artifact_path",
+    "load_artifact",
+    "save_artifact",
+]
+
+FORMAT_VERSION = 1
+MANIFEST, ENCODER, DECODER, TOKENIZER = (
+    "manifest.json",
+    "encoder.safetensors",
+    "decoder.safetensors",
+    "tokenizer.json",
+)
+Tensors = Mapping[str, NDArray[np.generic]]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class EncoderSpec(_Record):
+    """The static prompt encoder.
+
+    Attributes:
+        kind: Always "static": token vectors looked up and averaged.
+        source: What it was distilled from, and how.
+        vocab_size: Rows of the token table.
+        d_embedding: Columns of the token table.
+        pools: Averages taken, in order; "mean" over all tokens, "tail" over the last `tail_tokens`.
+        tail_tokens: Length of the "tail" window, in tokens.
+        style_features: Names of the text statistics appended after the pools, in order.
+    """
+
+    kind: Literal["static"]
+    source: str
+    vocab_size: int = Field(gt=0)
+    d_embedding: int = Field(gt=0)
+    pools: tuple[Literal["mean", "tail"], ...] = Field(min_length=1)
+    tail_tokens: int = Field(gt=0)
+    style_features: tuple[str, ...]
+
+    @property
+    def d_prompt(self) -> int:
+        """Length of a prompt embedding: every pool, then the style features."""
+        return len(self.pools) * self.d_embedding + len(self.style_features)
+
+
+class DecoderSpec(_Record):
+    """The decoder `logit[llm] = e_llm · f(x) + b_llm` and its twin for output length.
+
+    Attributes:
+        kind: "mf" (f linear, the paper's form) or "network" (f a small ReLU network).
+        hidden: Widths of the hidden layers of f; empty for "mf".
+        d_llm: Length of an LLM embedding.
+        length_hidden: Hidden widths of the network that predicts output length.
+        d_length: Length of an LLM's output-length embedding.
+    """
+
+    kind: Literal["mf", "network"]
+    hidden: tuple[int, ...]
+    d_llm: int = Field(gt=0)
+    length_hidden: tuple[int, ...]
+    d_length: int = Field(gt=0)
+
+
+class LearnedLLM(_Record):
+    """One LLM the decoder knows; its place in the list is its row in every tensor.
+
+    Attributes:
+        id: Canonical id, for example "gpt-4o-mini-2024-07-18".
+        vendor: Who made it.
+        thinking: Whether it reasons before it answers.
+        n_labels: How many graded answers it was learned from.
+        mean_correctness: Share of those that were correct, in [0, 1].
+        input_usd_per_mtok: List price per million input tokens in USD; None when unknown.
+        output_usd_per_mtok: List price per million output tokens in USD; None when unknown.
+        price_source: Where the price was read; None when unknown.
+    """
+
+    id: str = Field(min_length=1)
+    vendor: str
+    thinking: bool
+    n_labels: int = Field(gt=0)
+    mean_correctness: float = Field(ge=0, le=1)
+    input_usd_per_mtok: float | None = Field(default=None, ge=0)
+    output_usd_per_mtok: float | None = Field(default=None, ge=0)
+    price_source: str | None = None
+
+
+class DataSource(_Record):
+    """A correctness data set the artifact was learned from."""
+
+    name: str
+    licence: str
+    attribution: str
+    n_prompts: int
+    n_labels: int
+
+
+class FileRecord(_Record):
+    """Size in bytes and SHA-256 of one file of the folder."""
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(_Record):
+    """All there is to know of an artifact besides its tensors."""
+
+    format: Literal["embedllm-router artifact"] = "embedllm-router artifact"
+    format_version: Literal[1] = FORMAT_VERSION
+    created: str
+    encoder: EncoderSpec
+    decoder: DecoderSpec
+    llms: tuple[LearnedLLM, ...] = Field(min_length=1)
+    data: tuple[DataSource, ...]
+    training: dict[str, str | int | float | bool | None]
+    metrics: dict[str, float]
+    files: dict[str, FileRecord] = {}
+
+    @model_validator(mode="after")
+    def _ids_are_unique(self) -> "Manifest":
+        ids = [llm.id for llm in self.llms]
+        repeated = sorted({i for i in ids if ids.count(i) > 1})
+        if repeated:
+            raise ValueError(f"llms repeat {repeated}; every row needs its own id")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A loaded, checked weights folder.
+
+    Attributes:
+        id: First 12 hex digits of the manifest's SHA-256: it covers every byte of the folder that matters.
+        manifest: What the folder says of itself.
+        encoder: `token_embeddings` int8 (vocab_size, d_embedding), `token_scales` float32 (vocab_size,).
+        decoder: The tensors of `decoder_shapes`, float32.
+        tokenizer_json: Contents of tokenizer.json.
+    """
+
+    id: str
+    manifest: Manifest
+    encoder: Tensors
+    decoder: Tensors
+    tokenizer_json: str
+
+
+def default_artifact_path() -> Path:
+    """The folder of the artifact that ships with the package: in a wheel inside it, in a checkout beside it."""
+    package = Path(__file__).parent
+    installed = package / "_weights" / "default"
+    return installed if installed.is_dir() else package.parent / "weights" / "default"
+
+
+def encoder_shapes(spec: EncoderSpec) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of every tensor of encoder.safetensors."""
+    return {
+        "token_embeddings": ((spec.vocab_size, spec.d_embedding), "int8"),
+        "token_scales": ((spec.vocab_size,), "float32"),
+    }
+
+
+def decoder_shapes(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of every tensor of decoder.safetensors."""
+    d_prompt, n_llms, spec = manifest.encoder.d_prompt, len(manifest.llms), manifest.decoder
+    shapes: dict[str, tuple[int, ...]] = {"input_mean": (d_prompt,), "input_scale": (d_prompt,)}
+    for network, hidden, d_out in (
+        ("prompt_network", spec.hidden, spec.d_llm),
+        ("length_network", spec.length_hidden, spec.d_length),
+    ):
+        widths = (d_prompt, *hidden, d_out)
+        for layer, (d_in, d_next) in enumerate(zip(widths, widths[1:], strict=False)):
+            shapes[f"{network}.{layer}.weight"] = (d_next, d_in)
+            shapes[f"{network}.{layer}.bias"] = (d_next,)
+    shapes["llm_embeddings"] = (n_llms, spec.d_llm)
+    shapes["llm_bias"] = (n_llms,)
+    shapes["length_embeddings"] = (n_llms, spec.d_length)
+    shapes["length_bias"] = (n_llms,)
+    return {name: (shape, "float32") for name, shape in shapes.items()}
+
+
+def load_artifact(path: Path) -> Artifact:
+    """Reads and checks a weights folder.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        The artifact, every tensor of the shape and dtype its manifest announces and finite.
+
+    Raises:
+        ArtifactError: Something is missing, damaged, truncated or does not fit.
+    """
+    manifest_bytes = _read(path, MANIFEST)
+    manifest = _parse_manifest(path, manifest_bytes)
+    contents = {name: _read_checked(path, name, manifest) for name in (ENCODER, DECODER, TOKENIZER)}
+    encoder = _tensors(path / ENCODER, contents[ENCODER], encoder_shapes(manifest.encoder))
+    decoder = _tensors(path / DECODER, contents[DECODER], decoder_shapes(manifest))
+    _check_positive(path / DECODER, "input_scale", decoder["input_scale"])
+    return Artifact(
+        id=hashlib.sha256(manifest_bytes).hexdigest()[:12],
+        manifest=manifest,
+        encoder=encoder,
+        decoder=decoder,
+        tokenizer_json=contents[TOKENIZER].decode("utf-8"),
+    )
+
+
+def save_artifact(  # noqa: PLR0913 - the parts of a folder; a wrapper around them would only rename them
+    path: Path,
+    manifest: Manifest,
+    *,
+    encoder: Tensors,
+    decoder: Tensors,
+    tokenizer_json: str,
+    model_card: str,
+) -> Artifact:
+    """Writes a weights folder, checks it by loading it, then puts it in place.
+
+    The folder appears whole or not at all: it is written beside `path` and renamed. An older artifact at `path`
+    is replaced; any other non-empty folder is refused.
+
+    Args:
+        path: Where the folder shall be.
+        manifest: Its description; `files` is filled here.
+        encoder: Tensors of encoder.safetensors.
+        decoder: Tensors of decoder.safetensors.
+        tokenizer_json: Contents of tokenizer.json.
+        model_card: Contents of README.md.
+
+    Returns:
+        The artifact as loaded from disk.
+
+    Raises:
+        ArtifactError: `path` holds something else, or the parts do not fit each other.
+    """
+    if path.exists() and any(path.iterdir()) and not (path / MANIFEST).is_file():
+        raise ArtifactError(
+            f"{path} is not empty and holds no {MANIFEST}: not an artifact, so it is not replaced. "
+            "Name a new or empty folder."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    draft.chmod(0o755)
+    try:
+        _write(draft, manifest, encoder, decoder, tokenizer_json, model_card)
+        artifact = load_artifact(draft)
+        _swap(draft, path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return artifact
+
+
+def _write(  # noqa: PLR0913 - see save_artifact
+    folder: Path,
+    manifest: Manifest,
+    encoder: Tensors,
+    decoder: Tensors,
+    tokenizer_json: str,
+    model_card: str,
+) -> None:
+    contents = {
+        ENCODER: save_safetensors({k: np.ascontiguousarray(v) for k, v in encoder.items()}),
+        DECODER: save_safetensors({k: np.ascontiguousarray(v) for k, v in decoder.items()}),
+        TOKENIZER: tokenizer_json.encode("utf-8"),
+    }
+    files = {
+        name: FileRecord(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+        for name, data in contents.items()
+    }
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+    (folder / "README.md").write_text(model_card, encoding="utf-8")
+    complete = manifest.model_copy(update={"files": files})
+    (folder / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _swap(draft: Path, path: Path) -> None:
+    if not path.exists():
+        draft.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
+    os.replace(path, old)
+    draft.rename(path)
+    shutil.rmtree(old)
+
+
+def _read(path: Path, name: str) -> bytes:
+    try:
+        return (path / name).read_bytes()
+    except OSError as error:
+        raise ArtifactError(
+            f"artifact {path}: cannot read {name} ({error.strerror}). Expected a weights folder made by "
+            "`embedllm-router train`; check the path or restore the folder."
+        ) from error
+
+
+def _parse_manifest(path: Path, data: bytes) -> Manifest:
+    try:
+        raw = json.loads(data)
+    except ValueError as error:
+        raise ArtifactError(f"artifact {path}: {MANIFEST} is not JSON ({error}). Restore the folder.") from error
+    found = raw.get("format_version") if isinstance(raw, dict) else None
+    if found != FORMAT_VERSION:
+        raise ArtifactError(
+            f"artifact {path}: {MANIFEST} has format_version {found!r}, expected {FORMAT_VERSION}. "
+            "Retrain it with this version, or install the version that wrote it."
+        )
+    try:
+        return Manifest.model_validate(raw)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors()
+        )
+        raise ArtifactError(f"artifact {path}: {MANIFEST} is not valid: {problems}. Restore the folder.") from error
+
+
+def _read_checked(path: Path, name: str, manifest: Manifest) -> bytes:
+    record = manifest.files.get(name)
+    if record is None:
+        raise ArtifactError(f"artifact {path}: {MANIFEST} lists no {name} under files. Restore the folder.")
+    data = _read(path, name)
+    if len(data) != record.bytes:
+        raise ArtifactError(
+            f"artifact {path}: {name} has {len(data)} bytes, expected {record.bytes}: truncated or replaced. "
+            "Restore the folder."
+        )
+    found = hashlib.sha256(data).hexdigest()
+    if found != record.sha256:
+        raise ArtifactError(
+            f"artifact {path}: {name} has SHA-256 {found[:12]}…, expected {record.sha256[:12]}…: damaged or "
+            "replaced. Restore the folder."
+        )
+    return data
+
+
+def _tensors(file: Path, data: bytes, expected: dict[str, tuple[tuple[int, ...], str]]) -> Tensors:
+    try:
+        tensors = load_safetensors(data)
+    except SafetensorError as error:
+        raise ArtifactError(f"{file} is not a safetensors file ({error}). Restore the folder.") from error
+    if tensors.keys() != expected.keys():
+        missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+        raise ArtifactError(f"{file}: tensors do not fit the manifest: missing {missing}, unexpected {extra}.")
+    for name, (shape, dtype) in expected.items():
+        found = tensors[name]
+        if found.shape != shape or found.dtype != np.dtype(dtype):
+            raise ArtifactError(
+                f"{file}: {name} is {found.dtype} {found.shape}, the manifest says {dtype} {shape}. "
+                "Retrain, or restore the folder."
+            )
+        if not math.isfinite(float(found.sum(dtype=np.float64))):
+            raise ArtifactError(f"{file}: {name} holds NaN or infinity. Retrain, or restore the folder.")
+    return tensors
+
+
+def _check_positive(file: Path, name: str, tensor: NDArray[np.generic]) -> None:
+    smallest = float(np.min(tensor.astype(np.float64)))
+    if smallest <= 0:
+        raise ArtifactError(f"{file}: {name} must be positive, smallest found {smallest}. Retrain.")

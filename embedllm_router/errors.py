@@ -1,0 +1,40 @@
+"""Every error this package raises on purpose.
+
+    EmbedLLMRouterError
+    ├── ArtifactError   a weights folder is missing, damaged or does not fit
+    ├── ConfigError     a setting, option or proxy configuration is wrong
+    ├── DataError       correctness data cannot be used as given
+    └── RequestError    the client's request is wrong; becomes an HTTP 400
+
+Each message says what is wrong, what was expected, what was found and what to do about it.
+"""
+
+__all__ = ["ArtifactError", "ConfigError", "DataError", "EmbedLLMRouterError", "RequestError"]
+
+
+class EmbedLLMRouterError(Exception):
+    """Base of every error raised on purpose by this package."""
+
+
+class ArtifactError(EmbedLLMRouterError):
+    """A weights folder is missing, damaged or does not fit its manifest."""
+
+
+class ConfigError(EmbedLLMRouterError):
+    """A setting, a command-line option or the proxy configuration is wrong."""
+
+
+class DataError(EmbedLLMRouterError):
+    """Correctness data cannot be used as given."""
+
+
+class RequestError(EmbedLLMRouterError):
+    """The client asked for something this router cannot do.
+
+    Attributes:
+        field: The request's field or header at fault, as the client wrote it.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
