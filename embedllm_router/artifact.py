@@ -20,31 +20,27 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from embedllm_router.errors import ArtifactError
+from embedllm_router.manifest import FORMAT_VERSION, EncoderSpec, FileRecord, Manifest
 
 __all__ = [
-    "FORMAT_VERSION",
     "Artifact",
-    "DataSource",
-    "DecoderSpec",
-    "EncoderSpec",
-    "LearnedLLM",
-    "Manifest",
+    "Tensors",
+    "decoder_shapes",
     "default_artifact_path",
+    "encoder_shapes",
     "load_artifact",
     "save_artifact",
 ]
 
-FORMAT_VERSION = 1
 MANIFEST, ENCODER, DECODER, TOKENIZER = (
     "manifest.json",
     "encoder.safetensors",
@@ -52,119 +48,6 @@ MANIFEST, ENCODER, DECODER, TOKENIZER = (
     "tokenizer.json",
 )
 Tensors = Mapping[str, NDArray[np.generic]]
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class EncoderSpec(_Record):
-    """The static prompt encoder.
-
-    Attributes:
-        kind: Always "static": token vectors looked up and averaged.
-        source: What it was distilled from, and how.
-        vocab_size: Rows of the token table.
-        d_embedding: Columns of the token table.
-        pools: Averages taken, in order; "mean" over all tokens, "tail" over the last `tail_tokens`.
-        tail_tokens: Length of the "tail" window, in tokens.
-        style_features: Names of the text statistics appended after the pools, in order.
-    """
-
-    kind: Literal["static"]
-    source: str
-    vocab_size: int = Field(gt=0)
-    d_embedding: int = Field(gt=0)
-    pools: tuple[Literal["mean", "tail"], ...] = Field(min_length=1)
-    tail_tokens: int = Field(gt=0)
-    style_features: tuple[str, ...]
-
-    @property
-    def d_prompt(self) -> int:
-        """Length of a prompt embedding: every pool, then the style features."""
-        return len(self.pools) * self.d_embedding + len(self.style_features)
-
-
-class DecoderSpec(_Record):
-    """The decoder `logit[llm] = e_llm · f(x) + b_llm` and its twin for output length.
-
-    Attributes:
-        kind: "mf" (f linear, the paper's form) or "network" (f a small ReLU network).
-        hidden: Widths of the hidden layers of f; empty for "mf".
-        d_llm: Length of an LLM embedding.
-        length_hidden: Hidden widths of the network that predicts output length.
-        d_length: Length of an LLM's output-length embedding.
-    """
-
-    kind: Literal["mf", "network"]
-    hidden: tuple[int, ...]
-    d_llm: int = Field(gt=0)
-    length_hidden: tuple[int, ...]
-    d_length: int = Field(gt=0)
-
-
-class LearnedLLM(_Record):
-    """One LLM the decoder knows; its place in the list is its row in every tensor.
-
-    Attributes:
-        id: Canonical id, for example "gpt-4o-mini-2024-07-18".
-        vendor: Who made it.
-        thinking: Whether it reasons before it answers.
-        n_labels: How many graded answers it was learned from.
-        mean_correctness: Share of those that were correct, in [0, 1].
-        input_usd_per_mtok: List price per million input tokens in USD; None when unknown.
-        output_usd_per_mtok: List price per million output tokens in USD; None when unknown.
-        price_source: Where the price was read; None when unknown.
-    """
-
-    id: str = Field(min_length=1)
-    vendor: str
-    thinking: bool
-    n_labels: int = Field(gt=0)
-    mean_correctness: float = Field(ge=0, le=1)
-    input_usd_per_mtok: float | None = Field(default=None, ge=0)
-    output_usd_per_mtok: float | None = Field(default=None, ge=0)
-    price_source: str | None = None
-
-
-class DataSource(_Record):
-    """A correctness data set the artifact was learned from."""
-
-    name: str
-    licence: str
-    attribution: str
-    n_prompts: int
-    n_labels: int
-
-
-class FileRecord(_Record):
-    """Size in bytes and SHA-256 of one file of the folder."""
-
-    bytes: int
-    sha256: str
-
-
-class Manifest(_Record):
-    """All there is to know of an artifact besides its tensors."""
-
-    format: Literal["embedllm-router artifact"] = "embedllm-router artifact"
-    format_version: Literal[1] = FORMAT_VERSION
-    created: str
-    encoder: EncoderSpec
-    decoder: DecoderSpec
-    llms: tuple[LearnedLLM, ...] = Field(min_length=1)
-    data: tuple[DataSource, ...]
-    training: dict[str, str | int | float | bool | None]
-    metrics: dict[str, float]
-    files: dict[str, FileRecord] = {}
-
-    @model_validator(mode="after")
-    def _ids_are_unique(self) -> "Manifest":
-        ids = [llm.id for llm in self.llms]
-        repeated = sorted({i for i in ids if ids.count(i) > 1})
-        if repeated:
-            raise ValueError(f"llms repeat {repeated}; every row needs its own id")
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +223,9 @@ def _parse_manifest(path: Path, data: bytes) -> Manifest:
     try:
         raw = json.loads(data)
     except ValueError as error:
-        raise ArtifactError(f"artifact {path}: {MANIFEST} is not JSON ({error}). Restore the folder.") from error
+        raise ArtifactError(
+            f"artifact {path}: {MANIFEST} is not JSON ({error}). Restore the folder."
+        ) from error
     found = raw.get("format_version") if isinstance(raw, dict) else None
     if found != FORMAT_VERSION:
         raise ArtifactError(
@@ -353,7 +238,9 @@ def _parse_manifest(path: Path, data: bytes) -> Manifest:
         problems = "; ".join(
             f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors()
         )
-        raise ArtifactError(f"artifact {path}: {MANIFEST} is not valid: {problems}. Restore the folder.") from error
+        raise ArtifactError(
+            f"artifact {path}: {MANIFEST} is not valid: {problems}. Restore the folder."
+        ) from error
 
 
 def _read_checked(path: Path, name: str, manifest: Manifest) -> bytes:
@@ -382,7 +269,9 @@ def _tensors(file: Path, data: bytes, expected: dict[str, tuple[tuple[int, ...],
         raise ArtifactError(f"{file} is not a safetensors file ({error}). Restore the folder.") from error
     if tensors.keys() != expected.keys():
         missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-        raise ArtifactError(f"{file}: tensors do not fit the manifest: missing {missing}, unexpected {extra}.")
+        raise ArtifactError(
+            f"{file}: tensors do not fit the manifest: missing {missing}, unexpected {extra}."
+        )
     for name, (shape, dtype) in expected.items():
         found = tensors[name]
         if found.shape != shape or found.dtype != np.dtype(dtype):

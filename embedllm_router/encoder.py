@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from embedllm_router.artifact import Artifact, EncoderSpec
+from embedllm_router.artifact import Artifact
 from embedllm_router.errors import ArtifactError
+from embedllm_router.manifest import EncoderSpec
 from embedllm_router.style import STYLE_FEATURES, style_features
 
 __all__ = ["MAX_CHARS", "EncodedPrompt", "StaticEncoder", "clip_middle"]

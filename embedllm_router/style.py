@@ -25,13 +25,17 @@ STYLE_FEATURES = (
 )
 
 _OPTION = re.compile(r"^\s*\(?[A-J][.):]\s", re.MULTILINE)
-_CODE = re.compile(r"```|\bdef \w+\(|\breturn\b|\bimport \w|#include|\bfunction\b|\bclass \w+[:({]|=>|;\s*$", re.MULTILINE)
+_CODE = re.compile(
+    r"```|\bdef \w+\(|\breturn\b|\bimport \w|#include|\bfunction\b|\bclass \w+[:({]|=>|;[ \t]*$",
+    re.MULTILINE,
+)
 _MANY = 8  # options beyond this say nothing more
 
 
 def _byte_classes() -> NDArray[np.int8]:
     classes = np.zeros(256, dtype=np.int8)
-    for index, members in enumerate((b"\n", b"0123456789", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", b",", b" "), start=1):
+    upper = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    for index, members in enumerate((b"\n", b"0123456789", upper, b",", b" "), start=1):
         classes[list(members)] = index
     symbols = [b for b in range(33, 127) if not chr(b).isalnum() and chr(b) not in ",.?!'\""]
     classes[symbols] = 6
