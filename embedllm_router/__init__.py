@@ -7,22 +7,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from embedllm_router.plugin import proxy_handler as proxy_handler
+    from embedllm_router.plugin import ProxyHandler
     from embedllm_router.policy import Decision as Decision
     from embedllm_router.router import Router as Router
+
+    proxy_handler: ProxyHandler
 
 __version__ = "0.1.0"
 
 __all__ = ["Decision", "Router", "__version__", "proxy_handler"]
 
-_HOME = {
-    "Decision": "embedllm_router.policy",
-    "Router": "embedllm_router.router",
-    "proxy_handler": "embedllm_router.plugin",
-}
+_HOME = {"Decision": "embedllm_router.policy", "Router": "embedllm_router.router"}
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name == "proxy_handler":  # what the proxy's `callbacks` names: built once, when first asked for
+        handler: object = import_module("embedllm_router.plugin").create_proxy_handler()
+        globals()[name] = handler
+        return handler
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

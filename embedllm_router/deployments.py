@@ -1,0 +1,100 @@
+"""LiteLLM's `model_list` → candidates: which learned LLM a model group stands for, and what it costs. Pure.
+
+A model group may hold several deployments of one LLM. Its price is that of the dearest one, since LiteLLM may
+pick any; a price nobody states is unknown, never zero.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from embedllm_router.catalog import Catalog, Match
+from embedllm_router.policy import Candidate
+
+__all__ = ["ModelGroup", "group_of_deployment", "read_model_groups"]
+
+Row = Mapping[str, object]
+PriceMap = Mapping[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelGroup:
+    """A model group as a candidate.
+
+    Attributes:
+        candidate: Its name, LLM, prices and context window.
+        match: How its LLM was found.
+        declared: Whether the configuration names the LLM (`model_info.embedllm`), or its name was looked up.
+    """
+
+    candidate: Candidate
+    match: Match
+    declared: bool
+
+
+def read_model_groups(rows: Iterable[Row], prices: PriceMap, catalog: Catalog) -> dict[str, ModelGroup]:
+    """Reads every model group of a `model_list`.
+
+    Args:
+        rows: LiteLLM's deployments: `model_name`, `litellm_params`, `model_info`.
+        prices: LiteLLM's price map, raw.
+        catalog: The learned LLMs.
+
+    Returns:
+        Model groups by name, in the order they first appear.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(str(row.get("model_name")), []).append(row)
+    return {name: _model_group(name, members, prices, catalog) for name, members in groups.items()}
+
+
+def group_of_deployment(rows: Iterable[Row]) -> dict[str, str]:
+    """Model group by deployment id, for naming the one that served."""
+    return {str(_section(row, "model_info").get("id")): str(row.get("model_name")) for row in rows}
+
+
+def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Catalog) -> ModelGroup:
+    declared = next((i for row in rows if (i := _section(row, "model_info").get("embedllm"))), None)
+    names = [str(declared)] if declared else [n for row in rows for n in _llm_names(row)]
+    matches = [catalog.match(n) for n in names]
+    match = next((m for m in matches if m.llm), matches[0])
+    candidate = Candidate(
+        name=name,
+        llm=match.llm,
+        row=catalog.row(match.llm) if match.llm else None,
+        input_usd_per_token=_dearest([_figure(row, prices, "input_cost_per_token") for row in rows]),
+        output_usd_per_token=_dearest([_figure(row, prices, "output_cost_per_token") for row in rows]),
+        max_input_tokens=_smallest([_figure(row, prices, "max_input_tokens") for row in rows]),
+    )
+    return ModelGroup(candidate, match, declared is not None)
+
+
+def _llm_names(row: Row) -> list[str]:
+    base, model = _section(row, "model_info").get("base_model"), _section(row, "litellm_params").get("model")
+    return [str(name) for name in (base, model, row.get("model_name")) if name]
+
+
+def _figure(row: Row, prices: PriceMap, field: str) -> float | None:
+    params, info = _section(row, "litellm_params"), _section(row, "model_info")
+    model = str(params.get("model", ""))
+    keys = [str(info.get("base_model", "")), model, model.partition("/")[2]]
+    for source in (params, info, *(prices.get(key, {}) for key in keys if key)):
+        value = source.get(field)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+            return float(value)
+    return None
+
+
+def _dearest(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return max(known) if len(known) == len(values) else None
+
+
+def _smallest(values: Sequence[float | None]) -> int | None:
+    known = [v for v in values if v is not None]
+    return int(min(known)) if known else None
+
+
+def _section(row: Row, name: str) -> Row:
+    value = row.get(name)
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,158 @@
+"""Decisions and outcomes → the fields of log events and response headers. Pure.
+
+No prompt text, key or header of the client enters an event unless the settings ask for the text.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from embedllm_router.overrides import Overrides
+from embedllm_router.policy import Assessment
+from embedllm_router.router import Routing
+from embedllm_router.virtual_models import VirtualModel
+
+__all__ = ["Outcome", "Routed", "decided", "response_headers", "served"]
+
+Fields = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """One routed request, kept until its answer is through.
+
+    Attributes:
+        request_id: LiteLLM's call id.
+        virtual_model: Name the client asked for.
+        call_type: LiteLLM's name of the endpoint.
+        chosen: Model group the request was sent to.
+        assessment: What was weighed for it; None when routing failed open.
+        route_ms: Milliseconds spent in our hook.
+        failed_open: Why the default answers; None when routing decided.
+    """
+
+    request_id: str
+    virtual_model: str
+    call_type: str
+    chosen: str
+    assessment: Assessment | None
+    route_ms: float
+    failed_open: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What really happened to a routed request.
+
+    Attributes:
+        served: Model group that answered; None when none did.
+        status: "success" or "failure".
+        input_tokens: Billed input tokens; None when unknown.
+        output_tokens: Billed output tokens; None when unknown.
+        cost_usd: Billed cost in USD; None when unknown.
+        latency_ms: From the call to its last byte; None when unknown.
+        error: Class of the final error; None on success.
+    """
+
+    served: str | None
+    status: str
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    latency_ms: float | None = None
+    error: str | None = None
+
+
+def decided(
+    routed: Routed, routing: Routing, virtual_model: VirtualModel, overrides: Overrides, *, with_prompt: bool
+) -> Fields:
+    """Fields of `routing.decided`: the whole decision."""
+    runner_up = routing.decision.runner_up
+    timing = routing.timing_ms
+    fields: Fields = {
+        "request_id": routed.request_id,
+        "virtual_model": virtual_model.name,
+        "call_type": routed.call_type,
+        "artifact": routing.artifact_id,
+        "cost_weight": routing.decision.request.cost_weight,
+        "cost_weight_from": overrides.cost_weight_from,
+        "chosen": routed.chosen,
+        **_weighed(routed.assessment),
+        "runner_up": runner_up.name if runner_up else None,
+        "prompt_chars": len(routing.prompt.text),
+        "input_tokens": routing.prompt.input_tokens,
+        "candidates": [candidate_fields(a) for a in routing.decision.assessments()],
+        "timing_ms": {
+            "encode": round(timing.encode, 3),
+            "score": round(timing.score, 3),
+            "decide": round(timing.decide, 3),
+            "total": round(routed.route_ms, 3),
+        },
+    }
+    if with_prompt:
+        fields["prompt"] = routing.prompt.text
+    return fields
+
+
+def candidate_fields(assessment: Assessment) -> Fields:
+    """One candidate of a decision, rounded for reading."""
+    return {
+        "name": assessment.name,
+        "llm": assessment.llm,
+        "p_correct": _rounded(assessment.p_correct, 4),
+        "expected_output_tokens": _rounded(assessment.expected_output_tokens, 0),
+        "cost_usd": _rounded(assessment.cost_usd, 9),
+        "utility": _rounded(assessment.utility, 6),
+        "excluded": assessment.excluded,
+    }
+
+
+def served(routed: Routed, outcome: Outcome) -> Fields:
+    """Fields of `routing.served`: forecast beside fact."""
+    return {
+        "request_id": routed.request_id,
+        "virtual_model": routed.virtual_model,
+        "status": outcome.status,
+        "chosen": routed.chosen,
+        "served": outcome.served,
+        "fallback": outcome.served is not None and outcome.served != routed.chosen,
+        "failed_open": routed.failed_open,
+        "input_tokens": outcome.input_tokens,
+        "output_tokens": outcome.output_tokens,
+        "cost_usd": _rounded(outcome.cost_usd, 9),
+        "expected_cost_usd": _weighed(routed.assessment)["expected_cost_usd"],
+        "latency_ms": _rounded(outcome.latency_ms, 1),
+        "error": outcome.error,
+    }
+
+
+def response_headers(routed: Routed, served_by: str | None) -> dict[str, str]:
+    """Headers of the answer; a figure that is unknown has no header."""
+    headers = {
+        "x-embedllm-virtual-model": routed.virtual_model,
+        "x-embedllm-chosen": routed.chosen,
+        "x-embedllm-route-ms": f"{routed.route_ms:.3f}",
+    }
+    if served_by is not None:
+        headers["x-embedllm-served"] = served_by
+    if routed.failed_open is not None:
+        headers["x-embedllm-failed-open"] = routed.failed_open
+    weighed = routed.assessment
+    if weighed is not None and weighed.p_correct is not None and weighed.cost_usd is not None:
+        headers["x-embedllm-p-correct"] = f"{weighed.p_correct:.4f}"
+        headers["x-embedllm-expected-cost-usd"] = f"{weighed.cost_usd:.9f}"
+    return headers
+
+
+def _weighed(assessment: Assessment | None) -> Mapping[str, object]:
+    if assessment is None:
+        return {"llm": None, "p_correct": None, "expected_cost_usd": None, "utility": None}
+    return {
+        "llm": assessment.llm,
+        "p_correct": _rounded(assessment.p_correct, 4),
+        "expected_cost_usd": _rounded(assessment.cost_usd, 9),
+        "utility": _rounded(assessment.utility, 6),
+    }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)

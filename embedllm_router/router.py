@@ -1,0 +1,152 @@
+"""Request → Decision: the five steps of the request path, composed and timed.
+
+    messages.read_body → encoder.encode → scorer.score → policy.decide
+
+This is the whole router; LiteLLM is one of its callers. It holds no state that a request changes.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from embedllm_router.artifact import Artifact, default_artifact_path, load_artifact
+from embedllm_router.catalog import Catalog
+from embedllm_router.encoder import StaticEncoder
+from embedllm_router.errors import ArtifactError
+from embedllm_router.manifest import LearnedLLM
+from embedllm_router.messages import Prompt, read_body
+from embedllm_router.policy import Candidate, CandidatePool, Decision, Request, decide
+from embedllm_router.scorer import Scorer, Scores
+
+__all__ = ["Router", "Routing", "Timing"]
+
+_TOKENS_PER_MTOK = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds spent in each step of a decision."""
+
+    encode: float
+    score: float
+    decide: float
+
+    @property
+    def total(self) -> float:
+        """All steps together."""
+        return self.encode + self.score + self.decide
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """A decision, for what and how fast.
+
+    Attributes:
+        prompt: What was routed.
+        decision: The ranking and everything that was weighed.
+        timing_ms: How long it took.
+        artifact_id: Which weights decided.
+    """
+
+    prompt: Prompt
+    decision: Decision
+    timing_ms: Timing
+    artifact_id: str
+
+
+class Router:
+    """Routes prompts with a loaded artifact.
+
+    Args:
+        artifact: A loaded weights folder.
+
+    Raises:
+        ArtifactError: The artifact does not fit this version.
+    """
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact = artifact
+        self.catalog = Catalog(artifact.manifest.llms)
+        self._encoder = StaticEncoder.from_artifact(artifact)
+        self._scorer = Scorer.from_artifact(artifact)
+        self._everyone = CandidatePool([self._list_candidate(llm) for llm in artifact.manifest.llms])
+
+    @classmethod
+    def load(cls, path: Path | str | None = None) -> "Router":
+        """Loads a weights folder, by default the one that ships with the package.
+
+        Raises:
+            ArtifactError: The folder is missing, damaged or does not fit this version.
+        """
+        return cls(load_artifact(Path(path) if path else default_artifact_path()))
+
+    def pool(self, llms: Sequence[str] | None = None) -> CandidatePool:
+        """Candidates at their list prices.
+
+        Args:
+            llms: Names of learned LLMs, as `Catalog.match` understands them; None takes all.
+
+        Raises:
+            ConfigError: A name matches no learned LLM.
+        """
+        if llms is None:
+            return self._everyone
+        ids = [self.catalog.match(name).llm or name for name in llms]
+        rows = [self.catalog.row(llm) for llm in dict.fromkeys(ids)]
+        return CandidatePool([self._everyone.candidates[row] for row in rows])
+
+    def route(
+        self,
+        prompt: str | Prompt,
+        *,
+        cost_weight: float = 0.0,
+        pool: CandidatePool | None = None,
+        only: frozenset[str] | None = None,
+    ) -> Routing:
+        """Decides which candidate shall answer.
+
+        Args:
+            prompt: Plain text, or what `messages.read_body` made of a request.
+            cost_weight: λ, the accuracy one gives up per US dollar; finite, at least 0.
+            pool: The candidates; None takes every learned LLM at its list price.
+            only: Names of candidates to keep; None keeps all.
+
+        Returns:
+            The decision with every candidate's numbers.
+
+        Raises:
+            ArtifactError: The weights predict no finite number for this prompt.
+        """
+        read = read_body({"prompt": prompt}) if isinstance(prompt, str) else prompt
+        started = time.perf_counter()
+        embedding = self._encoder.encode(read.text).prompt_embedding if read.text.strip() else None
+        encoded = time.perf_counter()
+        scores = self._scorer.score(embedding)
+        _check_finite(scores)
+        scored = time.perf_counter()
+        request = Request(cost_weight, read.input_tokens, read.max_output_tokens, only)
+        decision = decide(pool or self._everyone, scores, request)
+        decided = time.perf_counter()
+        timing = Timing((encoded - started) * 1e3, (scored - encoded) * 1e3, (decided - scored) * 1e3)
+        return Routing(read, decision, timing, self.artifact.id)
+
+    def _list_candidate(self, llm: LearnedLLM) -> Candidate:
+        return Candidate(
+            name=llm.id,
+            llm=llm.id,
+            row=self.catalog.row(llm.id),
+            input_usd_per_token=_per_token(llm.input_usd_per_mtok),
+            output_usd_per_token=_per_token(llm.output_usd_per_mtok),
+        )
+
+
+def _per_token(usd_per_mtok: float | None) -> float | None:
+    return None if usd_per_mtok is None else usd_per_mtok / _TOKENS_PER_MTOK
+
+
+def _check_finite(scores: Scores) -> None:
+    if not (np.isfinite(scores.p_correct).all() and np.isfinite(scores.output_tokens).all()):
+        raise ArtifactError("the weights predict NaN or infinity for this prompt; retrain or restore them")

@@ -1,0 +1,116 @@
+"""Every setting, its default and its meaning; the only reader of the environment and of our YAML section.
+
+    callback_settings:
+      embedllm_router:
+        virtual_models:
+          auto: {default: gpt-4o-mini, cost_weight: 10}
+
+An environment variable `EMBEDLLM_ROUTER_…` (nested names joined by `__`) overrides the YAML.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from embedllm_router.errors import ConfigError
+from embedllm_router.messages import TextFrom
+
+__all__ = ["SECTION", "LogSettings", "RouterSettings", "VirtualModelSettings", "read_settings"]
+
+SECTION = "embedllm_router"
+"""Our key under LiteLLM's `callback_settings`."""
+
+CostWeight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class VirtualModelSettings(BaseModel):
+    """A name clients ask for, and how the LLM behind it is chosen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    default: str = Field(min_length=1)
+    """Model group that answers when routing cannot: the promise behind fail-open."""
+    candidates: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Model groups to choose from; None takes every group of `model_list`."""
+    cost_weight: CostWeight = 0.0
+    """λ in utility = p_correct - λ * cost_usd: the accuracy you give up per US dollar of one request."""
+    max_fallbacks: int = Field(default=2, ge=0, le=10)
+    """How many of the next best LLMs LiteLLM tries when the chosen one fails."""
+    text_from: TextFrom = TextFrom.LAST_USER
+    """Which text is embedded: `last_user`, `conversation` or `all` (with the system prompt)."""
+
+
+class LogSettings(BaseModel):
+    """How decisions are logged, on stderr."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["json", "console"] = "json"
+    """One JSON object per line, or coloured text for people."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe level that is written; decisions are `info`."""
+    prompt: bool = False
+    """Whether the embedded text itself is logged. Off, no prompt text is ever logged."""
+
+
+class RouterSettings(BaseSettings):
+    """The plugin's settings."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="EMBEDLLM_ROUTER_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    artifact: Path | None = None
+    """Weights folder; None takes the one that ships with the package."""
+    virtual_models: dict[str, VirtualModelSettings] = Field(min_length=1)
+    """The names clients ask for, such as `auto`."""
+    log: LogSettings = LogSettings()
+    """How decisions are logged."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Lets the environment win over the YAML; nothing else is read."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+
+def read_settings(section: object) -> RouterSettings:
+    """Reads the plugin's section of the proxy configuration, and the environment.
+
+    Args:
+        section: What stands under `callback_settings.embedllm_router`; None when the key is absent.
+
+    Returns:
+        The validated settings.
+
+    Raises:
+        ConfigError: Something is missing, unknown or out of range; the message names each field.
+    """
+    if not isinstance(section, Mapping | None):
+        found = type(section).__name__
+        raise ConfigError(f"callback_settings.{SECTION} must be a mapping, found {found}.")
+    try:
+        return RouterSettings(**dict(section or {}))
+    except ValidationError as error:
+        problems = "\n".join(f"  {_problem(e['loc'], e['msg'], e['type'])}" for e in error.errors())
+        raise ConfigError(f"callback_settings.{SECTION} is not valid:\n{problems}") from error
+
+
+def _problem(loc: tuple[int | str, ...], message: str, kind: str) -> str:
+    path = ".".join(map(str, loc))
+    if kind == "extra_forbidden":
+        fields = {*RouterSettings.model_fields, *VirtualModelSettings.model_fields, *LogSettings.model_fields}
+        near = difflib.get_close_matches(str(loc[-1]), sorted(fields), n=1)
+        return f"{path}: unknown setting{f', did you mean {near[0]!r}?' if near else ''}"
+    return f"{path}: {message}"
