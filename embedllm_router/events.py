@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from embedllm_router.overrides import Overrides
-from embedllm_router.policy import Assessment
+from embedllm_router.policy import Assessment, Decision
 from embedllm_router.router import Routing
 from embedllm_router.virtual_models import VirtualModel
 
@@ -25,8 +25,8 @@ class Routed:
         virtual_model: Name the client asked for.
         call_type: LiteLLM's name of the endpoint.
         chosen: Model group the request was sent to.
-        assessment: What was weighed for it; None when routing failed open.
         route_ms: Milliseconds spent in our hook.
+        decision: What was weighed; None when routing failed open.
         failed_open: Why the default answers; None when routing decided.
     """
 
@@ -34,9 +34,20 @@ class Routed:
     virtual_model: str
     call_type: str
     chosen: str
-    assessment: Assessment | None
     route_ms: float
+    decision: Decision | None = None
     failed_open: str | None = None
+
+    @property
+    def assessment(self) -> Assessment | None:
+        """What was weighed for the chosen candidate."""
+        return self.decision.chosen if self.decision else None
+
+    @property
+    def runner_up(self) -> str | None:
+        """Name of the second best candidate."""
+        second = self.decision.runner_up if self.decision else None
+        return second.name if second else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +77,6 @@ def decided(
     routed: Routed, routing: Routing, virtual_model: VirtualModel, overrides: Overrides, *, with_prompt: bool
 ) -> Fields:
     """Fields of `routing.decided`: the whole decision."""
-    runner_up = routing.decision.runner_up
     timing = routing.timing_ms
     fields: Fields = {
         "request_id": routed.request_id,
@@ -77,7 +87,7 @@ def decided(
         "cost_weight_from": overrides.cost_weight_from,
         "chosen": routed.chosen,
         **_weighed(routed.assessment),
-        "runner_up": runner_up.name if runner_up else None,
+        "runner_up": routed.runner_up,
         "prompt_chars": len(routing.prompt.text),
         "input_tokens": routing.prompt.input_tokens,
         "candidates": [candidate_fields(a) for a in routing.decision.assessments()],
@@ -118,11 +128,19 @@ def served(routed: Routed, outcome: Outcome) -> Fields:
         "failed_open": routed.failed_open,
         "input_tokens": outcome.input_tokens,
         "output_tokens": outcome.output_tokens,
-        "cost_usd": _rounded(outcome.cost_usd, 9),
+        "cost_usd": _rounded(_billed(routed, outcome), 9),
         "expected_cost_usd": _weighed(routed.assessment)["expected_cost_usd"],
         "latency_ms": _rounded(outcome.latency_ms, 1),
         "error": outcome.error,
     }
+
+
+def _billed(routed: Routed, outcome: Outcome) -> float | None:
+    # LiteLLM bills some bridged endpoints at 0.0; tokens at the deployment's own prices are the truth then.
+    if outcome.cost_usd or not outcome.output_tokens or outcome.served is None or routed.decision is None:
+        return outcome.cost_usd
+    pool = routed.decision.pool
+    return pool.cost_usd(outcome.served, outcome.input_tokens or 0, outcome.output_tokens)
 
 
 def response_headers(routed: Routed, served_by: str | None) -> dict[str, str]:
@@ -134,6 +152,8 @@ def response_headers(routed: Routed, served_by: str | None) -> dict[str, str]:
     }
     if served_by is not None:
         headers["x-embedllm-served"] = served_by
+    if routed.runner_up is not None:
+        headers["x-embedllm-runner-up"] = routed.runner_up
     if routed.failed_open is not None:
         headers["x-embedllm-failed-open"] = routed.failed_open
     weighed = routed.assessment

@@ -4,10 +4,11 @@ One hook rewrites `model` before LiteLLM routes the request; the others report w
 wrong in here, the request goes to the virtual model's default instead.
 """
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ ROUTED_CALL_TYPES = frozenset({"acompletion", "completion", "atext_completion", 
     "responses",
     "anthropic_messages",
 }
+_START_POLLS, _START_POLL_S = 300, 0.1
 _MAX_PENDING = 10_000  # requests in flight whose outcome is still awaited; beyond it the oldest is forgotten
 
 
@@ -45,14 +47,18 @@ def create_proxy_handler() -> "ProxyHandler":
     """
     settings = read_settings(litellm.callback_settings.get(SECTION))
     log = configure_logging(settings.log)
-    return ProxyHandler(settings, log, _load_router(settings.artifact, log))
+    handler = ProxyHandler(settings, log, _load_router(settings.artifact, log))
+    handler.report_when_ready()
+    return handler
 
 
 def _load_router(artifact: Path | None, log: FilteringBoundLogger) -> Router | None:
     try:
         return Router.load(artifact)
     except ArtifactError as error:
-        log.error("routing.artifact_unusable", error=str(error), consequence="the defaults answer")
+        log.error(  # noqa: TRY400 - the message says it all; a traceback would bury it
+            "routing.artifact_unusable", error=str(error), consequence="the defaults answer"
+        )
         return None
 
 
@@ -74,6 +80,22 @@ class ProxyHandler(CustomLogger):
         self._virtual_models: dict[str, VirtualModel] = {}
         self._groups_by_deployment: dict[str, str] = {}
         self._pending: OrderedDict[str, Routed] = OrderedDict()
+
+    def report_when_ready(self) -> None:
+        """Reports what every model group was matched to, as soon as LiteLLM knows its deployments."""
+        with suppress(RuntimeError):  # no event loop: not inside a proxy; the first request reports
+            self._start_report = asyncio.get_running_loop().create_task(self._report_at_start())
+
+    async def _report_at_start(self) -> None:
+        from litellm.proxy import proxy_server  # noqa: PLC0415 - it imports us; see _current_virtual_models
+
+        if self._router is None:
+            return
+        for _ in range(_START_POLLS):
+            if proxy_server.llm_model_list:
+                self._current_virtual_models(self._router)
+                return
+            await asyncio.sleep(_START_POLL_S)
 
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
@@ -106,8 +128,8 @@ class ProxyHandler(CustomLogger):
         routed = self._pending.get(str(data.get("litellm_call_id")))
         if routed is None:
             return None
-        deployment = str((litellm_call_info or {}).get("model_id"))
-        return response_headers(routed, self._groups_by_deployment.get(deployment))
+        deployment = _served_deployment(data, litellm_call_info or {})
+        return response_headers(routed, self._groups_by_deployment.get(str(deployment)))
 
     async def async_log_success_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: datetime, end_time: datetime
@@ -160,7 +182,7 @@ class ProxyHandler(CustomLogger):
         if fallbacks:
             data.setdefault("fallbacks", fallbacks)
         elapsed_ms = (time.perf_counter() - started) * 1e3
-        routed = Routed(_request_id(data), name, call_type, chosen.name, chosen, elapsed_ms)
+        routed = Routed(_request_id(data), name, call_type, chosen.name, elapsed_ms, routing.decision)
         self._remember(routed)
         with_prompt = self._settings.log.prompt
         self._log.info(
@@ -186,13 +208,13 @@ class ProxyHandler(CustomLogger):
         try:
             yield
         except RequestError as error:
-            raise HTTPException(status_code=400, detail={"error": str(error)}) from error
+            raise _bad_request(error) from error
         except Exception as error:  # noqa: BLE001 - our fault never becomes the client's error
             reason = type(error).__name__
             data["model"] = settings.default
             elapsed_ms = (time.perf_counter() - started) * 1e3
             self._remember(
-                Routed(_request_id(data), name, call_type, settings.default, None, elapsed_ms, reason)
+                Routed(_request_id(data), name, call_type, settings.default, elapsed_ms, failed_open=reason)
             )
             self._log.warning(
                 "routing.failed_open",
@@ -214,13 +236,28 @@ class ProxyHandler(CustomLogger):
 
         rows = proxy_server.llm_model_list or []
         if rows is not self._rows:
-            groups = read_model_groups(rows, litellm.model_cost, router.catalog)
+            real = [row for row in rows if row.get("model_name") not in self._settings.virtual_models]
+            groups = read_model_groups(real, litellm.model_cost, router.catalog)
             self._virtual_models = build_virtual_models(self._settings.virtual_models, groups)
-            self._groups_by_deployment = group_of_deployment(rows)
+            self._groups_by_deployment = group_of_deployment(real)
             self._rows = rows
             for finding in findings(self._virtual_models, groups):
                 getattr(self._log, finding.level)(finding.event, **finding.fields)
         return self._virtual_models
+
+
+def _served_deployment(data: Mapping[str, Any], call_info: Mapping[str, Any]) -> object:
+    if call_info.get("model_id"):
+        return call_info["model_id"]
+    # The request's own metadata still names the first attempt after a fallback; the logging object does not.
+    details = getattr(data.get("litellm_logging_obj"), "model_call_details", None) or {}
+    return ((details.get("litellm_params") or {}).get("model_info") or {}).get("id")
+
+
+def _bad_request(error: RequestError) -> HTTPException:
+    response = HTTPException(status_code=400, detail={"error": str(error)})
+    response.param = error.field  # type: ignore[attr-defined]  # LiteLLM answers with it as `error.param`
+    return response
 
 
 def _request_id(data: Mapping[str, Any]) -> str:

@@ -94,6 +94,15 @@ class CandidatePool:
         self.usable = np.array([reason is None for reason in self.standing], dtype=bool)
         self.has_limits = bool(np.isfinite(self.max_input_tokens).any())
 
+    def cost_usd(self, name: str, input_tokens: int, output_tokens: int) -> float | None:
+        """What so many tokens cost at a candidate's prices; None when it or its price is unknown."""
+        if name not in self.names:
+            return None
+        one = self.candidates[self.names.index(name)]
+        if one.input_usd_per_token is None or one.output_usd_per_token is None:
+            return None
+        return input_tokens * one.input_usd_per_token + output_tokens * one.output_usd_per_token
+
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
