@@ -14,11 +14,11 @@ names, dtypes, shapes and finiteness. It knows nothing of how the tensors are us
 import hashlib
 import json
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,7 @@ __all__ = [
     "encoder_shapes",
     "load_artifact",
     "save_artifact",
+    "shipped_path",
 ]
 
 MANIFEST, ENCODER, DECODER, TOKENIZER = (
@@ -70,10 +71,15 @@ class Artifact:
 
 
 def default_artifact_path() -> Path:
-    """The folder of the artifact that ships with the package: in a wheel inside it, in a checkout beside it."""
+    """The folder of the artifact that ships with the package."""
+    return shipped_path("weights/default")
+
+
+def shipped_path(name: str) -> Path:
+    """Something that ships with the package: inside it when installed from a wheel, beside it in a checkout."""
     package = Path(__file__).parent
-    installed = package / "_weights" / "default"
-    return installed if installed.is_dir() else package.parent / "weights" / "default"
+    installed = package / "_shipped" / name
+    return installed if installed.exists() else package.parent / name
 
 
 def encoder_shapes(spec: EncoderSpec) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -93,7 +99,7 @@ def decoder_shapes(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], str]]
         ("length_network", spec.length_hidden, spec.d_length),
     ):
         widths = (d_prompt, *hidden, d_out)
-        for layer, (d_in, d_next) in enumerate(zip(widths, widths[1:], strict=False)):
+        for layer, (d_in, d_next) in enumerate(pairwise(widths)):
             shapes[f"{network}.{layer}.weight"] = (d_next, d_in)
             shapes[f"{network}.{layer}.bias"] = (d_next,)
     shapes["llm_embeddings"] = (n_llms, spec.d_llm)
@@ -163,11 +169,16 @@ def save_artifact(  # noqa: PLR0913 - the parts of a folder; a wrapper around th
             f"{path} is not empty and holds no {MANIFEST}: not an artifact, so it is not replaced. "
             "Name a new or empty folder."
         )
+    contents = {
+        ENCODER: save_safetensors({k: np.ascontiguousarray(v) for k, v in encoder.items()}),
+        DECODER: save_safetensors({k: np.ascontiguousarray(v) for k, v in decoder.items()}),
+        TOKENIZER: tokenizer_json.encode("utf-8"),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     draft.chmod(0o755)
     try:
-        _write(draft, manifest, encoder, decoder, tokenizer_json, model_card)
+        _write(draft, manifest, contents, model_card)
         artifact = load_artifact(draft)
         _swap(draft, path)
     finally:
@@ -175,22 +186,9 @@ def save_artifact(  # noqa: PLR0913 - the parts of a folder; a wrapper around th
     return artifact
 
 
-def _write(  # noqa: PLR0913 - see save_artifact
-    folder: Path,
-    manifest: Manifest,
-    encoder: Tensors,
-    decoder: Tensors,
-    tokenizer_json: str,
-    model_card: str,
-) -> None:
-    contents = {
-        ENCODER: save_safetensors({k: np.ascontiguousarray(v) for k, v in encoder.items()}),
-        DECODER: save_safetensors({k: np.ascontiguousarray(v) for k, v in decoder.items()}),
-        TOKENIZER: tokenizer_json.encode("utf-8"),
-    }
+def _write(folder: Path, manifest: Manifest, contents: Mapping[str, bytes], model_card: str) -> None:
     files = {
-        name: FileRecord(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
-        for name, data in contents.items()
+        name: FileRecord(bytes=len(data), sha256=hashlib.sha256(data).hexdigest()) for name, data in contents.items()
     }
     for name, data in contents.items():
         (folder / name).write_bytes(data)
@@ -204,7 +202,7 @@ def _swap(draft: Path, path: Path) -> None:
         draft.rename(path)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
-    os.replace(path, old)
+    path.replace(old)
     draft.rename(path)
     shutil.rmtree(old)
 
@@ -223,9 +221,7 @@ def _parse_manifest(path: Path, data: bytes) -> Manifest:
     try:
         raw = json.loads(data)
     except ValueError as error:
-        raise ArtifactError(
-            f"artifact {path}: {MANIFEST} is not JSON ({error}). Restore the folder."
-        ) from error
+        raise ArtifactError(f"artifact {path}: {MANIFEST} is not JSON ({error}). Restore the folder.") from error
     found = raw.get("format_version") if isinstance(raw, dict) else None
     if found != FORMAT_VERSION:
         raise ArtifactError(
@@ -235,12 +231,8 @@ def _parse_manifest(path: Path, data: bytes) -> Manifest:
     try:
         return Manifest.model_validate(raw)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors()
-        )
-        raise ArtifactError(
-            f"artifact {path}: {MANIFEST} is not valid: {problems}. Restore the folder."
-        ) from error
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())
+        raise ArtifactError(f"artifact {path}: {MANIFEST} is not valid: {problems}. Restore the folder.") from error
 
 
 def _read_checked(path: Path, name: str, manifest: Manifest) -> bytes:
@@ -269,9 +261,7 @@ def _tensors(file: Path, data: bytes, expected: dict[str, tuple[tuple[int, ...],
         raise ArtifactError(f"{file} is not a safetensors file ({error}). Restore the folder.") from error
     if tensors.keys() != expected.keys():
         missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-        raise ArtifactError(
-            f"{file}: tensors do not fit the manifest: missing {missing}, unexpected {extra}."
-        )
+        raise ArtifactError(f"{file}: tensors do not fit the manifest: missing {missing}, unexpected {extra}.")
     for name, (shape, dtype) in expected.items():
         found = tensors[name]
         if found.shape != shape or found.dtype != np.dtype(dtype):

@@ -114,7 +114,7 @@ class Manifest(_Record):
     """All there is to know of an artifact besides its tensors."""
 
     format: Literal["embedllm-router artifact"] = "embedllm-router artifact"
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     created: str
     encoder: EncoderSpec
     decoder: DecoderSpec

@@ -85,7 +85,5 @@ def _candidates(value: object, names: Collection[str]) -> frozenset[str] | None:
         raise RequestError(field, "expected a list of at least one name")
     unknown = sorted(set(value) - set(names))
     if unknown:
-        raise RequestError(
-            field, f"unknown {', '.join(unknown)}; this model chooses among {', '.join(names)}"
-        )
+        raise RequestError(field, f"unknown {', '.join(unknown)}; this model chooses among {', '.join(names)}")
     return frozenset(value)

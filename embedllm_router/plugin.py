@@ -185,14 +185,10 @@ class ProxyHandler(CustomLogger):
         routed = Routed(_request_id(data), name, call_type, chosen.name, elapsed_ms, routing.decision)
         self._remember(routed)
         with_prompt = self._settings.log.prompt
-        self._log.info(
-            "routing.decided", **decided(routed, routing, virtual_model, overrides, with_prompt=with_prompt)
-        )
+        self._log.info("routing.decided", **decided(routed, routing, virtual_model, overrides, with_prompt=with_prompt))
 
     @staticmethod
-    def _decide(
-        router: Router, virtual_model: VirtualModel, overrides: Overrides, data: Mapping[str, Any]
-    ) -> Routing:
+    def _decide(router: Router, virtual_model: VirtualModel, overrides: Overrides, data: Mapping[str, Any]) -> Routing:
         settings = virtual_model.settings
         return router.route(
             read_body(data, settings.text_from),
@@ -213,9 +209,7 @@ class ProxyHandler(CustomLogger):
             reason = type(error).__name__
             data["model"] = settings.default
             elapsed_ms = (time.perf_counter() - started) * 1e3
-            self._remember(
-                Routed(_request_id(data), name, call_type, settings.default, elapsed_ms, failed_open=reason)
-            )
+            self._remember(Routed(_request_id(data), name, call_type, settings.default, elapsed_ms, failed_open=reason))
             self._log.warning(
                 "routing.failed_open",
                 request_id=_request_id(data),

@@ -13,16 +13,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from embedllm_router.errors import ConfigError
 from embedllm_router.messages import TextFrom
 
-__all__ = ["SECTION", "LogSettings", "RouterSettings", "VirtualModelSettings", "read_settings"]
+__all__ = [
+    "CALLBACK",
+    "SECTION",
+    "LogSettings",
+    "RouterSettings",
+    "VirtualModelSettings",
+    "read_proxy_config",
+    "read_settings",
+]
 
 SECTION = "embedllm_router"
 """Our key under LiteLLM's `callback_settings`."""
+
+CALLBACK = "embedllm_router.proxy_handler"
+"""What LiteLLM's `litellm_settings.callbacks` names."""
 
 CostWeight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -105,6 +117,34 @@ def read_settings(section: object) -> RouterSettings:
     except ValidationError as error:
         problems = "\n".join(f"  {_problem(e['loc'], e['msg'], e['type'])}" for e in error.errors())
         raise ConfigError(f"callback_settings.{SECTION} is not valid:\n{problems}") from error
+
+
+def read_proxy_config(path: Path) -> RouterSettings:
+    """Reads the plugin's settings out of a proxy configuration file.
+
+    Args:
+        path: The YAML file that LiteLLM reads too.
+
+    Returns:
+        The validated settings.
+
+    Raises:
+        ConfigError: The file cannot be read, is not YAML, does not load the plugin, or its section is not valid.
+    """
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration {path} is not YAML: {error}") from error
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"the configuration {path} must be a mapping, found {type(config).__name__}.")
+    callbacks = (config.get("litellm_settings") or {}).get("callbacks") or []
+    if CALLBACK not in ([callbacks] if isinstance(callbacks, str) else callbacks):
+        raise ConfigError(
+            f"the configuration {path} does not load the router: add {CALLBACK!r} to litellm_settings.callbacks."
+        )
+    return read_settings((config.get("callback_settings") or {}).get(SECTION))
 
 
 def _problem(loc: tuple[int | str, ...], message: str, kind: str) -> str:

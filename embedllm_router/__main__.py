@@ -1,0 +1,5 @@
+"""`python -m embedllm_router` is the command line."""
+
+from embedllm_router.cli import main
+
+main()
