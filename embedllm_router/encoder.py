@@ -111,13 +111,11 @@ def clip_middle(text: str, max_chars: int) -> str:
 def _parse_tokenizer(tokenizer_json: str, vocab_size: int) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_str(tokenizer_json)
-    except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception, nothing narrower
+    except Exception as error:
         raise ArtifactError(f"tokenizer.json does not parse ({error}). Restore the artifact.") from error
     found = tokenizer.get_vocab_size()
     if found != vocab_size:
-        raise ArtifactError(
-            f"tokenizer.json has {found} tokens, the token table {vocab_size}. Restore the artifact."
-        )
+        raise ArtifactError(f"tokenizer.json has {found} tokens, the token table {vocab_size}. Restore the artifact.")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

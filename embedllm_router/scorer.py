@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from embedllm_router.artifact import Artifact, Tensors
 
-__all__ = ["Scorer", "Scores"]
+__all__ = ["MAX_DEVIATION", "Scorer", "Scores"]
+
+MAX_DEVIATION = 8.0
+"""Standardised inputs are clipped to this: a strange prompt extrapolates no further than training saw."""
 
 _MAX_LOG_TOKENS = float(np.log(131_072))  # no answer is expected to be longer: keeps exp() finite
 Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -63,7 +66,7 @@ class Scorer:
         if prompt_embedding is None:
             x = np.zeros_like(self._mean)
         else:
-            x = (prompt_embedding - self._mean) * self._scale
+            x = np.clip((prompt_embedding - self._mean) * self._scale, -MAX_DEVIATION, MAX_DEVIATION)
         logits = self._llm_embeddings @ _forward(self._prompt_network, x) + self._llm_bias
         log_tokens = self._length_embeddings @ _forward(self._length_network, x) + self._length_bias
         return Scores(

@@ -1,0 +1,182 @@
+"""The learning commands, `distill` and `train`: parse, call one function, print.
+
+Results go to stdout, progress and logs to stderr. Heavy imports wait until a command runs.
+"""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedllm_router.errors import EmbedLLMRouterError
+
+if TYPE_CHECKING:
+    from embedllm_router.distill import TokenTable
+    from embedllm_router.facts import Facts
+    from embedllm_router.recipe import LearnedArtifact
+
+__all__ = ["app", "register"]
+
+_DEFAULT_SOURCE = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the learning commands to a Typer application."""
+    app.command(name="distill")(_distill)
+    app.command(name="train")(_train)
+
+
+def _distill(
+    out: Annotated[Path, typer.Option(help="Folder to write; replaced if it is a token table.")],
+    source: Annotated[str, typer.Option(help="Sentence transformer: name or path.")] = _DEFAULT_SOURCE,
+    dims: Annotated[int, typer.Option(min=8, help="Columns to keep after PCA.")] = 256,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Make a static prompt encoder's token table from a sentence transformer."""
+    with _clear_errors():
+        table = _make_table(source, dims)
+        from embedllm_router.distill import save_table  # noqa: PLC0415 - numpy only when a command runs
+
+        save_table(out, table)
+    rows, columns = table.token_embeddings.shape
+    result = {"out": str(out), "source": table.source, "vocab_size": rows, "d_embedding": columns}
+    typer.echo(json.dumps(result) if json_output else f"{out}: {rows} tokens × {columns}, {table.source}")
+
+
+def _train(
+    data: Annotated[list[Path], typer.Option(help="A data set's folder; repeat for several.")],
+    out: Annotated[Path, typer.Option(help="Where the artifact shall be; an older one is replaced.")],
+    encoder: Annotated[Path | None, typer.Option(help="Folder made by `distill`; else distilled now.")] = None,
+    llms: Annotated[Path | None, typer.Option(help="models.csv; else looked for beside the data.")] = None,
+    prices: Annotated[Path | None, typer.Option(help="JSON of list prices.")] = None,
+    reasoning: Annotated[Path | None, typer.Option(help="JSON of hidden reasoning tokens.")] = None,
+    sources: Annotated[Path | None, typer.Option(help="JSON of licences and attributions.")] = None,
+    min_labels: Annotated[int, typer.Option(min=1, help="Fewest labels for an LLM to be learned.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Decides initial weights and batches.")] = 0,
+    split_seed: Annotated[int, typer.Option(help="Decides train, validation and test.")] = 0,
+    members: Annotated[int | None, typer.Option(min=1, help="Networks in the ensemble.")] = None,
+    max_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs per network at most.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Learn an artifact from correctness data."""
+    with _clear_errors():
+        from embedllm_router.facts import find_llm_table, read_facts  # noqa: PLC0415 - when the command runs
+
+        facts = read_facts(llms or find_llm_table(data), prices=prices, reasoning=reasoning, sources=sources)
+        table = _load_or_make_table(encoder)
+        changes = {"members": members, "max_epochs": max_epochs}
+        given = {name: value for name, value in changes.items() if value is not None}
+        learned = _run(data, out, table, facts, {"seed": seed, **given}, min_labels, split_seed, threads)
+    _print_learned(learned, out, json_output=json_output)
+
+
+def _run(
+    data: list[Path],
+    out: Path,
+    table: "TokenTable",
+    facts: "Facts",
+    options: dict[str, int],
+    min_labels: int,
+    split_seed: int,
+    threads: int,
+) -> "LearnedArtifact":
+    try:
+        import torch  # noqa: PLC0415 - seconds, and only training needs it
+    except ImportError as error:
+        raise _needs_learn(error) from error
+    from embedllm_router.recipe import learn  # noqa: PLC0415 - loads torch
+    from embedllm_router.training import TrainingOptions  # noqa: PLC0415 - loads torch
+
+    torch.set_num_threads(threads)
+    with _progress() as tell:
+        return learn(
+            data,
+            out,
+            table=table,
+            facts=facts,
+            options=TrainingOptions(**options),  # type: ignore[arg-type]  # the options here are all integers
+            min_labels=min_labels,
+            split_seed=split_seed,
+            command=_command_line(),
+            progress=tell,
+        )
+
+
+def _print_learned(learned: "LearnedArtifact", out: Path, *, json_output: bool) -> None:
+    manifest = learned.artifact.manifest
+    if json_output:
+        summary = {"out": str(out), "artifact": learned.artifact.id, "n_llms": len(manifest.llms)}
+        typer.echo(json.dumps({**summary, "metrics": learned.metrics}))
+        return
+    typer.echo(f"{out}: artifact {learned.artifact.id}, {len(manifest.llms)} LLMs. On the test part:")
+    for name, value in learned.metrics.items():
+        typer.echo(f"  {name:32} {value:.4f}")
+
+
+def _load_or_make_table(folder: Path | None) -> "TokenTable":
+    if folder is None:
+        return _make_table(_DEFAULT_SOURCE, 256)
+    from embedllm_router.distill import load_table  # noqa: PLC0415 - numpy only when a command runs
+
+    return load_table(folder)
+
+
+def _make_table(source: str, dims: int) -> "TokenTable":
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from embedllm_router.distill import distill  # noqa: PLC0415 - loads torch
+
+    return distill(source, d_embedding=dims)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int, float], None]]:
+    from rich.console import Console  # noqa: PLC0415 - only a running command draws
+    from rich.progress import Progress, TaskID  # noqa: PLC0415 - only a running command draws
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(head: str, epoch: int, epochs: int, loss: float) -> None:
+            if head not in tasks:
+                tasks[head] = bar.add_task(head, total=epochs)
+            text = f"{head}: validation {loss:.4f}"
+            bar.update(tasks[head], completed=epoch, description=text)
+
+        yield tell
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """A user's mistake is one line on stderr and exit code 1, without a traceback."""
+    try:
+        yield
+    except EmbedLLMRouterError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except ImportError as error:
+        typer.echo(f"error: {_needs_learn(error)}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _needs_learn(error: ImportError) -> EmbedLLMRouterError:
+    return EmbedLLMRouterError(f"{error.name} is not installed: pip install 'embedllm-router[learn]'.")
+
+
+def _command_line() -> str:
+    """The command as a reader would type it, with data folders by name only."""
+    arguments = [Path(a).name if Path(a).is_absolute() else a for a in sys.argv[1:]]
+    return shlex.join(["embedllm-router", *arguments])
+
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+register(app)
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,160 @@
+"""Reads a correctness data set from its folder: items.parquet, results.parquet.
+
+    items.parquet     item_id (unique), category, prompt
+    results.parquet   item_id, model, score in [0, 1]; where known output_chars, graded, parsed
+
+It knows nothing of which LLMs are worth learning, nor of other data sets.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from embedllm_router.data.matrix import CorrectnessMatrix, merge
+from embedllm_router.errors import DataError
+
+__all__ = ["CHARS_PER_TOKEN", "read_folder", "read_folders"]
+
+CHARS_PER_TOKEN: Final = 4
+"""Characters of English per token of a current LLM's tokenizer, roughly: lengths are given in characters only."""
+
+_MIN_ANSWER_CHARS: Final = 4  # a set whose median answer is shorter grades a letter: it says nothing of length
+_ITEMS: Final = {"item_id": pl.String, "category": pl.String, "prompt": pl.String}
+_RESULTS: Final = {"item_id": pl.String, "model": pl.String, "score": pl.Float32}
+
+
+def read_folders(folders: Sequence[Path], *, keep_unparsed: bool = False) -> CorrectnessMatrix:
+    """Reads several data sets into one matrix.
+
+    Args:
+        folders: One folder per data set; its name becomes the data set's.
+        keep_unparsed: See `read_folder`.
+
+    Returns:
+        The merged matrix.
+
+    Raises:
+        DataError: A folder cannot be used, or two hold the same item id.
+    """
+    return merge([read_folder(folder, keep_unparsed=keep_unparsed) for folder in folders])
+
+
+def read_folder(folder: Path, *, keep_unparsed: bool = False) -> CorrectnessMatrix:
+    """Reads one data set.
+
+    Args:
+        folder: Holds items.parquet and results.parquet.
+        keep_unparsed: Keep answers no verdict could be read from (`graded` "none", `parsed` 0), which count as wrong.
+            By default they are unobserved: they measure obedience to an answer format, not ability.
+
+    Returns:
+        Prompts in the file's order, LLMs sorted by id.
+
+    Raises:
+        DataError: A file, column, type or value is not as described; the message names file, row, column, expected
+            and found.
+    """
+    items = _read(folder / "items.parquet", _ITEMS)
+    results = _read(folder / "results.parquet", _RESULTS)
+    _check_items(folder / "items.parquet", items)
+    _check_results(folder / "results.parquet", results, items)
+    rows = dict(zip(items["item_id"].to_list(), range(items.height), strict=True))
+    llm_ids = sorted(results["model"].unique().to_list())
+    columns = {llm: i for i, llm in enumerate(llm_ids)}
+    at = (
+        results["item_id"].replace_strict(rows, return_dtype=pl.Int64).to_numpy(),
+        results["model"].replace_strict(columns, return_dtype=pl.Int64).to_numpy(),
+    )
+    shape = (items.height, len(llm_ids))
+    keep = np.ones(results.height, dtype=np.bool_) if keep_unparsed else _parsed(results)
+    score = np.where(keep, results["score"].to_numpy(), 0.0)
+    return CorrectnessMatrix(
+        prompts=tuple(items["prompt"].to_list()),
+        prompt_ids=tuple(items["item_id"].to_list()),
+        categories=tuple(items["category"].to_list()),
+        datasets=(folder.resolve().name,) * items.height,
+        llm_ids=tuple(llm_ids),
+        correctness=_dense(shape, at, score, 0.0),
+        observed=_dense(shape, at, keep, 0.0).astype(np.bool_),
+        output_tokens=_dense(shape, at, np.where(keep, _output_tokens(results), np.nan), np.nan),
+    )
+
+
+def _dense(
+    shape: tuple[int, int],
+    at: tuple[NDArray[np.int64], NDArray[np.int64]],
+    values: NDArray[np.generic],
+    default: float,
+) -> NDArray[np.float32]:
+    matrix = np.full(shape, default, dtype=np.float32)
+    matrix[at] = values.astype(np.float32)
+    return matrix
+
+
+def _parsed(results: pl.DataFrame) -> NDArray[np.bool_]:
+    keep = np.ones(results.height, dtype=np.bool_)
+    if "graded" in results.columns:
+        keep &= (results["graded"].cast(pl.String).fill_null("") != "none").to_numpy()
+    if "parsed" in results.columns:
+        keep &= (results["parsed"].fill_null(1.0) > 0).to_numpy()
+    return keep
+
+
+def _output_tokens(results: pl.DataFrame) -> NDArray[np.float32]:
+    unknown = np.full(results.height, np.nan, dtype=np.float32)
+    if "output_chars" not in results.columns:
+        return unknown
+    chars = results["output_chars"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
+    known = chars[np.isfinite(chars)]
+    if not known.size or float(np.median(known)) < _MIN_ANSWER_CHARS:
+        return unknown
+    return np.maximum(chars / CHARS_PER_TOKEN, 1.0).astype(np.float32)
+
+
+def _read(file: Path, columns: dict[str, type[pl.DataType]]) -> pl.DataFrame:
+    try:
+        frame = pl.read_parquet(file)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = "no such file" if not file.exists() else f"not readable as parquet ({error})"
+        raise DataError(f"{file}: {reason}. Expected a folder with items.parquet and results.parquet.") from error
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise DataError(f"{file}: columns {missing} are missing, expected {list(columns)}, found {frame.columns}.")
+    for name, dtype in columns.items():
+        try:
+            frame = frame.with_columns(pl.col(name).cast(dtype))
+        except pl.exceptions.PolarsError as error:
+            raise DataError(f"{file}: column {name} is {frame[name].dtype}, expected {dtype}.") from error
+        _refuse_first(file, frame, name, pl.col(name).is_null(), "a value")
+    return frame
+
+
+def _check_items(file: Path, items: pl.DataFrame) -> None:
+    if not items.height:
+        raise DataError(f"{file}: no rows, expected at least one.")
+    _refuse_first(file, items, "item_id", ~pl.col("item_id").is_first_distinct(), "an id that is not repeated")
+
+
+def _check_results(file: Path, results: pl.DataFrame, items: pl.DataFrame) -> None:
+    if not results.height:
+        raise DataError(f"{file}: no rows, expected at least one.")
+    in_range = pl.col("score").is_finite() & pl.col("score").is_between(0, 1)
+    _refuse_first(file, results, "score", ~in_range, "a number in [0, 1]")
+    known = pl.col("item_id").is_in(items["item_id"].implode())
+    _refuse_first(file, results, "item_id", ~known, "an id of items.parquet")
+    repeated = ~pl.struct("item_id", "model").is_first_distinct()
+    _refuse_first(file, results, "model", repeated, "one row per item and model")
+
+
+def _refuse_first(file: Path, frame: pl.DataFrame, column: str, bad: pl.Expr, expected: str) -> None:
+    rows = frame.select(bad.arg_true()).to_series()
+    if rows.len():
+        row = int(rows[0])
+        raise DataError(
+            f"{file}: row {row}, column {column}: expected {expected}, found {frame[column][row]!r} "
+            f"({rows.len()} such rows). Mend the file."
+        )

@@ -1,0 +1,144 @@
+"""The decoder with gradients: the one definition that training optimises and scorer.py must equal.
+
+`logit[llm] = e_llm · f(x) + b_llm`, after EmbedLLM (arXiv 2410.02223), where f is linear (the paper's form) or a small
+ReLU network. A second head of the same shape predicts the natural logarithm of output tokens. It knows nothing of
+data or optimisers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from embedllm_router.scorer import MAX_DEVIATION
+
+__all__ = ["Decoder", "DecoderOutput", "Head", "fold"]
+
+_SMALL: Final = 0.1  # standard deviation of fresh LLM embeddings: predictions start near the LLM means
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderOutput:
+    """Predictions for a batch of prompts and every LLM.
+
+    Attributes:
+        logits: Of a correct answer, float32 (batch, n_llms).
+        log_tokens: Natural logarithm of expected output tokens, float32 (batch, n_llms).
+    """
+
+    logits: Tensor
+    log_tokens: Tensor
+
+
+class Head(nn.Module):
+    """`e_llm · f(x) + b_llm` for every LLM.
+
+    Args:
+        d_prompt: Length of x.
+        hidden: Widths of f's hidden layers; none makes f linear.
+        d_llm: Length of an LLM embedding.
+        n_llms: Number of LLMs.
+        dropout: Share of hidden values silenced in training.
+    """
+
+    def __init__(self, d_prompt: int, hidden: Sequence[int], d_llm: int, n_llms: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        widths = (d_prompt, *hidden, d_llm)
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.dropout = nn.Dropout(dropout)
+        self.llm_embeddings = nn.Parameter(_SMALL * torch.randn(n_llms, d_llm))
+        self.llm_bias = nn.Parameter(torch.zeros(n_llms))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predicts for a batch.
+
+        Args:
+            x: Standardised prompt embeddings, float32 (batch, d_prompt).
+
+        Returns:
+            float32 (batch, n_llms).
+        """
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = self.dropout(torch.relu(layer(x)))
+        out: Tensor = last(x) @ self.llm_embeddings.T + self.llm_bias
+        return out
+
+
+class Decoder(nn.Module):
+    """Both heads behind one standardisation of the prompt embedding.
+
+    Args:
+        input_mean: float32 (d_prompt,), subtracted from a prompt embedding.
+        input_scale: float32 (d_prompt,), positive; divides the rest.
+        correctness: Head whose output is a logit.
+        length: Head whose output is the logarithm of output tokens.
+    """
+
+    input_mean: Tensor
+    input_scale: Tensor
+
+    def __init__(self, input_mean: Tensor, input_scale: Tensor, correctness: Head, length: Head) -> None:
+        super().__init__()
+        self.register_buffer("input_mean", input_mean)
+        self.register_buffer("input_scale", input_scale)
+        self.correctness = correctness
+        self.length = length
+
+    def standardise(self, prompt_embeddings: Tensor) -> Tensor:
+        """Prompt embeddings in training's units, float32 (batch, d_prompt), clipped to `MAX_DEVIATION`."""
+        x = (prompt_embeddings - self.input_mean) / self.input_scale
+        return x.clamp(-MAX_DEVIATION, MAX_DEVIATION)
+
+    def forward(self, prompt_embeddings: Tensor) -> DecoderOutput:
+        """Predicts correctness and length.
+
+        Args:
+            prompt_embeddings: As the encoder makes them, float32 (batch, d_prompt).
+
+        Returns:
+            Predictions of both heads.
+        """
+        x = self.standardise(prompt_embeddings)
+        return DecoderOutput(logits=self.correctness(x), log_tokens=self.length(x))
+
+    def tensors(self) -> dict[str, NDArray[np.generic]]:
+        """The tensors of decoder.safetensors, as `artifact.decoder_shapes` lists them."""
+        out = {"input_mean": self.input_mean, "input_scale": self.input_scale}
+        for head, network, embeddings, bias in (
+            (self.correctness, "prompt_network", "llm_embeddings", "llm_bias"),
+            (self.length, "length_network", "length_embeddings", "length_bias"),
+        ):
+            out |= {f"{network}.{name}": tensor for name, tensor in head.layers.state_dict().items()}
+            out |= {embeddings: head.llm_embeddings, bias: head.llm_bias}
+        return {name: tensor.detach().cpu().numpy().astype(np.float32) for name, tensor in out.items()}
+
+
+@torch.no_grad()
+def fold(heads: Sequence[Head]) -> Head:
+    """One wider head that predicts the average of several of equal shape.
+
+    Hidden layers stand side by side, LLM embeddings are concatenated: an ensemble costs no new code to serve.
+
+    Args:
+        heads: At least one, all of the same widths.
+
+    Returns:
+        A head whose output is the mean of theirs, without dropout.
+    """
+    n, first = len(heads), heads[0]
+    widths = [layer.out_features for layer in first.layers if isinstance(layer, nn.Linear)]
+    d_prompt, n_llms = first.layers[0].weight.shape[1], first.llm_bias.shape[0]
+    wide = Head(int(d_prompt), [n * w for w in widths[:-1]], n * widths[-1], n_llms)
+    for depth, layer in enumerate(wide.layers):
+        parts = [head.layers[depth] for head in heads]
+        blocks = [part.weight for part in parts]
+        layer.weight.copy_(torch.cat(blocks) if depth == 0 else torch.block_diag(*blocks))
+        layer.bias.copy_(torch.cat([part.bias for part in parts]))
+    wide.llm_embeddings.copy_(torch.cat([head.llm_embeddings / n for head in heads], dim=1))
+    wide.llm_bias.copy_(torch.stack([head.llm_bias for head in heads]).mean(dim=0))
+    return wide

@@ -1,0 +1,100 @@
+"""The README of an artifact folder, written from its manifest. It knows nothing but the manifest."""
+
+from embedllm_router.manifest import Manifest
+
+__all__ = ["model_card"]
+
+_LIMITS = """## Limits
+
+- Learned from benchmarks (school to graduate multiple choice, grade-school and competition mathematics, code
+  reasoning, logic puzzles, open questions), not from conversations. On a prompt unlike these the probabilities are
+  guesses; they order LLMs more reliably than they state chances.
+- A label says that a published evaluation counted the answer right. Answers from which nothing could be read are left
+  out, but other failures of format, prompting or extraction remain and count against the LLM.
+- English, except for a few multilingual mathematics items.
+- LLMs were graded on different benchmarks, by different protocols; LLMs that never met on one are compared through the
+  prompt network only.
+- Output length was recorded for some LLMs only, in characters, on two benchmarks; the others get the average. Hidden
+  reasoning is an estimate. List prices are of the date given and belong to no deployment of yours.
+- Everything below is from before the dates named; newer LLMs are not in it.
+"""
+
+
+def model_card(manifest: Manifest, command: str) -> str:
+    """Writes the model card.
+
+    Args:
+        manifest: What the artifact says of itself.
+        command: How it was made; empty when unknown.
+
+    Returns:
+        Markdown.
+    """
+    made = f"\nMade {manifest.created} by\n\n```\n{command}\n```\n" if command else f"\nMade {manifest.created}.\n"
+    return "\n".join(
+        [
+            "# EmbedLLM Router weights",
+            "",
+            "For any prompt: the probability that each of "
+            f"{len(manifest.llms)} LLMs answers it correctly, and how many tokens it will write. "
+            "`logit[llm] = e_llm · f(x) + b_llm`, after EmbedLLM (Zhuang et al., ICLR 2025, arXiv 2410.02223).",
+            made,
+            _how(manifest),
+            _figures(manifest),
+            _LIMITS,
+            _data(manifest),
+            _llms(manifest),
+        ]
+    )
+
+
+def _how(manifest: Manifest) -> str:
+    encoder, decoder = manifest.encoder, manifest.decoder
+    settings = ", ".join(f"{name} {value}" for name, value in manifest.training.items())
+    return f"""## How
+
+- Encoder: {encoder.source}. Pools: {", ".join(encoder.pools)}; style features: {", ".join(encoder.style_features)}.
+  all-MiniLM-L6-v2 is by the Sentence-Transformers authors (Apache-2.0); model2vec by Minish Lab (MIT).
+- Decoder: {decoder.kind}, hidden {list(decoder.hidden)}, LLM embeddings of {decoder.d_llm}; output length: hidden
+  {list(decoder.length_hidden)}, embeddings of {decoder.d_length}.
+- Split by normalised question stem into train, validation and test (80/10/10): no question is on two sides. Early
+  stopping and calibration (a slope and an offset per LLM, shrunk to common ones) use validation. Nothing saw the test
+  part before the figures below.
+- Options: {settings}.
+"""
+
+
+def _figures(manifest: Manifest) -> str:
+    metrics = manifest.metrics
+    sets = sorted({name.partition(".")[0] for name in metrics if "." in name})
+    rows = [_row("all", metrics, "")] + [_row(name, metrics, f"{name}.") for name in sets]
+    plain = [f"- {name}: {value:.4g}" for name, value in metrics.items() if "." not in name]
+    table = "| set | AUC | log-loss | Brier | ECE (15 bins) |\n|---|---|---|---|---|\n"
+    return "## Test figures\n\n" + table + "\n".join(rows) + "\n\n" + "\n".join(plain) + "\n"
+
+
+def _row(label: str, metrics: dict[str, float], prefix: str) -> str:
+    cells = [metrics.get(prefix + name) for name in ("auc", "log_loss", "brier", "ece")]
+    return f"| {label} | " + " | ".join("–" if c is None else f"{c:.4f}" for c in cells) + " |"
+
+
+def _data(manifest: Manifest) -> str:
+    rows = [f"| {d.name} | {d.n_prompts:,} | {d.n_labels:,} | {d.licence} | {d.attribution} |" for d in manifest.data]
+    head = "| set | prompts | labels | licence | attribution |\n|---|---|---|---|---|\n"
+    return "## Data\n\nNo prompt or answer text is in this folder.\n\n" + head + "\n".join(rows) + "\n"
+
+
+def _llms(manifest: Manifest) -> str:
+    head = "| LLM | vendor | thinking | labels | mean correctness | USD per Mtok in / out | price source |\n"
+    rows = [
+        f"| {llm.id} | {llm.vendor} | {'yes' if llm.thinking else ''} | {llm.n_labels:,} | "
+        f"{llm.mean_correctness:.3f} | {_usd(llm.input_usd_per_mtok)} / {_usd(llm.output_usd_per_mtok)} | "
+        f"{llm.price_source or 'unknown'} |"
+        for llm in manifest.llms
+    ]
+    note = "Mean correctness is over the prompts each was asked; these differ, so the column ranks nobody.\n"
+    return f"## LLMs\n\n{note}\n{head}|---|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
+
+
+def _usd(price: float | None) -> str:
+    return "?" if price is None else f"{price:g}"

@@ -1,0 +1,241 @@
+"""Data folders → artifact: reads, splits, encodes, trains, measures on the test part, writes.
+
+The order of events is here; each step is another file's. It knows nothing of command lines.
+"""
+
+import datetime
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedllm_router.artifact import Artifact, save_artifact
+from embedllm_router.data.folder import read_folders
+from embedllm_router.data.matrix import CorrectnessMatrix
+from embedllm_router.data.split import Split, split_by_stem
+from embedllm_router.distill import TokenTable
+from embedllm_router.encoder import StaticEncoder
+from embedllm_router.errors import DataError
+from embedllm_router.evaluation.report import evaluate_predictions
+from embedllm_router.facts import Facts
+from embedllm_router.lengths import log_output_tokens
+from embedllm_router.manifest import DataSource, DecoderSpec, EncoderSpec, LearnedLLM, Manifest
+from embedllm_router.model_card import model_card
+from embedllm_router.scorer import Scorer
+from embedllm_router.style import STYLE_FEATURES
+from embedllm_router.training import LearningData, Progress, Trained, TrainingOptions, train_decoder
+
+__all__ = ["LearnedArtifact", "encode_prompts", "learn", "load_matrix", "predict"]
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedArtifact:
+    """What a training run leaves behind.
+
+    Attributes:
+        artifact: As loaded from disk.
+        metrics: Measured on the test part with the numpy scorer.
+    """
+
+    artifact: Artifact
+    metrics: dict[str, float]
+
+
+def learn(  # noqa: PLR0913 - the ingredients of a recipe
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    table: TokenTable,
+    facts: Facts,
+    options: TrainingOptions,
+    min_labels: int = 1000,
+    split_seed: int = 0,
+    command: str = "",
+    progress: Progress | None = None,
+) -> LearnedArtifact:
+    """Learns an artifact and writes it.
+
+    Args:
+        folders: Data sets; see data/folder.py.
+        out: Where the artifact shall be.
+        table: The encoder's token vectors.
+        facts: What the data do not say.
+        options: How the decoder is trained.
+        min_labels: LLMs with fewer graded answers are left out.
+        split_seed: Decides who is in train, validation and test.
+        command: Written into the model card.
+        progress: Told about each epoch.
+
+    Returns:
+        The artifact and its test metrics.
+
+    Raises:
+        DataError: The data cannot be used, or no LLM has enough labels.
+        ArtifactError: `out` cannot be written.
+    """
+    matrix = load_matrix(folders, facts, min_labels=min_labels)
+    split = split_by_stem(matrix.prompts, seed=split_seed)
+    spec = encoder_spec(table)
+    encoder = StaticEncoder(spec, table.token_embeddings, table.token_scales, table.tokenizer_json)
+    x = encode_prompts(encoder, matrix.prompts)
+    trained = train_decoder(_learning_data(matrix, facts, split, x), options, progress)
+    tensors = trained.decoder.tensors()
+    p = predict(Scorer(tensors), x[split.test])
+    train, test = matrix.select_prompts(split.train), matrix.select_prompts(split.test)
+    metrics = evaluate_predictions(test, p, train)
+    manifest = _manifest(matrix, facts, spec, options, trained, metrics, split_seed)
+    artifact = save_artifact(
+        out,
+        manifest,
+        encoder={"token_embeddings": table.token_embeddings, "token_scales": table.token_scales},
+        decoder=tensors,
+        tokenizer_json=table.tokenizer_json,
+        model_card=model_card(manifest, command),
+    )
+    return LearnedArtifact(artifact, metrics)
+
+
+def load_matrix(folders: Sequence[Path], facts: Facts, *, min_labels: int) -> CorrectnessMatrix:
+    """The data of every chat LLM with enough labels.
+
+    Args:
+        folders: Data sets.
+        facts: Says which LLMs are chat LLMs; one it does not know counts as such.
+        min_labels: Fewest graded answers.
+
+    Returns:
+        The matrix, LLMs sorted by id.
+
+    Raises:
+        DataError: The data cannot be used, or no LLM is left.
+    """
+    matrix = read_folders(folders)
+    counts = matrix.observed.sum(axis=0)
+    ids = [
+        llm
+        for llm, n in zip(matrix.llm_ids, counts.tolist(), strict=True)
+        if n >= min_labels and (llm not in facts.llms or facts.llms[llm].chat)
+    ]
+    if not ids:
+        raise DataError(
+            f"no chat LLM has {min_labels} graded answers; the largest has {int(counts.max())}. "
+            "Lower --min-labels or add data."
+        )
+    return matrix.select_llms(ids)
+
+
+def encoder_spec(table: TokenTable) -> EncoderSpec:
+    """The encoder that training and serving build around a token table."""
+    vocab_size, d_embedding = table.token_embeddings.shape
+    return EncoderSpec(
+        kind="static",
+        source=table.source,
+        vocab_size=vocab_size,
+        d_embedding=d_embedding,
+        pools=("mean", "tail"),
+        tail_tokens=64,
+        style_features=STYLE_FEATURES,
+    )
+
+
+def encode_prompts(encoder: StaticEncoder, prompts: Sequence[str]) -> NDArray[np.float32]:
+    """Embeds prompts exactly as serving does, float32 (n_prompts, d_prompt)."""
+    return np.stack([encoder.encode(prompt).prompt_embedding for prompt in prompts])
+
+
+def predict(scorer: Scorer, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """p_correct of every prompt and LLM, exactly as serving computes it, float32 (n_prompts, n_llms)."""
+    return np.stack([scorer.score(row).p_correct for row in x])
+
+
+def _learning_data(matrix: CorrectnessMatrix, facts: Facts, split: Split, x: NDArray[np.float32]) -> LearningData:
+    return LearningData(
+        x=x,
+        labels=matrix.labels(),
+        observed=matrix.observed,
+        log_tokens=log_output_tokens(matrix, facts.reasoning_tokens),
+        thinking=np.array([llm in facts.llms and facts.llms[llm].thinking for llm in matrix.llm_ids]),
+        split=split,
+    )
+
+
+def _manifest(  # noqa: PLR0913 - everything an artifact says of itself
+    matrix: CorrectnessMatrix,
+    facts: Facts,
+    spec: EncoderSpec,
+    options: TrainingOptions,
+    trained: Trained,
+    metrics: dict[str, float],
+    split_seed: int,
+) -> Manifest:
+    tensors = trained.decoder.tensors()
+    settings = {name: _plain(value) for name, value in asdict(options).items()}
+    return Manifest(
+        created=datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        encoder=spec,
+        decoder=DecoderSpec(
+            kind="network" if options.hidden else "mf",
+            hidden=_hidden(tensors, "prompt_network"),
+            d_llm=tensors["llm_embeddings"].shape[1],
+            length_hidden=_hidden(tensors, "length_network"),
+            d_length=tensors["length_embeddings"].shape[1],
+        ),
+        llms=_learned_llms(matrix, facts),
+        data=_sources(matrix, facts),
+        training={**settings, "split_seed": split_seed, "epochs_run": len(trained.history)},
+        metrics={name: round(value, 6) for name, value in metrics.items()},
+    )
+
+
+def _learned_llms(matrix: CorrectnessMatrix, facts: Facts) -> tuple[LearnedLLM, ...]:
+    labels, counts = matrix.labels(), matrix.observed.sum(axis=0)
+    llms = []
+    for column, llm in enumerate(matrix.llm_ids):
+        known, price = facts.llms.get(llm), facts.prices.get(llm)
+        llms.append(
+            LearnedLLM(
+                id=llm,
+                vendor=known.vendor if known else "unknown",
+                thinking=known.thinking if known else False,
+                n_labels=int(counts[column]),
+                mean_correctness=round(float(labels[:, column].sum() / counts[column]), 4),
+                input_usd_per_mtok=price.input_usd_per_mtok if price else None,
+                output_usd_per_mtok=price.output_usd_per_mtok if price else None,
+                price_source=price.source if price else None,
+            )
+        )
+    return tuple(llms)
+
+
+def _sources(matrix: CorrectnessMatrix, facts: Facts) -> tuple[DataSource, ...]:
+    datasets = np.array(matrix.datasets)
+    records = []
+    for name in dict.fromkeys(matrix.datasets):
+        mine = datasets == name
+        source = facts.sources.get(name)
+        records.append(
+            DataSource(
+                name=name,
+                licence=source.licence if source else "unknown",
+                attribution=source.attribution if source else "unknown",
+                n_prompts=int(mine.sum()),
+                n_labels=int(matrix.observed[mine].sum()),
+            )
+        )
+    return tuple(records)
+
+
+def _hidden(tensors: dict[str, NDArray[np.generic]], network: str) -> tuple[int, ...]:
+    biases = [t for name, t in tensors.items() if name.startswith(f"{network}.") and name.endswith(".bias")]
+    return tuple(bias.shape[0] for bias in biases[:-1])
+
+
+def _plain(value: object) -> str | int | float | bool | None:
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
