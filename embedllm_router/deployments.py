@@ -55,7 +55,7 @@ def group_of_deployment(rows: Iterable[Row]) -> dict[str, str]:
 
 def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Catalog) -> ModelGroup:
     declared = next((i for row in rows if (i := _section(row, "model_info").get("embedllm"))), None)
-    names = [str(declared)] if declared else [n for row in rows for n in _llm_names(row)]
+    names = [str(declared)] if declared else [*(n for row in rows for n in _llm_names(row)), name]
     matches = [catalog.match(n) for n in names]
     match = next((m for m in matches if m.llm), matches[0])
     candidate = Candidate(
@@ -71,7 +71,7 @@ def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Cata
 
 def _llm_names(row: Row) -> list[str]:
     base, model = _section(row, "model_info").get("base_model"), _section(row, "litellm_params").get("model")
-    return [str(name) for name in (base, model, row.get("model_name")) if name]
+    return [str(name) for name in (base, model) if name]
 
 
 def _figure(row: Row, prices: PriceMap, field: str) -> float | None:

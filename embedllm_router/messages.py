@@ -120,7 +120,7 @@ def _is_token_ids(value: object) -> TypeGuard[list[int]]:
 
 def _message_turn(message: Mapping[str, object]) -> _Turn:
     role = message.get("role")
-    known = role if isinstance(role, str) else "tool" if message.get("type") in _TOOL_TYPES else "user"
+    known = role if isinstance(role, str) else "tool" if str(message.get("type")) in _TOOL_TYPES else "user"
     content = message.get("content")
     turn = _turn("system" if known in _SYSTEM_ROLES else known, content if content is not None else "")
     extra = [message[f] for f in ("tool_calls", "function_call", "arguments", "output") if message.get(f)]
@@ -151,7 +151,7 @@ def _parts(content: object, depth: int) -> Iterator[str | _Turn]:
 
 
 def _part(part: Mapping[str, object]) -> str | _Turn:
-    kind, text = part.get("type", "text"), part.get("text")
+    kind, text = str(part.get("type", "text")), part.get("text")
     if kind in _TEXT_TYPES and isinstance(text, str):
         return text
     if kind in _TOOL_TYPES:

@@ -58,9 +58,7 @@ def _manifest(vocab_size: int) -> Manifest:
             tail_tokens=8,
             style_features=STYLE_FEATURES,
         ),
-        decoder=DecoderSpec(
-            kind="mf", hidden=(), d_llm=len(TOPICS), length_hidden=(), d_length=len(TOPICS)
-        ),
+        decoder=DecoderSpec(kind="mf", hidden=(), d_llm=len(TOPICS), length_hidden=(), d_length=len(TOPICS)),
         llms=tuple(_llm(name) for name in (WIZARD, SPRINTER, NOVICE)),
         data=(DataSource(name="planted", licence="none", attribution="none", n_prompts=1, n_labels=3),),
         training={"seed": 0},
@@ -92,9 +90,7 @@ def _encoder_tensors() -> dict[str, np.ndarray]:
 def _decoder_tensors() -> dict[str, np.ndarray]:
     d_topic, d_prompt = len(TOPICS), len(TOPICS) + len(STYLE_FEATURES)
     read_topic = np.eye(d_topic, d_prompt, dtype=np.float32)
-    embeddings = np.array(
-        [[LOGIT] * d_topic, [LOGIT, -LOGIT, 0.0, 0.0], [0.0] * d_topic], dtype=np.float32
-    )
+    embeddings = np.array([[LOGIT] * d_topic, [LOGIT, -LOGIT, 0.0, 0.0], [0.0] * d_topic], dtype=np.float32)
     return {
         "input_mean": np.zeros(d_prompt, dtype=np.float32),
         "input_scale": np.ones(d_prompt, dtype=np.float32),

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from embedllm_router.demo.prompts import PROMPTS
 from embedllm_router.errors import EmbedLLMRouterError
 from embedllm_router.overrides import COST_WEIGHT_HEADER
 
-__all__ = ["COST_WEIGHTS", "DemoError", "DemoRequest", "run_demo", "running_proxy"]
+__all__ = ["COST_WEIGHTS", "DemoError", "DemoRequest", "RunningProxy", "run_demo", "running_proxy"]
 
 COST_WEIGHTS = (0.0, 20.0, 500.0)
 """λ of the demonstration: quality at any price, balanced, cheap."""
@@ -68,11 +68,13 @@ class RunningProxy:
         base_url: Where, with `/v1`.
         api_key: Its master key, made for this run.
         pid: Its process.
+        log: Where its output goes, while it runs.
     """
 
     base_url: str
     api_key: str
     pid: int
+    log: Path
 
 
 def run_demo(
@@ -104,12 +106,15 @@ def run_demo(
 
 
 @contextmanager
-def running_proxy(config: Path, environment: Mapping[str, str] | None = None) -> Iterator[RunningProxy]:
+def running_proxy(
+    config: Path, *, environment: Mapping[str, str] | None = None, failures: Mapping[str, int] | None = None
+) -> Iterator[RunningProxy]:
     """Starts the simulated LLMs and the proxy on free local ports; stops both by their pids.
 
     Args:
         config: The proxy configuration; its deployments read `UPSTREAM_API_BASE` and `UPSTREAM_API_KEY`.
         environment: More environment variables for the proxy.
+        failures: HTTP status by LLM, for simulated LLMs that shall fail every request.
 
     Yields:
         The proxy, ready to answer.
@@ -127,13 +132,16 @@ def running_proxy(config: Path, environment: Mapping[str, str] | None = None) ->
     }
     command = [sys.executable, "-m", "embedllm_router"]
     upstream = [*command, "upstream", "--port", str(upstream_port)]
+    upstream += [f"--fail={llm}={status}" for llm, status in (failures or {}).items()]
     serve = [*command, "serve", "--config", str(config), "--port", str(proxy_port)]
     with ExitStack() as stack:
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="embedllm-router-")))
         health = f"http://127.0.0.1:{upstream_port}/health"
-        stack.enter_context(_running("simulated LLMs", upstream, {}, health))
+        stack.enter_context(_running("simulated LLMs", upstream, {}, health, logs / "upstream.log"))
         ready = f"http://127.0.0.1:{proxy_port}/health/liveliness"
-        pid = stack.enter_context(_running("proxy", serve, proxy_environment, ready))
-        yield RunningProxy(f"http://127.0.0.1:{proxy_port}/v1", key, pid)
+        log = logs / "proxy.log"
+        pid = stack.enter_context(_running("proxy", serve, proxy_environment, ready, log))
+        yield RunningProxy(f"http://127.0.0.1:{proxy_port}/v1", key, pid, log)
 
 
 def _ask(proxy: RunningProxy, title: str, text: str, cost_weight: float) -> DemoRequest:
@@ -162,30 +170,30 @@ def _ask(proxy: RunningProxy, title: str, text: str, cost_weight: float) -> Demo
 
 
 @contextmanager
-def _running(what: str, command: Sequence[str], environment: Mapping[str, str], ready: str) -> Iterator[int]:
-    with tempfile.TemporaryFile() as log:
+def _running(
+    what: str, command: Sequence[str], environment: Mapping[str, str], ready: str, log: Path
+) -> Iterator[int]:
+    with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own program, with arguments made above
-            command, env={**os.environ, **environment}, stdout=log, stderr=subprocess.STDOUT
+            command, env={**os.environ, **environment}, stdout=output, stderr=subprocess.STDOUT
         )
-        try:
-            _wait(what, process, ready, lambda: _tail(log.fileno()))
-            yield process.pid
-        finally:
-            _stop(process)
+    try:
+        _wait(what, process, ready, log)
+        yield process.pid
+    finally:
+        _stop(process)
 
 
-def _wait(what: str, process: "subprocess.Popen[bytes]", url: str, log: Callable[[], str]) -> None:
+def _wait(what: str, process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise DemoError(f"the {what} stopped with exit code {process.returncode}:\n{log()}")
-        try:
+            raise DemoError(f"the {what} stopped with exit code {process.returncode}:\n{_tail(log)}")
+        with suppress(httpx.TransportError):
             if httpx.get(url, timeout=2.0).is_success:
                 return
-        except httpx.TransportError:
-            pass
         time.sleep(_POLL_S)
-    raise DemoError(f"the {what} did not answer within {_START_TIMEOUT_S:.0f} s:\n{log()}")
+    raise DemoError(f"the {what} did not answer within {_START_TIMEOUT_S:.0f} s:\n{_tail(log)}")
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
@@ -197,9 +205,8 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def _tail(descriptor: int, n_bytes: int = 4_000) -> str:
-    size = os.fstat(descriptor).st_size
-    return os.pread(descriptor, n_bytes, max(size - n_bytes, 0)).decode(errors="replace")
+def _tail(log: Path, n_chars: int = 4_000) -> str:
+    return log.read_text(errors="replace")[-n_chars:]
 
 
 def _free_port() -> int:

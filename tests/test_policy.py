@@ -1,0 +1,138 @@
+"""The decision is utility, nothing else, and it holds for any numbers."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedllm_router.policy import Candidate, CandidatePool, Exclusion, Request, decide
+from embedllm_router.scorer import Scores
+
+_p = st.floats(0, 1, width=32)
+_tokens = st.floats(1, 1e5, width=32)
+_price = st.floats(0, 1e-3)
+_instance = st.lists(st.tuples(_p, _tokens, _price, _price), min_size=1, max_size=12)
+
+
+def scores(rows: list[tuple[float, float, float, float]]) -> Scores:
+    return Scores(
+        p_correct=np.array([r[0] for r in rows], dtype=np.float32),
+        output_tokens=np.array([r[1] for r in rows], dtype=np.float32),
+    )
+
+
+def pool(rows: list[tuple[float, float, float, float]], **limits: int) -> CandidatePool:
+    return CandidatePool([Candidate(f"c{i}", f"llm{i}", i, r[2], r[3], **limits) for i, r in enumerate(rows)])
+
+
+def naive_ranking(rows: list[tuple[float, float, float, float]], request: Request) -> list[int]:
+    """The policy again, one candidate at a time."""
+    keyed = []
+    for i, (p, tokens, price_in, price_out) in enumerate(rows):
+        if request.max_output_tokens is not None:
+            tokens = min(tokens, request.max_output_tokens)  # noqa: PLW2901 - as the formula reads
+        cost = request.input_tokens * price_in + tokens * price_out
+        keyed.append((-(p - request.cost_weight * cost), cost, i))
+    return [i for _, _, i in sorted(keyed)]
+
+
+@given(rows=_instance, weight=st.floats(0, 1e4), n=st.integers(0, 10**6), cap=st.none() | st.integers(1, 10**5))
+def test_ranking_is_the_naive_ranking(
+    rows: list[tuple[float, float, float, float]], weight: float, n: int, cap: int | None
+) -> None:
+    request = Request(weight, n, cap)
+    assert list(decide(pool(rows), scores(rows), request).ranking) == naive_ranking(rows, request)
+
+
+@given(rows=_instance, low=st.floats(0, 1e3), more=st.floats(0, 1e4))
+def test_raising_the_cost_weight_never_raises_expected_cost(
+    rows: list[tuple[float, float, float, float]], low: float, more: float
+) -> None:
+    spent = []
+    for weight in (low, low + more):
+        decision = decide(pool(rows), scores(rows), Request(weight, 1000))
+        spent.append(decision.cost_usd[decision.ranking[0]])
+    assert spent[1] <= spent[0] or math.isclose(spent[1], spent[0], rel_tol=1e-9, abs_tol=1e-15)
+
+
+def test_ties_go_to_the_cheaper_then_to_the_first() -> None:
+    rows = [(0.5, 10.0, 0.0, 2e-6), (0.5, 10.0, 0.0, 1e-6), (0.5, 10.0, 0.0, 1e-6)]
+    assert decide(pool(rows), scores(rows), Request(0.0, 0)).ranking == (1, 2, 0)
+
+
+def test_without_cost_weight_the_likeliest_wins_at_any_price() -> None:
+    rows = [(0.90, 10.0, 0.0, 0.0), (0.91, 1e5, 1e-3, 1e-3)]
+    chosen = decide(pool(rows), scores(rows), Request(0.0, 100)).chosen
+    assert chosen is not None
+    assert chosen.name == "c1"
+
+
+def test_an_unknown_price_is_excluded_and_never_free() -> None:
+    rows = [(0.5, 10.0, 1e-6, 1e-6), (0.9, 10.0, 0.0, 0.0)]
+    unpriced = Candidate("c1", "llm1", 1, None, None)
+    decision = decide(CandidatePool([pool(rows).candidates[0], unpriced]), scores(rows), Request(0.0, 10))
+    assert decision.ranking == (0,)
+    assessed = decision.assess(1)
+    assert (assessed.excluded, assessed.cost_usd, assessed.utility) == (Exclusion.PRICE_UNKNOWN, None, None)
+    assert assessed.p_correct == pytest.approx(0.9)
+
+
+def test_half_a_price_is_unknown() -> None:
+    assert Candidate("c", "l", 0, 1e-6, None).standing_exclusion is Exclusion.PRICE_UNKNOWN
+
+
+def test_a_price_of_zero_is_known() -> None:
+    assert Candidate("c", "l", 0, 0.0, 0.0).standing_exclusion is None
+
+
+def test_an_unknown_llm_is_excluded_and_has_no_figures() -> None:
+    rows = [(0.5, 10.0, 1e-6, 1e-6)]
+    stranger = Candidate("stranger", None, None, 1e-6, 1e-6)
+    decision = decide(CandidatePool([stranger, *pool(rows).candidates]), scores(rows), Request(0.0, 10))
+    assert decision.assess(0).excluded is Exclusion.LLM_UNKNOWN
+    assert decision.assess(0).p_correct is None
+    assert decision.ranking == (1,)
+
+
+def test_a_request_beyond_the_context_window_excludes() -> None:
+    rows = [(0.9, 10.0, 0.0, 0.0)]
+    assert decide(pool(rows, max_input_tokens=100), scores(rows), Request(0.0, 100)).ranking == (0,)
+    decision = decide(pool(rows, max_input_tokens=100), scores(rows), Request(0.0, 101))
+    assert decision.ranking == ()
+    assert decision.excluded == (Exclusion.CONTEXT_WINDOW,)
+    assert decision.chosen is None
+
+
+def test_only_keeps_what_the_client_allows() -> None:
+    rows = [(0.9, 10.0, 0.0, 0.0), (0.5, 10.0, 0.0, 0.0)]
+    decision = decide(pool(rows), scores(rows), Request(0.0, 1, None, frozenset({"c1"})))
+    assert decision.ranking == (1,)
+    assert decision.excluded[0] is Exclusion.NOT_REQUESTED
+
+
+def test_fallbacks_are_the_next_best_in_order() -> None:
+    rows = [(0.5, 10.0, 0.0, 0.0), (0.9, 10.0, 0.0, 0.0), (0.7, 10.0, 0.0, 0.0)]
+    decision = decide(pool(rows), scores(rows), Request(0.0, 1))
+    assert decision.fallbacks(2) == ["c2", "c0"]
+    assert decision.fallbacks(0) == []
+    assert decision.runner_up is not None
+    assert decision.runner_up.name == "c2"
+
+
+@given(rows=_instance, seed=st.integers(0, 100))
+def test_the_order_of_the_catalog_does_not_matter(rows: list[tuple[float, float, float, float]], seed: int) -> None:
+    order = np.random.default_rng(seed).permutation(len(rows))
+    straight = pool(rows)
+    shuffled = CandidatePool([Candidate(c.name, c.llm, int(np.argwhere(order == i)[0, 0]), *rows[i][2:])
+                              for i, c in enumerate(straight.candidates)])  # fmt: skip
+    moved = scores([rows[i] for i in order])
+    assert decide(straight, scores(rows), Request(3.0, 9)).ranking == decide(shuffled, moved, Request(3.0, 9)).ranking
+
+
+def test_assessments_list_ranked_first_then_excluded() -> None:
+    rows = [(0.5, 10.0, 0.0, 0.0), (0.9, 10.0, 0.0, 0.0)]
+    candidates = [Candidate("unpriced", "llm0", 0, None, None), *pool(rows).candidates]
+    names = [a.name for a in decide(CandidatePool(candidates), scores(rows), Request(0.0, 1)).assessments()]
+    assert names == ["c1", "c0", "unpriced"]

@@ -1,0 +1,80 @@
+"""Settings are read, overridden by the environment, and refused with the field's name."""
+
+from pathlib import Path
+
+import pytest
+
+from embedllm_router.errors import ConfigError
+from embedllm_router.messages import TextFrom
+from embedllm_router.settings import read_proxy_config, read_settings
+
+AUTO = {"virtual_models": {"auto": {"default": "sprinter"}}}
+
+
+def test_defaults() -> None:
+    settings = read_settings(AUTO)
+    auto = settings.virtual_models["auto"]
+    assert settings.artifact is None
+    assert (auto.cost_weight, auto.max_fallbacks, auto.candidates, auto.text_from) == (0, 2, None, TextFrom.LAST_USER)
+    assert (settings.log.format, settings.log.prompt) == ("json", False)
+
+
+def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDLLM_ROUTER_LOG__FORMAT", "console")
+    monkeypatch.setenv("EMBEDLLM_ROUTER_ARTIFACT", "elsewhere")
+    settings = read_settings({**AUTO, "log": {"format": "json", "prompt": True}})
+    assert settings.log.format == "console"
+    assert settings.log.prompt
+    assert settings.artifact == Path("elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (None, "virtual_models: Field required"),
+        ({}, "virtual_models: Field required"),
+        ({"virtual_models": {}}, "virtual_models:"),
+        ({"virtual_models": {"auto": {}}}, "virtual_models.auto.default: Field required"),
+        ({"virtual_models": {"auto": {"default": "x", "cost_weight": -1}}}, "virtual_models.auto.cost_weight:"),
+        ({"virtual_models": {"auto": {"default": "x", "cost_weight": float("nan")}}}, "auto.cost_weight:"),
+        (
+            {"virtual_models": {"auto": {"default": "x", "cost_wieght": 1}}},
+            "cost_wieght: unknown setting, did you mean 'cost_weight'?",
+        ),
+        ({"virtual_models": {"auto": {"default": "x", "candidates": []}}}, "virtual_models.auto.candidates:"),
+        ({"virtual_models": {"auto": {"default": "x", "text_from": "vibes"}}}, "virtual_models.auto.text_from:"),
+        ({**AUTO, "log": {"format": "xml"}}, "log.format:"),
+        ({**AUTO, "zebra": 1}, "zebra: unknown setting"),
+        ("auto", "must be a mapping, found str"),
+    ],
+)
+def test_a_wrong_section_is_named(section: object, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_settings(section)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model_list: []\n", "does not load the router"),
+        ("- a\n", "must be a mapping, found list"),
+        ("a: [\n", "is not YAML"),
+        ("litellm_settings: {callbacks: embedllm_router.proxy_handler}\n", "virtual_models: Field required"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "proxy_config.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_proxy_config(file)
+    assert said in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_proxy_config(tmp_path / "nowhere.yaml")
+
+
+def test_a_planted_file_is_read(config_file: Path) -> None:
+    assert set(read_proxy_config(config_file).virtual_models) == {"auto", "auto-cheap", "auto-quality"}
