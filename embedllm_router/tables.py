@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from embedllm_router.demo.run import DemoRequest
@@ -64,24 +65,30 @@ def llm_table(manifest: Manifest) -> Table:
 
 def demo_table(requests: Sequence[DemoRequest]) -> Table:
     """Every request of the demonstration, one block per prompt."""
-    table = Table(title="model=auto through the proxy; the LLMs are simulated, the decisions are not")
+    table = Table(title='model="auto" through the proxy: simulated LLMs, real decisions', box=SIMPLE_HEAD)
     table.add_column("prompt")
-    table.add_column("cost weight", justify="right")
-    table.add_column("chosen")
-    for header in ("p_correct", "expected USD"):
-        table.add_column(header, justify="right")
-    table.add_column("runner-up")
-    table.add_column("served by")
-    last = ""
-    for r in requests:
-        if last and r.prompt != last:
+    table.add_column("λ", justify="right")
+    table.add_column("chosen", overflow="fold")
+    table.add_column("p_correct", justify="right")
+    table.add_column("expected USD", justify="right")
+    table.add_column("runner-up", overflow="fold")
+    last = requests[0].prompt if requests else ""
+    for index, r in enumerate(requests):
+        if r.prompt != last:
             table.add_section()
-        served = r.served or f"HTTP {r.status}"
         figures = (_figure(r.p_correct, ".3f"), _figure(r.cost_usd, ".6f"))
-        title = r.prompt if r.prompt != last else ""
-        table.add_row(title, f"{r.cost_weight:g}", r.chosen or "-", *figures, r.runner_up or "-", served)
+        title = r.prompt if index == 0 or r.prompt != last else ""
+        table.add_row(title, f"{r.cost_weight:g}", _answered_by(r), *figures, r.runner_up or "-")
         last = r.prompt
     return table
+
+
+def _answered_by(request: DemoRequest) -> str:
+    if request.served is None:
+        return f"{request.chosen or '-'}, HTTP {request.status}"
+    if request.served != request.chosen:
+        return f"{request.chosen}, served by {request.served}"
+    return request.served
 
 
 def _figure(value: float | None, spec: str) -> str:

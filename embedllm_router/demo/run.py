@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import httpx
 
 from embedllm_router.demo.prompts import PROMPTS
 from embedllm_router.errors import EmbedLLMRouterError
 from embedllm_router.overrides import COST_WEIGHT_HEADER
+from embedllm_router.serve import proxy_command
 
 __all__ = ["COST_WEIGHTS", "DemoError", "DemoRequest", "RunningProxy", "run_demo", "running_proxy"]
 
@@ -107,12 +109,17 @@ def run_demo(
 
 @contextmanager
 def running_proxy(
-    config: Path, *, environment: Mapping[str, str] | None = None, failures: Mapping[str, int] | None = None
+    config: Path,
+    *,
+    through: Literal["embedllm-router", "litellm"] = "embedllm-router",
+    environment: Mapping[str, str] | None = None,
+    failures: Mapping[str, int] | None = None,
 ) -> Iterator[RunningProxy]:
     """Starts the simulated LLMs and the proxy on free local ports; stops both by their pids.
 
     Args:
         config: The proxy configuration; its deployments read `UPSTREAM_API_BASE` and `UPSTREAM_API_KEY`.
+        through: Which command runs the proxy: `embedllm-router serve` or LiteLLM's own.
         environment: More environment variables for the proxy.
         failures: HTTP status by LLM, for simulated LLMs that shall fail every request.
 
@@ -124,7 +131,7 @@ def running_proxy(
     """
     upstream_port, proxy_port = _free_port(), _free_port()
     key = f"sk-{secrets.token_urlsafe(24)}"
-    proxy_environment = {
+    more_environment = {
         "UPSTREAM_API_BASE": f"http://127.0.0.1:{upstream_port}/v1",
         "UPSTREAM_API_KEY": "simulated",
         "LITELLM_MASTER_KEY": key,
@@ -134,13 +141,16 @@ def running_proxy(
     upstream = [*command, "upstream", "--port", str(upstream_port)]
     upstream += [f"--fail={llm}={status}" for llm, status in (failures or {}).items()]
     serve = [*command, "serve", "--config", str(config), "--port", str(proxy_port)]
+    if through == "litellm":
+        serve = proxy_command(config, "127.0.0.1", proxy_port)
+        more_environment = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", **more_environment}
     with ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="embedllm-router-")))
         health = f"http://127.0.0.1:{upstream_port}/health"
         stack.enter_context(_running("simulated LLMs", upstream, {}, health, logs / "upstream.log"))
         ready = f"http://127.0.0.1:{proxy_port}/health/liveliness"
         log = logs / "proxy.log"
-        pid = stack.enter_context(_running("proxy", serve, proxy_environment, ready, log))
+        pid = stack.enter_context(_running("proxy", serve, more_environment, ready, log))
         yield RunningProxy(f"http://127.0.0.1:{proxy_port}/v1", key, pid, log)
 
 
@@ -170,9 +180,7 @@ def _ask(proxy: RunningProxy, title: str, text: str, cost_weight: float) -> Demo
 
 
 @contextmanager
-def _running(
-    what: str, command: Sequence[str], environment: Mapping[str, str], ready: str, log: Path
-) -> Iterator[int]:
+def _running(what: str, command: Sequence[str], environment: Mapping[str, str], ready: str, log: Path) -> Iterator[int]:
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own program, with arguments made above
             command, env={**os.environ, **environment}, stdout=output, stderr=subprocess.STDOUT
