@@ -1,0 +1,82 @@
+"""The fences of docs/architecture.md: imports point down, and heavy libraries stay in their files."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import embedllm_router
+
+PACKAGE = Path(embedllm_router.__file__).parent
+REQUEST_PATH = (
+    "errors",
+    "style",
+    "manifest",
+    "artifact",
+    "encoder",
+    "catalog",
+    "scorer",
+    "policy",
+    "messages",
+    "router",
+)
+"""From the bottom up: a file may import those before it, never those after."""
+ONLY_IN = {
+    "litellm": {"plugin"},
+    "fastapi": {"plugin"},
+    "torch": {"decoder", "training", "distill", "cli_learning"},  # the command line only inside its commands
+    "model2vec": {"distill"},
+    "sentence_transformers": {"encoder", "distill"},
+    "matplotlib": {"evaluation.plots"},
+    "starlette": {"demo.upstream"},
+}
+
+
+def imports(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+def module_name(file: Path) -> str:
+    return ".".join(file.relative_to(PACKAGE).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_a_library_stays_in_its_files(library: str) -> None:
+    users = {module_name(f) for f in PACKAGE.rglob("*.py") if any(n.split(".")[0] == library for n in imports(f))}
+    assert users <= ONLY_IN[library]
+
+
+def test_the_request_path_imports_downwards_only() -> None:
+    for level, module in enumerate(REQUEST_PATH):
+        own = {n.removeprefix("embedllm_router.") for n in imports(PACKAGE / f"{module}.py") if "embedllm_router." in n}
+        assert own <= set(REQUEST_PATH[:level]), f"{module} imports {own - set(REQUEST_PATH[:level])}"
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import embedllm_router", {"numpy", "pydantic", "tokenizers", "litellm", "torch", "structlog"}),
+        ("from embedllm_router import Router; Router.load().route('hi')", {"torch", "litellm", "transformers"}),
+        ("from embedllm_router.cli import app", {"torch", "litellm", "polars", "sklearn", "openai", "uvicorn"}),
+    ],
+)
+def test_nothing_heavy_is_loaded(statement: str, absent: set[str]) -> None:
+    code = f"import sys; {statement}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert not absent & set(done.stdout.split())
+
+
+def test_public_names_exist() -> None:
+    for name in embedllm_router.__all__:
+        if name != "proxy_handler":  # built only inside a proxy
+            assert getattr(embedllm_router, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = embedllm_router.nonsense  # type: ignore[attr-defined]
