@@ -1,0 +1,60 @@
+"""Small generated correctness data whose structure is known: topics decide who is right."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from embedllm_router.data.matrix import CorrectnessMatrix
+
+TOPICS: Mapping[str, tuple[str, ...]] = {
+    "arithmetic": ("sum", "product", "divide", "seven", "twelve", "number", "remainder"),
+    "poetry": ("rhyme", "stanza", "verse", "moon", "sorrow", "line", "meter"),
+    "code": ("loop", "pointer", "compile", "stack", "recursion", "bug", "array"),
+}
+SKILL: Mapping[str, Mapping[str, float]] = {
+    "calculator": {"arithmetic": 0.95, "poetry": 0.05, "code": 0.5},
+    "poet": {"arithmetic": 0.05, "poetry": 0.95, "code": 0.1},
+    "engineer": {"arithmetic": 0.6, "poetry": 0.1, "code": 0.95},
+}
+LLMS = tuple(sorted(SKILL))
+
+
+def write_set(folder: Path, *, n: int = 240, seed: int = 0, density: float = 1.0) -> Path:
+    """Writes a data set whose LLMs are right with the probability `SKILL` gives for the prompt's topic."""
+    rng = np.random.default_rng(seed)
+    topics = [list(TOPICS)[i % len(TOPICS)] for i in range(n)]
+    prompts = [f"{' '.join(rng.choice(TOPICS[t], 6))} {folder.name} case {i}?" for i, t in enumerate(topics)]
+    ids = [f"{folder.name}/{i}" for i in range(n)]
+    rows = [
+        {
+            "item_id": item,
+            "model": llm,
+            "score": float(rng.random() < SKILL[llm][topic]),
+            "output_chars": int(400 * (1 + LLMS.index(llm)) * rng.lognormal(0, 0.2)),
+        }
+        for item, topic in zip(ids, topics, strict=True)
+        for llm in LLMS
+        if rng.random() < density
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    pl.DataFrame({"item_id": ids, "category": topics, "prompt": prompts}).write_parquet(folder / "items.parquet")
+    pl.DataFrame(rows).write_parquet(folder / "results.parquet")
+    return folder
+
+
+def tiny_matrix(correctness: list[list[float]], observed: list[list[bool]] | None = None) -> CorrectnessMatrix:
+    """A matrix with made-up prompts around given numbers."""
+    values = np.array(correctness, dtype=np.float32)
+    n_prompts, n_llms = values.shape
+    return CorrectnessMatrix(
+        prompts=tuple(f"prompt {i}" for i in range(n_prompts)),
+        prompt_ids=tuple(f"p{i}" for i in range(n_prompts)),
+        categories=("any",) * n_prompts,
+        datasets=("made_up",) * n_prompts,
+        llm_ids=tuple(f"llm{i}" for i in range(n_llms)),
+        correctness=values,
+        observed=np.ones(values.shape, bool) if observed is None else np.array(observed),
+        output_tokens=np.full(values.shape, np.nan, dtype=np.float32),
+    )

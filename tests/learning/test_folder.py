@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from synthetic import LLMS, write_set
+
+from embedllm_router.data.folder import read_folder, read_folders
+from embedllm_router.errors import DataError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_set(tmp_path / "made_up", n=12)
+
+
+def rewrite(file: Path, *columns: pl.Expr) -> None:
+    pl.read_parquet(file).with_columns(*columns).write_parquet(file)
+
+
+def test_every_score_lands_on_its_prompt_and_llm(folder: Path) -> None:
+    matrix = read_folder(folder)
+    assert matrix.llm_ids == LLMS
+    assert set(matrix.datasets) == {"made_up"}
+    for row in pl.read_parquet(folder / "results.parquet").iter_rows(named=True):
+        at = matrix.prompt_ids.index(row["item_id"]), matrix.llm_ids.index(row["model"])
+        assert matrix.observed[at]
+        assert matrix.correctness[at] == row["score"]
+        assert matrix.output_tokens[at] == pytest.approx(row["output_chars"] / 4)
+
+
+def test_the_order_of_result_rows_has_no_say(folder: Path) -> None:
+    before = read_folder(folder)
+    file = folder / "results.parquet"
+    pl.read_parquet(file).sample(fraction=1, shuffle=True, seed=1).write_parquet(file)
+    after = read_folder(folder)
+    assert after.llm_ids == before.llm_ids
+    np.testing.assert_array_equal(after.correctness, before.correctness)
+
+
+def test_pairs_without_a_row_are_unobserved(tmp_path: Path) -> None:
+    matrix = read_folder(write_set(tmp_path / "sparse", n=30, density=0.5))
+    assert 0 < matrix.observed.mean() < 1
+    assert not matrix.correctness[~matrix.observed].any()
+
+
+@pytest.mark.parametrize(("column", "value"), [("graded", "none"), ("parsed", 0.0)])
+def test_unparsed_answers_are_unobserved_unless_asked_for(folder: Path, column: str, value: object) -> None:
+    rewrite(folder / "results.parquet", pl.lit(value).alias(column))
+    assert not read_folder(folder).observed.any()
+    assert read_folder(folder, keep_unparsed=True).observed.all()
+
+
+def test_lengths_of_a_set_of_one_letter_answers_are_unknown(folder: Path) -> None:
+    rewrite(folder / "results.parquet", pl.lit(1).alias("output_chars"))
+    assert np.isnan(read_folder(folder).output_tokens).all()
+
+
+def test_several_sets_are_merged(tmp_path: Path) -> None:
+    matrix = read_folders([write_set(tmp_path / "a", n=6), write_set(tmp_path / "b", n=9)])
+    assert matrix.datasets == ("a",) * 6 + ("b",) * 9
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        ("results.parquet", pl.lit(1.5).alias("score"), ["row 0", "score", r"\[0, 1\]", "1.5", "36 such rows"]),
+        ("results.parquet", pl.lit(float("nan")).alias("score"), ["score", "nan"]),
+        ("results.parquet", pl.lit(None, dtype=pl.Float64).alias("score"), ["score", "a value", "None"]),
+        ("results.parquet", pl.lit("ghost").alias("item_id"), ["item_id", "items.parquet", "ghost"]),
+        ("results.parquet", pl.lit("one").alias("model"), ["row 1", "model", "one row per item and model"]),
+        ("items.parquet", pl.lit("same").alias("item_id"), ["row 1", "item_id", "not repeated", "same"]),
+        ("items.parquet", pl.lit(None, dtype=pl.String).alias("prompt"), ["prompt", "a value"]),
+    ],
+)
+def test_bad_values_are_named_with_file_row_column_expected_and_found(
+    folder: Path, file: str, change: pl.Expr, words: list[str]
+) -> None:
+    rewrite(folder / file, change)
+    with pytest.raises(DataError, match=file) as caught:
+        read_folder(folder)
+    for word in words:
+        assert caught.match(word)
+
+
+def test_a_missing_column_is_named(folder: Path) -> None:
+    file = folder / "items.parquet"
+    pl.read_parquet(file).drop("prompt").write_parquet(file)
+    with pytest.raises(DataError, match=r"\['prompt'\] are missing"):
+        read_folder(folder)
+
+
+def test_a_missing_file_and_a_damaged_file_are_told_apart(folder: Path) -> None:
+    (folder / "items.parquet").write_bytes(b"no parquet")
+    with pytest.raises(DataError, match="not readable as parquet"):
+        read_folder(folder)
+    (folder / "items.parquet").unlink()
+    with pytest.raises(DataError, match="no such file"):
+        read_folder(folder)
