@@ -14,7 +14,7 @@ import numpy as np
 
 from embedllm_router.artifact import Artifact, default_artifact_path, load_artifact
 from embedllm_router.catalog import Catalog
-from embedllm_router.encoder import StaticEncoder
+from embedllm_router.encoder import EncodedPrompt, StaticEncoder
 from embedllm_router.errors import ArtifactError
 from embedllm_router.manifest import LearnedLLM
 from embedllm_router.messages import Prompt, read_body
@@ -83,6 +83,10 @@ class Router:
         """
         return cls(load_artifact(Path(path) if path else default_artifact_path()))
 
+    def encode(self, text: str) -> EncodedPrompt:
+        """Embeds one text, as `route` does."""
+        return self._encoder.encode(text)
+
     def pool(self, llms: Sequence[str] | None = None) -> CandidatePool:
         """Candidates at their list prices.
 
@@ -122,7 +126,7 @@ class Router:
         """
         read = read_body({"prompt": prompt}) if isinstance(prompt, str) else prompt
         started = time.perf_counter()
-        embedding = self._encoder.encode(read.text).prompt_embedding if read.text.strip() else None
+        embedding = self.encode(read.text).prompt_embedding if read.text.strip() else None
         encoded = time.perf_counter()
         scores = self._scorer.score(embedding)
         _check_finite(scores)

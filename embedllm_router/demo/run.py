@@ -30,7 +30,7 @@ COST_WEIGHTS = (0.0, 20.0, 500.0)
 
 _START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 10.0
-_POLL_S = 0.2
+_POLL_S = 0.05
 
 
 class DemoError(EmbedLLMRouterError):
@@ -71,12 +71,14 @@ class RunningProxy:
         api_key: Its master key, made for this run.
         pid: Its process.
         log: Where its output goes, while it runs.
+        start_s: Seconds from its start to its first answer.
     """
 
     base_url: str
     api_key: str
     pid: int
     log: Path
+    start_s: float
 
 
 def run_demo(
@@ -150,8 +152,10 @@ def running_proxy(
         stack.enter_context(_running("simulated LLMs", upstream, {}, health, logs / "upstream.log"))
         ready = f"http://127.0.0.1:{proxy_port}/health/liveliness"
         log = logs / "proxy.log"
+        started = time.perf_counter()
         pid = stack.enter_context(_running("proxy", serve, more_environment, ready, log))
-        yield RunningProxy(f"http://127.0.0.1:{proxy_port}/v1", key, pid, log)
+        start_s = time.perf_counter() - started
+        yield RunningProxy(f"http://127.0.0.1:{proxy_port}/v1", key, pid, log, start_s)
 
 
 def _ask(proxy: RunningProxy, title: str, text: str, cost_weight: float) -> DemoRequest:

@@ -1,0 +1,146 @@
+"""What the plugin costs the proxy: the same LiteLLM proxy with and without it, in interleaved rounds.
+
+    python benchmarks/bench_proxy.py [--rounds N] [--requests N] [--starts N]
+
+Both proxies run the shipped configuration, one without the callback (there "auto" is a plain alias), both in front of
+simulated LLMs, and are asked the same prompts. A round measures one, then the other, in alternating order; a ratio is
+the median over rounds. Ends with one JSON line.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+import psutil
+import yaml
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from embedllm_router.demo.prompts import PROMPTS
+from embedllm_router.demo.run import RunningProxy, running_proxy
+
+CONFIG = Path(__file__).parents[1] / "proxy_config.yaml"
+CONCURRENCIES = (1, 16)
+SHORT_PROMPTS = [text for title, text in PROMPTS.items() if title != "long document"]
+MAX_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One proxy under one load: requests per second, and p95 of a request in milliseconds."""
+
+    rps: float
+    p95_ms: float
+
+
+async def load(proxy: RunningProxy, concurrency: int, n_requests: int) -> Load:
+    """Sends requests from so many clients at once; every answer must be a 200."""
+    numbers = itertools.count()
+    taken: list[float] = []
+    headers = {"authorization": f"Bearer {proxy.api_key}"}
+
+    async def client(session: aiohttp.ClientSession) -> None:
+        while (number := next(numbers)) < n_requests:
+            prompt = SHORT_PROMPTS[number % len(SHORT_PROMPTS)]
+            body = {"model": "auto", "messages": [{"role": "user", "content": prompt}]}
+            started = time.perf_counter()
+            async with session.post(f"{proxy.base_url}/chat/completions", json=body) as response:
+                await response.read()
+                response.raise_for_status()
+            taken.append((time.perf_counter() - started) * 1e3)
+
+    connector = aiohttp.TCPConnector(limit=concurrency)
+    async with (
+        asyncio.timeout(MAX_SECONDS),
+        aiohttp.ClientSession(headers=headers, connector=connector) as session,
+    ):
+        started = time.perf_counter()
+        await asyncio.gather(*(client(session) for _ in range(concurrency)))
+        seconds = time.perf_counter() - started
+    return Load(n_requests / seconds, float(np.percentile(taken, 95)))
+
+
+def compare(
+    with_plugin: RunningProxy, without: RunningProxy, concurrency: int, n_requests: int, rounds: int
+) -> list[tuple[Load, Load]]:
+    """Loads both proxies in turn; the order alternates so that drift hits both."""
+    pairs = []
+    for number in track(range(rounds), f"concurrency {concurrency}", console=Console(stderr=True)):
+        order = [with_plugin, without] if number % 2 == 0 else [without, with_plugin]
+        loads = {proxy.pid: asyncio.run(load(proxy, concurrency, n_requests)) for proxy in order}
+        pairs.append((loads[with_plugin.pid], loads[without.pid]))
+    return pairs
+
+
+def rss_mb(proxy: RunningProxy) -> float:
+    """Resident memory of a proxy and its children."""
+    process = psutil.Process(proxy.pid)
+    return sum(p.memory_info().rss for p in (process, *process.children(recursive=True))) / 2**20
+
+
+def plain_config(folder: Path) -> Path:
+    """The shipped configuration without the plugin."""
+    config = yaml.safe_load(CONFIG.read_text())
+    del config["callback_settings"], config["litellm_settings"]["callbacks"]
+    file = folder / "plain.yaml"
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
+def measure_starts(plain: Path, starts: int) -> float:
+    """Seconds the plugin adds to start-up, median over interleaved starts."""
+    added = []
+    for _ in track(range(starts), "starts", console=Console(stderr=True)):
+        seconds = []
+        for config in (CONFIG, plain):
+            with running_proxy(config, through="litellm") as proxy:
+                seconds.append(proxy.start_s)
+        added.append(seconds[0] - seconds[1])
+    return statistics.median(added)
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--requests", type=int, default=400)
+    parser.add_argument("--starts", type=int, default=5)
+    options = parser.parse_args()
+    table = Table("concurrency", "requests/s with", "without", "ratio", "p95 ms with", "without", "ratio")
+    result: dict[str, float] = {}
+    with ExitStack() as stack:
+        plain = plain_config(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        result["added_start_s"] = round(measure_starts(plain, options.starts), 2)
+        routed = stack.enter_context(running_proxy(CONFIG, through="litellm"))
+        direct = stack.enter_context(running_proxy(plain, through="litellm"))
+        compare(routed, direct, 4, 200, 1)  # warms both up
+        for concurrency in CONCURRENCIES:
+            pairs = compare(routed, direct, concurrency, options.requests, options.rounds)
+            row = [statistics.median(values) for values in zip(*(figures(a, b) for a, b in pairs), strict=True)]
+            table.add_row(str(concurrency), *(f"{value:.3g}" for value in row))
+            result[f"rps_ratio_c{concurrency}"] = round(row[2], 3)
+            result[f"p95_ratio_c{concurrency}"] = round(row[5], 3)
+        result["added_rss_mb"] = round(rss_mb(routed) - rss_mb(direct), 1)
+    Console().print(table)
+    names = ("rps_ratio_c1", "rps_ratio_c16", "p95_ratio_c16", "added_rss_mb", "added_start_s")
+    print(json.dumps({name: result[name] for name in names}))
+
+
+def figures(routed: Load, direct: Load) -> tuple[float, ...]:
+    """Both loads and their ratios, in the table's order."""
+    speed, delay = routed.rps / direct.rps, routed.p95_ms / direct.p95_ms
+    return routed.rps, direct.rps, speed, routed.p95_ms, direct.p95_ms, delay
+
+
+if __name__ == "__main__":
+    main()
