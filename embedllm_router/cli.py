@@ -15,7 +15,7 @@ import orjson
 import typer
 from rich.console import Console
 
-from embedllm_router import __version__
+from embedllm_router import __version__, cli_learning
 from embedllm_router.artifact import default_artifact_path, load_artifact, shipped_path
 from embedllm_router.demo.run import COST_WEIGHTS, DemoRequest, run_demo
 from embedllm_router.errors import ConfigError, DataError, EmbedLLMRouterError, RequestError
@@ -201,6 +201,8 @@ def _candidate_fields(assessment: Assessment) -> dict[str, object]:
     del fields["name"]  # without a proxy, a candidate's name is its LLM
     return fields
 
+
+cli_learning.register(app)
 
 if __name__ == "__main__":
     main()
