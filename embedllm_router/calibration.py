@@ -57,15 +57,15 @@ def fit_calibration(
 def _fit_line(
     logits: NDArray[np.float32], labels: NDArray[np.float32], prior: NDArray[np.float64], strength: float
 ) -> NDArray[np.float64]:
-    """Newton's method on log-loss plus `strength/2 · |line − prior|²`."""
+    """Newton's method on log-loss plus `strength/2 · |line - prior|²`."""
     x = np.stack([logits.astype(np.float64), np.ones(len(logits))], axis=1)
     line = prior.copy()
     for _ in range(_STEPS):
         p = 1.0 / (1.0 + np.exp(-np.clip(x @ line, -30.0, 30.0)))
         gradient = x.T @ (p - labels) + strength * (line - prior)
         curvature = (x * (p * (1.0 - p))[:, None]).T @ x + strength * np.eye(2)
-        step: NDArray[np.float64] = np.linalg.solve(curvature, gradient)
-        line = line - step
+        step = np.asarray(np.linalg.solve(curvature, gradient), dtype=np.float64)
+        line -= step
         if float(np.abs(step).max()) < 1e-8:  # noqa: PLR2004 - converged to far below any effect
             break
     return line

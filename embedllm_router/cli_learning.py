@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 def _distill(
     out: Annotated[Path, typer.Option(help="Folder to write; replaced if it is a token table.")],
     source: Annotated[str, typer.Option(help="Sentence transformer: name or path.")] = _DEFAULT_SOURCE,
-    dims: Annotated[int, typer.Option(min=8, help="Columns to keep after PCA.")] = 256,
+    dims: Annotated[int, typer.Option(min=8, help="Columns to keep after PCA.")] = 128,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Make a static prompt encoder's token table from a sentence transformer."""
@@ -46,7 +46,7 @@ def _distill(
         save_table(out, table)
     rows, columns = table.token_embeddings.shape
     result = {"out": str(out), "source": table.source, "vocab_size": rows, "d_embedding": columns}
-    typer.echo(json.dumps(result) if json_output else f"{out}: {rows} tokens × {columns}, {table.source}")
+    typer.echo(json.dumps(result) if json_output else f"{out}: {rows} tokens of {columns} dimensions, {table.source}")
 
 
 def _train(
@@ -92,7 +92,7 @@ def _run(
     except ImportError as error:
         raise _needs_learn(error) from error
     from embedllm_router.recipe import learn  # noqa: PLC0415 - loads torch
-    from embedllm_router.training import TrainingOptions  # noqa: PLC0415 - loads torch
+    from embedllm_router.training_options import TrainingOptions  # noqa: PLC0415 - when the command runs
 
     torch.set_num_threads(threads)
     with _progress() as tell:
@@ -122,7 +122,7 @@ def _print_learned(learned: "LearnedArtifact", out: Path, *, json_output: bool) 
 
 def _load_or_make_table(folder: Path | None) -> "TokenTable":
     if folder is None:
-        return _make_table(_DEFAULT_SOURCE, 256)
+        return _make_table(_DEFAULT_SOURCE, 128)
     from embedllm_router.distill import load_table  # noqa: PLC0415 - numpy only when a command runs
 
     return load_table(folder)

@@ -7,6 +7,7 @@ data or optimisers.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -48,10 +49,14 @@ class Head(nn.Module):
     def __init__(self, d_prompt: int, hidden: Sequence[int], d_llm: int, n_llms: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         widths = (d_prompt, *hidden, d_llm)
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.dropout = nn.Dropout(dropout)
         self.llm_embeddings = nn.Parameter(_SMALL * torch.randn(n_llms, d_llm))
         self.llm_bias = nn.Parameter(torch.zeros(n_llms))
+
+    def linear_layers(self) -> list[nn.Linear]:
+        """The layers of f, in order."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Predicts for a batch.
@@ -130,15 +135,14 @@ def fold(heads: Sequence[Head]) -> Head:
     Returns:
         A head whose output is the mean of theirs, without dropout.
     """
-    n, first = len(heads), heads[0]
-    widths = [layer.out_features for layer in first.layers if isinstance(layer, nn.Linear)]
-    d_prompt, n_llms = first.layers[0].weight.shape[1], first.llm_bias.shape[0]
-    wide = Head(int(d_prompt), [n * w for w in widths[:-1]], n * widths[-1], n_llms)
-    for depth, layer in enumerate(wide.layers):
-        parts = [head.layers[depth] for head in heads]
-        blocks = [part.weight for part in parts]
-        layer.weight.copy_(torch.cat(blocks) if depth == 0 else torch.block_diag(*blocks))
-        layer.bias.copy_(torch.cat([part.bias for part in parts]))
+    n = len(heads)
+    columns = list(zip(*(head.linear_layers() for head in heads), strict=True))
+    widths = [n * column[0].out_features for column in columns]
+    wide = Head(columns[0][0].in_features, widths[:-1], widths[-1], heads[0].llm_bias.shape[0])
+    for depth, (layer, column) in enumerate(zip(wide.linear_layers(), columns, strict=True)):
+        weights = [part.weight for part in column]
+        layer.weight.copy_(torch.cat(weights) if depth == 0 else torch.block_diag(*weights))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        layer.bias.copy_(torch.cat([part.bias for part in column]))
     wide.llm_embeddings.copy_(torch.cat([head.llm_embeddings / n for head in heads], dim=1))
     wide.llm_bias.copy_(torch.stack([head.llm_bias for head in heads]).mean(dim=0))
     return wide

@@ -43,7 +43,7 @@ class TokenTable:
     tokenizer_json: str
 
 
-def distill(source: str = DEFAULT_SOURCE, *, d_embedding: int = 256, sif: float = 1e-4) -> TokenTable:
+def distill(source: str = DEFAULT_SOURCE, *, d_embedding: int = 128, sif: float = 1e-4) -> TokenTable:
     """Distils a sentence transformer into a token table.
 
     Args:
@@ -66,13 +66,16 @@ def distill(source: str = DEFAULT_SOURCE, *, d_embedding: int = 256, sif: float 
     with contextlib.redirect_stdout(io.StringIO()):
         try:
             transformer = AutoModel.from_pretrained(location)
-            tokenizer = AutoTokenizer.from_pretrained(location)
+            tokenizer = AutoTokenizer.from_pretrained(location, use_fast=True)
         except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"cannot load {source!r}: {str(error).splitlines()[0]} Expected a sentence transformer's name or folder."
-            ) from error
+            raise ConfigError(f"cannot load {source!r}: {str(error).splitlines()[0]} Give a name or folder.") from error
         static = distill_from_model(
-            transformer, tokenizer, pca_dims=d_embedding, sif_coefficient=sif, device="cpu", quantize_to="float32"
+            transformer,
+            tokenizer,  # type: ignore[arg-type]  # use_fast promises the type model2vec wants
+            pca_dims=d_embedding,
+            sif_coefficient=sif,
+            device="cpu",
+            quantize_to="float32",
         )
     vectors, scales = quantise(np.asarray(static.embedding, dtype=np.float32))
     how = f"{source}; model2vec, one forward pass per token, PCA {d_embedding}, SIF {sif:g}, int8"
@@ -105,7 +108,10 @@ def save_table(folder: Path, table: TokenTable) -> None:
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "encoder.json").is_file())):
         raise ConfigError(f"{folder} is not empty and holds no encoder.json. Name a new or empty folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {"token_embeddings": table.token_embeddings, "token_scales": table.token_scales}
+    tensors: dict[str, NDArray[np.generic]] = {
+        "token_embeddings": table.token_embeddings,
+        "token_scales": table.token_scales,
+    }
     (folder / "encoder.safetensors").write_bytes(save_safetensors(tensors))
     (folder / "tokenizer.json").write_text(table.tokenizer_json, encoding="utf-8")
     (folder / "encoder.json").write_text(json.dumps({"source": table.source}) + "\n", encoding="utf-8")

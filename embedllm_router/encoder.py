@@ -87,16 +87,22 @@ class StaticEncoder:
             The embedding, finite. A text without tokens has zero pools.
         """
         clean = text.encode("utf-8", errors="replace").decode("utf-8")
-        ids = self._tokenizer.encode(clip_middle(clean, MAX_CHARS), add_special_tokens=False).ids
+        read = clip_middle(clean, MAX_CHARS)
+        ids = self.token_ids(read)
         vectors = self._embeddings[ids].astype(np.float32)
         vectors *= self._scales[ids, None]
         parts = [self._pool(pool, vectors) for pool in self.spec.pools]
-        return EncodedPrompt(np.concatenate([*parts, style_features(clean)]), len(ids))
+        return EncodedPrompt(np.concatenate([*parts, style_features(read, n_chars=len(clean))]), len(ids))
+
+    def token_ids(self, text: str) -> list[int]:
+        """Rows of the token table a text looks up, in order; the text is not clipped."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
 
     def _pool(self, pool: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         window = vectors[-self.spec.tail_tokens :] if pool == "tail" else vectors
-        total = window.sum(axis=0)
-        norm = float(np.sqrt(total @ total))
+        total: NDArray[np.float32] = window.sum(axis=0)
+        norm = np.float32(np.sqrt(total @ total))
         return total / norm if norm > 0 else total
 
 

@@ -35,7 +35,9 @@ def log_output_tokens(matrix: CorrectnessMatrix, reasoning_tokens: Mapping[str, 
     shows_all = hidden == 0
     visible = matrix.output_tokens.astype(np.float64)
     factor = _relative_length(visible[:, shows_all])
-    return np.log(np.maximum(visible + factor[:, None] * hidden, 1.0)).astype(np.float32)
+    tokens = np.maximum(visible + factor[:, None] * hidden, 1.0)
+    logs: NDArray[np.float32] = np.log(tokens).astype(np.float32)
+    return logs
 
 
 def fill_unknown(
@@ -75,7 +77,8 @@ def smearing(predicted: NDArray[np.float32], actual: NDArray[np.float32]) -> NDA
         return np.zeros(ratio.shape[1], dtype=np.float32)
     common = float(ratio[known].mean())
     total = np.where(known, ratio, 0.0).sum(axis=0) + _PRIOR_LABELS * common
-    return np.log(total / (known.sum(axis=0) + _PRIOR_LABELS)).astype(np.float32)
+    shift: NDArray[np.float32] = np.log(total / (known.sum(axis=0) + _PRIOR_LABELS)).astype(np.float32)
+    return shift
 
 
 def _relative_length(visible: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -87,4 +90,5 @@ def _relative_length(visible: NDArray[np.float64]) -> NDArray[np.float64]:
     per_llm = logs.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     centred = np.where(known, logs - per_llm, 0.0)
     mean = centred.sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-    return np.exp(np.clip(mean, -np.log(_SPREAD), np.log(_SPREAD)))
+    factor: NDArray[np.float64] = np.exp(np.clip(mean, -np.log(_SPREAD), np.log(_SPREAD)))
+    return factor

@@ -4,6 +4,9 @@ from embedllm_router.manifest import Manifest
 
 __all__ = ["model_card"]
 
+_INTRODUCTION = """For any prompt: the probability that each of {n_llms} LLMs answers it correctly, and how many tokens
+it will write. `logit[llm] = e_llm · f(x) + b_llm`, after EmbedLLM (Zhuang et al., ICLR 2025, arXiv 2410.02223)."""
+
 _LIMITS = """## Limits
 
 - Learned from benchmarks (school to graduate multiple choice, grade-school and competition mathematics, code
@@ -35,9 +38,7 @@ def model_card(manifest: Manifest, command: str) -> str:
         [
             "# EmbedLLM Router weights",
             "",
-            "For any prompt: the probability that each of "
-            f"{len(manifest.llms)} LLMs answers it correctly, and how many tokens it will write. "
-            "`logit[llm] = e_llm · f(x) + b_llm`, after EmbedLLM (Zhuang et al., ICLR 2025, arXiv 2410.02223).",
+            _INTRODUCTION.format(n_llms=len(manifest.llms)),
             made,
             _how(manifest),
             _figures(manifest),
@@ -75,7 +76,7 @@ def _figures(manifest: Manifest) -> str:
 
 def _row(label: str, metrics: dict[str, float], prefix: str) -> str:
     cells = [metrics.get(prefix + name) for name in ("auc", "log_loss", "brier", "ece")]
-    return f"| {label} | " + " | ".join("–" if c is None else f"{c:.4f}" for c in cells) + " |"
+    return f"| {label} | " + " | ".join("-" if c is None else f"{c:.4f}" for c in cells) + " |"
 
 
 def _data(manifest: Manifest) -> str:

@@ -3,7 +3,7 @@
 The order of events is here; each step is another file's. It knows nothing of command lines.
 """
 
-import datetime
+import datetime as dt
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,16 +17,20 @@ from embedllm_router.data.folder import read_folders
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import Split, split_by_stem
 from embedllm_router.distill import TokenTable
-from embedllm_router.encoder import StaticEncoder
+from embedllm_router.encoder import MAX_CHARS, StaticEncoder, clip_middle
 from embedllm_router.errors import DataError
-from embedllm_router.evaluation.report import evaluate_predictions
+from embedllm_router.evaluation.baselines import knn, repeat_means
+from embedllm_router.evaluation.metrics import auc, log_loss
+from embedllm_router.evaluation.report import evaluate_predictions, llm_means
 from embedllm_router.facts import Facts
 from embedllm_router.lengths import log_output_tokens
+from embedllm_router.lexicon import add_prompt_columns
 from embedllm_router.manifest import DataSource, DecoderSpec, EncoderSpec, LearnedLLM, Manifest
 from embedllm_router.model_card import model_card
 from embedllm_router.scorer import Scorer
 from embedllm_router.style import STYLE_FEATURES
-from embedllm_router.training import LearningData, Progress, Trained, TrainingOptions, train_decoder
+from embedllm_router.training import LearningData, Progress, Trained, train_decoder
+from embedllm_router.training_options import TrainingOptions
 
 __all__ = ["LearnedArtifact", "encode_prompts", "learn", "load_matrix", "predict"]
 
@@ -53,6 +57,7 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     table: TokenTable,
     facts: Facts,
     options: TrainingOptions,
+    prompt_columns: int = 128,
     min_labels: int = 1000,
     split_seed: int = 0,
     command: str = "",
@@ -66,6 +71,7 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
         table: The encoder's token vectors.
         facts: What the data do not say.
         options: How the decoder is trained.
+        prompt_columns: Latent semantic columns added to the table; see lexicon.py.
         min_labels: LLMs with fewer graded answers are left out.
         split_seed: Decides who is in train, validation and test.
         command: Written into the model card.
@@ -80,15 +86,15 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     """
     matrix = load_matrix(folders, facts, min_labels=min_labels)
     split = split_by_stem(matrix.prompts, seed=split_seed)
-    spec = encoder_spec(table)
-    encoder = StaticEncoder(spec, table.token_embeddings, table.token_scales, table.tokenizer_json)
+    table = _with_prompt_columns(table, [matrix.prompts[i] for i in split.train], prompt_columns)
+    encoder = _encoder(table)
     x = encode_prompts(encoder, matrix.prompts)
     trained = train_decoder(_learning_data(matrix, facts, split, x), options, progress)
     tensors = trained.decoder.tensors()
     p = predict(Scorer(tensors), x[split.test])
     train, test = matrix.select_prompts(split.train), matrix.select_prompts(split.test)
-    metrics = evaluate_predictions(test, p, train)
-    manifest = _manifest(matrix, facts, spec, options, trained, metrics, split_seed)
+    metrics = evaluate_predictions(test, p, train) | _baselines(matrix, x, split)
+    manifest = _manifest(matrix, facts, encoder.spec, options, trained, metrics, split_seed)
     artifact = save_artifact(
         out,
         manifest,
@@ -137,10 +143,21 @@ def encoder_spec(table: TokenTable) -> EncoderSpec:
         source=table.source,
         vocab_size=vocab_size,
         d_embedding=d_embedding,
-        pools=("mean", "tail"),
+        pools=("mean",),
         tail_tokens=64,
         style_features=STYLE_FEATURES,
     )
+
+
+def _encoder(table: TokenTable) -> StaticEncoder:
+    return StaticEncoder(encoder_spec(table), table.token_embeddings, table.token_scales, table.tokenizer_json)
+
+
+def _with_prompt_columns(table: TokenTable, prompts: Sequence[str], n_columns: int) -> TokenTable:
+    if not n_columns:
+        return table
+    encoder = _encoder(table)
+    return add_prompt_columns(table, [encoder.token_ids(clip_middle(p, MAX_CHARS)) for p in prompts], n_columns)
 
 
 def encode_prompts(encoder: StaticEncoder, prompts: Sequence[str]) -> NDArray[np.float32]:
@@ -153,18 +170,35 @@ def predict(scorer: Scorer, x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([scorer.score(row).p_correct for row in x])
 
 
+def _baselines(matrix: CorrectnessMatrix, x: NDArray[np.float32], split: Split) -> dict[str, float]:
+    train, test = matrix.select_prompts(split.train), matrix.select_prompts(split.test)
+    means, pools = llm_means(train), x[:, : -len(STYLE_FEATURES)]
+    predictions = {
+        "llm_means": repeat_means(means, len(test.prompts)),
+        "knn_40": knn(pools[split.train], train.labels(), train.observed, means, pools[split.test]),
+    }
+    labels, seen = test.labels(), test.observed
+    return {
+        f"{name}_{metric.__name__}": metric(labels[seen], p[seen])
+        for name, p in predictions.items()
+        for metric in (auc, log_loss)
+    }
+
+
 def _learning_data(matrix: CorrectnessMatrix, facts: Facts, split: Split, x: NDArray[np.float32]) -> LearningData:
+    names = [f"{d}/{c}" for d, c in zip(matrix.datasets, matrix.categories, strict=True)]
     return LearningData(
         x=x,
         labels=matrix.labels(),
         observed=matrix.observed,
         log_tokens=log_output_tokens(matrix, facts.reasoning_tokens),
         thinking=np.array([llm in facts.llms and facts.llms[llm].thinking for llm in matrix.llm_ids]),
+        categories=np.unique(names, return_inverse=True)[1],
         split=split,
     )
 
 
-def _manifest(  # noqa: PLR0913 - everything an artifact says of itself
+def _manifest(  # noqa: PLR0913, PLR0917 - everything an artifact says of itself
     matrix: CorrectnessMatrix,
     facts: Facts,
     spec: EncoderSpec,
@@ -176,7 +210,7 @@ def _manifest(  # noqa: PLR0913 - everything an artifact says of itself
     tensors = trained.decoder.tensors()
     settings = {name: _plain(value) for name, value in asdict(options).items()}
     return Manifest(
-        created=datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created=dt.datetime.now(tz=dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         encoder=spec,
         decoder=DecoderSpec(
             kind="network" if options.hidden else "mf",

@@ -98,4 +98,4 @@ def _forward(layers: list[Layer], x: NDArray[np.float32]) -> NDArray[np.float32]
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    return 1.0 / (1.0 + np.exp(-np.clip(logits, -60.0, 60.0)))
+    return np.reciprocal(1.0 + np.exp(-np.clip(logits, -60.0, 60.0)), dtype=np.float32)

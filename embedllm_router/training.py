@@ -17,59 +17,17 @@ from torch import Tensor, nn
 from embedllm_router.calibration import Calibration, fit_calibration
 from embedllm_router.data.split import Split
 from embedllm_router.decoder import Decoder, Head, fold
-from embedllm_router.errors import ConfigError
 from embedllm_router.lengths import fill_unknown, smearing
+from embedllm_router.training_options import TrainingOptions
 
 __all__ = ["EpochRecord", "LearningData", "Progress", "Trained", "TrainingOptions", "train_decoder"]
 
 _LOG = logging.getLogger(__name__)
 _WARM_UP: Final = 0.1
 _MIN_SCALE: Final = 1e-4
+_PRIOR_LABELS: Final = 3.0  # weight of an LLM's overall mean in its mean on a category
 Progress = Callable[[str, int, int, float], None]
 """Called after each epoch with the head's name, epochs done, epochs planned, validation loss."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingOptions:
-    """How the decoder is trained; the defaults are the best recipe of docs/experiments.md."""
-
-    hidden: tuple[int, ...] = (512, 256)
-    """Widths of the prompt network's hidden layers, per ensemble member; none is the paper's linear form."""
-    d_llm: int = 64
-    """Length of an LLM embedding, per ensemble member."""
-    members: int = 3
-    """Networks trained from different seeds and folded into one."""
-    dropout: float = 0.4
-    """Share of hidden values silenced in training."""
-    input_noise: float = 0.0
-    """Standard deviation of Gaussian noise on the standardised prompt embedding (the paper's alpha)."""
-    learning_rate: float = 5e-4
-    """Peak of AdamW's one-cycle schedule."""
-    weight_decay: float = 0.1
-    """AdamW's decoupled weight decay."""
-    batch_prompts: int = 256
-    """Prompts, that is whole rows of the matrix, per step."""
-    max_epochs: int = 25
-    """Epochs the schedule is planned for."""
-    patience: int = 6
-    """Epochs without a better validation loss after which training stops."""
-    length_hidden: tuple[int, ...] = (128,)
-    """Widths of the length network's hidden layers."""
-    d_length: int = 16
-    """Length of an LLM's output-length embedding."""
-    calibration_strength: float = 40.0
-    """Pull of an LLM's own calibration towards the common one; see calibration.py."""
-    seed: int = 0
-    """Decides initial weights, batches and noise; the split has a seed of its own."""
-
-    def __post_init__(self) -> None:
-        for name in ("d_llm", "members", "batch_prompts", "max_epochs", "patience", "d_length"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"training option {name} is {getattr(self, name)}, expected at least 1.")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"training option dropout is {self.dropout}, expected a number in [0, 1).")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"training option learning_rate is {self.learning_rate}, expected more than 0.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +40,7 @@ class LearningData:
         observed: bool (n_prompts, n_llms).
         log_tokens: Natural logarithm of output tokens, float32 (n_prompts, n_llms), NaN where unknown.
         thinking: bool (n_llms,).
+        categories: Number of each prompt's category, int64 (n_prompts,), from 0.
         split: Which rows train, which stop training and calibrate.
     """
 
@@ -90,6 +49,7 @@ class LearningData:
     observed: NDArray[np.bool_]
     log_tokens: NDArray[np.float32]
     thinking: NDArray[np.bool_]
+    categories: NDArray[np.int64]
     split: Split
 
 
@@ -116,16 +76,16 @@ class _Task:
     name: str
     x: Tensor
     target: Tensor
+    truth: Tensor
     mask: Tensor
     start_bias: Tensor
     loss: Callable[[Tensor, Tensor], Tensor]
     split: Split
     history: list[EpochRecord] = field(default_factory=list)
 
-    def mean_loss(self, head: Head, rows: Tensor) -> Tensor:
+    def mean_loss(self, outputs: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
         mask = self.mask[rows]
-        losses = self.loss(head(self.x[rows]), self.target[rows]) * mask
-        return losses.sum() / mask.sum().clamp(min=1.0)
+        return (self.loss(outputs, targets[rows]) * mask).sum() / mask.sum().clamp(min=1.0)
 
 
 def train_decoder(data: LearningData, options: TrainingOptions, progress: Progress | None = None) -> Trained:
@@ -154,18 +114,20 @@ def _train_correctness(
     data: LearningData, x: Tensor, options: TrainingOptions, history: list[EpochRecord], progress: Progress
 ) -> Head:
     heads = []
+    target = torch.from_numpy(_smoothed_labels(data, options.category_smoothing))
     for member in range(options.members):
         task = _Task(
             name=f"correctness {member + 1}/{options.members}",
             x=x,
-            target=torch.from_numpy(data.labels),
+            target=target,
+            truth=torch.from_numpy(data.labels),
             mask=torch.from_numpy(data.observed.astype(np.float32)),
             start_bias=torch.from_numpy(_mean_logits(data)),
             loss=_log_loss,
             split=data.split,
         )
         seed = options.seed * 1000 + member
-        heads.append(_fit(task, options.hidden, options.d_llm, options, seed, progress))
+        heads.append(_fit(task, (*options.hidden, options.d_llm), options, seed, progress))
         history.extend(task.history)
     head = fold(heads)
     rows = data.split.validation
@@ -186,12 +148,13 @@ def _train_length(
         name="length",
         x=x,
         target=torch.from_numpy(target),
+        truth=torch.from_numpy(target),
         mask=torch.from_numpy(known.astype(np.float32)),
         start_bias=torch.from_numpy(start.astype(np.float32)),
         loss=nn.HuberLoss(reduction="none"),
         split=data.split,
     )
-    head = _fit(task, options.length_hidden, options.d_length, options, options.seed * 1000 + 999, progress)
+    head = _fit(task, (*options.length_hidden, options.d_length), options, options.seed * 1000 + 999, progress)
     history.extend(task.history)
     return _finished_length(head, x, data)
 
@@ -199,23 +162,17 @@ def _train_length(
 @torch.no_grad()
 def _finished_length(head: Head, x: Tensor, data: LearningData) -> Head:
     rows = data.split.validation
-    head.llm_bias += torch.from_numpy(smearing(_predict(head, x, rows), data.log_tokens[rows]))
-    known = np.isfinite(data.log_tokens[data.split.train]).any(axis=0)
+    head.llm_bias.add_(torch.from_numpy(smearing(_predict(head, x, rows), data.log_tokens[rows])))
+    known = np.asarray(np.isfinite(data.log_tokens[data.split.train]).any(axis=0))
     if known.any():
         for parameter in (head.llm_embeddings, head.llm_bias):
             parameter.copy_(torch.from_numpy(fill_unknown(parameter.numpy(), known, data.thinking)))
     return head
 
 
-def _fit(  # noqa: PLR0913 - a task, a shape, options, a seed and a listener are five things
-    task: _Task,
-    hidden: tuple[int, ...],
-    d_llm: int,
-    options: TrainingOptions,
-    seed: int,
-    progress: Progress,
-) -> Head:
+def _fit(task: _Task, widths: tuple[int, ...], options: TrainingOptions, seed: int, progress: Progress) -> Head:
     torch.manual_seed(seed)
+    *hidden, d_llm = widths
     head = Head(task.x.shape[1], hidden, d_llm, task.target.shape[1], dropout=options.dropout)
     head.llm_bias.data.copy_(task.start_bias)
     train = torch.from_numpy(task.split.train)
@@ -239,7 +196,7 @@ def _fit(  # noqa: PLR0913 - a task, a shape, options, a seed and a listener are
     return head.eval()
 
 
-def _run_epoch(  # noqa: PLR0913 - the moving parts of one epoch
+def _run_epoch(  # noqa: PLR0913, PLR0917 - the moving parts of one epoch
     task: _Task,
     head: Head,
     train: Tensor,
@@ -249,11 +206,12 @@ def _run_epoch(  # noqa: PLR0913 - the moving parts of one epoch
 ) -> float:
     head.train()
     total = 0.0
-    batches = train[torch.randperm(len(train))].split(options.batch_prompts)
+    batches = torch.split(train[torch.randperm(len(train))], options.batch_prompts)
     for rows in batches:
-        noisy = task.x[rows] + options.input_noise * torch.randn(len(rows), task.x.shape[1])
-        mask = task.mask[rows]
-        loss = (task.loss(head(noisy), task.target[rows]) * mask).sum() / mask.sum().clamp(min=1.0)
+        x = nn.functional.dropout(task.x[rows], options.input_dropout)
+        if options.input_noise:
+            x = x + options.input_noise * torch.randn_like(x)
+        loss = task.mean_loss(head(x), task.target, rows)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -265,20 +223,22 @@ def _run_epoch(  # noqa: PLR0913 - the moving parts of one epoch
 @torch.no_grad()
 def _validate(task: _Task, head: Head) -> float:
     head.eval()
-    return task.mean_loss(head, torch.from_numpy(task.split.validation)).item()
+    rows = torch.from_numpy(task.split.validation)
+    return task.mean_loss(head(task.x[rows]), task.truth, rows).item()
 
 
 @torch.no_grad()
 def _predict(head: Head, x: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     head.eval()
-    out: NDArray[np.float32] = head(x[torch.from_numpy(rows)]).numpy()
-    return out
+    out: Tensor = head(x[torch.from_numpy(rows)])
+    predicted: NDArray[np.float32] = out.numpy()
+    return predicted
 
 
 @torch.no_grad()
 def _calibrated(head: Head, calibration: Calibration) -> Head:
     slope = torch.from_numpy(calibration.slope.astype(np.float32))
-    head.llm_embeddings *= slope[:, None]
+    head.llm_embeddings.mul_(slope[:, None])
     head.llm_bias.copy_(head.llm_bias * slope + torch.from_numpy(calibration.offset.astype(np.float32)))
     return head
 
@@ -288,11 +248,28 @@ def _standardisation(x: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(x.mean(axis=0)), torch.from_numpy(scale)
 
 
+def _smoothed_labels(data: LearningData, share: float) -> NDArray[np.float32]:
+    """Labels moved towards the LLM's mean on the category, over training prompts, itself shrunk to its overall mean."""
+    train = data.split.train
+    seen = data.observed[train].astype(np.float32)
+    right = data.labels[train] * seen
+    overall = (right.sum(axis=0) + 1) / (seen.sum(axis=0) + 2)
+    n_categories = int(data.categories.max()) + 1
+    shape = (n_categories, seen.shape[1])
+    rights, counts = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    np.add.at(rights, data.categories[train], right)
+    np.add.at(counts, data.categories[train], seen)
+    means = (rights + _PRIOR_LABELS * overall) / (counts + _PRIOR_LABELS)
+    smoothed: NDArray[np.float32] = (1 - share) * data.labels + share * means[data.categories]
+    return smoothed.astype(np.float32)
+
+
 def _mean_logits(data: LearningData) -> NDArray[np.float32]:
     train = data.split.train
     right = (data.labels[train] * data.observed[train]).sum(axis=0)
     share = (right + 1) / (data.observed[train].sum(axis=0) + 2)
-    return np.log(share / (1 - share)).astype(np.float32)
+    logits: NDArray[np.float32] = np.log(share / (1 - share)).astype(np.float32)
+    return logits
 
 
 def _log_loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -6,7 +6,7 @@
 It knows nothing of which LLMs are worth learning, nor of other data sets.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -115,7 +115,7 @@ def _output_tokens(results: pl.DataFrame) -> NDArray[np.float32]:
     return np.maximum(chars / CHARS_PER_TOKEN, 1.0).astype(np.float32)
 
 
-def _read(file: Path, columns: dict[str, type[pl.DataType]]) -> pl.DataFrame:
+def _read(file: Path, columns: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
     try:
         frame = pl.read_parquet(file)
     except (OSError, pl.exceptions.PolarsError) as error:

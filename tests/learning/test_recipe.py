@@ -1,0 +1,136 @@
+"""From folders to an artifact on disk and back, on generated data; and through the command line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planted import planted_artifact
+from synthetic import SKILL, TOPICS, write_set
+from typer.testing import CliRunner
+
+from embedllm_router.artifact import load_artifact
+from embedllm_router.cli_learning import app
+from embedllm_router.distill import TokenTable, save_table
+from embedllm_router.encoder import StaticEncoder
+from embedllm_router.evaluation.baselines import knn
+from embedllm_router.scorer import Scorer
+
+
+def small_table(folder: Path) -> TokenTable:
+    """A random token table whose tokens are the words of the generated prompts."""
+    tokenizer = json.loads(planted_artifact(folder).tokenizer_json)
+    words = sorted({word for topic in TOPICS.values() for word in topic})
+    tokenizer["model"]["vocab"] = {word: i for i, word in enumerate(["[UNK]", *words])}
+    rng = np.random.default_rng(0)
+    vectors = rng.integers(-127, 128, (len(words) + 1, 16)).astype(np.int8)
+    return TokenTable("random", vectors, np.full(len(vectors), 0.01, np.float32), json.dumps(tokenizer))
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("recipe")
+    write_set(place / "one", n=600, seed=1)
+    write_set(place / "two", n=300, seed=2, density=0.7)
+    save_table(place / "table", small_table(place / "planted"))
+    return place
+
+
+@pytest.fixture(scope="module")
+def trained(workplace: Path) -> dict[str, object]:
+    result = CliRunner().invoke(app, [*arguments(workplace, workplace / "out"), "--json"])
+    assert result.exit_code == 0, result.output
+    parsed: dict[str, object] = json.loads(result.stdout)
+    return parsed
+
+
+def arguments(place: Path, out: Path) -> list[str]:
+    folders = [f"--data={place / name}" for name in ("one", "two")]
+    return [
+        "train",
+        *folders,
+        f"--out={out}",
+        f"--encoder={place / 'table'}",
+        "--min-labels=100",
+        "--max-epochs=20",
+        "--threads=1",
+    ]
+
+
+def test_train_prints_one_json_object_and_finds_the_planted_skills(trained: dict[str, object]) -> None:
+    assert trained["n_llms"] == 3
+    metrics = trained["metrics"]
+    assert metrics["auc"] > 0.85
+    assert metrics["log_loss"] < metrics["llm_means_log_loss"]
+    assert metrics["routing_accuracy"] > metrics["best_single_accuracy"] + 0.1
+    assert metrics["routing_accuracy"] <= metrics["oracle_accuracy"]
+
+
+def test_the_artifact_on_disk_predicts_the_planted_skills(trained: dict[str, object], workplace: Path) -> None:
+    artifact = load_artifact(workplace / "out")
+    assert artifact.id == trained["artifact"]
+    encoder, scorer = StaticEncoder.from_artifact(artifact), Scorer.from_artifact(artifact)
+    ids = [llm.id for llm in artifact.manifest.llms]
+    assert ids == sorted(SKILL)
+    for topic, words in TOPICS.items():
+        p = scorer.score(encoder.encode(" ".join(words[:6])).prompt_embedding).p_correct
+        best = max(SKILL, key=lambda llm: SKILL[llm][topic])
+        assert ids[int(np.argmax(p))] == best
+
+
+def test_the_manifest_and_the_card_say_what_was_learned_from(trained: dict[str, object], workplace: Path) -> None:
+    manifest = load_artifact(workplace / "out").manifest
+    assert trained
+    assert [source.name for source in manifest.data] == ["one", "two"]
+    assert sum(source.n_labels for source in manifest.data) == sum(llm.n_labels for llm in manifest.llms)
+    assert manifest.metrics["auc"] == pytest.approx(trained["metrics"]["auc"], abs=1e-5)
+    card = (workplace / "out" / "README.md").read_text(encoding="utf-8")
+    assert "## Limits" in card
+    assert str(workplace) not in card
+    assert all(llm in card for llm in SKILL)
+
+
+def test_the_same_command_makes_the_same_tensors(trained: dict[str, object], workplace: Path) -> None:
+    assert trained
+    result = CliRunner().invoke(app, arguments(workplace, workplace / "again"))
+    assert result.exit_code == 0, result.output
+    first, second = load_artifact(workplace / "out"), load_artifact(workplace / "again")
+    assert first.manifest.files == second.manifest.files
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["--data=nowhere"], "no such file"),
+        (["--min-labels=100000"], "no chat LLM has 100000 graded answers"),
+        (["--prices=nowhere.json"], "cannot be read"),
+        (["--encoder=nowhere"], "not a token table"),
+    ],
+)
+def test_a_users_mistake_is_one_clear_message_and_exit_code_one(
+    workplace: Path, tmp_path: Path, changes: list[str], words: str
+) -> None:
+    result = CliRunner().invoke(app, [*arguments(workplace, tmp_path / "out"), *changes])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.strip().startswith("error: ")
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_wrong_option_is_exit_code_two() -> None:
+    assert CliRunner().invoke(app, ["train", "--colour=blue"]).exit_code == 2
+
+
+def test_nearest_neighbours_agree_with_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    x, query = rng.normal(size=(30, 4)).astype(np.float32), rng.normal(size=(5, 4)).astype(np.float32)
+    labels, observed = rng.integers(0, 2, (30, 3)).astype(np.float32), rng.random((30, 3)) < 0.6
+    means = np.array([0.2, 0.5, 0.9], dtype=np.float32)
+    found = knn(x, labels, observed, means, query, k=4)
+    for i, q in enumerate(query):
+        order = sorted(range(30), key=lambda j: -float(x[j] @ q / np.linalg.norm(x[j])))
+        for llm in range(3):
+            near = [j for j in order if observed[j, llm]][:4]
+            naive = (sum(labels[j, llm] for j in near) + 5 * means[llm]) / (len(near) + 5)
+            assert found[i, llm] == pytest.approx(naive, abs=1e-6)
