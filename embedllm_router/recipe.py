@@ -19,9 +19,9 @@ from embedllm_router.data.split import Split, split_by_stem
 from embedllm_router.distill import TokenTable
 from embedllm_router.encoder import MAX_CHARS, StaticEncoder, clip_middle
 from embedllm_router.errors import DataError
-from embedllm_router.evaluation.baselines import knn, repeat_means
 from embedllm_router.evaluation.metrics import auc, log_loss
 from embedllm_router.evaluation.report import evaluate_predictions, llm_means
+from embedllm_router.evaluation.yardsticks import knn, repeat_means
 from embedllm_router.facts import Facts
 from embedllm_router.lengths import log_output_tokens
 from embedllm_router.lexicon import add_prompt_columns

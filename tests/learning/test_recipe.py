@@ -13,7 +13,7 @@ from embedllm_router.artifact import load_artifact
 from embedllm_router.cli_learning import app
 from embedllm_router.distill import TokenTable, save_table
 from embedllm_router.encoder import StaticEncoder
-from embedllm_router.evaluation.baselines import knn
+from embedllm_router.evaluation.yardsticks import knn
 from embedllm_router.scorer import Scorer
 
 

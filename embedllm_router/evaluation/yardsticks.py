@@ -1,4 +1,7 @@
-"""All baselines by name, ready to fit on the train part and to predict the test part.
+"""The two yardsticks every training run reports: LLM means and nearest neighbours, on the same split. Numpy only.
+
+The full set of baselines is in baselines.py. It knows nothing of artifacts.
+"""
 
 It knows nothing of metrics.
 """
