@@ -1,95 +1,59 @@
-"""The two yardsticks every training run reports: LLM means and nearest neighbours, on the same split. Numpy only.
+"""The two yardsticks each training run reports: LLM means and nearest neighbours, on its own split. Numpy only.
 
-The full set of baselines is in baselines.py. It knows nothing of artifacts.
+It knows nothing of artifacts; the full set of baselines is in baselines.py.
 """
 
-It knows nothing of metrics.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Final, Protocol
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router.errors import ConfigError
-from embedllm_router.evaluation.learned_baselines import ItemResponse, LogisticPerLLM, MatrixFactorisation, Told
-from embedllm_router.evaluation.local_baselines import Clusters, ComplexityTiers, LLMMeans, NearestNeighbours
-from embedllm_router.evaluation.parts import Part
-from embedllm_router.evaluation.references import BestSingle, DatasetOracle, Oracle, RandomChoice
+__all__ = ["knn", "repeat_means"]
 
-__all__ = ["BASELINES", "UNTRAINED", "Baseline", "BaselineOptions", "make_baseline", "parse_names"]
+_CANDIDATES: Final = 400  # nearest prompts looked through for labelled ones
+_PRIOR_LABELS: Final = 5.0  # weight of an LLM's mean beside its neighbours' labels
 
 
-class Baseline(Protocol):
-    """Something that learns from one part and scores another.
+def repeat_means(means: NDArray[np.float32], n_prompts: int) -> NDArray[np.float32]:
+    """Every LLM's training mean for every prompt, float32 (n_prompts, n_llms)."""
+    return np.repeat(means[None, :], n_prompts, axis=0)
 
-    Attributes:
-        probabilistic: Whether its scores are probabilities; if not, only their order means something.
+
+def knn(  # noqa: PLR0913 - a training set is four arrays
+    train_x: NDArray[np.float32],
+    labels: NDArray[np.float32],
+    observed: NDArray[np.bool_],
+    means: NDArray[np.float32],
+    x: NDArray[np.float32],
+    *,
+    k: int = 40,
+) -> NDArray[np.float32]:
+    """Mean label of the k nearest training prompts that have one, per LLM, by cosine similarity.
+
+    Args:
+        train_x: float32 (n_train, d).
+        labels: float32 (n_train, n_llms), 0 or 1.
+        observed: bool (n_train, n_llms).
+        means: Each LLM's training mean, float32 (n_llms,), counted as a few labels.
+        x: Prompts to predict, float32 (n, d).
+        k: Neighbours per LLM.
+
+    Returns:
+        Probabilities, float32 (n, n_llms).
     """
-
-    probabilistic: ClassVar[bool]
-
-    def fit(self, train: Part) -> None:
-        """Learns; called once, before `predict`."""
-
-    def predict(self, test: Part) -> NDArray[np.float32]:
-        """Scores every prompt and LLM, float32 (n_prompts, n_llms)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaselineOptions:
-    """What baselines can be told.
-
-    Attributes:
-        seed: Decides whatever is random.
-        mf_epochs: Epochs of the paper's matrix factorisation; 50 in the paper.
-        told: Hears of the slow ones' progress.
-    """
-
-    seed: int = 0
-    mf_epochs: int = 50
-    told: Told = lambda *_: None
+    bank = _unit(train_x)
+    out = np.empty((len(x), labels.shape[1]), dtype=np.float32)
+    n_near = min(_CANDIDATES, len(bank))
+    for row, query in enumerate(_unit(x)):
+        similarity = bank @ query
+        near = np.argpartition(-similarity, n_near - 1)[:n_near]
+        near = near[np.argsort(-similarity[near], kind="stable")]
+        used = observed[near] & (np.cumsum(observed[near], axis=0) <= k)
+        right = (labels[near] * used).sum(axis=0)
+        out[row] = (right + _PRIOR_LABELS * means) / (used.sum(axis=0) + _PRIOR_LABELS)
+    return out
 
 
-_MAKERS: Final[Mapping[str, Callable[[BaselineOptions], Baseline]]] = {
-    "random": lambda o: RandomChoice(o.seed),
-    "best_single": lambda _: BestSingle(),
-    "llm_means": lambda _: LLMMeans(),
-    "complexity": lambda _: ComplexityTiers(),
-    "clusters": lambda o: Clusters(seed=o.seed),
-    "irt": lambda o: ItemResponse(seed=o.seed, told=o.told),
-    "logistic": lambda _: LogisticPerLLM(),
-    "mf": lambda o: MatrixFactorisation(epochs=o.mf_epochs, seed=o.seed, told=o.told),
-    "knn": lambda _: NearestNeighbours(),
-    "dataset_oracle": lambda _: DatasetOracle(),
-    "oracle": lambda _: Oracle(),
-}
-BASELINES: Final = tuple(_MAKERS)
-"""Names, roughly from weak to strong; the last two know the test labels."""
-
-UNTRAINED: Final = frozenset({"random", "dataset_oracle", "oracle"})
-"""Those that need no train part."""
-
-
-def make_baseline(name: str, options: BaselineOptions) -> Baseline:
-    """A fresh baseline by its name in `BASELINES`."""
-    return _MAKERS[name](options)
-
-
-def parse_names(text: str) -> tuple[str, ...]:
-    """Names from "all", "none" or a list separated by commas, in the order of `BASELINES`.
-
-    Raises:
-        ConfigError: A name is unknown.
-    """
-    wanted: Sequence[str] = [part.strip() for part in text.split(",") if part.strip()]
-    if wanted == ["none"]:
-        return ()
-    if wanted == ["all"]:
-        return BASELINES
-    unknown = [name for name in wanted if name not in _MAKERS]
-    if unknown or not wanted:
-        raise ConfigError(f"--baselines takes all, none or names out of {', '.join(BASELINES)}; found {text!r}.")
-    return tuple(name for name in BASELINES if name in wanted)
+def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    unit: NDArray[np.float32] = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
+    return unit
