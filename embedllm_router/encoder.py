@@ -86,13 +86,12 @@ class StaticEncoder:
         Returns:
             The embedding, finite. A text without tokens has zero pools.
         """
-        clean = text.encode("utf-8", errors="replace").decode("utf-8")
-        read = clip_middle(clean, MAX_CHARS)
+        read = clip_middle(text, MAX_CHARS).encode("utf-8", errors="replace").decode("utf-8")
         ids = self.token_ids(read)
         vectors = self._embeddings[ids].astype(np.float32)
         vectors *= self._scales[ids, None]
         parts = [self._pool(pool, vectors) for pool in self.spec.pools]
-        return EncodedPrompt(np.concatenate([*parts, style_features(read, n_chars=len(clean))]), len(ids))
+        return EncodedPrompt(np.concatenate([*parts, style_features(read, n_chars=len(text))]), len(ids))
 
     def token_ids(self, text: str) -> list[int]:
         """Rows of the token table a text looks up, in order; the text is not clipped."""

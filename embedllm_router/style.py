@@ -4,7 +4,9 @@ It knows nothing of meaning: that is the token vectors' job. Each feature is che
 benchmarks the lot predicts correctness about as well as the token vectors do (docs/experiments.md).
 """
 
+import math
 import re
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -83,26 +85,19 @@ def style_features(text: str, *, n_chars: int | None = None) -> NDArray[np.float
         The values named by `STYLE_FEATURES`, float32 (len(STYLE_FEATURES),), finite, none negative. Shares are in
         [0, 1]; they, and all counts of characters but the first, are of UTF-8 bytes.
     """
-    data = np.frombuffer(text.encode("utf-8", errors="surrogatepass"), dtype=np.uint8)
-    counts = np.bincount(data, minlength=256)
-    kinds = _KINDS[data]
+    padded = np.frombuffer(b"\0" + text.encode("utf-8", errors="surrogatepass") + b"\0", dtype=np.uint8)
+    n_bytes = len(padded) - 2
+    counts = np.bincount(padded, minlength=256)
+    kinds = _KINDS[padded]
     chunks = text.split()
     numbers, letters = _runs(kinds == _DIGIT), _runs((kinds == _LOWER) | (kinds == _UPPER))
-    lines = np.diff(np.flatnonzero(kinds == _NEWLINE), prepend=-1, append=len(data)) - 1
     options = [match.start() for match in _OPTION.finditer(text)]
     stem_chars = options[0] if options else len(text)
     logs: tuple[float, ...] = (
         len(text) if n_chars is None else n_chars,
-        len(lines) - 1,
-        float(lines.mean()),
-        int(lines.max()),
-        float(lines.std()),
-        len(numbers),
-        int(numbers.sum()) / max(len(numbers), 1),
-        int(numbers.max(initial=0)),
-        len(letters),
-        int(letters.sum()) / max(len(letters), 1),
-        int(letters.max(initial=0)),
+        *_line_shape(np.flatnonzero(kinds == _NEWLINE).tolist(), n_bytes),
+        *_run_shape(numbers),
+        *_run_shape(letters),
         int(np.count_nonzero(letters == 1)),
         int(np.count_nonzero((kinds[:-1] == _UPPER) & (kinds[1:] == _LOWER))),
         len(_SENTENCE_END.findall(text)),
@@ -117,13 +112,24 @@ def style_features(text: str, *, n_chars: int | None = None) -> NDArray[np.float
         _CODE.search(text) is not None,
     )
     of_kind = np.bincount(kinds, minlength=8)[[_DIGIT, _UPPER, _SYMBOL, _SPACE, _FOREIGN]]
-    return np.concatenate(
-        [np.log1p(logs), rest, of_kind / max(len(data), 1), np.log1p(counts[33:127])], dtype=np.float32
-    )
+    return np.concatenate([np.log1p(logs), rest, of_kind / max(n_bytes, 1), np.log1p(counts[33:127])], dtype=np.float32)
+
+
+def _line_shape(newlines: list[int], n_bytes: int) -> tuple[float, float, float, float]:
+    """Line breaks, then mean, largest and standard deviation of the lines' bytes; newlines count from 1."""
+    lines = [end - start - 1 for start, end in pairwise([0, *newlines, n_bytes + 1])]
+    mean = sum(lines) / len(lines)
+    spread = math.sqrt(sum((line - mean) ** 2 for line in lines) / len(lines))
+    return len(newlines), mean, max(lines), spread
+
+
+def _run_shape(runs: NDArray[np.int64]) -> tuple[float, float, float]:
+    """How many runs, then mean and largest length; 0 without any."""
+    return len(runs), int(runs.sum()) / max(len(runs), 1), int(runs.max(initial=0))
 
 
 def _runs(member: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Lengths of the unbroken runs of true, in order, int64 (n_runs,)."""
-    edges = np.flatnonzero(np.diff(member.view(np.int8), prepend=0, append=0))
+    """Lengths of the unbroken runs of true, in order, int64 (n_runs,); both ends are false."""
+    edges = np.flatnonzero(member[1:] != member[:-1])
     lengths: NDArray[np.int64] = edges[1::2] - edges[::2]
     return lengths
