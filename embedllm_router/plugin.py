@@ -141,7 +141,7 @@ class ProxyHandler(CustomLogger):
             return
         payload = kwargs.get("standard_logging_object") or {}
         outcome = Outcome(
-            served=payload.get("model_group"),
+            served=self._groups_by_deployment.get(str(payload.get("model_id"))) or payload.get("model_group"),
             status="success",
             input_tokens=payload.get("prompt_tokens"),
             output_tokens=payload.get("completion_tokens"),
