@@ -91,9 +91,7 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     x = encode_prompts(encoder, matrix.prompts)
     trained = train_decoder(_learning_data(matrix, facts, split, x), options, progress)
     tensors = trained.decoder.tensors()
-    p = predict(Scorer(tensors), x[split.test])
-    train, test = matrix.select_prompts(split.train), matrix.select_prompts(split.test)
-    metrics = evaluate_predictions(test, p, train) | _baselines(matrix, x, split)
+    metrics = _measure(matrix, x, split, predict(Scorer(tensors), x[split.test]))
     manifest = _manifest(matrix, facts, encoder.spec, options, trained, metrics, split_seed)
     artifact = save_artifact(
         out,
@@ -170,17 +168,20 @@ def predict(scorer: Scorer, x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([scorer.score(row).p_correct for row in x])
 
 
-def _baselines(matrix: CorrectnessMatrix, x: NDArray[np.float32], split: Split) -> dict[str, float]:
+def _measure(
+    matrix: CorrectnessMatrix, x: NDArray[np.float32], split: Split, p: NDArray[np.float32]
+) -> dict[str, float]:
+    """Test metrics of the predictions p, and of two yardsticks on the same split."""
     train, test = matrix.select_prompts(split.train), matrix.select_prompts(split.test)
     means, pools = llm_means(train), x[:, : -len(STYLE_FEATURES)]
-    predictions = {
+    yardsticks = {
         "llm_means": repeat_means(means, len(test.prompts)),
         "knn_40": knn(pools[split.train], train.labels(), train.observed, means, pools[split.test]),
     }
     labels, seen = test.labels(), test.observed
-    return {
-        f"{name}_{metric.__name__}": metric(labels[seen], p[seen])
-        for name, p in predictions.items()
+    return evaluate_predictions(test, p, train) | {
+        f"{name}_{metric.__name__}": metric(labels[seen], guess[seen])
+        for name, guess in yardsticks.items()
         for metric in (auc, log_loss)
     }
 
