@@ -105,9 +105,9 @@ class AnswerTable:
             DataError: The rule is `error` and scores conflict.
         """
         frame = self._frame()
-        is_repeated = frame.select(_PAIR).is_duplicated()
         conflicts = Conflicts(0, 0)
-        if is_repeated.any():
+        is_repeated = self._is_repeated()
+        if is_repeated is not None:
             repeated = frame.filter(is_repeated)
             conflicts = self._count(repeated)
             if rule is OnConflict.ERROR and conflicts.conflicting:
@@ -140,6 +140,19 @@ class AnswerTable:
             if values:
                 columns[name] = np.frombuffer(values, dtype=np.float64 if name == "cost_usd" else np.float32)
         return pl.DataFrame(columns).with_columns(pl.col(n).fill_nan(None) for n in _AMOUNTS if n in columns)
+
+    def _is_repeated(self) -> pl.Series | None:
+        """Which answers share their pair with another; None where none do. Sorting needs less memory than hashing."""
+        pairs = np.frombuffer(self._item, dtype=np.uint32).astype(np.uint64) * len(self._llms)
+        pairs += np.frombuffer(self._llm, dtype=np.uint32)
+        order = np.argsort(pairs, kind="stable")
+        is_next = np.diff(pairs[order]) == 0
+        if not is_next.any():
+            return None
+        is_repeated = np.zeros(len(self), dtype=np.bool_)
+        is_repeated[order[1:][is_next]] = True
+        is_repeated[order[:-1][is_next]] = True
+        return pl.Series(is_repeated)
 
     def _named(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The frame with ids and names for numbers, sorted; amounts that count things as whole numbers."""

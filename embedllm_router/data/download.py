@@ -22,7 +22,6 @@ EMBEDLLM_FILES: Final = (*ORDER_FILES, *reversed(PART_FILES))
 Tell = Callable[[str, int, int | None], None]
 """Called with a file's name, the bytes on disk and the bytes in all, None where the server does not say."""
 
-_CHUNK: Final = 2**18
 _ATTEMPTS: Final = 4
 _TIMEOUT: Final = httpx.Timeout(30.0)
 _PARTIAL, _OK, _RANGE_NOT_SATISFIABLE = 206, 200, 416
@@ -81,6 +80,8 @@ def _continue(client: httpx.Client, url: str, target: Path, tell: Tell) -> None:
             mark.unlink()  # the part is longer than the file: begin again
             raise httpx.ReadError("the file has become shorter")
         response.raise_for_status()
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise _failed(url, "the server sends it compressed though asked not to")
         have = have if response.status_code == _PARTIAL else 0
         total = _total(response, have)
         _check_space(target, total, have)
@@ -98,7 +99,7 @@ def _save(  # noqa: PLR0913, PLR0917 - one file's whole state
 ) -> None:
     with part.open("ab" if have else "wb") as file:
         tell(name, have, total)
-        for chunk in response.iter_bytes(_CHUNK):
+        for chunk in response.iter_raw():
             file.write(chunk)
             have += len(chunk)
             tell(name, have, total)

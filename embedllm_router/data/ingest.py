@@ -63,9 +63,9 @@ def ingest(
     _rejected_beside(out).unlink(missing_ok=True)
     inputs, ignored = _plan(sources, out, options)
     with _draft(out) as draft:
-        run = _Run(options, draft, on_rejected, progress)
-        files = tuple(run.read(source, format_) for source, format_ in inputs)
-        run.close()
+        with (draft / REJECTED).open("wb") as listed:
+            run = _Run(options, listed, on_rejected, progress)
+            files = tuple(run.read(source, format_) for source, format_ in inputs)
         _check_counts(out, draft, run, options)
         report = _write(draft, run, files, tuple(ignored))
         _swap(draft, out)
@@ -78,7 +78,7 @@ class _Run:
     def __init__(
         self,
         options: IngestOptions,
-        draft: Path,
+        listed: BinaryIO,
         on_rejected: Callable[[Rejected], None],
         progress: Callable[[str, int], None],
     ) -> None:
@@ -86,7 +86,7 @@ class _Run:
         self.table = AnswerTable()
         self.rejected = 0
         self.notes: list[str] = []
-        self._file: BinaryIO = (draft / REJECTED).open("wb")
+        self._listed = listed
         self._on_rejected, self._progress = on_rejected, progress
 
     def read(self, source: Input, format_: Format) -> FileRead:
@@ -103,13 +103,10 @@ class _Run:
         self._progress(source.label, rows)
         return FileRead(source.label, format_.value, n_bytes, sha256, rows, self.rejected - before)
 
-    def close(self) -> None:
-        self._file.close()
-
     def _reject(self, rejected: Rejected) -> None:
         self.rejected += 1
         fields = {**rejected.place._asdict(), "column": rejected.column, "reason": rejected.reason}
-        self._file.write(orjson.dumps(fields) + b"\n")
+        self._listed.write(orjson.dumps(fields) + b"\n")
         self._on_rejected(rejected)
 
 
