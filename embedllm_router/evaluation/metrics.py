@@ -10,7 +10,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RoutingResult", "auc", "brier", "expected_calibration_error", "log_loss", "routing"]
+__all__ = [
+    "RoutingResult",
+    "accuracy",
+    "auc",
+    "brier",
+    "expected_calibration_error",
+    "log_loss",
+    "reliability",
+    "routing",
+]
 
 _SURE: Final = 1e-7  # a probability of exactly 0 or 1 would cost an infinite loss
 Floats = NDArray[np.floating]
@@ -34,6 +43,16 @@ class RoutingResult:
     oracle_accuracy: float
     random_accuracy: float
     n_prompts: int
+
+
+def accuracy(labels: Labels, p: Floats) -> float:
+    """Share of answers whose verdict is foretold: p of at least 0.5 foretells a correct one. In [0, 1].
+
+    Args:
+        labels: (n,), 0 or 1.
+        p: Predicted probabilities, (n,), in [0, 1].
+    """
+    return float(np.mean((p >= 0.5) == (labels > 0)))  # noqa: PLR2004 - the threshold is the definition
 
 
 def auc(labels: Labels, scores: Floats) -> float:
@@ -97,9 +116,23 @@ def expected_calibration_error(labels: Labels, p: Floats, *, bins: int = 15) -> 
     return sum(gaps) / len(labels)
 
 
-def routing(
-    labels: NDArray[np.float32], predictions: NDArray[np.float32], train_means: NDArray[np.float32]
-) -> RoutingResult:
+def reliability(labels: Labels, p: Floats, *, bins: int = 15) -> NDArray[np.float64]:
+    """What the reliability diagram shows: per bin of equal mass, mean prediction, share correct, size.
+
+    Args:
+        labels: (n,), 0 or 1; at least one.
+        p: Predicted probabilities, (n,), in [0, 1].
+        bins: How many bins.
+
+    Returns:
+        float64 (n_bins, 3), by rising prediction; empty bins are left out.
+    """
+    order = np.argsort(p, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    return np.array([[p[part].mean(), labels[part].mean(), len(part)] for part in parts], dtype=np.float64)
+
+
+def routing(labels: Floats, predictions: Floats, train_means: Floats) -> RoutingResult:
     """Routes every prompt of a fully observed pool by prediction alone.
 
     Args:

@@ -1,0 +1,255 @@
+"""Published figures that sum up a curve of accuracy against cost. Pure; docs/evaluation.md gives the definitions.
+
+Every function works on one pool; the mean over pools is taken elsewhere. It knows nothing of prompts.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedllm_router.evaluation.frontier import Curve, hull
+
+__all__ = [
+    "CostMetrics",
+    "Reference",
+    "aiq",
+    "aiq_of_code",
+    "arena_score",
+    "cost_metrics",
+    "cost_to_reach",
+    "deferral_area",
+    "pareto_distance",
+    "performance_gap_recovered",
+]
+
+Floats = NDArray[np.float64]
+_ARENA_BETA: Final = 0.1
+_ARENA_CHEAPEST, _ARENA_DEAREST = 0.0044, 200.0  # USD per 1,000 prompts, RouterArena's constants
+_CPT_LEVELS: Final = (0.5, 0.8)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The pool's LLMs, each always chosen, on the test part.
+
+    Attributes:
+        cost: Mean USD per prompt, float64 (n_llms,).
+        accuracy: float64 (n_llms,).
+        best: Column of the best single LLM, chosen on train.
+    """
+
+    cost: Floats
+    accuracy: Floats
+    best: int
+
+    @property
+    def cheapest(self) -> int:
+        """Column of the LLM that costs least; the more accurate one of equals."""
+        return int(np.lexsort((-self.accuracy, self.cost))[0])
+
+    @property
+    def most_accurate(self) -> int:
+        """Column of the LLM most accurate on test; the cheaper one of equals."""
+        return int(np.lexsort((self.cost, -self.accuracy))[0])
+
+
+@dataclass(frozen=True, slots=True)
+class CostMetrics:
+    """Figures of one curve in one pool; NaN where a figure is not defined there.
+
+    Attributes:
+        cost_save: Of the best single LLM's cost, the share saved at its accuracy, in [0, 1].
+        perf_gain: Highest accuracy on the curve over the best single LLM's, minus 1.
+        aiq: Mean of the hull over [cheapest, dearest LLM] (RouterBench, paper).
+        aiq_code: Area under the hull divided by the dearest LLM's cost (RouterBench, code).
+        deferral_area: Mean of the curve over [0, dearest LLM] (UniRoute).
+        qnc: Cost to match the LLM most accurate on test, relative to that LLM's (UniRoute); NaN when never matched.
+        apgr: Mean share of the gap cheapest → best single recovered (RouteLLM, cost as x); NaN without a gap.
+        cpt50: Share of the cost span needed to recover half the gap; NaN when never.
+        cpt80: The same for four fifths.
+        arena: RouterArena's score at the most accurate point.
+        arena_best: The same at the point where it is highest.
+    """
+
+    cost_save: float
+    perf_gain: float
+    aiq: float
+    aiq_code: float
+    deferral_area: float
+    qnc: float
+    apgr: float
+    cpt50: float
+    cpt80: float
+    arena: float
+    arena_best: float
+
+
+def cost_metrics(curve: Curve, reference: Reference) -> CostMetrics:
+    """All figures of one curve.
+
+    Args:
+        curve: The router's operating points.
+        reference: The pool's LLMs.
+
+    Returns:
+        The figures.
+    """
+    best_accuracy, best_cost = float(reference.accuracy[reference.best]), float(reference.cost[reference.best])
+    top = reference.most_accurate
+    to_match_top = cost_to_reach(hull(curve), float(reference.accuracy[top]))
+    recovered = performance_gap_recovered(curve, reference)
+    scores = arena_score(curve.accuracy, curve.cost)
+    return CostMetrics(
+        cost_save=_saved(cost_to_reach(hull(curve), best_accuracy), best_cost),
+        perf_gain=_ratio(float(curve.accuracy.max()), best_accuracy) - 1.0,
+        aiq=aiq(curve, float(reference.cost.min()), float(reference.cost.max())),
+        aiq_code=aiq_of_code(curve, float(reference.cost.max())),
+        deferral_area=deferral_area(curve, float(reference.cost.max())),
+        qnc=_ratio(to_match_top, float(reference.cost[top])),
+        apgr=recovered[0],
+        cpt50=recovered[1],
+        cpt80=recovered[2],
+        arena=float(scores[int(np.lexsort((curve.cost, -curve.accuracy))[0])]),
+        arena_best=float(scores.max()),
+    )
+
+
+def cost_to_reach(vertices: Curve, accuracy: float) -> float:
+    """Lowest cost at which a hull reaches an accuracy; NaN when it never does.
+
+    Args:
+        vertices: From `hull`.
+        accuracy: In [0, 1].
+    """
+    if accuracy > vertices.accuracy[-1]:
+        return math.nan
+    return float(np.interp(accuracy, vertices.accuracy, vertices.cost))
+
+
+def deferral_area(curve: Curve, dearest: float) -> float:
+    """Mean accuracy for a budget drawn uniformly from [0, dearest LLM] (UniRoute, arXiv 2502.08773), in [0, 1].
+
+    The curve is the best accuracy at or below a budget, piecewise linear between operating points that pay, flat
+    outside them.
+    """
+    paying = _rising(curve)
+    return _mean_height(paying, 0.0, dearest)
+
+
+def aiq(curve: Curve, cheapest: float, dearest: float) -> float:
+    """Mean height of the non-decreasing convex hull over [cheapest, dearest] (RouterBench's paper), in [0, 1]."""
+    return _mean_height(hull(curve), cheapest, dearest)
+
+
+def aiq_of_code(curve: Curve, dearest: float) -> float:
+    """Area under the hull from its first point to the dearest cost, divided by that cost (RouterBench's code).
+
+    Below the first point the code counts nothing, and a point dearer than every LLM widens the range.
+    """
+    vertices = hull(curve)
+    end = max(dearest, float(vertices.cost[-1]))
+    if end <= 0:
+        return float(vertices.accuracy[-1])
+    cost = np.append(vertices.cost, end)
+    accuracy = np.append(vertices.accuracy, vertices.accuracy[-1])
+    return _area(cost, accuracy) / end
+
+
+def performance_gap_recovered(curve: Curve, reference: Reference) -> tuple[float, float, float]:
+    """APGR, CPT(50 %) and CPT(80 %) (RouteLLM, arXiv 2406.18665), with cost as x and N LLMs.
+
+    Weak is the cheapest LLM, strong the best single one; x runs from the weak one's cost (0) to the strong one's (1).
+    RouteLLM has two LLMs and the share of calls to the strong one as x: with two LLMs of fixed cost the two agree.
+
+    Args:
+        curve: The router's operating points.
+        reference: The pool's LLMs.
+
+    Returns:
+        The three, NaN without a gap or, for CPT, when the level is never reached.
+    """
+    weak, strong = reference.cheapest, reference.best
+    gap = float(reference.accuracy[strong] - reference.accuracy[weak])
+    low, high = float(reference.cost[weak]), float(reference.cost[strong])
+    if gap <= 0 or high <= low:
+        return math.nan, math.nan, math.nan
+    weak_accuracy = float(reference.accuracy[weak])
+    average = (_mean_height(hull(curve), low, high) - weak_accuracy) / gap
+    levels = [cost_to_reach(hull(curve), weak_accuracy + level * gap) for level in _CPT_LEVELS]
+    shares = [max((cost - low) / (high - low), 0.0) if math.isfinite(cost) else math.nan for cost in levels]
+    return average, shares[0], shares[1]
+
+
+def arena_score(accuracy: Floats, cost: Floats) -> Floats:
+    """RouterArena's score (arXiv 2510.00202): weighted harmonic mean of accuracy and log-normalised cheapness.
+
+        C = (log2 200 - log2 c) / (log2 200 - log2 0.0044)        c in USD per 1,000 prompts
+        S = (1 + β) · A · C / (β · A + C)                         β = 0.1
+
+    Args:
+        accuracy: float64 (n,), in [0, 1].
+        cost: Mean USD per prompt, float64 (n,); clipped to the range C is defined on.
+
+    Returns:
+        float64 (n,), in [0, 1].
+    """
+    per_thousand = np.clip(cost * 1000.0, _ARENA_CHEAPEST, _ARENA_DEAREST)
+    span = np.log2(_ARENA_DEAREST) - np.log2(_ARENA_CHEAPEST)
+    cheapness = (np.log2(_ARENA_DEAREST) - np.log2(per_thousand)) / span
+    below = _ARENA_BETA * accuracy + cheapness
+    scores: Floats = np.divide(
+        (1 + _ARENA_BETA) * accuracy * cheapness, below, out=np.zeros_like(below), where=below > 0
+    )
+    return scores
+
+
+def pareto_distance(curve: Curve, others: Curve) -> float:
+    """Mean distance of a router's points to the common frontier (after LLMRouterBench's ParetoDist), at least 0.
+
+    Both axes are scaled to [0, 1] over all points; the frontier is the points no other one dominates.
+
+    Args:
+        curve: The router's operating points.
+        others: Points of all routers and LLMs, the router's own among them.
+    """
+    span = np.array([np.ptp(others.cost), np.ptp(others.accuracy)])
+    span[span == 0] = 1.0
+    best_so_far = np.maximum.accumulate(np.append(-np.inf, others.accuracy))[:-1]
+    front = np.stack([others.cost, others.accuracy], axis=1)[others.accuracy > best_so_far]
+    mine = np.stack([curve.cost, curve.accuracy], axis=1)
+    gaps = (mine[:, None] - front[None]) / span
+    return float(np.sqrt((gaps**2).sum(axis=2)).min(axis=1).mean())
+
+
+def _rising(curve: Curve) -> Curve:
+    """Points that are more accurate than every cheaper one."""
+    before = np.maximum.accumulate(np.append(-np.inf, curve.accuracy))[:-1]
+    keep = curve.accuracy > before
+    last = np.append(curve.cost[keep][1:] > curve.cost[keep][:-1], [True])  # of equal cost the most accurate
+    return Curve(curve.cost[keep][last], curve.accuracy[keep][last])
+
+
+def _mean_height(curve: Curve, low: float, high: float) -> float:
+    if high <= low:
+        return float(np.interp(low, curve.cost, curve.accuracy))
+    inside = curve.cost[(curve.cost > low) & (curve.cost < high)]
+    x = np.concatenate([[low], inside, [high]])
+    return _area(x, np.interp(x, curve.cost, curve.accuracy)) / (high - low)
+
+
+def _area(x: Floats, y: Floats) -> float:
+    """Trapezoidal rule; x rises."""
+    return float(((y[1:] + y[:-1]) * np.diff(x)).sum() / 2)
+
+
+def _saved(cost: float, best_cost: float) -> float:
+    if not math.isfinite(cost) or best_cost <= 0:
+        return 0.0  # always choosing the best single LLM remains possible, and saves nothing
+    return max(1.0 - cost / best_cost, 0.0)
+
+
+def _ratio(value: float, base: float) -> float:
+    return value / base if base > 0 else math.nan

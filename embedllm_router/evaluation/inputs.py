@@ -1,0 +1,233 @@
+"""An artifact and data folders → the train and test parts its evaluation needs, and what had to be left out.
+
+The test part is the one the artifact's training set aside: the same seed on the same prompts. Where that cannot be
+rebuilt nothing is reported as test. It knows nothing of metrics.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedllm_router.artifact import Artifact
+from embedllm_router.data.folder import read_folder
+from embedllm_router.data.matrix import CorrectnessMatrix, merge
+from embedllm_router.data.split import Split, question_stem, split_by_stem
+from embedllm_router.errors import ConfigError, DataError
+from embedllm_router.evaluation.parts import Part
+from embedllm_router.router import Router
+from embedllm_router.scorer import Scorer
+
+__all__ = ["Inputs", "Predictions", "Told", "read_inputs"]
+
+Told = Callable[[str, int, int], None]
+"""Called with what is being done, steps done and steps planned."""
+_EVERY: Final = 512  # prompts between two reports of progress
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What the artifact says of the test part, exactly as serving computes it.
+
+    Attributes:
+        p_correct: float32 (n_prompts, n_llms), in [0, 1].
+        output_tokens: Expected output tokens, float32 (n_prompts, n_llms), positive.
+    """
+
+    p_correct: NDArray[np.float32]
+    output_tokens: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything an evaluation measures.
+
+    Attributes:
+        test: Prompts that are measured; columns are the artifact's LLMs, in its order.
+        train: What the artifact learned from, in the same columns; None when that is unknown.
+        everything: All labels read, in the same columns; for probes and the noise ceiling.
+        predictions: The artifact's, for the test part.
+        skipped: Labels that were left out, by reason.
+        warnings: What a reader of the figures must know.
+    """
+
+    test: Part
+    train: Part | None
+    everything: CorrectnessMatrix
+    predictions: Predictions
+    skipped: Mapping[str, int]
+    warnings: tuple[str, ...]
+
+
+def read_inputs(
+    artifact: Artifact,
+    folders: Sequence[Path],
+    *,
+    split: Literal["test", "all"] = "test",
+    train_x: bool = True,
+    told: Told = lambda *_: None,
+) -> Inputs:
+    """Reads, splits, encodes and scores.
+
+    Args:
+        artifact: What is evaluated.
+        folders: Data sets. For split "test", data sets of the artifact's training that are missing here are looked for
+            beside them, because the split can only be rebuilt with all of them.
+        split: "test" keeps the part training set aside, "all" every prompt.
+        train_x: Whether baselines will need embeddings of the train part; encoding them takes most of the time.
+        told: Hears of progress.
+
+    Returns:
+        The inputs.
+
+    Raises:
+        DataError: A folder cannot be used, or holds no label of the artifact's LLMs.
+        ConfigError: The artifact's split cannot be rebuilt.
+    """
+    wanted = [folder.resolve().name for folder in folders]
+    helpers = _missing_training_sets(artifact, folders) if split == "test" else []
+    matrix, skipped = _read(artifact, [*folders, *helpers], wanted)
+    if split == "all":
+        test_rows, train_rows = np.arange(len(matrix.prompts)), None
+    else:
+        parts, train_rows = _rebuild_split(artifact, matrix), None
+        keep = np.isin(np.array(matrix.datasets), wanted)
+        test_rows, train_rows = parts.test[keep[parts.test]], parts.train
+        skipped["in the artifact's train or validation part"] = int(matrix.observed[keep].sum()) - int(
+            matrix.observed[test_rows].sum()
+        )
+    test = matrix.select_prompts(test_rows)
+    if not test.n_labels:
+        raise DataError("no label is left to measure; name data whose LLMs the artifact knows, or use --split all.")
+    router = Router(artifact)
+    train = None
+    if train_rows is not None:
+        seen = matrix.select_prompts(train_rows)
+        x = _encode(router, seen.prompts, "encoding train", told) if train_x else _no_embeddings(len(seen.prompts))
+        train = Part(seen, x)
+    x_test = _encode(router, test.prompts, "encoding test", told)
+    keep_all = matrix.select_prompts(np.flatnonzero(np.isin(np.array(matrix.datasets), wanted)))
+    return Inputs(
+        test=Part(test, x_test),
+        train=train,
+        everything=keep_all,
+        predictions=_score(artifact, x_test, told),
+        skipped={reason: n for reason, n in skipped.items() if n},
+        warnings=_warnings(artifact, matrix, split),
+    )
+
+
+def _read(
+    artifact: Artifact, folders: Sequence[Path], wanted: Sequence[str]
+) -> tuple[CorrectnessMatrix, dict[str, int]]:
+    """Labels of the artifact's LLMs in its order, and how many others the wanted folders held."""
+    known = [llm.id for llm in artifact.manifest.llms]
+    matrices, unparsed, strangers = [], 0, 0
+    for folder in folders:
+        matrix = read_folder(folder)
+        if folder.resolve().name in wanted:
+            unparsed += read_folder(folder, keep_unparsed=True).n_labels - matrix.n_labels
+            strangers += int(matrix.observed[:, ~np.isin(np.array(matrix.llm_ids), known)].sum())
+        matrices.append(matrix)
+    merged = _align(merge(matrices), known)
+    return merged, {"LLM not in the artifact": strangers, "no verdict could be read from the answer": unparsed}
+
+
+def _align(matrix: CorrectnessMatrix, llm_ids: Sequence[str]) -> CorrectnessMatrix:
+    """The matrix in the columns of an artifact; LLMs the data lack have no labels, prompts without labels go."""
+    column = {llm: i for i, llm in enumerate(matrix.llm_ids)}
+    present = np.array([llm in column for llm in llm_ids])
+    if not present.any():
+        raise DataError(
+            f"none of the data's LLMs is in the artifact; the data have {list(matrix.llm_ids)[:5]}…, "
+            f"the artifact {list(llm_ids)[:5]}…."
+        )
+    source = [column.get(llm, 0) for llm in llm_ids]
+    wide = CorrectnessMatrix(
+        prompts=matrix.prompts,
+        prompt_ids=matrix.prompt_ids,
+        categories=matrix.categories,
+        datasets=matrix.datasets,
+        llm_ids=tuple(llm_ids),
+        correctness=np.where(present, matrix.correctness[:, source], np.float32(0)),
+        observed=matrix.observed[:, source] & present,
+        output_tokens=np.where(present, matrix.output_tokens[:, source], np.float32(np.nan)),
+    )
+    return wide.select_prompts(np.flatnonzero(wide.observed.any(axis=1)))
+
+
+def _missing_training_sets(artifact: Artifact, folders: Sequence[Path]) -> list[Path]:
+    given = {folder.resolve().name for folder in folders}
+    missing = [source.name for source in artifact.manifest.data if source.name not in given]
+    parents = dict.fromkeys(folder.resolve().parent for folder in folders)
+    found = {name: next((p / name for p in parents if (p / name).is_dir()), None) for name in missing}
+    lost = [name for name, place in found.items() if place is None]
+    if lost:
+        raise ConfigError(
+            f"the artifact learned from {[s.name for s in artifact.manifest.data]}; without {lost} its test part "
+            "cannot be rebuilt. Put them beside the given folders, or use --split all for data it has never seen."
+        )
+    return [place for place in found.values() if place is not None]
+
+
+def _rebuild_split(artifact: Artifact, matrix: CorrectnessMatrix) -> Split:
+    """The split of training on the training sets; every other set is test, less what shares a stem with training."""
+    seed = artifact.manifest.training.get("split_seed")
+    if not isinstance(seed, int):
+        raise ConfigError("the artifact does not record a split_seed, so its test part is unknown. Use --split all.")
+    datasets = np.array(matrix.datasets)
+    for source in artifact.manifest.data:
+        found = int((datasets == source.name).sum())
+        if found != source.n_prompts:
+            raise ConfigError(
+                f"data set {source.name} has {found} prompts with labels, the artifact saw {source.n_prompts}: "
+                "not the same data, so its test part cannot be rebuilt. Use the original, or --split all."
+            )
+    learned = _in_training_order(artifact, datasets)
+    split = split_by_stem([matrix.prompts[i] for i in learned.tolist()], seed=seed)
+    seen = {question_stem(matrix.prompts[i]) for i in learned[np.concatenate([split.train, split.validation])].tolist()}
+    others = np.setdiff1d(np.arange(len(datasets)), learned)
+    fresh = np.array([i for i in others.tolist() if question_stem(matrix.prompts[i]) not in seen], dtype=np.int64)
+    return Split(learned[split.train], learned[split.validation], np.sort(np.append(learned[split.test], fresh)))
+
+
+def _in_training_order(artifact: Artifact, datasets: NDArray[np.str_]) -> NDArray[np.int64]:
+    return np.concatenate([np.flatnonzero(datasets == source.name) for source in artifact.manifest.data])
+
+
+def _encode(router: Router, prompts: Sequence[str], what: str, told: Told) -> NDArray[np.float32]:
+    rows = []
+    for i, prompt in enumerate(prompts):
+        rows.append(router.encode(prompt).prompt_embedding)
+        if i % _EVERY == 0:
+            told(what, i, len(prompts))
+    told(what, len(prompts), len(prompts))
+    return np.stack(rows)
+
+
+def _no_embeddings(n_prompts: int) -> NDArray[np.float32]:
+    return np.zeros((n_prompts, 0), dtype=np.float32)
+
+
+def _score(artifact: Artifact, x: NDArray[np.float32], told: Told) -> Predictions:
+    scorer = Scorer.from_artifact(artifact)
+    scores = []
+    for i, row in enumerate(x):
+        scores.append(scorer.score(row))
+        if i % _EVERY == 0:
+            told("scoring test", i, len(x))
+    told("scoring test", len(x), len(x))
+    return Predictions(np.stack([s.p_correct for s in scores]), np.stack([s.output_tokens for s in scores]))
+
+
+def _warnings(artifact: Artifact, matrix: CorrectnessMatrix, split: str) -> tuple[str, ...]:
+    if split != "all":
+        return ()
+    found = set(matrix.datasets)
+    learned = [source.name for source in artifact.manifest.data if source.name in found]
+    if not learned:
+        return ("All prompts are measured. That they were never trained on is the caller's word, not checked.",)
+    return (f"LEAKAGE: the artifact learned from {', '.join(learned)}; figures on them are no test.",)
