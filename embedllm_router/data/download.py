@@ -45,9 +45,14 @@ def download(
         DataError: The server cannot be reached, lacks a file or keeps breaking off, or the disk is too small. What has
             arrived stays, and the next call goes on from there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with httpx.Client(timeout=_TIMEOUT, follow_redirects=True, headers={"accept-encoding": "identity"}) as client:
-        return [_fetch(client, f"{url.rstrip('/')}/{name}", folder / name, tell) for name in files]
+    headers = {"accept-encoding": "identity"}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with httpx.Client(timeout=_TIMEOUT, follow_redirects=True, headers=headers) as client:
+            return [_fetch(client, f"{url.rstrip('/')}/{name}", folder / name, tell) for name in files]
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{folder}: cannot be written ({reason}). Name another with --download-dir.") from error
 
 
 def _fetch(client: httpx.Client, url: str, target: Path, tell: Tell) -> Path:

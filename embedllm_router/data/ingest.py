@@ -60,9 +60,9 @@ def ingest(
     """
     options = options or IngestOptions()
     _check_out(out)
-    _rejected_beside(out).unlink(missing_ok=True)
     inputs, ignored = _plan(sources, out, options)
     with _draft(out) as draft:
+        _rejected_beside(out).unlink(missing_ok=True)
         with (draft / REJECTED).open("wb") as listed:
             run = _Run(options, listed, on_rejected, progress)
             files = tuple(run.read(source, format_) for source, format_ in inputs)
@@ -216,13 +216,18 @@ def _write(draft: Path, run: _Run, files: tuple[FileRead, ...], ignored: tuple[s
 @contextmanager
 def _draft(out: Path) -> Iterator[Path]:
     """A folder beside `out` that is gone afterwards, unless it was renamed."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    draft.chmod(0o755)
+    draft = None
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        draft.chmod(0o755)
         yield draft
+    except OSError as error:  # of writing: what reading raises has become a DataError before
+        reason = error.strerror or error
+        raise DataError(f"{out}: cannot be written ({reason}). Check the rights and the space there.") from error
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _swap(draft: Path, out: Path) -> None:

@@ -14,6 +14,7 @@ class Shelf(ThreadingHTTPServer):
         self.contents: dict[str, bytes] = {}
         self.breaks = 0
         self.break_at = 10
+        self.encoding = "identity"
         self.etag = '"v1"'
         self.ranges: list[str | None] = []
 
@@ -41,6 +42,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.send_response(206 if start else 200)
         self.send_header("content-length", str(len(content) - start))
+        self.send_header("content-encoding", self.server.encoding)
         self.send_header("etag", self.server.etag)
         self.end_headers()
         rest = content[start:]

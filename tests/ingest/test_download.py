@@ -87,3 +87,15 @@ def test_a_disk_too_small_is_noticed_before(shelf: Shelf, tmp_path: Path, monkey
     with pytest.raises(DataError, match="--download-dir"):
         download(tmp_path, url=shelf.url, files=["a"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be written"):
+        download(tmp_path / "file", url="http://127.0.0.1:1", files=["a"])
+
+
+def test_a_server_that_compresses_unasked_is_refused(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.contents, shelf.encoding = {"a": b"gzip?"}, "gzip"
+    with pytest.raises(DataError, match="compressed though asked not to"):
+        download(tmp_path, url=shelf.url, files=["a"])

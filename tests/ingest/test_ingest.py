@@ -175,10 +175,16 @@ def test_a_failure_while_writing_leaves_the_older_folder_whole(tmp_path: Path, m
         raise OSError("no space left on device")
 
     monkeypatch.setattr(pl.DataFrame, "write_parquet", full_disk)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(DataError, match=r"out: cannot be written .*no space"):
         ingest([source], tmp_path / "out")
     assert (tmp_path / "out" / "results.parquet").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "out"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "a.csv", TWICE)
+    with pytest.raises(DataError, match="cannot be written"):
+        ingest([source], source / "below" / "a" / "file")
 
 
 def test_a_prompt_keeps_the_first_category_it_came_with(tmp_path: Path) -> None:
