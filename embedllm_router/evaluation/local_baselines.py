@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from embedllm_router.evaluation.complexity import N_TIERS, complexity_tier
 from embedllm_router.evaluation.parts import Part, Standardiser, llm_means
+from embedllm_router.evaluation.yardsticks import knn, repeat_means
 
 __all__ = ["Clusters", "ComplexityTiers", "LLMMeans", "NearestNeighbours"]
 
-_BLOCK: Final = 512  # test prompts compared with all train prompts at once
 _LLOYD_STEPS: Final = 25
 Matrix = NDArray[np.float32]
 
@@ -32,41 +32,30 @@ class LLMMeans:
 
     def predict(self, test: Part) -> Matrix:
         """The means, once per prompt, float32 (n_prompts, n_llms)."""
-        return np.tile(self._means, (len(test.x), 1))
+        return repeat_means(self._means, len(test.x))
 
 
 class NearestNeighbours:
-    """Mean label of the k most similar train prompts, pulled towards the LLM's mean where few of them were graded.
+    """Per LLM, mean label of the k most similar train prompts it was graded on; see yardsticks.py.
 
     Args:
         k: Neighbours.
-        prior: Labels that the LLM's own mean counts for.
     """
 
     probabilistic: ClassVar[bool] = True
 
-    def __init__(self, k: int = 40, prior: float = 5.0) -> None:
-        self._k, self._prior = k, prior
+    def __init__(self, k: int = 40) -> None:
+        self._k = k
 
     def fit(self, train: Part) -> None:
         """Keeps the train part."""
-        self._standardiser = Standardiser.fit(train.x)
-        self._x = _unit(self._standardiser.apply(train.x))
-        self._right = (train.matrix.labels() * train.matrix.observed).astype(np.float32)
-        self._seen = train.matrix.observed.astype(np.float32)
+        self._train = train
         self._means = llm_means(train.matrix)
 
     def predict(self, test: Part) -> Matrix:
-        """Smoothed means of neighbours by cosine, float32 (n_prompts, n_llms)."""
-        x = _unit(self._standardiser.apply(test.x))
-        return np.concatenate([self._block(x[i : i + _BLOCK]) for i in range(0, len(x), _BLOCK)])
-
-    def _block(self, x: Matrix) -> Matrix:
-        k = min(self._k, len(self._x))
-        near = np.argpartition(-(x @ self._x.T), k - 1, axis=1)[:, :k]
-        right, seen = self._right[near].sum(axis=1), self._seen[near].sum(axis=1)
-        p: Matrix = (right + self._prior * self._means) / (seen + self._prior)
-        return p
+        """Means of neighbours by cosine, smoothed by the LLM's own mean, float32 (n_prompts, n_llms)."""
+        known = self._train.matrix
+        return knn(self._train.x, known.labels(), known.observed, self._means, test.x, k=self._k)
 
 
 class Clusters:
