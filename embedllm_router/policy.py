@@ -5,6 +5,7 @@
 The candidate with the highest utility is chosen. Ties go to the cheaper one, then to the one listed first.
 """
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -224,4 +225,5 @@ def _column(values: Iterable[float | None]) -> Floats:
 
 
 def _known(value: np.float64) -> float | None:
-    return None if np.isnan(value) else float(value)
+    number = float(value)
+    return None if math.isnan(number) else number

@@ -69,8 +69,8 @@ def demo_table(requests: Sequence[DemoRequest]) -> Table:
     table.add_column("prompt")
     table.add_column("λ", justify="right")
     table.add_column("chosen", overflow="fold")
-    table.add_column("p_correct", justify="right")
-    table.add_column("expected USD", justify="right")
+    table.add_column("p", justify="right")
+    table.add_column("USD", justify="right")
     table.add_column("runner-up", overflow="fold")
     last = requests[0].prompt if requests else ""
     for index, r in enumerate(requests):

@@ -136,20 +136,25 @@ def test_the_header_overrides_the_cost_weight(clients: Clients, ask: Ask) -> Non
     assert raw.headers["x-embedllm-chosen"] == "sprinter"
 
 
-def broken_bodies() -> list[dict[str, Any]]:
-    return [
-        {"messages": "not a list"},
-        {"messages": [{"role": "martian", "content": "x"}]},
-        {"messages": MATHS, "temperature": "hot"},
-        {},
-    ]
+BROKEN_BODIES: list[tuple[str, dict[str, Any]]] = [
+    ("chat/completions", {"messages": "not a list"}),
+    ("chat/completions", {"messages": [{"role": "martian", "content": "x"}]}),
+    ("chat/completions", {"messages": MATHS, "temperature": "hot"}),
+    ("chat/completions", {}),
+    ("responses", {"input": 7}),
+    ("responses", {}),
+    ("messages", {"messages": MATHS}),
+    ("messages", {"max_tokens": 5}),
+    ("completions", {"prompt": {"no": "text"}}),
+    ("completions", {}),
+]
 
 
-@pytest.mark.parametrize("body", broken_bodies(), ids=lambda body: str(body)[:30])
-def test_a_broken_body_gets_the_pinned_llm_s_verdict(proxy: RunningProxy, body: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("endpoint", "body"), BROKEN_BODIES, ids=str)
+def test_a_broken_body_gets_the_pinned_llm_s_verdict(proxy: RunningProxy, endpoint: str, body: dict[str, Any]) -> None:
     def status(model: str) -> int:
         key = {"authorization": f"Bearer {proxy.api_key}"}
-        url = f"{proxy.base_url}/chat/completions"
+        url = f"{proxy.base_url}/{endpoint}"
         return httpx.post(url, json={"model": model, **body}, headers=key, timeout=30).status_code
 
     assert status("auto") == status("sprinter")
