@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router.evaluation.frontier import Curve, hull
+from embedllm_router.evaluation.frontier import Curve, hull, rising
 
 __all__ = [
     "CostMetrics",
@@ -99,11 +99,12 @@ def cost_metrics(curve: Curve, reference: Reference) -> CostMetrics:
     """
     best_accuracy, best_cost = float(reference.accuracy[reference.best]), float(reference.cost[reference.best])
     top = reference.most_accurate
-    to_match_top = cost_to_reach(hull(curve), float(reference.accuracy[top]))
+    paying = rising(curve)
+    to_match_top = cost_to_reach(paying, float(reference.accuracy[top]))
     recovered = performance_gap_recovered(curve, reference)
     scores = arena_score(curve.accuracy, curve.cost)
     return CostMetrics(
-        cost_save=_saved(cost_to_reach(hull(curve), best_accuracy), best_cost),
+        cost_save=_saved(cost_to_reach(paying, best_accuracy), best_cost),
         perf_gain=_ratio(float(curve.accuracy.max()), best_accuracy) - 1.0,
         aiq=aiq(curve, float(reference.cost.min()), float(reference.cost.max())),
         aiq_code=aiq_of_code(curve, float(reference.cost.max())),
@@ -117,16 +118,16 @@ def cost_metrics(curve: Curve, reference: Reference) -> CostMetrics:
     )
 
 
-def cost_to_reach(vertices: Curve, accuracy: float) -> float:
-    """Lowest cost at which a hull reaches an accuracy; NaN when it never does.
+def cost_to_reach(paying: Curve, accuracy: float) -> float:
+    """Lowest cost at which a curve reaches an accuracy, linear between its points; NaN when it never does.
 
     Args:
-        vertices: From `hull`.
+        paying: From `rising` or `hull`.
         accuracy: In [0, 1].
     """
-    if accuracy > vertices.accuracy[-1]:
+    if accuracy > paying.accuracy[-1]:
         return math.nan
-    return float(np.interp(accuracy, vertices.accuracy, vertices.cost))
+    return float(np.interp(accuracy, paying.accuracy, paying.cost))
 
 
 def deferral_area(curve: Curve, dearest: float) -> float:
@@ -135,8 +136,7 @@ def deferral_area(curve: Curve, dearest: float) -> float:
     The curve is the best accuracy at or below a budget, piecewise linear between operating points that pay, flat
     outside them.
     """
-    paying = _rising(curve)
-    return _mean_height(paying, 0.0, dearest)
+    return _mean_height(rising(curve), 0.0, dearest)
 
 
 def aiq(curve: Curve, cheapest: float, dearest: float) -> float:
@@ -177,8 +177,8 @@ def performance_gap_recovered(curve: Curve, reference: Reference) -> tuple[float
     if gap <= 0 or high <= low:
         return math.nan, math.nan, math.nan
     weak_accuracy = float(reference.accuracy[weak])
-    average = (_mean_height(hull(curve), low, high) - weak_accuracy) / gap
-    levels = [cost_to_reach(hull(curve), weak_accuracy + level * gap) for level in _CPT_LEVELS]
+    average = (_mean_height(curve, low, high) - weak_accuracy) / gap
+    levels = [cost_to_reach(rising(curve), weak_accuracy + level * gap) for level in _CPT_LEVELS]
     shares = [max((cost - low) / (high - low), 0.0) if math.isfinite(cost) else math.nan for cost in levels]
     return average, shares[0], shares[1]
 
@@ -222,14 +222,6 @@ def pareto_distance(curve: Curve, others: Curve) -> float:
     mine = np.stack([curve.cost, curve.accuracy], axis=1)
     gaps = (mine[:, None] - front[None]) / span
     return float(np.sqrt((gaps**2).sum(axis=2)).min(axis=1).mean())
-
-
-def _rising(curve: Curve) -> Curve:
-    """Points that are more accurate than every cheaper one."""
-    before = np.maximum.accumulate(np.append(-np.inf, curve.accuracy))[:-1]
-    keep = curve.accuracy > before
-    last = np.append(curve.cost[keep][1:] > curve.cost[keep][:-1], [True])  # of equal cost the most accurate
-    return Curve(curve.cost[keep][last], curve.accuracy[keep][last])
 
 
 def _mean_height(curve: Curve, low: float, high: float) -> float:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["COST_WEIGHTS", "Curve", "Sweep", "choose", "hull", "sweep"]
+__all__ = ["COST_WEIGHTS", "Curve", "Sweep", "choose", "hull", "rising", "sweep"]
 
 Floats = NDArray[np.float64]
 COST_WEIGHTS: Final[Floats] = np.concatenate([[0.0], np.logspace(-2, 7, 91), [1e12]])
@@ -113,6 +113,14 @@ def hull(curve: Curve) -> Curve:
         kept.append((cost, accuracy))
     vertices = np.array(kept, dtype=np.float64)
     return Curve(vertices[:, 0], vertices[:, 1])
+
+
+def rising(curve: Curve) -> Curve:
+    """The points that are more accurate than every other point that is not dearer: those worth paying for."""
+    before = np.maximum.accumulate(np.append(-np.inf, curve.accuracy))[:-1]
+    cost, accuracy = curve.cost[curve.accuracy > before], curve.accuracy[curve.accuracy > before]
+    last = np.append(cost[1:] > cost[:-1], [True])  # of equal cost the most accurate
+    return Curve(cost[last], accuracy[last])
 
 
 def _below(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from embedllm_router.evaluation.bootstrap import DRAWS, SEEDS, Estimate, estimate, paired_difference, resamples
 from embedllm_router.evaluation.cost_metrics import cost_to_reach
-from embedllm_router.evaluation.frontier import Curve, hull
+from embedllm_router.evaluation.frontier import Curve, rising
 from embedllm_router.evaluation.routing import CostResult, RoutedPrompts
 
 __all__ = ["HeldOutSaving", "Verdict", "judge"]
@@ -107,7 +107,7 @@ def _resampled_savings(result: CostResult) -> Floats:
     best_accuracy = counts @ result.arena.labels[:, result.arena.best]
     best_cost = counts @ result.arena.cost[:, result.arena.best]
     curves = (Curve.of(c, a) for c, a in zip(cost, accuracy, strict=True))
-    reached = [cost_to_reach(hull(curve), float(a)) for curve, a in zip(curves, best_accuracy, strict=True)]
+    reached = [cost_to_reach(rising(curve), float(a)) for curve, a in zip(curves, best_accuracy, strict=True)]
     return np.array(
         [_saving(c, float(b)) if math.isfinite(c) else 0.0 for c, b in zip(reached, best_cost, strict=True)]
     )

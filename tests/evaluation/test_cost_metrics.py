@@ -1,5 +1,6 @@
 """Published cost figures: planted answers, and second implementations written from the definitions."""
 
+import itertools
 import math
 
 import numpy as np
@@ -18,7 +19,7 @@ from embedllm_router.evaluation.cost_metrics import (
     pareto_distance,
     performance_gap_recovered,
 )
-from embedllm_router.evaluation.frontier import Curve, hull
+from embedllm_router.evaluation.frontier import Curve, hull, rising
 
 SEEDS = st.integers(0, 10_000)
 LINE = Curve.of(np.array([1.0, 3.0]), np.array([0.5, 0.9]))
@@ -91,6 +92,21 @@ def test_cost_to_reach_is_the_smallest_budget_whose_mixture_suffices(seed: int, 
         assert mixture(curve, cost + 1e-9) >= target - 1e-6
         if cost > curve.cost[0] + 1e-6:
             assert mixture(curve, cost - 1e-6) < target + 1e-9
+
+
+@given(SEEDS, st.floats(0, 1))
+def test_cost_to_reach_walks_the_points_that_pay(seed: int, target: float) -> None:
+    """Second implementation: the first segment between ever better points that crosses the target."""
+    curve, _ = random_case(seed)
+    points: list[tuple[float, float]] = []
+    for c, a in sorted(zip(curve.cost.tolist(), curve.accuracy.tolist(), strict=True), key=lambda p: (p[0], -p[1])):
+        if not points or a > points[-1][1]:
+            points.append((c, a))
+    naive = points[0][0] if target <= points[0][1] else math.nan
+    for (c0, a0), (c1, a1) in itertools.pairwise(points):
+        if a0 < target <= a1:
+            naive = c0 + (target - a0) / (a1 - a0) * (c1 - c0)
+    assert cost_to_reach(rising(curve), target) == pytest.approx(naive, nan_ok=True)
 
 
 def test_saving_and_qnc_of_a_router_that_reaches_the_best_llm_early() -> None:
