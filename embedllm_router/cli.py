@@ -19,7 +19,7 @@ from embedllm_router import __version__, cli_ingest, cli_learning
 from embedllm_router.artifact import default_artifact_path, load_artifact, shipped_path
 from embedllm_router.demo.run import COST_WEIGHTS, DemoRequest, run_demo
 from embedllm_router.errors import ConfigError, DataError, EmbedLLMRouterError, RequestError
-from embedllm_router.policy import Assessment
+from embedllm_router.policy import Assessment, Objective
 from embedllm_router.router import Router, Routing
 from embedllm_router.serve import check_config, proxy_command, proxy_environment
 from embedllm_router.tables import demo_table, llm_table, ranking_table, summary_table
@@ -73,6 +73,13 @@ def _options(
 def route(
     prompt: Annotated[str, typer.Argument(help="The prompt; `-` reads it from stdin.")],
     cost_weight: Annotated[float, typer.Option(help="λ: accuracy you give up per US dollar of this request.")] = 0.0,
+    min_p_correct: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Take the cheapest LLM that reaches this.")
+    ] = None,
+    within: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Take the cheapest LLM this close to the best.")
+    ] = None,
+    max_cost_usd: Annotated[float | None, typer.Option(min=0, help="Exclude LLMs that cost more.")] = None,
     candidates: Annotated[
         str | None, typer.Option(help="LLMs to choose from, separated by commas; all by default.")
     ] = None,
@@ -83,10 +90,13 @@ def route(
     """Rank the LLMs for one prompt at list prices, without any proxy."""
     if not math.isfinite(cost_weight) or cost_weight < 0:
         raise ConfigError(f"--cost-weight must be a finite number of at least 0, found {cost_weight}.")
+    if min_p_correct is not None and within is not None:
+        raise ConfigError("--min-p-correct and --within exclude each other; give one of them.")
+    objective = Objective(cost_weight, min_p_correct, within, max_cost_usd)
     router = Router.load(artifact)
     pool = router.pool(_names(candidates)) if candidates is not None else None
     text = sys.stdin.read() if prompt == "-" else prompt
-    routing = router.route(text, cost_weight=cost_weight, pool=pool)
+    routing = router.route(text, objective=objective, pool=pool)
     if as_json:
         _print_json(_routing_fields(routing))
     else:
@@ -189,7 +199,7 @@ def _routing_fields(routing: Routing) -> dict[str, object]:
     return {
         "prompt_chars": len(routing.prompt.text),
         "artifact": routing.artifact_id,
-        "cost_weight": routing.decision.request.cost_weight,
+        "cost_weight": routing.decision.request.objective.cost_weight,
         "chosen": chosen.name if chosen else None,
         "candidates": [_candidate_fields(a) for a in routing.decision.assessments()],
         "timing_ms": dataclasses.asdict(routing.timing_ms),

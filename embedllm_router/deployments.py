@@ -7,13 +7,21 @@ pick any; a price nobody states is unknown, never zero.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from embedllm_router.candidates import Candidate, Capability
 from embedllm_router.catalog import Catalog, Match
-from embedllm_router.policy import Candidate
 
 __all__ = ["ModelGroup", "group_of_deployment", "read_model_groups"]
 
 Row = Mapping[str, object]
 PriceMap = Mapping[str, Mapping[str, object]]
+
+_FLAGS = {
+    Capability.VISION: "supports_vision",
+    Capability.AUDIO: "supports_audio_input",
+    Capability.PDF: "supports_pdf_input",
+    Capability.TOOLS: "supports_function_calling",
+    Capability.JSON_SCHEMA: "supports_response_schema",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +73,7 @@ def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Cata
         input_usd_per_token=_dearest([_figure(row, prices, "input_cost_per_token") for row in rows]),
         output_usd_per_token=_dearest([_figure(row, prices, "output_cost_per_token") for row in rows]),
         max_input_tokens=_smallest([_figure(row, prices, "max_input_tokens") for row in rows]),
+        lacks=frozenset(c for c, field in _FLAGS.items() if any(_denies(row, prices, c, field) for row in rows)),
     )
     return ModelGroup(candidate, match, declared is not None)
 
@@ -74,11 +83,26 @@ def _llm_names(row: Row) -> list[str]:
     return [str(name) for name in (base, model) if name]
 
 
+def _denies(row: Row, prices: PriceMap, capability: Capability, field: str) -> bool:
+    stated = _section(row, "model_info").get(field)
+    if stated is not None:
+        return stated is False
+    known = _map_entry(row, prices)
+    if known is None:
+        return False
+    # LiteLLM's map leaves a flag out where an LLM lacks it, but for JSON schema also where nobody checked.
+    return known.get(field) is False or (field not in known and capability is not Capability.JSON_SCHEMA)
+
+
+def _map_entry(row: Row, prices: PriceMap) -> Row | None:
+    model = str(_section(row, "litellm_params").get("model", ""))
+    keys = (str(_section(row, "model_info").get("base_model", "")), model, model.partition("/")[2])
+    return next((prices[key] for key in keys if key in prices), None)
+
+
 def _figure(row: Row, prices: PriceMap, field: str) -> float | None:
     params, info = _section(row, "litellm_params"), _section(row, "model_info")
-    model = str(params.get("model", ""))
-    keys = [str(info.get("base_model", "")), model, model.partition("/")[2]]
-    for source in (params, info, *(prices.get(key, {}) for key in keys if key)):
+    for source in (params, info, _map_entry(row, prices) or {}):
         value = source.get(field)
         if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
             return float(value)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from embedllm_router.overrides import Overrides
-from embedllm_router.policy import Assessment, Decision
+from embedllm_router.policy import Assessment, Decision, Objective
 from embedllm_router.router import Routing
 from embedllm_router.virtual_models import VirtualModel
 
@@ -83,8 +83,9 @@ def decided(
         "virtual_model": virtual_model.name,
         "call_type": routed.call_type,
         "artifact": routing.artifact_id,
-        "cost_weight": routing.decision.request.cost_weight,
-        "cost_weight_from": overrides.cost_weight_from,
+        **_aims(routing.decision.request.objective),
+        "objective_from": overrides.objective_from,
+        "floor_met": routing.decision.floor_met,
         "chosen": routed.chosen,
         **_weighed(routed.assessment),
         "runner_up": routed.runner_up,
@@ -101,6 +102,13 @@ def decided(
     if with_prompt:
         fields["prompt"] = routing.prompt.text
     return fields
+
+
+def _aims(objective: Objective) -> Fields:
+    floors = {"min_p_correct": objective.min_p_correct, "within": objective.within}
+    limits = {"max_cost_usd": objective.max_cost_usd}
+    set_ones = {name: value for name, value in (floors | limits).items() if value is not None}
+    return {"cost_weight": objective.cost_weight, **set_ones}
 
 
 def candidate_fields(assessment: Assessment) -> Fields:

@@ -6,9 +6,11 @@ counted and skipped, never an error here: judging a body is the provider's busin
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeGuard
+
+from embedllm_router.candidates import Capability
 
 __all__ = ["CHARS_OF_CONTEXT", "Prompt", "TextFrom", "read_body"]
 
@@ -19,7 +21,17 @@ _BYTES_PER_TOKEN = 4
 _TOKENS_PER_ATTACHMENT = 1_000  # an image, audio clip or file: a round figure, providers differ tenfold
 _MAX_DEPTH = 6  # nesting of content parts beyond this is nobody's real request
 _TEXT_TYPES = frozenset({"text", "input_text", "output_text", "refusal"})
-_TOOL_TYPES = frozenset({"tool_use", "tool_result", "function_call", "function_call_output", "reasoning"})
+_TOOL_TYPES = frozenset({"tool_use", "tool_result", "function_call", "function_call_output"})
+_REASONING_TYPES = frozenset({"reasoning", "thinking", "redacted_thinking"})
+_ATTACHMENTS = {
+    "image_url": Capability.VISION,
+    "input_image": Capability.VISION,
+    "image": Capability.VISION,
+    "input_audio": Capability.AUDIO,
+    "file": Capability.PDF,
+    "input_file": Capability.PDF,
+    "document": Capability.PDF,
+}
 _SYSTEM_ROLES = frozenset({"system", "developer"})
 
 
@@ -39,11 +51,13 @@ class Prompt:
         text: The text to embed; empty when the request has none.
         input_tokens: Estimated tokens of the whole request with system prompt and tools: UTF-8 bytes / 4.
         max_output_tokens: The request's own limit on the answer; None when it sets none.
+        needs: What an LLM must be able to do to take the request.
     """
 
     text: str
     input_tokens: int
     max_output_tokens: int | None = None
+    needs: frozenset[Capability] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +66,7 @@ class _Turn:
     text: str
     n_bytes: int
     n_tokens: int  # of what is no text: attachments and token ids
+    needs: frozenset[Capability] = frozenset()
 
 
 def read_body(body: Mapping[str, object], text_from: TextFrom = TextFrom.LAST_USER) -> Prompt:
@@ -72,6 +87,7 @@ def read_body(body: Mapping[str, object], text_from: TextFrom = TextFrom.LAST_US
         text=_select(turns, text_from),
         input_tokens=-(-n_bytes // _BYTES_PER_TOKEN) + sum(turn.n_tokens for turn in turns),
         max_output_tokens=_max_output_tokens(body),
+        needs=_needs_of_body(body).union(*(turn.needs for turn in turns)),
     )
 
 
@@ -120,16 +136,23 @@ def _is_token_ids(value: object) -> TypeGuard[list[int]]:
 
 def _message_turn(message: Mapping[str, object]) -> _Turn:
     role = message.get("role")
-    known = role if isinstance(role, str) else "tool" if str(message.get("type")) in _TOOL_TYPES else "user"
+    known = (
+        role
+        if isinstance(role, str)
+        else "tool"
+        if str(message.get("type")) in _TOOL_TYPES | _REASONING_TYPES
+        else "user"
+    )
     content = message.get("content")
     turn = _turn("system" if known in _SYSTEM_ROLES else known, content if content is not None else "")
     extra = [message[f] for f in ("tool_calls", "function_call", "arguments", "output") if message.get(f)]
-    return _Turn(turn.role, turn.text, turn.n_bytes + sum(len(str(e)) for e in extra), turn.n_tokens)
+    return replace(turn, n_bytes=turn.n_bytes + sum(len(str(e)) for e in extra)) if extra else turn
 
 
 def _turn(role: str, content: object) -> _Turn:
     texts: list[str] = []
     n_bytes, n_tokens = 0, 0
+    needs: frozenset[Capability] = frozenset()
     for part in _parts(content, 0):
         if isinstance(part, str):
             texts.append(part)
@@ -137,7 +160,8 @@ def _turn(role: str, content: object) -> _Turn:
         else:
             n_bytes += part.n_bytes
             n_tokens += part.n_tokens
-    return _Turn(role, "\n".join(text for text in texts if text.strip()), n_bytes, n_tokens)
+            needs |= part.needs
+    return _Turn(role, "\n".join(text for text in texts if text.strip()), n_bytes, n_tokens, needs)
 
 
 def _parts(content: object, depth: int) -> Iterator[str | _Turn]:
@@ -154,9 +178,22 @@ def _part(part: Mapping[str, object]) -> str | _Turn:
     kind, text = str(part.get("type", "text")), part.get("text")
     if kind in _TEXT_TYPES and isinstance(text, str):
         return text
-    if kind in _TOOL_TYPES:
+    if kind in _TOOL_TYPES or kind in _REASONING_TYPES:
         return _Turn("tool", "", len(str(part)), 0)
-    return _Turn("user", "", 0, _TOKENS_PER_ATTACHMENT)
+    needed = _ATTACHMENTS.get(kind)
+    return _Turn("user", "", 0, _TOKENS_PER_ATTACHMENT, frozenset({needed} if needed else ()))
+
+
+def _needs_of_body(body: Mapping[str, object]) -> frozenset[Capability]:
+    needs = set()
+    if body.get("tools") or body.get("functions"):
+        needs.add(Capability.TOOLS)
+    chat_format, responses_text = body.get("response_format"), body.get("text")
+    responses_format = responses_text.get("format") if isinstance(responses_text, Mapping) else None
+    for wanted in (chat_format, responses_format):
+        if isinstance(wanted, Mapping) and wanted.get("type") == "json_schema":
+            needs.add(Capability.JSON_SCHEMA)
+    return frozenset(needs)
 
 
 def _max_output_tokens(body: Mapping[str, object]) -> int | None:

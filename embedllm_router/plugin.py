@@ -169,13 +169,13 @@ class ProxyHandler(CustomLogger):
             raise ArtifactError("no artifact is loaded; see the event routing.artifact_unusable at start")
         virtual_model = self._current_virtual_models(self._router)[name]
         headers = (data.get("proxy_server_request") or {}).get("headers") or {}
-        overrides = read_overrides(headers, wishes, virtual_model.pool.names)
+        overrides = read_overrides(headers, wishes, virtual_model.pool.names, virtual_model.settings.objective)
         routing = self._decide(self._router, virtual_model, overrides, data)
         chosen = routing.decision.chosen
         if chosen is None:
             reasons = {a.name: str(a.excluded) for a in routing.decision.assessments()}
-            if overrides.candidates:
-                raise RequestError(f"{BODY_FIELD}.candidates", f"none of them can answer: {reasons}")
+            if overrides.candidates or overrides.objective_from != "config":
+                raise RequestError(BODY_FIELD, f"no candidate is left: {reasons}")
             raise EmbedLLMRouterError(f"every candidate is excluded: {reasons}")
         data["model"] = chosen.name
         fallbacks = routing.decision.fallbacks(virtual_model.settings.max_fallbacks)
@@ -192,7 +192,7 @@ class ProxyHandler(CustomLogger):
         settings = virtual_model.settings
         return router.route(
             read_body(data, settings.text_from),
-            cost_weight=settings.cost_weight if overrides.cost_weight is None else overrides.cost_weight,
+            objective=overrides.objective,
             pool=virtual_model.pool,
             only=overrides.candidates,
         )

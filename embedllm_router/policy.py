@@ -2,61 +2,41 @@
 
     utility = p_correct - cost_weight * cost_usd
 
-The candidate with the highest utility is chosen. Ties go to the cheaper one, then to the one listed first.
+The candidate with the highest utility is chosen, or, when the objective sets a floor under p_correct, the cheapest one
+that reaches it. Ties go to the cheaper one, then to the one listed first.
 """
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedllm_router.candidates import CandidatePool, Capability, Exclusion, Floats
 from embedllm_router.scorer import Scores
 
-__all__ = ["Assessment", "Candidate", "CandidatePool", "Decision", "Exclusion", "Request", "decide"]
-
-Floats = NDArray[np.float64]
-
-
-class Exclusion(StrEnum):
-    """Why a candidate could not be chosen."""
-
-    LLM_UNKNOWN = "llm_unknown"
-    PRICE_UNKNOWN = "price_unknown"
-    NOT_REQUESTED = "not_requested"
-    CONTEXT_WINDOW = "context_window"
+__all__ = ["Assessment", "Decision", "Objective", "Request", "decide"]
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """One LLM that may answer.
+class Objective:
+    """What the best candidate is.
+
+    With neither floor set, it has the highest utility. With a floor, it is the cheapest of those that reach the floor;
+    when none does, the likeliest to be correct.
 
     Attributes:
-        name: What the caller calls it: a LiteLLM model group, or a canonical id.
-        llm: Canonical id of the learned LLM it stands for; None when none does.
-        row: That LLM's row in the artifact; None when none does.
-        input_usd_per_token: Price of one input token in USD; None when unknown. 0.0 means free.
-        output_usd_per_token: Price of one output token in USD; None when unknown.
-        max_input_tokens: Context window in tokens; None when unknown.
+        cost_weight: λ, the accuracy one gives up per US dollar; finite, at least 0.
+        min_p_correct: τ, a floor under p_correct, in [0, 1]; None sets none.
+        within: The floor lies this far below the best candidate's p_correct, in [0, 1]; None sets none.
+        max_cost_usd: Candidates expected to cost more are excluded; None sets no limit.
     """
 
-    name: str
-    llm: str | None
-    row: int | None
-    input_usd_per_token: float | None
-    output_usd_per_token: float | None
-    max_input_tokens: int | None = None
-
-    @property
-    def standing_exclusion(self) -> Exclusion | None:
-        """Why this candidate can never be chosen, whatever the request."""
-        if self.row is None:
-            return Exclusion.LLM_UNKNOWN
-        if self.input_usd_per_token is None or self.output_usd_per_token is None:
-            return Exclusion.PRICE_UNKNOWN
-        return None
+    cost_weight: float = 0.0
+    min_p_correct: float | None = None
+    within: float | None = None
+    max_cost_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,45 +44,18 @@ class Request:
     """What the policy needs to know of a request.
 
     Attributes:
-        cost_weight: λ, the accuracy one gives up per US dollar; finite, at least 0.
+        objective: What the best candidate is.
         input_tokens: Estimated tokens of the whole request, at least 0.
         max_output_tokens: The request's own limit on the answer; None when it sets none.
+        needs: What an LLM must be able to do to take it.
         only: Candidates the client allows; None allows all.
     """
 
-    cost_weight: float
+    objective: Objective
     input_tokens: int
     max_output_tokens: int | None = None
+    needs: frozenset[Capability] = frozenset()
     only: Collection[str] | None = None
-
-
-class CandidatePool:
-    """Candidates laid out as arrays once, so that a request costs a handful of vector operations.
-
-    Args:
-        candidates: In the order that breaks ties; names are unique.
-    """
-
-    def __init__(self, candidates: Sequence[Candidate]) -> None:
-        self.candidates = tuple(candidates)
-        self.names = tuple(c.name for c in self.candidates)
-        self.standing = tuple(c.standing_exclusion for c in self.candidates)
-        self.rows = np.array([c.row or 0 for c in self.candidates], dtype=np.intp)
-        self.input_price = _column(c.input_usd_per_token for c in self.candidates)
-        self.output_price = _column(c.output_usd_per_token for c in self.candidates)
-        self.max_input_tokens = _column(c.max_input_tokens for c in self.candidates)
-        self.scored = np.array([c.row is not None for c in self.candidates], dtype=bool)
-        self.usable = np.array([reason is None for reason in self.standing], dtype=bool)
-        self.has_limits = bool(np.isfinite(self.max_input_tokens).any())
-
-    def cost_usd(self, name: str, input_tokens: int, output_tokens: int) -> float | None:
-        """What so many tokens cost at a candidate's prices; None when it or its price is unknown."""
-        if name not in self.names:
-            return None
-        one = self.candidates[self.names.index(name)]
-        if one.input_usd_per_token is None or one.output_usd_per_token is None:
-            return None
-        return input_tokens * one.input_usd_per_token + output_tokens * one.output_usd_per_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +94,7 @@ class Decision:
         utility: (n_candidates,); NaN likewise.
         excluded: Reason per candidate, None where it could be chosen.
         ranking: Indices of the candidates that could be chosen, best first.
+        floor_met: Whether the first of the ranking reaches the objective's floor; None when it sets none.
     """
 
     pool: CandidatePool
@@ -151,6 +105,7 @@ class Decision:
     utility: Floats
     excluded: tuple[Exclusion | None, ...]
     ranking: tuple[int, ...]
+    floor_met: bool | None
 
     @property
     def chosen(self) -> Assessment | None:
@@ -201,27 +156,47 @@ def decide(pool: CandidatePool, scores: Scores, request: Request) -> Decision:
     if request.max_output_tokens is not None:
         billed = np.minimum(output_tokens, request.max_output_tokens)
     cost_usd = request.input_tokens * pool.input_price + billed * pool.output_price
-    utility = p_correct - request.cost_weight * cost_usd
-    excluded = _exclusions(pool, request)
-    best_first = np.lexsort((cost_usd, -utility))  # stable: what still ties stays in pool order
-    ranking = tuple(i for i in best_first.tolist() if excluded[i] is None)
-    return Decision(pool, request, p_correct, billed, cost_usd, utility, excluded, ranking)
+    utility = p_correct - request.objective.cost_weight * cost_usd
+    excluded = _exclusions(pool, request, cost_usd)
+    usable = np.array([reason is None for reason in excluded], dtype=bool)
+    best_first, floor_met = _best_first(request.objective, p_correct, cost_usd, utility, usable)
+    ranking = tuple(i for i in best_first.tolist() if usable[i])
+    return Decision(pool, request, p_correct, billed, cost_usd, utility, excluded, ranking, floor_met)
 
 
-def _exclusions(pool: CandidatePool, request: Request) -> tuple[Exclusion | None, ...]:
-    too_small = pool.max_input_tokens < request.input_tokens if pool.has_limits else None
-    if request.only is None and (too_small is None or not too_small.any()):
-        return pool.standing
-    return tuple(
-        reason
-        or (Exclusion.NOT_REQUESTED if request.only is not None and name not in request.only else None)
-        or (Exclusion.CONTEXT_WINDOW if too_small is not None and too_small[i] else None)
-        for i, (name, reason) in enumerate(zip(pool.names, pool.standing, strict=True))
-    )
+def _best_first(
+    objective: Objective, p_correct: Floats, cost_usd: Floats, utility: Floats, usable: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], bool | None]:
+    """Candidates best first, and whether one reaches the floor. The sorts are stable: ties stay in pool order."""
+    floor = objective.min_p_correct
+    if objective.within is not None:
+        floor = float(np.max(p_correct, initial=0.0, where=usable)) - objective.within
+    if floor is None:
+        return np.lexsort((cost_usd, -utility)), None
+    reaches = p_correct >= floor
+    cost_or_doubt = np.where(reaches, cost_usd, -p_correct)
+    return np.lexsort((-p_correct, cost_or_doubt, ~reaches)), bool((reaches & usable).any())
 
 
-def _column(values: Iterable[float | None]) -> Floats:
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+def _exclusions(pool: CandidatePool, request: Request, cost_usd: Floats) -> tuple[Exclusion | None, ...]:
+    reasons = list(pool.standing)
+    limit = request.objective.max_cost_usd
+    if request.only is not None:
+        _exclude(reasons, Exclusion.NOT_REQUESTED, (name not in request.only for name in pool.names))
+    if pool.has_limits:
+        needed = request.input_tokens + (request.max_output_tokens or 0)
+        _exclude(reasons, Exclusion.CONTEXT_WINDOW, (pool.max_input_tokens < needed).tolist())
+    for capability in sorted(request.needs):
+        _exclude(reasons, Exclusion.lacking(capability), (capability in c.lacks for c in pool.candidates))
+    if limit is not None:
+        _exclude(reasons, Exclusion.TOO_EXPENSIVE, (cost_usd > limit).tolist())
+    return tuple(reasons)
+
+
+def _exclude(reasons: list[Exclusion | None], reason: Exclusion, hit: Iterable[bool]) -> None:
+    for index, is_hit in enumerate(hit):
+        if is_hit and reasons[index] is None:
+            reasons[index] = reason
 
 
 def _known(value: np.float64) -> float | None:

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from embedllm_router.artifact import Artifact, default_artifact_path, load_artifact
+from embedllm_router.candidates import Candidate, CandidatePool
 from embedllm_router.catalog import Catalog
 from embedllm_router.encoder import EncodedPrompt, StaticEncoder
 from embedllm_router.errors import ArtifactError
 from embedllm_router.manifest import LearnedLLM
 from embedllm_router.messages import Prompt, read_body
-from embedllm_router.policy import Candidate, CandidatePool, Decision, Request, decide
+from embedllm_router.policy import Decision, Objective, Request, decide
 from embedllm_router.scorer import Scorer, Scores
 
 __all__ = ["Router", "Routing", "Timing"]
@@ -107,6 +108,7 @@ class Router:
         prompt: str | Prompt,
         *,
         cost_weight: float = 0.0,
+        objective: Objective | None = None,
         pool: CandidatePool | None = None,
         only: frozenset[str] | None = None,
     ) -> Routing:
@@ -115,6 +117,7 @@ class Router:
         Args:
             prompt: Plain text, or what `messages.read_body` made of a request.
             cost_weight: λ, the accuracy one gives up per US dollar; finite, at least 0.
+            objective: What the best candidate is, when a cost weight alone does not say it; replaces `cost_weight`.
             pool: The candidates; None takes every learned LLM at its list price.
             only: Names of candidates to keep; None keeps all.
 
@@ -131,7 +134,8 @@ class Router:
         scores = self._scorer.score(embedding)
         _check_finite(scores)
         scored = time.perf_counter()
-        request = Request(cost_weight, read.input_tokens, read.max_output_tokens, only)
+        aim = objective or Objective(cost_weight)
+        request = Request(aim, read.input_tokens, read.max_output_tokens, read.needs, only)
         decision = decide(pool or self._everyone, scores, request)
         decided = time.perf_counter()
         timing = Timing((encoded - started) * 1e3, (scored - encoded) * 1e3, (decided - scored) * 1e3)

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from embedllm_router.errors import ConfigError
 from embedllm_router.messages import TextFrom
+from embedllm_router.overrides import AIMS, PROFILES
+from embedllm_router.policy import Objective
 
 __all__ = [
     "CALLBACK",
@@ -37,6 +39,8 @@ CALLBACK = "embedllm_router.proxy_handler"
 """What LiteLLM's `litellm_settings.callbacks` names."""
 
 CostWeight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class VirtualModelSettings(BaseModel):
@@ -48,12 +52,33 @@ class VirtualModelSettings(BaseModel):
     """Model group that answers when routing cannot: the promise behind fail-open."""
     candidates: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Model groups to choose from; None takes every group of `model_list`."""
-    cost_weight: CostWeight = 0.0
-    """λ in utility = p_correct - λ * cost_usd: the accuracy you give up per US dollar of one request."""
+    cost_weight: CostWeight | None = None
+    """λ in utility = p_correct - λ * cost_usd: the accuracy you give up per US dollar of one request. None is 0."""
+    profile: Literal["quality", "balanced", "cheap"] | None = None
+    """A cost weight by name: quality 0, balanced 20, cheap 500."""
+    min_p_correct: Share | None = None
+    """τ: take the cheapest LLM whose p_correct reaches it; if none does, the likeliest to be correct."""
+    within: Share | None = None
+    """Take the cheapest LLM whose p_correct is at most this far below the best one's."""
+    max_cost_usd: Usd | None = None
+    """Exclude LLMs whose expected cost of the request is higher."""
     max_fallbacks: int = Field(default=2, ge=0, le=10)
     """How many of the next best LLMs LiteLLM tries when the chosen one fails."""
     text_from: TextFrom = TextFrom.LAST_USER
     """Which text is embedded: `last_user`, `conversation` or `all` (with the system prompt)."""
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> "VirtualModelSettings":
+        said = [name for name in AIMS if getattr(self, name) is not None]
+        if len(said) > 1:
+            raise ValueError(f"{' and '.join(said)} exclude each other; keep one")
+        return self
+
+    @property
+    def objective(self) -> Objective:
+        """What the best candidate is."""
+        weight = PROFILES[self.profile] if self.profile else self.cost_weight or 0.0
+        return Objective(weight, self.min_p_correct, self.within, self.max_cost_usd)
 
 
 class LogSettings(BaseModel):

@@ -6,8 +6,8 @@ Built again whenever LiteLLM's list of deployments changes. It knows nothing of 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from embedllm_router.candidates import Candidate, CandidatePool, Exclusion
 from embedllm_router.deployments import ModelGroup
-from embedllm_router.policy import Candidate, CandidatePool, Exclusion
 from embedllm_router.settings import VirtualModelSettings
 
 __all__ = ["Finding", "VirtualModel", "build_virtual_models", "findings"]

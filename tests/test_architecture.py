@@ -26,7 +26,7 @@ REQUEST_PATH = (
 ONLY_IN = {
     "litellm": {"plugin"},
     "fastapi": {"plugin"},
-    "torch": {"decoder", "training", "distill", "cli_learning"},  # the command line only inside its commands
+    "torch": {"decoder", "training", "distill", "cli_learning", "evaluation.learned_baselines"},
     "model2vec": {"distill"},
     "sentence_transformers": {"encoder", "distill"},
     "matplotlib": {"evaluation.plots"},

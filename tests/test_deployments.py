@@ -6,10 +6,12 @@ import pytest
 from planted import SPRINTER, WIZARD
 
 from embedllm_router import Router
+from embedllm_router.candidates import Capability
 from embedllm_router.deployments import ModelGroup, group_of_deployment, read_model_groups
 
 PRICES: Mapping[str, Mapping[str, object]] = {
     "wizard-2025-01-01": {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6, "max_input_tokens": 9000},
+    "openai/blind": {"supports_function_calling": True, "supports_response_schema": False},
     "openai/half-priced": {"input_cost_per_token": 1e-6},
 }
 
@@ -93,3 +95,25 @@ def test_a_broken_row_is_an_unknown_candidate(router: Router, broken: dict[str, 
 def test_groups_by_deployment_id() -> None:
     rows = [row("a", "one", info={"id": "1"}), row("b", "two", info={"id": "2"})]
     assert group_of_deployment(rows) == {"1": "one", "2": "two"}
+
+
+def test_what_the_map_denies_is_lacking(router: Router) -> None:
+    """A known LLM lacks what its entry leaves out; only a denied JSON schema counts, since few entries say."""
+    assert one(router, row("openai/blind")).candidate.lacks == {
+        Capability.VISION,
+        Capability.AUDIO,
+        Capability.PDF,
+        Capability.JSON_SCHEMA,
+    }
+    assert Capability.JSON_SCHEMA not in one(router, row("openai/wizard-2025-01-01")).candidate.lacks
+
+
+def test_what_nobody_knows_excludes_nobody(router: Router) -> None:
+    assert one(router, row("openai/nobody-knows")).candidate.lacks == frozenset()
+
+
+def test_the_row_s_own_word_on_a_capability_wins(router: Router) -> None:
+    sees = one(router, row("openai/blind", info={"supports_vision": True}))
+    assert Capability.VISION not in sees.candidate.lacks
+    blind = one(router, row("openai/nobody-knows", info={"supports_vision": False}))
+    assert blind.candidate.lacks == {Capability.VISION}

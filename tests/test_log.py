@@ -6,8 +6,8 @@ import json
 import pytest
 import structlog
 
+from embedllm_router.candidates import Exclusion
 from embedllm_router.log import configure_logging
-from embedllm_router.policy import Exclusion
 from embedllm_router.settings import LogSettings
 
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from embedllm_router.candidates import Capability
 from embedllm_router.messages import CHARS_OF_CONTEXT, TextFrom, read_body
 
 LONG = "Prove that the harmonic series diverges, and say what that has to do with bridges. " * 4
@@ -161,6 +162,30 @@ def test_the_request_s_own_limit_on_the_answer(field: str) -> None:
     assert read_body({"prompt": "hello", field: "seven"}).max_output_tokens is None
 
 
+def user(*parts: dict[str, object]) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": list(parts)}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "needs"),
+    [
+        ({"messages": [{"role": "user", "content": "hi"}]}, set()),
+        (user({"type": "image_url", "image_url": {"url": "u"}}), {Capability.VISION}),
+        (user({"type": "image", "source": {}}), {Capability.VISION}),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, {Capability.VISION}),
+        (user({"type": "input_audio", "input_audio": {}}), {Capability.AUDIO}),
+        (user({"type": "document"}, {"type": "image"}), {Capability.PDF, Capability.VISION}),
+        ({"prompt": "hi", "tools": [{"type": "function"}]}, {Capability.TOOLS}),
+        ({"prompt": "hi", "tools": []}, set()),
+        ({"prompt": "hi", "response_format": {"type": "json_schema"}}, {Capability.JSON_SCHEMA}),
+        ({"prompt": "hi", "response_format": {"type": "text"}}, set()),
+        ({"input": "hi", "text": {"format": {"type": "json_schema"}}}, {Capability.JSON_SCHEMA}),
+    ],
+)
+def test_what_an_llm_must_be_able_to_do(body: dict[str, object], needs: set[Capability]) -> None:
+    assert read_body(body).needs == needs
+
+
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
@@ -169,7 +194,7 @@ _json = st.recursive(
     ),
     max_leaves=8,
 )
-_fields = st.sampled_from(["messages", "input", "prompt", "system", "instructions", "tools", "max_tokens"])
+_fields = st.sampled_from(["messages", "input", "prompt", "system", "tools", "max_tokens", "text"])
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])

@@ -117,6 +117,24 @@ async def test_after_a_fault_routing_goes_on(
     assert (await routed(handler))["model"] == "wizard"
 
 
+async def test_floors_are_on_record(handler: ProxyHandler, log_text: io.StringIO) -> None:
+    assert (await routed(handler, embedllm={"min_p_correct": 0.9}))["model"] == "wizard"
+    assert (await routed(handler, embedllm={"min_p_correct": 0.99}))["model"] == "wizard"
+    met, unmet = logged(log_text, "routing.decided")
+    assert (met["min_p_correct"], met["floor_met"], met["objective_from"]) == (0.9, True, "body")
+    assert unmet["floor_met"] is False, "the likeliest answers, and the record says so"
+
+
+async def test_an_llm_that_cannot_see_is_not_sent_an_image(
+    handler: ProxyHandler, proxy_server: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: Any = [{**row, "model_info": {**row["model_info"]}} for row in proxy_server.llm_model_list]
+    rows[0]["model_info"]["supports_vision"] = False
+    monkeypatch.setattr(proxy_server, "llm_model_list", rows)
+    parts = [{"type": "text", "text": "integral"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
+    assert (await routed(handler, messages=[{"role": "user", "content": parts}]))["model"] == "sprinter"
+
+
 async def test_without_an_artifact_the_default_answers(handler: ProxyHandler, log_text: io.StringIO) -> None:
     lost = ProxyHandler(handler._settings, handler._log, None)
     assert (await routed(lost))["model"] == "sprinter"

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedllm_router.policy import Candidate, CandidatePool, Exclusion, Request, decide
+from embedllm_router.candidates import Candidate, CandidatePool, Capability, Exclusion
+from embedllm_router.policy import Objective, Request, decide
 from embedllm_router.scorer import Scores
 
 _p = st.floats(0, 1, width=32)
@@ -34,7 +35,7 @@ def naive_ranking(rows: list[tuple[float, float, float, float]], request: Reques
         if request.max_output_tokens is not None:
             tokens = min(tokens, request.max_output_tokens)  # noqa: PLW2901 - as the formula reads
         cost = request.input_tokens * price_in + tokens * price_out
-        keyed.append((-(p - request.cost_weight * cost), cost, i))
+        keyed.append((-(p - request.objective.cost_weight * cost), cost, i))
     return [i for _, _, i in sorted(keyed)]
 
 
@@ -42,7 +43,7 @@ def naive_ranking(rows: list[tuple[float, float, float, float]], request: Reques
 def test_ranking_is_the_naive_ranking(
     rows: list[tuple[float, float, float, float]], weight: float, n: int, cap: int | None
 ) -> None:
-    request = Request(weight, n, cap)
+    request = Request(Objective(weight), n, cap)
     assert list(decide(pool(rows), scores(rows), request).ranking) == naive_ranking(rows, request)
 
 
@@ -52,19 +53,19 @@ def test_raising_the_cost_weight_never_raises_expected_cost(
 ) -> None:
     spent = []
     for weight in (low, low + more):
-        decision = decide(pool(rows), scores(rows), Request(weight, 1000))
+        decision = decide(pool(rows), scores(rows), Request(Objective(weight), 1000))
         spent.append(decision.cost_usd[decision.ranking[0]])
     assert spent[1] <= spent[0] or math.isclose(spent[1], spent[0], rel_tol=1e-9, abs_tol=1e-15)
 
 
 def test_ties_go_to_the_cheaper_then_to_the_first() -> None:
     rows = [(0.5, 10.0, 0.0, 2e-6), (0.5, 10.0, 0.0, 1e-6), (0.5, 10.0, 0.0, 1e-6)]
-    assert decide(pool(rows), scores(rows), Request(0.0, 0)).ranking == (1, 2, 0)
+    assert decide(pool(rows), scores(rows), Request(Objective(0.0), 0)).ranking == (1, 2, 0)
 
 
 def test_without_cost_weight_the_likeliest_wins_at_any_price() -> None:
     rows = [(0.90, 10.0, 0.0, 0.0), (0.91, 1e5, 1e-3, 1e-3)]
-    chosen = decide(pool(rows), scores(rows), Request(0.0, 100)).chosen
+    chosen = decide(pool(rows), scores(rows), Request(Objective(0.0), 100)).chosen
     assert chosen is not None
     assert chosen.name == "c1"
 
@@ -72,7 +73,7 @@ def test_without_cost_weight_the_likeliest_wins_at_any_price() -> None:
 def test_an_unknown_price_is_excluded_and_never_free() -> None:
     rows = [(0.5, 10.0, 1e-6, 1e-6), (0.9, 10.0, 0.0, 0.0)]
     unpriced = Candidate("c1", "llm1", 1, None, None)
-    decision = decide(CandidatePool([pool(rows).candidates[0], unpriced]), scores(rows), Request(0.0, 10))
+    decision = decide(CandidatePool([pool(rows).candidates[0], unpriced]), scores(rows), Request(Objective(0.0), 10))
     assert decision.ranking == (0,)
     assessed = decision.assess(1)
     assert (assessed.excluded, assessed.cost_usd, assessed.utility) == (Exclusion.PRICE_UNKNOWN, None, None)
@@ -90,7 +91,7 @@ def test_a_price_of_zero_is_known() -> None:
 def test_an_unknown_llm_is_excluded_and_has_no_figures() -> None:
     rows = [(0.5, 10.0, 1e-6, 1e-6)]
     stranger = Candidate("stranger", None, None, 1e-6, 1e-6)
-    decision = decide(CandidatePool([stranger, *pool(rows).candidates]), scores(rows), Request(0.0, 10))
+    decision = decide(CandidatePool([stranger, *pool(rows).candidates]), scores(rows), Request(Objective(0.0), 10))
     assert decision.assess(0).excluded is Exclusion.LLM_UNKNOWN
     assert decision.assess(0).p_correct is None
     assert decision.ranking == (1,)
@@ -98,8 +99,8 @@ def test_an_unknown_llm_is_excluded_and_has_no_figures() -> None:
 
 def test_a_request_beyond_the_context_window_excludes() -> None:
     rows = [(0.9, 10.0, 0.0, 0.0)]
-    assert decide(pool(rows, max_input_tokens=100), scores(rows), Request(0.0, 100)).ranking == (0,)
-    decision = decide(pool(rows, max_input_tokens=100), scores(rows), Request(0.0, 101))
+    assert decide(pool(rows, max_input_tokens=100), scores(rows), Request(Objective(0.0), 100)).ranking == (0,)
+    decision = decide(pool(rows, max_input_tokens=100), scores(rows), Request(Objective(0.0), 101))
     assert decision.ranking == ()
     assert decision.excluded == (Exclusion.CONTEXT_WINDOW,)
     assert decision.chosen is None
@@ -107,14 +108,14 @@ def test_a_request_beyond_the_context_window_excludes() -> None:
 
 def test_only_keeps_what_the_client_allows() -> None:
     rows = [(0.9, 10.0, 0.0, 0.0), (0.5, 10.0, 0.0, 0.0)]
-    decision = decide(pool(rows), scores(rows), Request(0.0, 1, None, frozenset({"c1"})))
+    decision = decide(pool(rows), scores(rows), Request(Objective(0.0), 1, only=frozenset({"c1"})))
     assert decision.ranking == (1,)
     assert decision.excluded[0] is Exclusion.NOT_REQUESTED
 
 
 def test_fallbacks_are_the_next_best_in_order() -> None:
     rows = [(0.5, 10.0, 0.0, 0.0), (0.9, 10.0, 0.0, 0.0), (0.7, 10.0, 0.0, 0.0)]
-    decision = decide(pool(rows), scores(rows), Request(0.0, 1))
+    decision = decide(pool(rows), scores(rows), Request(Objective(0.0), 1))
     assert decision.fallbacks(2) == ["c2", "c0"]
     assert decision.fallbacks(0) == []
     assert decision.runner_up is not None
@@ -128,11 +129,70 @@ def test_the_order_of_the_catalog_does_not_matter(rows: list[tuple[float, float,
     shuffled = CandidatePool([Candidate(c.name, c.llm, int(np.argwhere(order == i)[0, 0]), *rows[i][2:])
                               for i, c in enumerate(straight.candidates)])  # fmt: skip
     moved = scores([rows[i] for i in order])
-    assert decide(straight, scores(rows), Request(3.0, 9)).ranking == decide(shuffled, moved, Request(3.0, 9)).ranking
+    assert (
+        decide(straight, scores(rows), Request(Objective(3.0), 9)).ranking
+        == decide(shuffled, moved, Request(Objective(3.0), 9)).ranking
+    )
 
 
 def test_assessments_list_ranked_first_then_excluded() -> None:
     rows = [(0.5, 10.0, 0.0, 0.0), (0.9, 10.0, 0.0, 0.0)]
     candidates = [Candidate("unpriced", "llm0", 0, None, None), *pool(rows).candidates]
-    names = [a.name for a in decide(CandidatePool(candidates), scores(rows), Request(0.0, 1)).assessments()]
+    names = [a.name for a in decide(CandidatePool(candidates), scores(rows), Request(Objective(0.0), 1)).assessments()]
     assert names == ["c1", "c0", "unpriced"]
+
+
+FLOORS = st.one_of(
+    st.floats(0, 1).map(lambda tau: Objective(min_p_correct=tau)), st.floats(0, 1).map(lambda d: Objective(within=d))
+)
+
+
+@given(rows=_instance, objective=FLOORS)
+def test_a_floor_takes_the_cheapest_that_reaches_it(
+    rows: list[tuple[float, float, float, float]], objective: Objective
+) -> None:
+    decision = decide(pool(rows), scores(rows), Request(objective, 1000))
+    p, cost = decision.p_correct, decision.cost_usd
+    floor = p.max() - objective.within if objective.within is not None else objective.min_p_correct
+    assert floor is not None
+    reaching = [i for i in range(len(rows)) if p[i] >= floor]
+    assert decision.floor_met is bool(reaching)
+    if reaching:
+        assert cost[decision.ranking[0]] == min(cost[i] for i in reaching)
+        assert set(decision.ranking[: len(reaching)]) == set(reaching), "the next best reach it too"
+    else:
+        assert p[decision.ranking[0]] == p.max()
+
+
+@given(rows=_instance, tau=st.floats(0, 1), more=st.floats(0, 1))
+def test_raising_the_floor_never_lowers_expected_cost_while_it_is_met(
+    rows: list[tuple[float, float, float, float]], tau: float, more: float
+) -> None:
+    low, high = (
+        decide(pool(rows), scores(rows), Request(Objective(min_p_correct=floor), 1000))
+        for floor in (tau, min(tau + more, 1.0))
+    )
+    if high.floor_met:
+        assert high.cost_usd[high.ranking[0]] >= low.cost_usd[low.ranking[0]]
+
+
+def test_a_limit_on_cost_excludes() -> None:
+    rows = [(0.9, 10.0, 0.0, 1e-3), (0.5, 10.0, 0.0, 1e-6)]
+    decision = decide(pool(rows), scores(rows), Request(Objective(max_cost_usd=0.001), 1))
+    assert decision.ranking == (1,)
+    assert decision.excluded[0] is Exclusion.TOO_EXPENSIVE
+
+
+@pytest.mark.parametrize("capability", Capability)
+def test_a_lack_excludes_only_who_needs_it(capability: Capability) -> None:
+    rows = [(0.9, 10.0, 0.0, 0.0)]
+    lacking = CandidatePool([Candidate("c0", "llm0", 0, 0.0, 0.0, lacks=frozenset({capability}))])
+    assert decide(lacking, scores(rows), Request(Objective(), 1)).ranking == (0,)
+    needing = decide(lacking, scores(rows), Request(Objective(), 1, needs=frozenset({capability})))
+    assert needing.excluded == (Exclusion.lacking(capability),)
+
+
+def test_the_answer_asked_for_must_fit_too() -> None:
+    rows = [(0.9, 10.0, 0.0, 0.0)]
+    request = Request(Objective(), 60, max_output_tokens=50)
+    assert decide(pool(rows, max_input_tokens=100), scores(rows), request).excluded == (Exclusion.CONTEXT_WINDOW,)

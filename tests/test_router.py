@@ -10,9 +10,9 @@ from safetensors.numpy import load_file
 
 from embedllm_router import Router
 from embedllm_router.artifact import load_artifact, save_artifact
+from embedllm_router.candidates import Exclusion
 from embedllm_router.errors import ArtifactError, ConfigError
 from embedllm_router.messages import read_body
-from embedllm_router.policy import Exclusion
 
 GOOD = 1 / (1 + math.exp(-LOGIT))
 

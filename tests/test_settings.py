@@ -6,6 +6,7 @@ import pytest
 
 from embedllm_router.errors import ConfigError
 from embedllm_router.messages import TextFrom
+from embedllm_router.policy import Objective
 from embedllm_router.settings import read_proxy_config, read_settings
 
 AUTO = {"virtual_models": {"auto": {"default": "sprinter"}}}
@@ -15,8 +16,23 @@ def test_defaults() -> None:
     settings = read_settings(AUTO)
     auto = settings.virtual_models["auto"]
     assert settings.artifact is None
-    assert (auto.cost_weight, auto.max_fallbacks, auto.candidates, auto.text_from) == (0, 2, None, TextFrom.LAST_USER)
+    assert auto.objective == Objective(0.0)
+    assert (auto.max_fallbacks, auto.candidates, auto.text_from) == (2, None, TextFrom.LAST_USER)
     assert (settings.log.format, settings.log.prompt) == ("json", False)
+
+
+@pytest.mark.parametrize(
+    ("said", "objective"),
+    [
+        ({"cost_weight": 3}, Objective(3.0)),
+        ({"profile": "balanced"}, Objective(20.0)),
+        ({"min_p_correct": 0.8, "max_cost_usd": 0.1}, Objective(min_p_correct=0.8, max_cost_usd=0.1)),
+        ({"within": 0.02}, Objective(within=0.02)),
+    ],
+)
+def test_objectives(said: dict[str, object], objective: Objective) -> None:
+    settings = read_settings({"virtual_models": {"auto": {"default": "x", **said}}})
+    assert settings.virtual_models["auto"].objective == objective
 
 
 def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,6 +59,8 @@ def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ({"virtual_models": {"auto": {"default": "x", "candidates": []}}}, "virtual_models.auto.candidates:"),
         ({"virtual_models": {"auto": {"default": "x", "text_from": "vibes"}}}, "virtual_models.auto.text_from:"),
+        ({"virtual_models": {"auto": {"default": "x", "within": 2}}}, "virtual_models.auto.within:"),
+        ({"virtual_models": {"auto": {"default": "x", "profile": "cheap", "cost_weight": 1}}}, "exclude each other"),
         ({**AUTO, "log": {"format": "xml"}}, "log.format:"),
         ({**AUTO, "zebra": 1}, "zebra: unknown setting"),
         ("auto", "must be a mapping, found str"),
