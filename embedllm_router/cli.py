@@ -15,7 +15,7 @@ import orjson
 import typer
 from rich.console import Console
 
-from embedllm_router import __version__, cli_ingest, cli_learning
+from embedllm_router import __version__, cli_evaluation, cli_ingest, cli_learning
 from embedllm_router.artifact import default_artifact_path, load_artifact, shipped_path
 from embedllm_router.demo.run import COST_WEIGHTS, DemoRequest, run_demo
 from embedllm_router.errors import ConfigError, DataError, EmbedLLMRouterError, RequestError
@@ -214,6 +214,7 @@ def _candidate_fields(assessment: Assessment) -> dict[str, object]:
 
 cli_ingest.register(app)
 cli_learning.register(app)
+cli_evaluation.register(app)
 
 if __name__ == "__main__":
     main()
