@@ -90,34 +90,30 @@ def read_inputs(
     wanted = [folder.resolve().name for folder in folders]
     helpers = _missing_training_sets(artifact, folders) if split == "test" else []
     matrix, skipped = _read(artifact, [*folders, *helpers], wanted)
-    if split == "all":
-        test_rows, train_rows = np.arange(len(matrix.prompts)), None
-    else:
-        parts, train_rows = _rebuild_split(artifact, matrix), None
-        keep = np.isin(np.array(matrix.datasets), wanted)
-        test_rows, train_rows = parts.test[keep[parts.test]], parts.train
-        skipped["in the artifact's train or validation part"] = int(matrix.observed[keep].sum()) - int(
-            matrix.observed[test_rows].sum()
-        )
-    test = matrix.select_prompts(test_rows)
+    asked = np.isin(np.array(matrix.datasets), wanted)
+    parts = _rebuild_split(artifact, matrix) if split == "test" else None
+    test_rows = np.flatnonzero(asked) if parts is None else parts.test[asked[parts.test]]
+    test, everything = matrix.select_prompts(test_rows), matrix.select_prompts(np.flatnonzero(asked))
     if not test.n_labels:
         raise DataError("no label is left to measure; name data whose LLMs the artifact knows, or use --split all.")
+    skipped["in the artifact's train or validation part"] = everything.n_labels - test.n_labels
     router = Router(artifact)
-    train = None
-    if train_rows is not None:
-        seen = matrix.select_prompts(train_rows)
-        x = _encode(router, seen.prompts, "encoding train", told) if train_x else _no_embeddings(len(seen.prompts))
-        train = Part(seen, x)
+    train = None if parts is None else _train_part(router, matrix.select_prompts(parts.train), told, encode=train_x)
     x_test = _encode(router, test.prompts, "encoding test", told)
-    keep_all = matrix.select_prompts(np.flatnonzero(np.isin(np.array(matrix.datasets), wanted)))
     return Inputs(
         test=Part(test, x_test),
         train=train,
-        everything=keep_all,
+        everything=everything,
         predictions=_score(artifact, x_test, told),
         skipped={reason: n for reason, n in skipped.items() if n},
         warnings=_warnings(artifact, matrix, split),
     )
+
+
+def _train_part(router: Router, train: CorrectnessMatrix, told: Told, *, encode: bool) -> Part:
+    if not encode:
+        return Part(train, np.zeros((len(train.prompts), 0), dtype=np.float32))
+    return Part(train, _encode(router, train.prompts, "encoding train", told))
 
 
 def _read(
@@ -206,10 +202,6 @@ def _encode(router: Router, prompts: Sequence[str], what: str, told: Told) -> ND
             told(what, i, len(prompts))
     told(what, len(prompts), len(prompts))
     return np.stack(rows)
-
-
-def _no_embeddings(n_prompts: int) -> NDArray[np.float32]:
-    return np.zeros((n_prompts, 0), dtype=np.float32)
 
 
 def _score(artifact: Artifact, x: NDArray[np.float32], told: Told) -> Predictions:

@@ -49,13 +49,15 @@ class NearestNeighbours:
 
     def fit(self, train: Part) -> None:
         """Keeps the train part."""
-        self._train = train
+        self._standardiser = Standardiser.fit(train.x)
+        self._x = self._standardiser.apply(train.x)
+        self._known = train.matrix
         self._means = llm_means(train.matrix)
 
     def predict(self, test: Part) -> Matrix:
         """Means of neighbours by cosine, smoothed by the LLM's own mean, float32 (n_prompts, n_llms)."""
-        known = self._train.matrix
-        return knn(self._train.x, known.labels(), known.observed, self._means, test.x, k=self._k)
+        x = self._standardiser.apply(test.x)
+        return knn(self._x, self._known.labels(), self._known.observed, self._means, x, k=self._k)
 
 
 class Clusters:

@@ -25,6 +25,7 @@ _DPI: Final = 110
 _OURS: Final = "#c1121f"
 _COLOURS: Final = ("#1f77b4", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22")
 _COLUMNS: Final = 3
+_MIN_COVERAGE: Final = 0.02  # below it a risk is a handful of prompts
 _PER_THOUSAND: Final = 1000.0
 _SHOWN_VENDORS: Final = 9
 _MAX_REACH: Final = 0.4  # ratios further from 1 than this get the darkest colour
@@ -116,10 +117,14 @@ def _abstention(evaluation: Evaluation) -> Figure:
     for (name, b), colour in zip(evaluation.baselines.items(), _COLOURS, strict=False):
         if b.result.routed and b.result.correctness:
             curve = b.result.routed.risk_coverage
-            ax.plot(curve.coverage, curve.risk, lw=1, alpha=0.8, color=colour, label=f"{name} ({curve.area:.3f})")
+            few = int(_MIN_COVERAGE * len(curve.risk))
+            label = f"{name} ({curve.area:.3f})"
+            ax.plot(curve.coverage[few:], curve.risk[few:], lw=1, alpha=0.8, color=colour, label=label)
     assert evaluation.router.routed is not None
     curve = evaluation.router.routed.risk_coverage
-    ax.plot(curve.coverage, curve.risk, lw=2.4, color=_OURS, label=f"this artifact ({curve.area:.3f})")
+    few = int(_MIN_COVERAGE * len(curve.risk))
+    label = f"this artifact ({curve.area:.3f})"
+    ax.plot(curve.coverage[few:], curve.risk[few:], lw=2.4, color=_OURS, label=label)
     ax.set_xlabel("coverage: share of prompts answered, the surest first")
     ax.set_ylabel("risk: share of them wrong")
     ax.legend(fontsize=9, title="area under the curve")
