@@ -127,7 +127,7 @@ def serve(
     check_config(config)
     environment, made_key = proxy_environment()
     if made_key:
-        _stderr.print(f"LITELLM_MASTER_KEY was not set; made for this run: {made_key}", highlight=False)
+        _stderr.print(f"LITELLM_MASTER_KEY was not set; made for this run: {made_key}", highlight=False, soft_wrap=True)
     command = proxy_command(config, host, port)
     os.execve(command[0], command, environment)  # noqa: S606 - the proxy replaces this process, pid and all
 

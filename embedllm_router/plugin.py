@@ -159,7 +159,7 @@ class ProxyHandler(CustomLogger):
     ) -> None:
         """Reports a request that no LLM answered."""
         del user_api_key_dict, traceback_str
-        routed = self._pending.pop(str(request_data.get("litellm_call_id")), None)
+        routed = self._pending.get(str(request_data.get("litellm_call_id")))  # kept: the error's headers come after
         if routed is not None:
             outcome = Outcome(served=None, status="failure", error=type(original_exception).__name__)
             self._log.info("routing.served", **served(routed, outcome))

@@ -257,7 +257,10 @@ def test_when_nobody_answers_the_record_says_so(failing_proxy: RunningProxy) -> 
     with pytest.raises(openai.APIStatusError) as caught:
         chat(both, "auto", extra_body={"embedllm": {"candidates": ["wizard"]}})
     both.close()
-    served = events(failing_proxy, caught.value.response.headers["x-litellm-call-id"], 2)[1]
+    headers = caught.value.response.headers
+    assert headers["x-embedllm-chosen"] == "wizard"
+    assert "x-embedllm-served" not in headers
+    served = events(failing_proxy, headers["x-litellm-call-id"], 2)[1]
     assert (served["status"], served["served"]) == ("failure", None)
 
 
