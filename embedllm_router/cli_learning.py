@@ -9,6 +9,8 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,10 +22,18 @@ if TYPE_CHECKING:
     from embedllm_router.distill import TokenTable
     from embedllm_router.facts import Facts
     from embedllm_router.recipe import LearnedArtifact
+    from embedllm_router.training_options import TrainingOptions
 
 __all__ = ["app", "register"]
 
 _DEFAULT_SOURCE = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+class DecoderName(StrEnum):
+    """Which decoder to train."""
+
+    NETWORK = "network"
+    MF = "mf"
 
 
 def register(app: typer.Typer) -> None:
@@ -58,11 +68,14 @@ def _train(
     reasoning: Annotated[Path | None, typer.Option(help="JSON of hidden reasoning tokens.")] = None,
     sources: Annotated[Path | None, typer.Option(help="JSON of licences and attributions.")] = None,
     min_labels: Annotated[int, typer.Option(min=1, help="Fewest labels for an LLM to be learned.")] = 1000,
+    decoder: Annotated[DecoderName, typer.Option(help="mf: the paper's own, pair by pair.")] = DecoderName.NETWORK,
+    balance: Annotated[float, typer.Option(min=0, help="0 counts labels, 1 counts data sets.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Decides initial weights and batches.")] = 0,
     split_seed: Annotated[int, typer.Option(help="Decides train, validation and test.")] = 0,
     members: Annotated[int | None, typer.Option(min=1, help="Networks in the ensemble.")] = None,
     max_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs per network at most.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run to the same --out.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Learn an artifact from correctness data."""
@@ -70,11 +83,20 @@ def _train(
         from embedllm_router.facts import find_llm_table, read_facts  # noqa: PLC0415 - when the command runs
 
         facts = read_facts(llms or find_llm_table(data), prices=prices, reasoning=reasoning, sources=sources)
+        options = _options(decoder, seed=seed, balance=balance, members=members, max_epochs=max_epochs)
         table = _load_or_make_table(encoder)
-        changes = {"members": members, "max_epochs": max_epochs}
-        given = {name: value for name, value in changes.items() if value is not None}
-        learned = _run(data, out, table, facts, {"seed": seed, **given}, min_labels, split_seed, threads)
+        learned = _run(data, out, table, facts, options, min_labels, split_seed, threads, resume)
     _print_learned(learned, out, json_output=json_output)
+
+
+def _options(
+    decoder: DecoderName, *, seed: int, balance: float, members: int | None, max_epochs: int | None
+) -> "TrainingOptions":
+    from embedllm_router.training_options import TrainingOptions, paper_options  # noqa: PLC0415 - when a command runs
+
+    start = paper_options() if decoder is DecoderName.MF else TrainingOptions()
+    members, max_epochs = members or start.members, max_epochs or start.max_epochs
+    return replace(start, seed=seed, balance=balance, members=members, max_epochs=max_epochs)
 
 
 def _run(
@@ -82,17 +104,17 @@ def _run(
     out: Path,
     table: "TokenTable",
     facts: "Facts",
-    options: dict[str, int],
+    options: "TrainingOptions",
     min_labels: int,
     split_seed: int,
     threads: int,
+    resume: bool,
 ) -> "LearnedArtifact":
     try:
         import torch  # noqa: PLC0415 - seconds, and only training needs it
     except ImportError as error:
         raise _needs_learn(error) from error
     from embedllm_router.recipe import learn  # noqa: PLC0415 - loads torch
-    from embedllm_router.training_options import TrainingOptions  # noqa: PLC0415 - when the command runs
 
     torch.set_num_threads(threads)
     with _progress() as tell:
@@ -101,9 +123,10 @@ def _run(
             out,
             table=table,
             facts=facts,
-            options=TrainingOptions(**options),  # type: ignore[arg-type]  # the options here are all integers
+            options=options,
             min_labels=min_labels,
             split_seed=split_seed,
+            resume=resume,
             command=_command_line(),
             progress=tell,
         )

@@ -8,7 +8,7 @@ data or optimisers.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from embedllm_router.scorer import MAX_DEVIATION
 
-__all__ = ["Decoder", "DecoderOutput", "Head", "fold"]
+__all__ = ["Decoder", "DecoderOutput", "Head", "PairModel", "fold"]
 
 _SMALL: Final = 0.1  # standard deviation of fresh LLM embeddings: predictions start near the LLM means
 
@@ -72,6 +72,73 @@ class Head(nn.Module):
             x = self.dropout(torch.relu(layer(x)))
         out: Tensor = last(x) @ self.llm_embeddings.T + self.llm_bias
         return out
+
+
+class _PairDots(torch.autograd.Function):
+    """x[i] · directions[llms[i]]; its gradient sums the rows of x by LLM instead of spreading them out first."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, directions: Tensor, llms: Tensor) -> Tensor:
+        ctx.save_for_backward(x, llms)
+        ctx.n_llms = len(directions)
+        return directions.index_select(0, llms).mul_(x).sum(dim=1)  # in place: the batch is read once, not twice
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
+        (gradient,) = gradients
+        x, llms = ctx.saved_tensors
+        order = llms.argsort(stable=True)
+        ends = torch.bincount(llms, minlength=ctx.n_llms).cumsum(0)
+        starts = nn.functional.pad(ends[:-1], (1, 0))
+        sums = nn.functional.embedding_bag(order, x, starts, mode="sum", per_sample_weights=gradient[order])
+        return None, sums, None
+
+
+class PairModel(nn.Module):
+    """EmbedLLM's decoder as the paper writes it: `logit = w · (p_llm ∘ (A·x + b)) + c`, one pair at a time.
+
+    Its weights start as torch starts an embedding and two linear layers, which is what the reference code does. It is
+    computed as `(Aᵀ(w ∘ p_llm)) · x + …`: the same function and gradients for a tenth of the products, as a batch has
+    many more prompts than there are LLMs.
+
+    Args:
+        d_prompt: Length of x.
+        d_llm: Length of an LLM embedding, 232 in the paper.
+        n_llms: Number of LLMs.
+    """
+
+    def __init__(self, d_prompt: int, d_llm: int, n_llms: int) -> None:
+        super().__init__()
+        self.llm_embeddings = nn.Embedding(n_llms, d_llm)
+        self.projection = nn.Linear(d_prompt, d_llm)
+        self.output = nn.Linear(d_llm, 1)
+
+    def forward(self, x: Tensor, llms: Tensor) -> Tensor:
+        """Predicts for pairs.
+
+        Args:
+            x: Prompt embeddings, float32 (batch, d_prompt).
+            llms: Row of each pair's LLM, int64 (batch,).
+
+        Returns:
+            Logits, float32 (batch,).
+        """
+        weighted = self.llm_embeddings.weight * self.output.weight
+        directions = (weighted @ self.projection.weight).to(x.dtype)
+        offsets = weighted @ self.projection.bias + self.output.bias
+        dots: Tensor = _PairDots.apply(x, directions, llms)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return dots + offsets[llms]
+
+    @torch.no_grad()
+    def folded(self) -> Head:
+        """The head that predicts the same for every LLM at once: w moves into the LLM embeddings, c into the biases."""
+        n_llms, d_llm = self.llm_embeddings.weight.shape
+        head = Head(self.projection.in_features, (), d_llm, n_llms).to(self.output.weight.device)
+        (layer,) = head.linear_layers()
+        layer.load_state_dict(self.projection.state_dict())
+        head.llm_embeddings.copy_(self.llm_embeddings.weight * self.output.weight)
+        head.llm_bias.copy_(self.output.bias.expand(n_llms))
+        return head.eval()
 
 
 class Decoder(nn.Module):

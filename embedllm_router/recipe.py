@@ -3,19 +3,20 @@
 The order of events is here; each step is another file's. It knows nothing of command lines.
 """
 
-import datetime as dt
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.artifact import Artifact, save_artifact
+from embedllm_router.checkpoint import Checkpoint, fingerprint
 from embedllm_router.data.folder import read_folders
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import Split, split_by_stem
+from embedllm_router.description import describe
 from embedllm_router.distill import TokenTable
 from embedllm_router.encoder import MAX_CHARS, StaticEncoder, clip_middle
 from embedllm_router.errors import DataError
@@ -23,13 +24,14 @@ from embedllm_router.evaluation.metrics import auc, log_loss
 from embedllm_router.evaluation.report import evaluate_predictions, llm_means
 from embedllm_router.evaluation.yardsticks import knn, repeat_means
 from embedllm_router.facts import Facts
+from embedllm_router.learning_data import LearningData, Progress, Trained
 from embedllm_router.lengths import log_output_tokens
 from embedllm_router.lexicon import add_prompt_columns
-from embedllm_router.manifest import DataSource, DecoderSpec, EncoderSpec, LearnedLLM, Manifest
+from embedllm_router.manifest import EncoderSpec
 from embedllm_router.model_card import model_card
 from embedllm_router.scorer import Scorer
 from embedllm_router.style import STYLE_FEATURES
-from embedllm_router.training import LearningData, Progress, Trained, train_decoder
+from embedllm_router.training import train_decoder
 from embedllm_router.training_options import TrainingOptions
 
 __all__ = ["LearnedArtifact", "encode_prompts", "learn", "load_matrix", "predict"]
@@ -60,6 +62,7 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     prompt_columns: int = 128,
     min_labels: int = 1000,
     split_seed: int = 0,
+    resume: bool = False,
     command: str = "",
     progress: Progress | None = None,
 ) -> LearnedArtifact:
@@ -74,6 +77,7 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
         prompt_columns: Latent semantic columns added to the table; see lexicon.py.
         min_labels: LLMs with fewer graded answers are left out.
         split_seed: Decides who is in train, validation and test.
+        resume: Continue a run to the same `out` that was interrupted, if there is one.
         command: Written into the model card.
         progress: Told about each epoch.
 
@@ -89,10 +93,18 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     table = _with_prompt_columns(table, [matrix.prompts[i] for i in split.train], prompt_columns)
     encoder = _encoder(table)
     x = encode_prompts(encoder, matrix.prompts)
-    trained = train_decoder(_learning_data(matrix, facts, split, x), options, progress)
+    trained = _train(_learning_data(matrix, facts, split, x), options, out, resume=resume, progress=progress)
     tensors = trained.decoder.tensors()
     metrics = _measure(matrix, x, split, predict(Scorer(tensors), x[split.test]))
-    manifest = _manifest(matrix, facts, encoder.spec, options, trained, metrics, split_seed)
+    manifest = describe(
+        matrix,
+        facts,
+        encoder=encoder.spec,
+        options=options,
+        trained=trained,
+        metrics=metrics,
+        split_seed=split_seed,
+    )
     artifact = save_artifact(
         out,
         manifest,
@@ -102,6 +114,18 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
         model_card=model_card(manifest, command),
     )
     return LearnedArtifact(artifact, metrics)
+
+
+def _train(
+    data: LearningData, options: TrainingOptions, out: Path, *, resume: bool, progress: Progress | None
+) -> Trained:
+    """Trains with a checkpoint beside `out`, which is gone when training is done."""
+    checkpoint = Checkpoint(out.with_name(f".{out.name}-checkpoint"), fingerprint(data, options))
+    if not resume:
+        checkpoint.remove()
+    trained = train_decoder(data, options, progress, checkpoint=checkpoint)
+    checkpoint.remove()
+    return trained
 
 
 def load_matrix(folders: Sequence[Path], facts: Facts, *, min_labels: int) -> CorrectnessMatrix:
@@ -190,87 +214,11 @@ def _learning_data(matrix: CorrectnessMatrix, facts: Facts, split: Split, x: NDA
     names = [f"{d}/{c}" for d, c in zip(matrix.datasets, matrix.categories, strict=True)]
     return LearningData(
         x=x,
-        labels=matrix.labels(),
+        labels=matrix.labels().astype(np.uint8),
         observed=matrix.observed,
         log_tokens=log_output_tokens(matrix, facts.reasoning_tokens),
         thinking=np.array([llm in facts.llms and facts.llms[llm].thinking for llm in matrix.llm_ids]),
         categories=np.unique(names, return_inverse=True)[1],
         split=split,
+        datasets=np.unique(matrix.datasets, return_inverse=True)[1],
     )
-
-
-def _manifest(  # noqa: PLR0913, PLR0917 - everything an artifact says of itself
-    matrix: CorrectnessMatrix,
-    facts: Facts,
-    spec: EncoderSpec,
-    options: TrainingOptions,
-    trained: Trained,
-    metrics: dict[str, float],
-    split_seed: int,
-) -> Manifest:
-    tensors = trained.decoder.tensors()
-    settings = {name: _plain(value) for name, value in asdict(options).items()}
-    return Manifest(
-        created=dt.datetime.now(tz=dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        encoder=spec,
-        decoder=DecoderSpec(
-            kind="network" if options.hidden else "mf",
-            hidden=_hidden(tensors, "prompt_network"),
-            d_llm=tensors["llm_embeddings"].shape[1],
-            length_hidden=_hidden(tensors, "length_network"),
-            d_length=tensors["length_embeddings"].shape[1],
-        ),
-        llms=_learned_llms(matrix, facts),
-        data=_sources(matrix, facts),
-        training={**settings, "split_seed": split_seed, "epochs_run": len(trained.history)},
-        metrics={name: round(value, 6) for name, value in metrics.items()},
-    )
-
-
-def _learned_llms(matrix: CorrectnessMatrix, facts: Facts) -> tuple[LearnedLLM, ...]:
-    labels, counts = matrix.labels(), matrix.observed.sum(axis=0)
-    llms = []
-    for column, llm in enumerate(matrix.llm_ids):
-        known, price = facts.llms.get(llm), facts.prices.get(llm)
-        llms.append(
-            LearnedLLM(
-                id=llm,
-                vendor=known.vendor if known else "unknown",
-                thinking=known.thinking if known else False,
-                n_labels=int(counts[column]),
-                mean_correctness=round(float(labels[:, column].sum() / counts[column]), 4),
-                input_usd_per_mtok=price.input_usd_per_mtok if price else None,
-                output_usd_per_mtok=price.output_usd_per_mtok if price else None,
-                price_source=price.source if price else None,
-            )
-        )
-    return tuple(llms)
-
-
-def _sources(matrix: CorrectnessMatrix, facts: Facts) -> tuple[DataSource, ...]:
-    datasets = np.array(matrix.datasets)
-    records = []
-    for name in dict.fromkeys(matrix.datasets):
-        mine = datasets == name
-        source = facts.sources.get(name)
-        records.append(
-            DataSource(
-                name=name,
-                licence=source.licence if source else "unknown",
-                attribution=source.attribution if source else "unknown",
-                n_prompts=int(mine.sum()),
-                n_labels=int(matrix.observed[mine].sum()),
-            )
-        )
-    return tuple(records)
-
-
-def _hidden(tensors: dict[str, NDArray[np.generic]], network: str) -> tuple[int, ...]:
-    biases = [t for name, t in tensors.items() if name.startswith(f"{network}.") and name.endswith(".bias")]
-    return tuple(bias.shape[0] for bias in biases[:-1])
-
-
-def _plain(value: object) -> str | int | float | bool | None:
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,10 +1,11 @@
 """How the decoder is trained: one documented value per choice. It knows nothing of torch."""
 
+import math
 from dataclasses import dataclass
 
 from embedllm_router.errors import ConfigError
 
-__all__ = ["TrainingOptions"]
+__all__ = ["TrainingOptions", "paper_options"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +26,18 @@ class TrainingOptions:
     """Share of each training target that is the LLM's mean on the prompt's category instead of the one answer."""
     input_noise: float = 0.0
     """Standard deviation of Gaussian noise on the standardised prompt embedding (the paper's alpha)."""
+    balance: float = 0.0
+    """Labels of a data set of n labels weigh n to the power of minus this: 0 counts labels, 1 counts data sets."""
+    pairs: bool = False
+    """Learn from single pairs of prompt and LLM by Adam at a constant rate, as the paper does, not from whole rows."""
     learning_rate: float = 5e-4
-    """Peak of AdamW's one-cycle schedule."""
+    """Peak of AdamW's one-cycle schedule; with `pairs`, Adam's rate."""
     weight_decay: float = 0.3
-    """AdamW's decoupled weight decay."""
+    """AdamW's decoupled weight decay; with `pairs` there is none."""
     batch_prompts: int = 256
     """Prompts, that is whole rows of the matrix, per step."""
+    batch_pairs: int = 2048
+    """Pairs of prompt and LLM per step, with `pairs`."""
     max_epochs: int = 16
     """Epochs the schedule is planned for."""
     patience: int = 4
@@ -45,7 +52,7 @@ class TrainingOptions:
     """Decides initial weights, batches and noise; the split has a seed of its own."""
 
     def __post_init__(self) -> None:
-        for name in ("d_llm", "members", "batch_prompts", "max_epochs", "patience", "d_length"):
+        for name in ("d_llm", "members", "batch_prompts", "batch_pairs", "max_epochs", "patience", "d_length"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"training option {name} is {getattr(self, name)}, expected at least 1.")
         for name in ("dropout", "input_dropout", "category_smoothing"):
@@ -53,3 +60,40 @@ class TrainingOptions:
                 raise ConfigError(f"training option {name} is {getattr(self, name)}, expected a number in [0, 1).")
         if not self.learning_rate > 0:
             raise ConfigError(f"training option learning_rate is {self.learning_rate}, expected more than 0.")
+        for name in ("input_noise", "balance", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"training option {name} is {getattr(self, name)}, expected 0 or more.")
+        if self.pairs and (self.hidden or self.members > 1 or self.category_smoothing or self.balance):
+            raise ConfigError(
+                "learning from pairs is the paper's linear form: hidden must be empty, members 1, category_smoothing "
+                f"and balance 0; found {self.hidden}, {self.members}, {self.category_smoothing}, {self.balance}."
+            )
+
+
+def paper_options(*, seed: int = 0, max_epochs: int = 50) -> TrainingOptions:
+    """EmbedLLM's own settings (Zhuang et al., ICLR 2025, arXiv 2410.02223).
+
+    Args:
+        seed: Decides initial weights, batches and noise.
+        max_epochs: 50 in the paper.
+
+    Returns:
+        Linear f, LLM embeddings of 232, alpha 0.05, Adam at 1e-4, batches of 2048 pairs; of all epochs the one with the
+        lowest validation loss is kept.
+    """
+    return TrainingOptions(
+        hidden=(),
+        d_llm=232,
+        members=1,
+        dropout=0.0,
+        input_dropout=0.0,
+        category_smoothing=0.0,
+        input_noise=0.05,
+        pairs=True,
+        learning_rate=1e-4,
+        weight_decay=0.0,
+        batch_pairs=2048,
+        max_epochs=max_epochs,
+        patience=max_epochs,
+        seed=seed,
+    )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from embedllm_router.decoder import Decoder, Head, fold
+from embedllm_router.decoder import Decoder, Head, PairModel, fold
 from embedllm_router.scorer import Scorer
 
 D_PROMPT, N_LLMS = 12, 5
@@ -57,3 +57,31 @@ def test_dropout_is_silent_in_evaluation() -> None:
     head = Head(D_PROMPT, (8,), 4, N_LLMS, dropout=0.5).eval()
     x = torch.randn(3, D_PROMPT)
     torch.testing.assert_close(head(x), head(x))
+
+
+def pair_model_and_batch() -> tuple[PairModel, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    return PairModel(D_PROMPT, 7, N_LLMS), torch.randn(40, D_PROMPT), torch.randint(N_LLMS - 1, (40,))
+
+
+def literally(model: PairModel, x: torch.Tensor, llms: torch.Tensor) -> torch.Tensor:
+    """The formula of the paper, w · (p_llm ∘ (A·x + b)) + c, term by term."""
+    return model.output(model.llm_embeddings(llms) * model.projection(x)).squeeze(-1)
+
+
+def test_the_pair_model_is_the_papers_formula_with_its_gradients() -> None:
+    model, x, llms = pair_model_and_batch()
+    weights = torch.randn(len(x))
+    gradients = []
+    for forward in (model, lambda *pair: literally(model, *pair)):
+        model.zero_grad()
+        (forward(x, llms) * weights).sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    torch.testing.assert_close(model(x, llms), literally(model, x, llms))
+    torch.testing.assert_close(*gradients)
+
+
+@torch.no_grad()
+def test_the_folded_pair_model_predicts_the_same_for_every_llm() -> None:
+    model, x, llms = pair_model_and_batch()
+    torch.testing.assert_close(model.folded()(x)[torch.arange(len(x)), llms], literally(model, x, llms))

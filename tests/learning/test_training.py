@@ -1,15 +1,24 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from embedllm_router.checkpoint import Checkpoint, fingerprint
 from embedllm_router.data.split import Split
-from embedllm_router.errors import ConfigError
+from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.evaluation.metrics import auc
+from embedllm_router.fitting import Device
 from embedllm_router.scorer import Scorer
+from embedllm_router.targets import data_set_weights
 from embedllm_router.training import LearningData, train_decoder
-from embedllm_router.training_options import TrainingOptions
+from embedllm_router.training_options import TrainingOptions, paper_options
 
 OPTIONS = TrainingOptions(
     hidden=(16,),
@@ -120,3 +129,136 @@ def test_progress_is_told_every_epoch() -> None:
 def test_impossible_options_are_refused_by_name(bad: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(bad))):
         TrainingOptions(**bad)
+
+
+PAPER = replace(paper_options(max_epochs=12), d_llm=16, learning_rate=0.01, batch_pairs=128)
+
+
+def test_the_papers_decoder_learned_pair_by_pair_recovers_the_checkerboard() -> None:
+    data = checkerboard()
+    decoder = train_decoder(data, PAPER).decoder
+    assert not decoder.correctness.linear_layers()[1:], "f is linear"
+    scorer = Scorer(decoder.tensors())
+    p = np.stack([scorer.score(row).p_correct for row in data.x[data.split.test]])
+    assert auc(data.labels[data.split.test].ravel(), p.ravel()) > 0.92
+
+
+def test_learning_from_pairs_looks_at_no_unobserved_label() -> None:
+    data = checkerboard()
+    lies = np.where(data.observed, data.labels, 1 - data.labels).astype(np.uint8)
+    quick = replace(PAPER, max_epochs=2)
+    np.testing.assert_array_equal(predictions(data, quick), predictions(replace(data, labels=lies), quick))
+
+
+def test_the_papers_settings_are_the_papers() -> None:
+    o = paper_options()
+    assert (o.hidden, o.d_llm, o.input_noise, o.learning_rate) == ((), 232, 0.05, 1e-4)
+    assert (o.batch_pairs, o.max_epochs, o.pairs, o.weight_decay) == (2048, 50, True, 0.0)
+
+
+@pytest.mark.parametrize("bad", [{"hidden": (8,)}, {"members": 2}, {"balance": 0.5}, {"category_smoothing": 0.1}])
+def test_the_papers_form_with_a_part_of_the_other_is_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="linear form"):
+        replace(paper_options(), **bad)
+
+
+def test_balance_moves_weight_from_large_sets_to_small_ones() -> None:
+    data = replace(checkerboard(), datasets=(np.arange(N) % 10 == 0).astype(np.int64))
+    per_label = data.observed[data.split.train].sum(axis=1)
+    for balance in (0.0, 0.5, 1.0):
+        weights = data_set_weights(data, balance)[data.split.train]
+        total = np.bincount(data.datasets[data.split.train], weights * per_label)
+        assert total.sum() == pytest.approx(per_label.sum(), rel=1e-5)
+        n = np.bincount(data.datasets[data.split.train], per_label)
+        assert total[0] / total[1] == pytest.approx((n[0] / n[1]) ** (1 - balance), rel=1e-4)
+
+
+RESUMED = {"network": replace(OPTIONS, max_epochs=5, dropout=0.2, input_noise=0.1), "mf": replace(PAPER, max_epochs=5)}
+KILLED_IN = {"network": 7, "mf": 3}
+"""Epochs told before the end: in the middle of the second network, and of the paper's decoder."""
+
+
+class Stopped(Exception):  # noqa: N818 - it is a signal of the test
+    """Ends a run from its progress callback."""
+
+
+def train_until(name: str, folder: Path, end: Callable[[], None]) -> None:
+    """Trains with a checkpoint; `end` is called after the epoch `KILLED_IN` names."""
+    told: list[int] = []
+
+    def tell(*_: object) -> None:
+        told.append(1)
+        if len(told) == KILLED_IN[name]:
+            end()
+
+    data = checkerboard()
+    checkpoint = Checkpoint(folder, fingerprint(data, RESUMED[name]))
+    train_decoder(data, RESUMED[name], tell, checkpoint=checkpoint)
+
+
+def stop() -> None:
+    raise Stopped
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def resumed_equals_whole(name: str, folder: Path) -> None:
+    data, told = checkerboard(), []
+    checkpoint = Checkpoint(folder, fingerprint(data, RESUMED[name]))
+    resumed = train_decoder(data, RESUMED[name], lambda *done: told.append(done), checkpoint=checkpoint)
+    whole = train_decoder(data, RESUMED[name])
+    a, b = resumed.decoder.tensors(), whole.decoder.tensors()
+    assert all(np.array_equal(a[tensor], b[tensor]) for tensor in b)
+    assert resumed.history == whole.history
+    assert len(told) == len(whole.history) - KILLED_IN[name]
+
+
+@pytest.mark.parametrize("name", ["network", "mf"])
+def test_an_interrupted_run_that_is_resumed_ends_with_the_same_bits(name: str, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        train_until(name, tmp_path, stop)
+    resumed_equals_whole(name, tmp_path)
+
+
+def test_a_killed_process_leaves_a_checkpoint_that_ends_with_the_same_bits(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, torch, test_training as t; torch.set_num_threads(1); "
+        f"t.train_until('network', pathlib.Path({str(tmp_path)!r}), t.kill)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    resumed_equals_whole("network", tmp_path)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    data, quick = checkerboard(), replace(OPTIONS, max_epochs=1)
+    train_decoder(data, quick, checkpoint=Checkpoint(tmp_path, fingerprint(data, quick)))
+    other = replace(quick, seed=5)
+    with pytest.raises(DataError, match="without --resume"):
+        train_decoder(data, other, checkpoint=Checkpoint(tmp_path, fingerprint(data, other)))
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    data, quick = checkerboard(), replace(OPTIONS, max_epochs=1)
+    checkpoint = Checkpoint(tmp_path, fingerprint(data, quick))
+    (tmp_path / "correctness-1-of-2.safetensors").write_bytes(b"half a fi")
+    with pytest.raises(DataError, match="not a checkpoint"):
+        train_decoder(data, quick, checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize("options", [OPTIONS, PAPER], ids=["network", "mf"])
+def test_bfloat16_learns_the_same_lesson(options: TrainingOptions) -> None:
+    data = checkerboard()
+    decoder = train_decoder(data, options, device=Device("cpu", bf16=True)).decoder
+    scorer = Scorer(decoder.tensors())
+    p = np.stack([scorer.score(row).p_correct for row in data.x[data.split.test]])
+    assert auc(data.labels[data.split.test].ravel(), p.ravel()) > 0.92
+
+
+def test_without_a_gpu_the_best_device_is_the_cpu_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Device.best() == Device("cpu", bf16=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert Device.best() == Device("cuda", bf16=True)

@@ -1,0 +1,149 @@
+"""What a head is taught: whole rows of the matrix with unobserved pairs masked, or single pairs as in the paper.
+
+Labels are stored small and become float32 batch by batch. It knows nothing of optimisers.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from embedllm_router.data.split import Split
+from embedllm_router.fitting import Device
+from embedllm_router.training_options import TrainingOptions
+
+__all__ = ["PairLesson", "RowLesson"]
+
+_NOISE_BLOCK: Final = 1 << 24  # normal deviates drawn once and read at random offsets: drawing costs more than learning
+_VALIDATION_ROWS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RowLesson:
+    """Every LLM's answer to a prompt in one example.
+
+    Attributes:
+        name: Of the head, for people.
+        x: Standardised prompt embeddings, float32 (n_prompts, d_prompt).
+        target: Rows → what training aims at, float32 (n_rows, n_llms).
+        truth: Rows → what validation compares with, float32 (n_rows, n_llms).
+        mask: Which pairs are known, bool (n_prompts, n_llms).
+        weight: Of each prompt in training, float32 (n_prompts,).
+        loss: (outputs, targets) → losses of the same shape.
+        split: Which rows train, which validate.
+        options: Batch size, dropout and noise.
+        device: Where it happens; all tensors are there.
+    """
+
+    name: str
+    x: Tensor
+    target: Callable[[Tensor], Tensor]
+    truth: Callable[[Tensor], Tensor]
+    mask: Tensor
+    weight: Tensor
+    loss: Callable[[Tensor, Tensor], Tensor]
+    split: Split
+    options: TrainingOptions
+    device: Device
+
+    def steps_per_epoch(self) -> int:
+        """How many batches an epoch has."""
+        return max(-(-len(self.split.train) // self.options.batch_prompts), 1)
+
+    def losses(self, module: nn.Module) -> Iterator[Tensor]:
+        """The mean loss of each batch of an epoch, rows in random order."""
+        train = torch.from_numpy(self.split.train)
+        for batch in torch.split(train[torch.randperm(len(train))], self.options.batch_prompts):
+            rows = batch.to(self.device.type)
+            x = nn.functional.dropout(self.x[rows], self.options.input_dropout)
+            if self.options.input_noise:
+                x = x + self.options.input_noise * torch.randn_like(x)
+            with self.device.autocast():
+                outputs = module(x)
+            yield self._mean(outputs.float(), self.target(rows), self.mask[rows] * self.weight[rows, None])
+
+    @torch.no_grad()
+    def validation_loss(self, module: nn.Module) -> float:
+        """Mean loss over known pairs of the validation part, prompts unweighted."""
+        rows = torch.from_numpy(self.split.validation).to(self.device.type)
+        return self._mean(module(self.x[rows]), self.truth(rows), self.mask[rows].float()).item()
+
+    def _mean(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        return (self.loss(outputs, targets) * weights).sum() / weights.sum().clamp(min=1e-9)
+
+
+class PairLesson:
+    """One prompt and one LLM per example, as in EmbedLLM (arXiv 2410.02223), with noise on the prompt embedding.
+
+    The noise is read at random offsets from a block of normal deviates drawn once: a fresh draw for each of the 10¹¹
+    numbers of a run of the paper's size would take longer than the run.
+
+    Args:
+        name: Of the head, for people.
+        x: Prompt embeddings of length about 1, float32 (n_prompts, d_prompt).
+        labels: uint8 or float32 (n_prompts, n_llms), 0 or 1.
+        observed: bool (n_prompts, n_llms).
+        split: Which rows train, which validate.
+        options: Batch size and noise.
+        device: Where it happens; all tensors are there.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a lesson is made of
+        self,
+        *,
+        name: str,
+        x: Tensor,
+        labels: Tensor,
+        observed: Tensor,
+        split: Split,
+        options: TrainingOptions,
+        device: Device,
+    ) -> None:
+        self.name = name
+        self._x, self._labels, self._observed = x, labels, observed
+        self._validation = torch.from_numpy(split.validation).to(device.type)
+        self._train, self._options, self._device = torch.from_numpy(split.train), options, device
+        self._pairs = _known_pairs(observed, self._train.to(device.type))
+        size = max(_NOISE_BLOCK, 2 * options.batch_pairs * x.shape[1]) if options.input_noise else 0
+        self._noise = (torch.randn(size) * options.input_noise).to(device.type)
+
+    def steps_per_epoch(self) -> int:
+        """How many batches an epoch has."""
+        return max(-(-len(self._pairs) // self._options.batch_pairs), 1)
+
+    def losses(self, module: nn.Module) -> Iterator[Tensor]:
+        """The mean loss of each batch of an epoch, pairs in random order."""
+        n_llms = self._labels.shape[1]
+        for batch in torch.split(torch.randperm(len(self._pairs)), self._options.batch_pairs):
+            pairs = self._pairs[batch.to(self._device.type)]
+            rows, llms = pairs // n_llms, pairs % n_llms
+            with self._device.autocast():
+                logits = module(self._noisy(self._x.index_select(0, rows)), llms)
+            labels = self._labels.view(-1)[pairs].float()
+            yield nn.functional.binary_cross_entropy_with_logits(logits.float(), labels)
+
+    @torch.no_grad()
+    def validation_loss(self, module: nn.Module) -> float:
+        """Mean loss over known pairs of the validation part, without noise."""
+        total, n = 0.0, 0
+        for rows in torch.split(self._validation, _VALIDATION_ROWS):
+            known = self._observed[rows]
+            logits = module.folded()(self._x[rows])[known]  # type: ignore[operator]  # a PairModel
+            labels = self._labels[rows][known].float()
+            loss = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+            total, n = total + loss.item(), n + len(labels)
+        return total / max(n, 1)
+
+    def _noisy(self, x: Tensor) -> Tensor:
+        if not self._options.input_noise:
+            return x
+        start = int(torch.randint(len(self._noise) - x.numel() + 1, ()))
+        return x.add_(self._noise[start : start + x.numel()].view_as(x))
+
+
+def _known_pairs(observed: Tensor, rows: Tensor) -> Tensor:
+    """`row · n_llms + llm` of every observed pair of some rows, int64 (n_pairs,)."""
+    known = observed[rows].nonzero()
+    return rows[known[:, 0]] * observed.shape[1] + known[:, 1]
