@@ -90,7 +90,7 @@ def time_default(folders: list[Path], epochs: int | None) -> dict[str, float]:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "out"
-        learned = learn(folders, out, table=distill(), facts=read_facts(find_llm_table(folders)), options=options)
+        learned = learn(folders, out, encoder=distill(), facts=read_facts(find_llm_table(folders)), options=options)
     taken = time.perf_counter() - started
     return {"epochs": options.max_epochs, "seconds": round(taken, 1), "log_loss": round(learned.metrics["log_loss"], 4)}
 

@@ -2,8 +2,8 @@
 
     DIR/
       manifest.json         what the folder holds, and the SHA-256 of every other file
-      encoder.safetensors   token vectors of the static prompt encoder
-      tokenizer.json        its tokenizer (Hugging Face `tokenizers` format)
+      encoder.safetensors   token vectors of a static prompt encoder; absent where the manifest names a transformer
+      tokenizer.json        its tokenizer (Hugging Face `tokenizers` format); absent likewise
       decoder.safetensors   prompt networks, LLM embeddings and biases
       README.md             the model card
 
@@ -57,9 +57,10 @@ class Artifact:
     Attributes:
         id: First 12 hex digits of the manifest's SHA-256: it covers every byte of the folder that matters.
         manifest: What the folder says of itself.
-        encoder: `token_embeddings` int8 (vocab_size, d_embedding), `token_scales` float32 (vocab_size,).
+        encoder: `token_embeddings` int8 (vocab_size, d_embedding), `token_scales` float32 (vocab_size,); empty where
+            the manifest names a sentence transformer.
         decoder: The tensors of `decoder_shapes`, float32.
-        tokenizer_json: Contents of tokenizer.json.
+        tokenizer_json: Contents of tokenizer.json, or empty likewise.
     """
 
     id: str
@@ -122,8 +123,10 @@ def load_artifact(path: Path) -> Artifact:
     """
     manifest_bytes = _read(path, MANIFEST)
     manifest = _parse_manifest(path, manifest_bytes)
-    contents = {name: _read_checked(path, name, manifest) for name in (ENCODER, DECODER, TOKENIZER)}
-    encoder = _tensors(path / ENCODER, contents[ENCODER], encoder_shapes(manifest.encoder))
+    static = manifest.encoder if isinstance(manifest.encoder, EncoderSpec) else None
+    names = (ENCODER, DECODER, TOKENIZER) if static else (DECODER,)
+    contents = {name: _read_checked(path, name, manifest) for name in names}
+    encoder = _tensors(path / ENCODER, contents[ENCODER], encoder_shapes(static)) if static else {}
     decoder = _tensors(path / DECODER, contents[DECODER], decoder_shapes(manifest))
     _check_positive(path / DECODER, "input_scale", decoder["input_scale"])
     return Artifact(
@@ -131,7 +134,7 @@ def load_artifact(path: Path) -> Artifact:
         manifest=manifest,
         encoder=encoder,
         decoder=decoder,
-        tokenizer_json=contents[TOKENIZER].decode("utf-8"),
+        tokenizer_json=contents.get(TOKENIZER, b"").decode("utf-8"),
     )
 
 
@@ -152,7 +155,7 @@ def save_artifact(  # noqa: PLR0913 - the parts of a folder; a wrapper around th
     Args:
         path: Where the folder shall be.
         manifest: Its description; `files` is filled here.
-        encoder: Tensors of encoder.safetensors.
+        encoder: Tensors of encoder.safetensors; empty without one.
         decoder: Tensors of decoder.safetensors.
         tokenizer_json: Contents of tokenizer.json.
         model_card: Contents of README.md.
@@ -168,11 +171,10 @@ def save_artifact(  # noqa: PLR0913 - the parts of a folder; a wrapper around th
             f"{path} is not empty and holds no {MANIFEST}: not an artifact, so it is not replaced. "
             "Name a new or empty folder."
         )
-    contents = {
-        ENCODER: save_safetensors({k: np.ascontiguousarray(v) for k, v in encoder.items()}),
-        DECODER: save_safetensors({k: np.ascontiguousarray(v) for k, v in decoder.items()}),
-        TOKENIZER: tokenizer_json.encode("utf-8"),
-    }
+    contents = {DECODER: save_safetensors({k: np.ascontiguousarray(v) for k, v in decoder.items()})}
+    if encoder:
+        contents[ENCODER] = save_safetensors({k: np.ascontiguousarray(v) for k, v in encoder.items()})
+        contents[TOKENIZER] = tokenizer_json.encode("utf-8")
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     draft.chmod(0o755)

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.errors import EmbedLLMRouterError
+from embedllm_router.errors import ConfigError, EmbedLLMRouterError
 
 if TYPE_CHECKING:
     from embedllm_router.distill import TokenTable
     from embedllm_router.facts import Facts
     from embedllm_router.recipe import LearnedArtifact
     from embedllm_router.training_options import TrainingOptions
+    from embedllm_router.transformer_encoder import TransformerEncoder
 
 __all__ = ["app", "register"]
 
@@ -63,6 +64,9 @@ def _train(
     data: Annotated[list[Path], typer.Option(help="A data set's folder; repeat for several.")],
     out: Annotated[Path, typer.Option(help="Where the artifact shall be; an older one is replaced.")],
     encoder: Annotated[Path | None, typer.Option(help="Folder made by `distill`; else distilled now.")] = None,
+    encoder_model: Annotated[
+        str | None, typer.Option(help="Sentence transformer to use as it is: name or path. Slower, not smaller.")
+    ] = None,
     llms: Annotated[Path | None, typer.Option(help="models.csv; else looked for beside the data.")] = None,
     prices: Annotated[Path | None, typer.Option(help="JSON of list prices.")] = None,
     reasoning: Annotated[Path | None, typer.Option(help="JSON of hidden reasoning tokens.")] = None,
@@ -84,8 +88,8 @@ def _train(
 
         facts = read_facts(llms or find_llm_table(data), prices=prices, reasoning=reasoning, sources=sources)
         options = _options(decoder, seed=seed, balance=balance, members=members, max_epochs=max_epochs)
-        table = _load_or_make_table(encoder)
-        learned = _run(data, out, table, facts, options, min_labels, split_seed, threads, resume)
+        chosen = _choose_encoder(encoder, encoder_model)
+        learned = _run(data, out, chosen, facts, options, min_labels, split_seed, threads, resume)
     _print_learned(learned, out, json_output=json_output)
 
 
@@ -102,7 +106,7 @@ def _options(
 def _run(
     data: list[Path],
     out: Path,
-    table: "TokenTable",
+    encoder: "TokenTable | TransformerEncoder",
     facts: "Facts",
     options: "TrainingOptions",
     min_labels: int,
@@ -121,7 +125,7 @@ def _run(
         return learn(
             data,
             out,
-            table=table,
+            encoder=encoder,
             facts=facts,
             options=options,
             min_labels=min_labels,
@@ -143,7 +147,13 @@ def _print_learned(learned: "LearnedArtifact", out: Path, *, json_output: bool) 
         typer.echo(f"  {name:32} {value:.4f}")
 
 
-def _load_or_make_table(folder: Path | None) -> "TokenTable":
+def _choose_encoder(folder: Path | None, model: str | None) -> "TokenTable | TransformerEncoder":
+    if model is not None:
+        if folder is not None:
+            raise ConfigError("--encoder and --encoder-model exclude each other; give one.")
+        from embedllm_router.transformer_encoder import TransformerEncoder  # noqa: PLC0415 - when a command runs
+
+        return TransformerEncoder(model)
     if folder is None:
         return _make_table(_DEFAULT_SOURCE, 128)
     from embedllm_router.distill import load_table  # noqa: PLC0415 - numpy only when a command runs

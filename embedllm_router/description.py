@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.facts import Facts
 from embedllm_router.learning_data import Trained
-from embedllm_router.manifest import DataSource, DecoderSpec, EncoderSpec, LearnedLLM, Manifest
+from embedllm_router.manifest import DataSource, DecoderSpec, EncoderSpec, LearnedLLM, Manifest, TransformerSpec
 from embedllm_router.training_options import TrainingOptions
 
 __all__ = ["describe"]
@@ -19,7 +19,7 @@ def describe(  # noqa: PLR0913 - everything an artifact says of itself
     matrix: CorrectnessMatrix,
     facts: Facts,
     *,
-    encoder: EncoderSpec,
+    encoder: EncoderSpec | TransformerSpec,
     options: TrainingOptions,
     trained: Trained,
     metrics: dict[str, float],

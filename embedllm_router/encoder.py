@@ -68,9 +68,11 @@ class StaticEncoder:
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> "StaticEncoder":
         """Builds the encoder an artifact holds."""
-        tensors = artifact.encoder
+        tensors, spec = artifact.encoder, artifact.manifest.encoder
+        if not isinstance(spec, EncoderSpec):
+            raise ArtifactError(f"the artifact's encoder is {spec.kind} {spec.source!r}, expected a static one.")
         return cls(
-            artifact.manifest.encoder,
+            spec,
             tensors["token_embeddings"].view(np.int8),
             tensors["token_scales"].view(np.float32),
             artifact.tokenizer_json,

@@ -124,7 +124,8 @@ def _start(lesson: Lesson, module: nn.Module, plan: Plan) -> _Run:
     if plan.one_cycle:
         rate = float(optimiser.param_groups[0]["lr"])
         steps = lesson.steps_per_epoch() * plan.epochs + 1
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=_WARM_UP)
+        warm_up = max(_WARM_UP, 2 / steps)  # a warm-up of no step at all would divide by zero
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=warm_up)
     module.eval()
     return _Run(module, optimiser, schedule, _copy(module), lesson.validation_loss(module))
 

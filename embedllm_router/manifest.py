@@ -3,7 +3,7 @@
 It knows nothing of files or tensors; artifact.py compares the two.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,6 +15,7 @@ __all__ = [
     "FileRecord",
     "LearnedLLM",
     "Manifest",
+    "TransformerSpec",
 ]
 
 FORMAT_VERSION = 1
@@ -49,6 +50,42 @@ class EncoderSpec(_Record):
     def d_prompt(self) -> int:
         """Length of a prompt embedding: every pool, then the style features."""
         return len(self.pools) * self.d_embedding + len(self.style_features)
+
+
+class TransformerSpec(_Record):
+    """A sentence transformer as prompt encoder; its weights are found by name and must be these.
+
+    Attributes:
+        kind: Always "sentence-transformers".
+        source: Hub name or folder, as given.
+        revision: Commit of a hub name; None for a folder or package.
+        weights_sha256: Of its tensors; see transformer_encoder.py.
+        vocab_size: Tokens of its tokenizer.
+        d_embedding: Length of its embedding.
+        pooling: How it makes one vector of its tokens' vectors.
+        max_tokens: Longest text it reads at once; longer ones are read in chunks and averaged.
+        style_features: Names of the text statistics appended, in order.
+    """
+
+    kind: Literal["sentence-transformers"]
+    source: str
+    revision: str | None
+    weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    vocab_size: int = Field(gt=0)
+    d_embedding: int = Field(gt=0)
+    pooling: Literal["mean", "cls", "lasttoken", "other"]
+    max_tokens: int = Field(gt=0)
+    style_features: tuple[str, ...]
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """Averages taken, in order: one, over the chunks of a text."""
+        return (self.pooling,)
+
+    @property
+    def d_prompt(self) -> int:
+        """Length of a prompt embedding: the model's, then the style features."""
+        return self.d_embedding + len(self.style_features)
 
 
 class DecoderSpec(_Record):
@@ -116,7 +153,7 @@ class Manifest(_Record):
     format: Literal["embedllm-router artifact"] = "embedllm-router artifact"
     format_version: Literal[1] = 1
     created: str
-    encoder: EncoderSpec
+    encoder: Annotated[EncoderSpec | TransformerSpec, Field(discriminator="kind")]
     decoder: DecoderSpec
     llms: tuple[LearnedLLM, ...] = Field(min_length=1)
     data: tuple[DataSource, ...]

@@ -54,13 +54,14 @@ def _how(manifest: Manifest) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in manifest.training.items())
     return f"""## How
 
-- Encoder: {encoder.source}. Pools: {", ".join(encoder.pools)}; style features: {", ".join(encoder.style_features)}.
+- Encoder: {encoder.source} ({encoder.kind}). Pools: {", ".join(encoder.pools)}; style features:
+  {", ".join(encoder.style_features)}.
   all-MiniLM-L6-v2 is by the Sentence-Transformers authors (Apache-2.0); model2vec by Minish Lab (MIT).
 - Decoder: {decoder.kind}, hidden {list(decoder.hidden)}, LLM embeddings of {decoder.d_llm}; output length: hidden
   {list(decoder.length_hidden)}, embeddings of {decoder.d_length}.
 - Split by normalised question stem into train, validation and test (80/10/10): no question is on two sides. Early
-  stopping and calibration (a slope and an offset per LLM, shrunk to common ones) use validation. Nothing saw the test
-  part before the figures below.
+  stopping and calibration (a slope and an offset per LLM, shrunk to common ones) use validation. No weight was fitted
+  to the test part, but its figures guided the choice of the default recipe, so they are slightly optimistic.
 - Options: {settings}.
 """
 

@@ -33,6 +33,7 @@ from embedllm_router.scorer import Scorer
 from embedllm_router.style import STYLE_FEATURES
 from embedllm_router.training import train_decoder
 from embedllm_router.training_options import TrainingOptions
+from embedllm_router.transformer_encoder import TransformerEncoder
 
 __all__ = ["LearnedArtifact", "encode_prompts", "learn", "load_matrix", "predict"]
 
@@ -56,7 +57,7 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     folders: Sequence[Path],
     out: Path,
     *,
-    table: TokenTable,
+    encoder: TokenTable | TransformerEncoder,
     facts: Facts,
     options: TrainingOptions,
     prompt_columns: int = 128,
@@ -71,10 +72,10 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     Args:
         folders: Data sets; see data/folder.py.
         out: Where the artifact shall be.
-        table: The encoder's token vectors.
+        encoder: A static encoder's token vectors, or a sentence transformer as it is.
         facts: What the data do not say.
         options: How the decoder is trained.
-        prompt_columns: Latent semantic columns added to the table; see lexicon.py.
+        prompt_columns: Latent semantic columns added to a token table; see lexicon.py.
         min_labels: LLMs with fewer graded answers are left out.
         split_seed: Decides who is in train, validation and test.
         resume: Continue a run to the same `out` that was interrupted, if there is one.
@@ -90,16 +91,15 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     """
     matrix = load_matrix(folders, facts, min_labels=min_labels)
     split = split_by_stem(matrix.prompts, seed=split_seed)
-    table = _with_prompt_columns(table, [matrix.prompts[i] for i in split.train], prompt_columns)
-    encoder = _encoder(table)
-    x = encode_prompts(encoder, matrix.prompts)
+    table, ready = _prepared(encoder, [matrix.prompts[i] for i in split.train], prompt_columns)
+    x = encode_prompts(ready, matrix.prompts)
     trained = _train(_learning_data(matrix, facts, split, x), options, out, resume=resume, progress=progress)
     tensors = trained.decoder.tensors()
     metrics = _measure(matrix, x, split, predict(Scorer(tensors), x[split.test]))
     manifest = describe(
         matrix,
         facts,
-        encoder=encoder.spec,
+        encoder=ready.spec,
         options=options,
         trained=trained,
         metrics=metrics,
@@ -108,9 +108,9 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     artifact = save_artifact(
         out,
         manifest,
-        encoder={"token_embeddings": table.token_embeddings, "token_scales": table.token_scales},
+        encoder=table.tensors() if table else {},
         decoder=tensors,
-        tokenizer_json=table.tokenizer_json,
+        tokenizer_json=table.tokenizer_json if table else "",
         model_card=model_card(manifest, command),
     )
     return LearnedArtifact(artifact, metrics)
@@ -175,6 +175,16 @@ def _encoder(table: TokenTable) -> StaticEncoder:
     return StaticEncoder(encoder_spec(table), table.token_embeddings, table.token_scales, table.tokenizer_json)
 
 
+def _prepared(
+    encoder: TokenTable | TransformerEncoder, prompts: Sequence[str], n_columns: int
+) -> tuple[TokenTable | None, StaticEncoder | TransformerEncoder]:
+    """What the artifact shall hold of an encoder, and the encoder; a transformer leaves only its name."""
+    if isinstance(encoder, TransformerEncoder):
+        return None, encoder
+    table = _with_prompt_columns(encoder, prompts, n_columns)
+    return table, _encoder(table)
+
+
 def _with_prompt_columns(table: TokenTable, prompts: Sequence[str], n_columns: int) -> TokenTable:
     if not n_columns:
         return table
@@ -182,8 +192,10 @@ def _with_prompt_columns(table: TokenTable, prompts: Sequence[str], n_columns: i
     return add_prompt_columns(table, [encoder.token_ids(clip_middle(p, MAX_CHARS)) for p in prompts], n_columns)
 
 
-def encode_prompts(encoder: StaticEncoder, prompts: Sequence[str]) -> NDArray[np.float32]:
-    """Embeds prompts exactly as serving does, float32 (n_prompts, d_prompt)."""
+def encode_prompts(encoder: StaticEncoder | TransformerEncoder, prompts: Sequence[str]) -> NDArray[np.float32]:
+    """Embeds prompts as serving does, float32 (n_prompts, d_prompt); transformers in batches, equal up to rounding."""
+    if isinstance(encoder, TransformerEncoder):
+        return np.stack([encoded.prompt_embedding for encoded in encoder.encode_all(prompts)])
     return np.stack([encoder.encode(prompt).prompt_embedding for prompt in prompts])
 
 

@@ -15,11 +15,12 @@ import numpy as np
 from embedllm_router.artifact import Artifact, default_artifact_path, load_artifact
 from embedllm_router.candidates import Candidate, CandidatePool
 from embedllm_router.catalog import Catalog
-from embedllm_router.encoder import EncodedPrompt, StaticEncoder
+from embedllm_router.encoder import EncodedPrompt
 from embedllm_router.errors import ArtifactError
 from embedllm_router.manifest import LearnedLLM
 from embedllm_router.messages import Prompt, read_body
 from embedllm_router.policy import Decision, Objective, Request, decide
+from embedllm_router.prompt_encoder import load_encoder
 from embedllm_router.scorer import Scorer, Scores
 
 __all__ = ["Router", "Routing", "Timing"]
@@ -71,7 +72,7 @@ class Router:
     def __init__(self, artifact: Artifact) -> None:
         self.artifact = artifact
         self.catalog = Catalog(artifact.manifest.llms)
-        self._encoder = StaticEncoder.from_artifact(artifact)
+        self._encoder = load_encoder(artifact)
         self._scorer = Scorer.from_artifact(artifact)
         self._everyone = CandidatePool([self._list_candidate(llm) for llm in artifact.manifest.llms])
 

@@ -135,7 +135,7 @@ def test_a_file_that_is_no_safetensors_is_refused(folder: Path) -> None:
         (lambda m: m.pop("llms"), "llms: Field required"),
         (lambda m: m["llms"].append(m["llms"][0]), "repeat"),
         (lambda m: m["files"].pop("tokenizer.json"), "lists no tokenizer.json"),
-        (lambda m: m["encoder"].update(d_embedding="many"), "encoder.d_embedding"),
+        (lambda m: m["encoder"].update(d_embedding="many"), "encoder.static.d_embedding"),
         (lambda m: m.update(surprise=1), "surprise"),
     ],
 )

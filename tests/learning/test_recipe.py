@@ -134,3 +134,36 @@ def test_nearest_neighbours_agree_with_a_loop() -> None:
             near = [j for j in order if observed[j, llm]][:4]
             naive = (sum(labels[j, llm] for j in near) + 5 * means[llm]) / (len(near) + 5)
             assert found[i, llm] == pytest.approx(naive, abs=1e-6)
+
+
+def test_the_papers_decoder_is_one_option_and_folds_into_the_same_artifact(workplace: Path) -> None:
+    out = workplace / "mf"
+    result = CliRunner().invoke(app, [*arguments(workplace, out), "--decoder=mf", "--max-epochs=3", "--json"])
+    assert result.exit_code == 0, result.output
+    manifest = load_artifact(out).manifest
+    assert (manifest.decoder.kind, manifest.decoder.hidden, manifest.decoder.d_llm) == ("mf", (), 232)
+    assert (manifest.training["pairs"], manifest.training["input_noise"]) == (True, 0.05)
+
+
+def test_a_finished_run_leaves_no_checkpoint_and_resuming_nothing_is_a_fresh_run(
+    trained: dict[str, object], workplace: Path
+) -> None:
+    assert trained
+    result = CliRunner().invoke(app, [*arguments(workplace, workplace / "resumed"), "--resume"])
+    assert result.exit_code == 0, result.output
+    assert not list(workplace.glob(".*"))
+    first, second = load_artifact(workplace / "out"), load_artifact(workplace / "resumed")
+    assert first.manifest.files == second.manifest.files
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [("--encoder-model=nowhere", "exclude each other"), ("--balance=0.5", "linear form"), ("--members=2", "linear")],
+)
+def test_options_that_contradict_each_other_are_refused(
+    workplace: Path, tmp_path: Path, option: str, words: str
+) -> None:
+    given = [*arguments(workplace, tmp_path / "out"), option]
+    result = CliRunner().invoke(app, given if "encoder" in option else [*given, "--decoder=mf"])
+    assert result.exit_code == 1
+    assert words in result.stderr

@@ -262,3 +262,9 @@ def test_without_a_gpu_the_best_device_is_the_cpu_in_float32(monkeypatch: pytest
     assert Device.best() == Device("cpu", bf16=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert Device.best() == Device("cuda", bf16=True)
+
+
+@pytest.mark.parametrize(("epochs", "batch"), [(1, 900), (3, 300), (9, 900), (10, 900)])
+def test_a_schedule_of_few_steps_is_no_error(epochs: int, batch: int) -> None:
+    options = replace(OPTIONS, members=1, max_epochs=epochs, batch_prompts=batch, patience=epochs)
+    assert len(train_decoder(checkerboard(), options).history) == 2 * epochs

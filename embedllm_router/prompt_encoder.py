@@ -1,0 +1,33 @@
+"""Which encoder an artifact has: the one place that tells them apart."""
+
+from typing import Protocol
+
+from embedllm_router.artifact import Artifact
+from embedllm_router.encoder import EncodedPrompt, StaticEncoder
+from embedllm_router.manifest import EncoderSpec, TransformerSpec
+from embedllm_router.transformer_encoder import TransformerEncoder
+
+__all__ = ["PromptEncoder", "load_encoder"]
+
+
+class PromptEncoder(Protocol):
+    """Prompt text → prompt embedding."""
+
+    @property
+    def spec(self) -> EncoderSpec | TransformerSpec:
+        """What the manifest says of it."""
+
+    def encode(self, text: str) -> EncodedPrompt:
+        """Embeds one text."""
+
+
+def load_encoder(artifact: Artifact) -> PromptEncoder:
+    """Builds the encoder an artifact holds or names.
+
+    Raises:
+        ArtifactError: It cannot be found, or is not the one the artifact was trained with.
+    """
+    spec = artifact.manifest.encoder
+    if isinstance(spec, TransformerSpec):
+        return TransformerEncoder.from_spec(spec)
+    return StaticEncoder.from_artifact(artifact)
