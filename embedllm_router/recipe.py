@@ -27,7 +27,7 @@ from embedllm_router.facts import Facts
 from embedllm_router.learning_data import LearningData, Progress, Trained
 from embedllm_router.lengths import log_output_tokens
 from embedllm_router.lexicon import add_prompt_columns
-from embedllm_router.manifest import EncoderSpec
+from embedllm_router.manifest import EncoderSpec, Manifest
 from embedllm_router.model_card import model_card
 from embedllm_router.scorer import Scorer
 from embedllm_router.style import STYLE_FEATURES
@@ -94,26 +94,22 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     table, ready = _prepared(encoder, [matrix.prompts[i] for i in split.train], prompt_columns)
     x = encode_prompts(ready, matrix.prompts)
     trained = _train(_learning_data(matrix, facts, split, x), options, out, resume=resume, progress=progress)
-    tensors = trained.decoder.tensors()
-    metrics = _measure(matrix, x, split, predict(Scorer(tensors), x[split.test]))
+    metrics = _measure(matrix, x, split, predict(Scorer(trained.decoder.tensors()), x[split.test]))
     manifest = describe(
-        matrix,
-        facts,
-        encoder=ready.spec,
-        options=options,
-        trained=trained,
-        metrics=metrics,
-        split_seed=split_seed,
+        matrix, facts, encoder=ready.spec, options=options, trained=trained, metrics=metrics, split_seed=split_seed
     )
-    artifact = save_artifact(
+    return LearnedArtifact(_save(out, manifest, table, trained, command), metrics)
+
+
+def _save(out: Path, manifest: Manifest, table: TokenTable | None, trained: Trained, command: str) -> Artifact:
+    return save_artifact(
         out,
         manifest,
         encoder=table.tensors() if table else {},
-        decoder=tensors,
+        decoder=trained.decoder.tensors(),
         tokenizer_json=table.tokenizer_json if table else "",
         model_card=model_card(manifest, command),
     )
-    return LearnedArtifact(artifact, metrics)
 
 
 def _train(
