@@ -6,7 +6,8 @@
 
 `mf-paper` is the paper's decoder at the paper's size: 29,000 prompts of 768 numbers, 112 LLMs, every pair graded.
 `wide` is the default decoder on 100,000 prompts and 1,000 LLMs. `default` is the whole of `train` on data folders.
-Each ends with one JSON line. Log-loss is of the validation part; the generated answers have a known best value.
+Each ends with one JSON line; `cpu_seconds` is of the whole process, and tells a slow run from a busy machine. Log-loss
+is of the validation part; the generated answers have a known best value.
 """
 
 import argparse
@@ -109,7 +110,8 @@ def main() -> None:
     else:
         result = time_generated(given.case, given.epochs)
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"case": given.case, **result, "threads": given.threads, "peak_rss_gb": round(peak_gb, 2)}))
+    result |= {"cpu_seconds": round(time.process_time(), 1), "threads": given.threads, "peak_rss_gb": round(peak_gb, 2)}
+    print(json.dumps({"case": given.case, **result}))
 
 
 if __name__ == "__main__":
