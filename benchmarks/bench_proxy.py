@@ -2,9 +2,10 @@
 
     python benchmarks/bench_proxy.py [--rounds N] [--requests N] [--starts N]
 
-Both proxies run the shipped configuration, one without the callback (there "auto" is a plain alias), both in front of
-simulated LLMs, and are asked the same prompts. A round measures one, then the other, in alternating order; a ratio is
-the median over rounds. Ends with one JSON line.
+Both proxies run the shipped configuration, one without the callback, both in front of simulated LLMs, and are asked the
+same prompts: one for "auto", the other for the very LLM that "auto" goes to, so that both do the same work behind the
+choice. A round measures one, then the other, in alternating order; a ratio is the median over rounds. Ends with one
+JSON line.
 """
 
 import argparse
@@ -14,11 +15,13 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
+import httpx
 import numpy as np
 import psutil
 import yaml
@@ -43,16 +46,16 @@ class Load:
     p95_ms: float
 
 
-async def load(proxy: RunningProxy, concurrency: int, n_requests: int) -> Load:
-    """Sends requests from so many clients at once; every answer must be a 200."""
+async def load(proxy: RunningProxy, models: Sequence[str], concurrency: int, n_requests: int) -> Load:
+    """Sends requests from so many clients at once, model by prompt; every answer must be a 200."""
     numbers = itertools.count()
     taken: list[float] = []
     headers = {"authorization": f"Bearer {proxy.api_key}"}
 
     async def client(session: aiohttp.ClientSession) -> None:
         while (number := next(numbers)) < n_requests:
-            prompt = SHORT_PROMPTS[number % len(SHORT_PROMPTS)]
-            body = {"model": "auto", "messages": [{"role": "user", "content": prompt}]}
+            index = number % len(SHORT_PROMPTS)
+            body = {"model": models[index], "messages": [{"role": "user", "content": SHORT_PROMPTS[index]}]}
             started = time.perf_counter()
             async with session.post(f"{proxy.base_url}/chat/completions", json=body) as response:
                 await response.read()
@@ -75,11 +78,21 @@ def compare(
 ) -> list[tuple[Load, Load]]:
     """Loads both proxies in turn; the order alternates so that drift hits both."""
     pairs = []
+    auto, pinned = ["auto"] * len(SHORT_PROMPTS), chosen_llms(with_plugin)
     for number in track(range(rounds), f"concurrency {concurrency}", console=Console(stderr=True)):
-        order = [with_plugin, without] if number % 2 == 0 else [without, with_plugin]
-        loads = {proxy.pid: asyncio.run(load(proxy, concurrency, n_requests)) for proxy in order}
+        turns = [(with_plugin, auto), (without, pinned)]
+        order = turns if number % 2 == 0 else turns[::-1]
+        loads = {proxy.pid: asyncio.run(load(proxy, models, concurrency, n_requests)) for proxy, models in order}
         pairs.append((loads[with_plugin.pid], loads[without.pid]))
     return pairs
+
+
+def chosen_llms(proxy: RunningProxy) -> list[str]:
+    """The LLM that "auto" goes to, for each prompt."""
+    key = {"authorization": f"Bearer {proxy.api_key}"}
+    bodies = [{"model": "auto", "messages": [{"role": "user", "content": prompt}]} for prompt in SHORT_PROMPTS]
+    answers = [httpx.post(f"{proxy.base_url}/chat/completions", json=b, headers=key, timeout=30) for b in bodies]
+    return [answer.headers["x-embedllm-chosen"] for answer in answers]
 
 
 def rss_mb(proxy: RunningProxy) -> float:
