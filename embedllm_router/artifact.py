@@ -13,8 +13,6 @@ names, dtypes, shapes and finiteness. It knows nothing of how the tensors are us
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,6 +26,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from embedllm_router.errors import ArtifactError
+from embedllm_router.folders import draft_beside, put_in_place
 from embedllm_router.manifest import FORMAT_VERSION, EncoderSpec, FileRecord, Manifest
 
 __all__ = [
@@ -175,15 +174,10 @@ def save_artifact(  # noqa: PLR0913 - the parts of a folder; a wrapper around th
     if encoder:
         contents[ENCODER] = save_safetensors({k: np.ascontiguousarray(v) for k, v in encoder.items()})
         contents[TOKENIZER] = tokenizer_json.encode("utf-8")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    draft.chmod(0o755)
-    try:
+    with draft_beside(path) as draft:
         _write(draft, manifest, contents, model_card)
         artifact = load_artifact(draft)
-        _swap(draft, path)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        put_in_place(draft, path)
     return artifact
 
 
@@ -196,16 +190,6 @@ def _write(folder: Path, manifest: Manifest, contents: Mapping[str, bytes], mode
     (folder / "README.md").write_text(model_card, encoding="utf-8")
     complete = manifest.model_copy(update={"files": files})
     (folder / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-
-def _swap(draft: Path, path: Path) -> None:
-    if not path.exists():
-        draft.rename(path)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}-old-", dir=path.parent))
-    path.replace(old)
-    draft.rename(path)
-    shutil.rmtree(old)
 
 
 def _read(path: Path, name: str) -> bytes:

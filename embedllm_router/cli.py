@@ -17,8 +17,9 @@ from rich.console import Console
 
 from embedllm_router import __version__, cli_evaluation, cli_ingest, cli_learning
 from embedllm_router.artifact import default_artifact_path, load_artifact, shipped_path
+from embedllm_router.cli_errors import clear_errors
 from embedllm_router.demo.run import COST_WEIGHTS, DemoRequest, run_demo
-from embedllm_router.errors import ConfigError, DataError, EmbedLLMRouterError, RequestError
+from embedllm_router.errors import ConfigError
 from embedllm_router.policy import Assessment, Objective
 from embedllm_router.router import Router, Routing
 from embedllm_router.serve import check_config, proxy_command, proxy_environment
@@ -34,7 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _stdout, _stderr = Console(), Console(stderr=True)
-_WRONG_INPUT = (ConfigError, DataError, RequestError)
 _SHOWN = 20
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
@@ -43,10 +43,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and 
 def main() -> None:
     """Runs the command line; a mistake ends in one sentence, never in a traceback."""
     try:
-        app()
-    except EmbedLLMRouterError as error:
-        _stderr.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2 if isinstance(error, _WRONG_INPUT) else 1)
+        with clear_errors():
+            app()
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

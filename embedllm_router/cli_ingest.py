@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.errors import DataError, EmbedLLMRouterError
+from embedllm_router.cli_errors import clear_errors
+from embedllm_router.errors import DataError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -71,7 +72,7 @@ def _ingest(
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Turn graded answers of any known format into a data folder to train and evaluate on."""
-    with _clear_errors():
+    with clear_errors():
         options = _options(chosen, on_conflict, max_bad_rows, metric, answer_filter)
         if not sources and origin is None:
             raise DataError("nothing to ingest: name a SOURCE or --from embedllm.")
@@ -169,19 +170,6 @@ def _progress() -> Iterator["Progress"]:
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         yield bar
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """A user's mistake is one line on stderr, without a traceback: exit code 2 for the data, 1 for the rest."""
-    try:
-        yield
-    except EmbedLLMRouterError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2 if isinstance(error, DataError) else 1) from None
-    except ImportError as error:
-        typer.echo(f"error: {error.name} is not installed: pip install 'embedllm-router[learn]'.", err=True)
-        raise typer.Exit(1) from None
 
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.errors import ConfigError, EmbedLLMRouterError
+from embedllm_router.cli_errors import clear_errors
+from embedllm_router.errors import ConfigError
 
 if TYPE_CHECKING:
-    from embedllm_router.distill import TokenTable
-    from embedllm_router.facts import Facts
-    from embedllm_router.recipe import LearnedArtifact
-    from embedllm_router.training_options import TrainingOptions
+    from embedllm_router.learning.distill import TokenTable
+    from embedllm_router.learning.facts import Facts
+    from embedllm_router.learning.recipe import LearnedArtifact
+    from embedllm_router.learning.training_options import TrainingOptions
     from embedllm_router.transformer_encoder import TransformerEncoder
 
 __all__ = ["app", "register"]
@@ -50,9 +51,9 @@ def _distill(
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Make a static prompt encoder's token table from a sentence transformer."""
-    with _clear_errors():
+    with clear_errors():
         table = _make_table(source, dims)
-        from embedllm_router.distill import save_table  # noqa: PLC0415 - numpy only when a command runs
+        from embedllm_router.learning.distill import save_table  # noqa: PLC0415 - numpy only when a command runs
 
         save_table(out, table)
     rows, columns = table.token_embeddings.shape
@@ -83,8 +84,8 @@ def _train(
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Learn an artifact from correctness data."""
-    with _clear_errors():
-        from embedllm_router.facts import find_llm_table, read_facts  # noqa: PLC0415 - when the command runs
+    with clear_errors():
+        from embedllm_router.learning.facts import find_llm_table, read_facts  # noqa: PLC0415 - when the command runs
 
         facts = read_facts(llms or find_llm_table(data), prices=prices, reasoning=reasoning, sources=sources)
         options = _options(decoder, seed=seed, balance=balance, members=members, max_epochs=max_epochs)
@@ -96,7 +97,7 @@ def _train(
 def _options(
     decoder: DecoderName, *, seed: int, balance: float, members: int | None, max_epochs: int | None
 ) -> "TrainingOptions":
-    from embedllm_router.training_options import TrainingOptions, paper_options  # noqa: PLC0415 - when a command runs
+    from embedllm_router.learning.training_options import TrainingOptions, paper_options  # noqa: PLC0415 - when a command runs
 
     start = paper_options() if decoder is DecoderName.MF else TrainingOptions()
     members, max_epochs = members or start.members, max_epochs or start.max_epochs
@@ -114,11 +115,9 @@ def _run(
     threads: int,
     resume: bool,
 ) -> "LearnedArtifact":
-    try:
-        import torch  # noqa: PLC0415 - seconds, and only training needs it
-    except ImportError as error:
-        raise _needs_learn(error) from error
-    from embedllm_router.recipe import learn  # noqa: PLC0415 - loads torch
+    import torch  # noqa: PLC0415 - seconds, and only training needs it
+
+    from embedllm_router.learning.recipe import learn  # noqa: PLC0415 - loads torch
 
     torch.set_num_threads(threads)
     with _progress() as tell:
@@ -156,14 +155,14 @@ def _choose_encoder(folder: Path | None, model: str | None) -> "TokenTable | Tra
         return TransformerEncoder(model)
     if folder is None:
         return _make_table(_DEFAULT_SOURCE, 128)
-    from embedllm_router.distill import load_table  # noqa: PLC0415 - numpy only when a command runs
+    from embedllm_router.learning.distill import load_table  # noqa: PLC0415 - numpy only when a command runs
 
     return load_table(folder)
 
 
 def _make_table(source: str, dims: int) -> "TokenTable":
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from embedllm_router.distill import distill  # noqa: PLC0415 - loads torch
+    from embedllm_router.learning.distill import distill  # noqa: PLC0415 - loads torch
 
     return distill(source, d_embedding=dims)
 
@@ -183,23 +182,6 @@ def _progress() -> Iterator[Callable[[str, int, int, float], None]]:
             bar.update(tasks[head], completed=epoch, description=text)
 
         yield tell
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """A user's mistake is one line on stderr and exit code 1, without a traceback."""
-    try:
-        yield
-    except EmbedLLMRouterError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
-    except ImportError as error:
-        typer.echo(f"error: {_needs_learn(error)}", err=True)
-        raise typer.Exit(1) from None
-
-
-def _needs_learn(error: ImportError) -> EmbedLLMRouterError:
-    return EmbedLLMRouterError(f"{error.name} is not installed: pip install 'embedllm-router[learn]'.")
 
 
 def _command_line() -> str:

@@ -12,6 +12,7 @@ import embedllm_router
 PACKAGE = Path(embedllm_router.__file__).parent
 REQUEST_PATH = (
     "errors",
+    "folders",
     "style",
     "manifest",
     "artifact",
@@ -20,31 +21,22 @@ REQUEST_PATH = (
     "prompt_encoder",
     "catalog",
     "scorer",
+    "candidates",
     "policy",
     "messages",
     "router",
 )
 """From the bottom up: a file may import those before it, never those after."""
 ONLY_IN = {
-    "litellm": {"plugin"},
-    "fastapi": {"plugin"},
-    "torch": {
-        "checkpoint",
-        "cli_learning",
-        "decoder",
-        "distill",
-        "evaluation.learned_baselines",
-        "fitting",
-        "lessons",
-        "targets",
-        "training",
-        "transformer_encoder",
-    },
-    "model2vec": {"distill"},
-    "sentence_transformers": {"transformer_encoder"},
-    "matplotlib": {"evaluation.plots"},
-    "starlette": {"demo.upstream"},
+    "litellm": ("plugin",),
+    "fastapi": ("plugin",),
+    "torch": ("learning", "cli_learning", "transformer_encoder"),
+    "model2vec": ("learning.distill",),
+    "sentence_transformers": ("transformer_encoder",),
+    "matplotlib": ("evaluation.plots",),
+    "starlette": ("demo.upstream",),
 }
+"""Files, or folders with all their files, that may import a heavy library."""
 
 
 def imports(file: Path) -> set[str]:
@@ -64,7 +56,8 @@ def module_name(file: Path) -> str:
 @pytest.mark.parametrize("library", ONLY_IN)
 def test_a_library_stays_in_its_files(library: str) -> None:
     users = {module_name(f) for f in PACKAGE.rglob("*.py") if any(n.split(".")[0] == library for n in imports(f))}
-    assert users <= ONLY_IN[library]
+    strangers = {u for u in users if not any(u == home or u.startswith(f"{home}.") for home in ONLY_IN[library])}
+    assert not strangers
 
 
 def test_the_request_path_imports_downwards_only() -> None:

@@ -9,8 +9,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import planted_config
 from fastapi import HTTPException
+from proxied import planted_config
 
 from embedllm_router import Router
 from embedllm_router.log import configure_logging

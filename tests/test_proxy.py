@@ -9,8 +9,8 @@ import httpx
 import openai
 import pytest
 import yaml
-from conftest import all_events, events, planted_config
 from planted import NOVICE, SPRINTER, WIZARD
+from proxied import all_events, events, planted_config
 
 from embedllm_router.demo.run import RunningProxy, running_proxy
 

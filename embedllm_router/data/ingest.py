@@ -11,7 +11,6 @@ folder.py reads the folder back. Nothing here knows a format; formats/ does.
 import dataclasses
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ from embedllm_router.data.formats.llmrouterbench import latest_runs
 from embedllm_router.data.formats.rows import clear_read_errors
 from embedllm_router.data.ingest_report import FileRead, IngestOptions, IngestReport
 from embedllm_router.errors import DataError
+from embedllm_router.folders import draft_beside, put_in_place
 
 __all__ = ["MANIFEST", "REJECTED", "ingest"]
 
@@ -61,14 +61,14 @@ def ingest(
     options = options or IngestOptions()
     _check_out(out)
     inputs, ignored = _plan(sources, out, options)
-    with _draft(out) as draft:
+    with _clear_write_errors(out), draft_beside(out) as draft:
         _rejected_beside(out).unlink(missing_ok=True)
         with (draft / REJECTED).open("wb") as listed:
             run = _Run(options, listed, on_rejected, progress)
             files = tuple(run.read(source, format_) for source, format_ in inputs)
         _check_counts(out, draft, run, options)
         report = _write(draft, run, files, tuple(ignored))
-        _swap(draft, out)
+        put_in_place(draft, out)
     return report
 
 
@@ -214,27 +214,9 @@ def _write(draft: Path, run: _Run, files: tuple[FileRead, ...], ignored: tuple[s
 
 
 @contextmanager
-def _draft(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that is gone afterwards, unless it was renamed."""
-    draft = None
+def _clear_write_errors(out: Path) -> Iterator[None]:
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-        draft.chmod(0o755)
-        yield draft
+        yield
     except OSError as error:  # of writing: what reading raises has become a DataError before
         reason = error.strerror or error
         raise DataError(f"{out}: cannot be written ({reason}). Check the rights and the space there.") from error
-    finally:
-        if draft is not None:
-            shutil.rmtree(draft, ignore_errors=True)
-
-
-def _swap(draft: Path, out: Path) -> None:
-    if not out.exists():
-        draft.rename(out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
-    out.replace(old)
-    draft.rename(out)
-    shutil.rmtree(old)

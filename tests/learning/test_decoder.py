@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from embedllm_router.decoder import Decoder, Head, PairModel, fold
+from embedllm_router.learning.decoder import Decoder, Head, PairModel, fold
 from embedllm_router.scorer import Scorer
 
 D_PROMPT, N_LLMS = 12, 5

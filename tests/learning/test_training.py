@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from embedllm_router.checkpoint import Checkpoint, fingerprint
 from embedllm_router.data.split import Split
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.evaluation.metrics import auc
-from embedllm_router.fitting import Device
+from embedllm_router.learning.checkpoint import Checkpoint, fingerprint
+from embedllm_router.learning.fitting import Device
+from embedllm_router.learning.targets import data_set_weights
+from embedllm_router.learning.training import LearningData, train_decoder
+from embedllm_router.learning.training_options import TrainingOptions, paper_options
 from embedllm_router.scorer import Scorer
-from embedllm_router.targets import data_set_weights
-from embedllm_router.training import LearningData, train_decoder
-from embedllm_router.training_options import TrainingOptions, paper_options
 
 OPTIONS = TrainingOptions(
     hidden=(16,),

@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from embedllm_router.errors import DataError
-from embedllm_router.learning_data import EpochRecord, LearningData
-from embedllm_router.training_options import TrainingOptions
+from embedllm_router.learning.inputs import EpochRecord, LearningData
+from embedllm_router.learning.training_options import TrainingOptions
 
 __all__ = ["Checkpoint", "Moment", "fingerprint"]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse  # type: ignore[import-untyped]
 from sklearn.utils.extmath import randomized_svd  # type: ignore[import-untyped]
 
-from embedllm_router.distill import TokenTable, quantise
+from embedllm_router.learning.distill import TokenTable, quantise
 
 __all__ = ["add_prompt_columns"]
 

@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedllm_router.calibration import Calibration, fit_calibration
-from embedllm_router.checkpoint import Checkpoint
-from embedllm_router.decoder import Decoder, Head, PairModel, fold
-from embedllm_router.fitting import Device, Plan, fit
-from embedllm_router.learning_data import EpochRecord, LearningData, Progress, Trained
-from embedllm_router.lengths import fill_unknown, smearing
-from embedllm_router.lessons import PairLesson, RowLesson
-from embedllm_router.targets import category_means, data_set_weights, mean_logits, standardisation
-from embedllm_router.training_options import TrainingOptions
+from embedllm_router.learning.calibration import Calibration, fit_calibration
+from embedllm_router.learning.checkpoint import Checkpoint
+from embedllm_router.learning.decoder import Decoder, Head, PairModel, fold
+from embedllm_router.learning.fitting import Device, Plan, fit
+from embedllm_router.learning.inputs import EpochRecord, LearningData, Progress, Trained
+from embedllm_router.learning.lengths import fill_unknown, smearing
+from embedllm_router.learning.lessons import PairLesson, RowLesson
+from embedllm_router.learning.targets import category_means, data_set_weights, mean_logits, standardisation
+from embedllm_router.learning.training_options import TrainingOptions
 
 __all__ = ["EpochRecord", "LearningData", "Progress", "Trained", "TrainingOptions", "train_decoder"]
 

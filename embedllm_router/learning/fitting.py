@@ -12,8 +12,8 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor, nn
 
-from embedllm_router.checkpoint import Checkpoint, Moment
-from embedllm_router.learning_data import EpochRecord, Progress
+from embedllm_router.learning.checkpoint import Checkpoint, Moment
+from embedllm_router.learning.inputs import EpochRecord, Progress
 
 __all__ = ["Device", "Lesson", "Plan", "fit"]
 

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.facts import Facts
-from embedllm_router.learning_data import Trained
+from embedllm_router.learning.facts import Facts
+from embedllm_router.learning.inputs import Trained
+from embedllm_router.learning.training_options import TrainingOptions
 from embedllm_router.manifest import DataSource, DecoderSpec, EncoderSpec, LearnedLLM, Manifest, TransformerSpec
-from embedllm_router.training_options import TrainingOptions
 
 __all__ = ["describe"]
 

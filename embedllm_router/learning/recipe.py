@@ -12,27 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.artifact import Artifact, save_artifact
-from embedllm_router.checkpoint import Checkpoint, fingerprint
 from embedllm_router.data.folder import read_folders
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import Split, split_by_stem
-from embedllm_router.description import describe
-from embedllm_router.distill import TokenTable
 from embedllm_router.encoder import MAX_CHARS, StaticEncoder, clip_middle
 from embedllm_router.errors import DataError
 from embedllm_router.evaluation.metrics import auc, log_loss
 from embedllm_router.evaluation.report import evaluate_predictions, llm_means
 from embedllm_router.evaluation.yardsticks import knn, repeat_means
-from embedllm_router.facts import Facts
-from embedllm_router.learning_data import LearningData, Progress, Trained
-from embedllm_router.lengths import log_output_tokens
-from embedllm_router.lexicon import add_prompt_columns
+from embedllm_router.learning.checkpoint import Checkpoint, fingerprint
+from embedllm_router.learning.description import describe
+from embedllm_router.learning.distill import TokenTable
+from embedllm_router.learning.facts import Facts
+from embedllm_router.learning.inputs import LearningData, Progress, Trained
+from embedllm_router.learning.lengths import log_output_tokens
+from embedllm_router.learning.lexicon import add_prompt_columns
+from embedllm_router.learning.model_card import model_card
+from embedllm_router.learning.training import train_decoder
+from embedllm_router.learning.training_options import TrainingOptions
 from embedllm_router.manifest import EncoderSpec, Manifest
-from embedllm_router.model_card import model_card
 from embedllm_router.scorer import Scorer
 from embedllm_router.style import STYLE_FEATURES
-from embedllm_router.training import train_decoder
-from embedllm_router.training_options import TrainingOptions
 from embedllm_router.transformer_encoder import TransformerEncoder
 
 __all__ = ["LearnedArtifact", "encode_prompts", "learn", "load_matrix", "predict"]

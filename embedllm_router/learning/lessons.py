@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from embedllm_router.data.split import Split
-from embedllm_router.fitting import Device
-from embedllm_router.training_options import TrainingOptions
+from embedllm_router.learning.fitting import Device
+from embedllm_router.learning.training_options import TrainingOptions
 
 __all__ = ["PairLesson", "RowLesson"]
 

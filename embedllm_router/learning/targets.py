@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embedllm_router.learning_data import LearningData
+from embedllm_router.learning.inputs import LearningData
 
 __all__ = ["category_means", "data_set_weights", "mean_logits", "standardisation"]
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.data.split import Split
-from embedllm_router.decoder import Decoder
+from embedllm_router.learning.decoder import Decoder
 
 __all__ = ["EpochRecord", "LearningData", "Progress", "Trained"]
 
