@@ -14,10 +14,10 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     """The artifact and its baselines, one row each."""
     e = evaluation
     title = f"artifact {e.artifact.id}: {len(e.inputs.test.matrix.prompts):,} prompts, {e.n_llms} LLMs"
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for name in ("log-loss", "AUC", "Brier", "ECE", "routing", "saved", "AIQ", "$/1k"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_row("this artifact", *_cells(e.router), style="bold")
     for name, baseline in e.baselines.items():
         table.add_row(name, *_cells(baseline.result))
@@ -45,13 +45,12 @@ def summary_lines(evaluation: Evaluation) -> list[str]:
 
 def _cells(r: RouterResult) -> list[str]:
     c = r.correctness
-    figures = [c.log_loss, c.auc, c.brier, c.ece] if c else [math.nan] * 4
+    log_loss, auc, brier, ece = (c.log_loss, c.auc, c.brier, c.ece) if c else [math.nan] * 4
     routed = float(r.routed.correct.mean()) if r.routed else math.nan
-    saved = f"{r.cost.cost_save:.1%}" if r.cost and math.isfinite(r.cost.cost_save) else "-"
-    aiq = r.cost.aiq if r.cost else math.nan
-    spent = f"{r.mean_cost_usd * 1000:.3f}" if math.isfinite(r.mean_cost_usd) else "-"
-    return [*(_number(f) for f in (*figures, routed)), saved, _number(aiq), spent]
+    saved, aiq = (r.cost.cost_save, r.cost.aiq) if r.cost else (math.nan, math.nan)
+    figures = [(log_loss, ".4f"), (auc, ".3f"), (brier, ".3f"), (ece, ".4f"), (routed, ".3f"), (saved, ".0%")]
+    return [_number(value, spec) for value, spec in (*figures, (aiq, ".3f"), (r.mean_cost_usd * 1000, ".2f"))]
 
 
-def _number(value: float) -> str:
-    return f"{value:.4f}" if math.isfinite(value) else "-"
+def _number(value: float, spec: str) -> str:
+    return format(value, spec) if math.isfinite(value) else "-"
