@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from conftest import DATA
 from planted import SPRINTER, WIZARD
 from planted_parts import trained_artifact, write_data
+from real_data import DATA
 from typer.testing import CliRunner, Result
 
 from embedllm_router.artifact import default_artifact_path, load_artifact
