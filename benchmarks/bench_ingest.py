@@ -52,7 +52,7 @@ def main() -> None:
         rows = write_release(Path(folder), megabytes)
         size = (Path(folder) / "train.csv").stat().st_size / 1e6
         imports, idle = run([sys.executable, "-c", "import embedllm_router.data.ingest"])
-        command = [sys.executable, "-m", "embedllm_router.cli_ingest", folder, "--out", str(Path(folder) / "out")]
+        command = [sys.executable, "-m", "embedllm_router", "ingest", folder, "--out", str(Path(folder) / "out")]
         seconds, peak = run(command)
     print(f"{rows:,} rows, {size:,.0f} MB: {seconds:.1f} s, of which imports {imports:.1f} s")
     print(f"peak resident size {peak:,.0f} MB, of which {idle:,.0f} MB before the first row")

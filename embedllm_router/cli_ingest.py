@@ -174,6 +174,3 @@ def _progress() -> Iterator["Progress"]:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 register(app)
-
-if __name__ == "__main__":
-    app()

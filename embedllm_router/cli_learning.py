@@ -192,6 +192,3 @@ def _command_line() -> str:
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 register(app)
-
-if __name__ == "__main__":
-    app()
