@@ -25,7 +25,8 @@ from embedllm_router.log import configure_logging
 from embedllm_router.messages import read_body
 from embedllm_router.overrides import BODY_FIELD, Overrides, read_overrides
 from embedllm_router.router import Router, Routing
-from embedllm_router.settings import SECTION, RouterSettings, VirtualModelSettings, read_settings
+from embedllm_router.setting_groups import VirtualModelSettings
+from embedllm_router.settings import SECTION, RouterSettings, read_settings
 from embedllm_router.virtual_models import VirtualModel, build_virtual_models, findings
 
 __all__ = ["ProxyHandler", "create_proxy_handler"]

@@ -1,4 +1,4 @@
-"""Every setting, its default and its meaning; the only reader of the environment and of our YAML section.
+"""Reads every setting; the only reader of the environment and of our YAML section.
 
     callback_settings:
       embedllm_router:
@@ -11,87 +11,30 @@ An environment variable `EMBEDLLM_ROUTER_…` (nested names joined by `__`) over
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from embedllm_router.errors import ConfigError
-from embedllm_router.messages import TextFrom
-from embedllm_router.overrides import AIMS, PROFILES
-from embedllm_router.policy import Objective
+from embedllm_router.setting_groups import (
+    CanarySettings,
+    DashboardSettings,
+    LogSettings,
+    MetricsSettings,
+    ReloadSettings,
+    StoreSettings,
+    TracingSettings,
+    VirtualModelSettings,
+)
 
-__all__ = [
-    "CALLBACK",
-    "SECTION",
-    "LogSettings",
-    "RouterSettings",
-    "VirtualModelSettings",
-    "read_proxy_config",
-    "read_settings",
-]
+__all__ = ["CALLBACK", "SECTION", "RouterSettings", "read_proxy_config", "read_settings"]
 
 SECTION = "embedllm_router"
 """Our key under LiteLLM's `callback_settings`."""
 
 CALLBACK = "embedllm_router.proxy_handler"
 """What LiteLLM's `litellm_settings.callbacks` names."""
-
-CostWeight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class VirtualModelSettings(BaseModel):
-    """A name clients ask for, and how the LLM behind it is chosen."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    default: str = Field(min_length=1)
-    """Model group that answers when routing cannot: the promise behind fail-open."""
-    candidates: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Model groups to choose from; None takes every group of `model_list`."""
-    cost_weight: CostWeight | None = None
-    """λ in utility = p_correct - λ * cost_usd: the accuracy you give up per US dollar of one request. None is 0."""
-    profile: Literal["quality", "balanced", "cheap"] | None = None
-    """A cost weight by name: quality 0, balanced 20, cheap 500."""
-    min_p_correct: Share | None = None
-    """τ: take the cheapest LLM whose p_correct reaches it; if none does, the likeliest to be correct."""
-    within: Share | None = None
-    """Take the cheapest LLM whose p_correct is at most this far below the best one's."""
-    max_cost_usd: Usd | None = None
-    """Exclude LLMs whose expected cost of the request is higher."""
-    max_fallbacks: int = Field(default=2, ge=0, le=10)
-    """How many of the next best LLMs LiteLLM tries when the chosen one fails."""
-    text_from: TextFrom = TextFrom.LAST_USER
-    """Which text is embedded: `last_user`, `conversation` or `all` (with the system prompt)."""
-
-    @model_validator(mode="after")
-    def _says_one_thing(self) -> "VirtualModelSettings":
-        said = [name for name in AIMS if getattr(self, name) is not None]
-        if len(said) > 1:
-            raise ValueError(f"{' and '.join(said)} exclude each other; keep one")
-        return self
-
-    @property
-    def objective(self) -> Objective:
-        """What the best candidate is."""
-        weight = PROFILES[self.profile] if self.profile else self.cost_weight or 0.0
-        return Objective(weight, self.min_p_correct, self.within, self.max_cost_usd)
-
-
-class LogSettings(BaseModel):
-    """How decisions are logged, on stderr."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal["json", "console"] = "json"
-    """One JSON object per line, or coloured text for people."""
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severe level that is written; decisions are `info`."""
-    prompt: bool = False
-    """Whether the embedded text itself is logged. Off, no prompt text is ever logged."""
 
 
 class RouterSettings(BaseSettings):
@@ -107,6 +50,16 @@ class RouterSettings(BaseSettings):
     """The names clients ask for, such as `auto`."""
     log: LogSettings = LogSettings()
     """How decisions are logged."""
+    store: StoreSettings = StoreSettings()
+    """Where records of requests are kept."""
+    dashboard: DashboardSettings = DashboardSettings()
+    """The pages under /embedllm/."""
+    metrics: MetricsSettings = MetricsSettings()
+    """Prometheus metrics."""
+    tracing: TracingSettings = TracingSettings()
+    """OpenTelemetry spans."""
+    reload: ReloadSettings = ReloadSettings()
+    """Taking up changes while running."""
 
     @classmethod
     def settings_customise_sources(
@@ -175,7 +128,11 @@ def read_proxy_config(path: Path) -> RouterSettings:
 def _problem(loc: tuple[int | str, ...], message: str, kind: str) -> str:
     path = ".".join(map(str, loc))
     if kind == "extra_forbidden":
-        fields = {*RouterSettings.model_fields, *VirtualModelSettings.model_fields, *LogSettings.model_fields}
-        near = difflib.get_close_matches(str(loc[-1]), sorted(fields), n=1)
+        near = difflib.get_close_matches(str(loc[-1]), sorted(_every_name()), n=1)
         return f"{path}: unknown setting{f', did you mean {near[0]!r}?' if near else ''}"
     return f"{path}: {message}"
+
+
+def _every_name() -> set[str]:
+    groups = (CanarySettings, VirtualModelSettings, LogSettings, StoreSettings, ReloadSettings, RouterSettings)
+    return {name for group in groups for name in group.model_fields}

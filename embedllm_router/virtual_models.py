@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from embedllm_router.candidates import Candidate, CandidatePool, Exclusion
 from embedllm_router.deployments import ModelGroup
-from embedllm_router.settings import VirtualModelSettings
+from embedllm_router.setting_groups import VirtualModelSettings
 
 __all__ = ["Finding", "VirtualModel", "build_virtual_models", "findings"]
 

@@ -1,0 +1,208 @@
+"""What is kept of a routed request: one flat record with the decision and its outcome, and one per piece of feedback.
+
+These are the values that are stored, queried and shown; the column lists below are the stored form's one definition.
+It knows nothing of files, databases or LiteLLM.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+__all__ = [
+    "CANDIDATE_COLUMNS",
+    "FEEDBACK_COLUMNS",
+    "REQUEST_COLUMNS",
+    "CandidateRecord",
+    "FeedbackRecord",
+    "RequestRecord",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRecord:
+    """One candidate of a decision.
+
+    Attributes:
+        name: The model group.
+        llm: The learned LLM it stands for; None when none does.
+        p_correct: Probability of a correct answer, in [0, 1]; None without a learned LLM.
+        expected_output_tokens: Tokens the answer was expected to take; None likewise.
+        cost_usd: Expected cost of the request in USD; None when LLM or price is unknown.
+        utility: p_correct - cost_weight * cost_usd; None likewise.
+        excluded: Why it could not be chosen; None when it could.
+    """
+
+    name: str
+    llm: str | None
+    p_correct: float | None
+    expected_output_tokens: float | None
+    cost_usd: float | None
+    utility: float | None
+    excluded: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRecord:
+    """One routed request: what was decided, why, and what came of it.
+
+    Attributes:
+        at: When it was decided, UTC.
+        request_id: LiteLLM's call id, which clients see as `x-litellm-call-id`.
+        virtual_model: Name the client asked for.
+        call_type: LiteLLM's name of the endpoint.
+        key_alias: Alias of the API key; None when it has none.
+        team_alias: Alias of the key's team; None when it has none.
+        artifact: Id of the weights that decided; None when routing failed open without any.
+        encoder: Id of the prompt encoder, which says whether `embedding` may be used with other weights.
+        generation: How often the plugin had loaded its configuration and weights; 1 after start.
+        arm: "live", or "canary" for the share of requests that tries other weights or another objective.
+        reason: Why the chosen one was chosen: a `policy.Reason`, or "failed_open".
+        failed_open: Class of the error that made the default answer; None when routing decided.
+        objective_from: Who set the objective: "config", "header", "body" or "canary"; None when routing failed open.
+        cost_weight: λ, accuracy given up per USD; None when routing failed open.
+        min_p_correct: τ; None when unset.
+        within: Distance from the best candidate's p_correct that is allowed; None when unset.
+        max_cost_usd: Limit on the expected cost; None when unset.
+        floor_met: Whether a candidate reached the floor; None when the objective sets none.
+        chosen: Model group the request was sent to.
+        llm: Learned LLM it stands for.
+        p_correct: Its probability of a correct answer; None when routing failed open. So are the next three.
+        expected_output_tokens: Tokens expected of its answer.
+        expected_cost_usd: Its expected cost of the request in USD.
+        utility: Its utility.
+        propensity: Probability with which the policy chose it, in (0, 1]; 1 for a deterministic decision.
+        runner_up: The second best candidate; None when there was none.
+        likeliest: The candidate likeliest to be correct among those that could be chosen.
+        likeliest_p_correct: Its probability.
+        likeliest_cost_usd: Its expected cost.
+        cheapest: The candidate with the lowest expected cost among those that could be chosen.
+        cheapest_p_correct: Its probability.
+        cheapest_cost_usd: Its expected cost.
+        candidates: Everything weighed: the ranked ones best first, then the excluded ones.
+        category: Name of the training category nearest to the prompt; None when the weights hold none.
+        prompt_chars: Length of the embedded text in characters.
+        input_tokens: Estimated tokens of the whole request.
+        max_output_tokens: The request's own limit on the answer; None when it set none.
+        needs: What an LLM had to be able to do, besides text.
+        prompt_hash: Keyed hash of the embedded text; equal prompts of one store have equal hashes.
+        prompt: The embedded text; only where the settings ask for it.
+        embedding: Prompt embedding as base64 of little-endian float16; only where the settings ask for it.
+        encode_ms: Milliseconds spent embedding.
+        score_ms: Milliseconds spent predicting.
+        decide_ms: Milliseconds spent weighing.
+        route_ms: Milliseconds spent in the hook, all together.
+        shadow_artifact: Weights that decided in the shadow; None when nothing did. So are the next three.
+        shadow_chosen: What the shadow would have chosen.
+        shadow_p_correct: The shadow's probability for its choice.
+        shadow_cost_usd: The shadow's expected cost of its choice.
+        status: "success", "failure", or "unknown" when no outcome was ever reported.
+        served: Model group that answered, after fallbacks; None when none did.
+        fallback: Whether another group answered than the chosen one.
+        served_p_correct: Probability predicted for the one that answered; None when unknown.
+        error: Class of the final error; None on success.
+        response_id: Id inside the response body; None when unknown.
+        billed_input_tokens: Input tokens the provider counted; None when unknown.
+        billed_output_tokens: Output tokens the provider counted; None when unknown.
+        billed_cost_usd: Billed cost in USD; None when unknown.
+        latency_ms: From the call to its last byte; None when unknown.
+    """
+
+    at: datetime
+    request_id: str
+    virtual_model: str
+    call_type: str
+    key_alias: str | None = None
+    team_alias: str | None = None
+    artifact: str | None = None
+    encoder: str | None = None
+    generation: int = 1
+    arm: str = "live"
+    reason: str
+    failed_open: str | None = None
+    objective_from: str | None = None
+    cost_weight: float | None = None
+    min_p_correct: float | None = None
+    within: float | None = None
+    max_cost_usd: float | None = None
+    floor_met: bool | None = None
+    chosen: str
+    llm: str | None = None
+    p_correct: float | None = None
+    expected_output_tokens: float | None = None
+    expected_cost_usd: float | None = None
+    utility: float | None = None
+    propensity: float = 1.0
+    runner_up: str | None = None
+    likeliest: str | None = None
+    likeliest_p_correct: float | None = None
+    likeliest_cost_usd: float | None = None
+    cheapest: str | None = None
+    cheapest_p_correct: float | None = None
+    cheapest_cost_usd: float | None = None
+    candidates: tuple[CandidateRecord, ...] = ()
+    category: str | None = None
+    prompt_chars: int | None = None
+    input_tokens: int | None = None
+    max_output_tokens: int | None = None
+    needs: tuple[str, ...] = ()
+    prompt_hash: str | None = None
+    prompt: str | None = None
+    embedding: str | None = None
+    encode_ms: float | None = None
+    score_ms: float | None = None
+    decide_ms: float | None = None
+    route_ms: float
+    shadow_artifact: str | None = None
+    shadow_chosen: str | None = None
+    shadow_p_correct: float | None = None
+    shadow_cost_usd: float | None = None
+    status: str
+    served: str | None = None
+    fallback: bool = False
+    served_p_correct: float | None = None
+    error: str | None = None
+    response_id: str | None = None
+    billed_input_tokens: int | None = None
+    billed_output_tokens: int | None = None
+    billed_cost_usd: float | None = None
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackRecord:
+    """What somebody thought of an answer.
+
+    Attributes:
+        at: When it was given, UTC.
+        request_id: The routed request: LiteLLM's call id, or the id inside the response body.
+        score: In [0, 1]; 1 is a correct answer.
+        source: Who says so, such as "user", "judge:gpt-4o" or "import".
+        key_alias: Alias of the API key that gave it; None when it has none.
+    """
+
+    at: datetime
+    request_id: str
+    score: float
+    source: str
+    key_alias: str | None = None
+
+
+_SQL_TYPES = {"str": "VARCHAR", "float": "DOUBLE", "int": "BIGINT", "bool": "BOOLEAN", "datetime": "TIMESTAMP"}
+
+
+def _columns(record: type, nested: Mapping[str, str]) -> dict[str, str]:
+    """Column name → DuckDB type, in the order of a dataclass's fields."""
+    names = {f.name: getattr(f.type, "__name__", str(f.type)).split(" | ")[0] for f in fields(record)}
+    return {name: nested.get(name) or _SQL_TYPES[kind] for name, kind in names.items()}
+
+
+CANDIDATE_COLUMNS = _columns(CandidateRecord, {})
+"""Name → DuckDB type of a candidate's fields."""
+
+_CANDIDATES = f"STRUCT({', '.join(f'{name} {kind}' for name, kind in CANDIDATE_COLUMNS.items())})[]"
+
+REQUEST_COLUMNS = _columns(RequestRecord, {"candidates": _CANDIDATES, "needs": "VARCHAR[]"})
+"""Name → DuckDB type of a stored request. Readers fill a column that an older file lacks with NULL."""
+
+FEEDBACK_COLUMNS = _columns(FeedbackRecord, {})
+"""Name → DuckDB type of stored feedback."""

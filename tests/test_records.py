@@ -1,0 +1,39 @@
+"""Records: what is stored is what was decided, column by column."""
+
+import dataclasses
+
+import orjson
+from recorded import make_feedback, make_records
+
+from embedllm_router.records import (
+    CANDIDATE_COLUMNS,
+    FEEDBACK_COLUMNS,
+    REQUEST_COLUMNS,
+    CandidateRecord,
+    FeedbackRecord,
+    RequestRecord,
+)
+
+
+def test_every_field_has_a_column_in_order() -> None:
+    for record, columns in (
+        (RequestRecord, REQUEST_COLUMNS),
+        (FeedbackRecord, FEEDBACK_COLUMNS),
+        (CandidateRecord, CANDIDATE_COLUMNS),
+    ):
+        assert list(columns) == [f.name for f in dataclasses.fields(record)]
+
+
+def test_optional_fields_keep_their_type() -> None:
+    assert REQUEST_COLUMNS["p_correct"] == "DOUBLE"
+    assert REQUEST_COLUMNS["floor_met"] == "BOOLEAN"
+    assert REQUEST_COLUMNS["at"] == "TIMESTAMP"
+    assert REQUEST_COLUMNS["billed_output_tokens"] == "BIGINT"
+    assert REQUEST_COLUMNS["candidates"].endswith("excluded VARCHAR)[]")
+
+
+def test_records_become_one_json_object_each() -> None:
+    records = make_records(200)
+    for record in [*records, *make_feedback(records)]:
+        columns = REQUEST_COLUMNS if isinstance(record, RequestRecord) else FEEDBACK_COLUMNS
+        assert list(orjson.loads(orjson.dumps(record))) == list(columns)
