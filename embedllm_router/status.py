@@ -1,0 +1,118 @@
+"""What the running plugin says of itself, for health checks, metrics and the dashboard. Values only."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+__all__ = ["ReloadStatus", "Status", "StoreHealth", "VirtualModelStatus"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreHealth:
+    """How the record store is doing.
+
+    Attributes:
+        kind: "files", "postgres", or "off".
+        location: Folder, or the database's address without credentials; None when off.
+        written: Records written since the start.
+        dropped: Records lost because the queue was full or the store closed.
+        failed: Failed attempts to write; what they held was kept and tried again, or counted as dropped.
+        queued: Records waiting to be written.
+        lag_s: Age of the oldest record that waits, in seconds; 0 when none does.
+        last_error: The latest failure in one sentence; None when there was none since the last success.
+    """
+
+    kind: Literal["files", "postgres", "off"] = "off"
+    location: str | None = None
+    written: int = 0
+    dropped: int = 0
+    failed: int = 0
+    queued: int = 0
+    lag_s: float = 0.0
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadStatus:
+    """The latest attempt to take up changed configuration or weights.
+
+    Attributes:
+        at: When, UTC.
+        error: Why it was rolled back; None when it succeeded.
+    """
+
+    at: datetime
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualModelStatus:
+    """One virtual model.
+
+    Attributes:
+        name: What clients ask for.
+        default: Model group that answers when routing cannot.
+        objective: Its objective, only what is set, such as {"cost_weight": 20.0}.
+        candidates: Names of its candidates.
+        excluded: Candidates that can never be chosen, and why.
+        shadow: Whether something decides in the shadow.
+        canary_share: Share of callers that a canary decides for; 0 without one.
+    """
+
+    name: str
+    default: str
+    objective: dict[str, float]
+    candidates: tuple[str, ...]
+    excluded: dict[str, str]
+    shadow: bool
+    canary_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The plugin at one moment.
+
+    Attributes:
+        version: Of this package.
+        started_at: When the plugin was loaded, UTC.
+        generation: How often configuration and weights were loaded; 1 after start.
+        loaded_at: When the current generation was, UTC.
+        artifact: Id of the live weights; None when none could be loaded and the defaults answer.
+        artifact_created: Day they were made; None likewise.
+        artifact_path: Their folder; None likewise.
+        n_llms: How many LLMs they know.
+        config_path: The configuration file; None when unknown.
+        last_reload: The latest reload; None when there was none.
+        virtual_models: In the order of the configuration; empty until LiteLLM has read its deployments.
+        decided: Requests routed since the start.
+        failed_open: Requests the default answered because routing failed.
+        rejected: Requests refused because the client's own wish was wrong or left no candidate.
+        pending: Requests whose outcome is awaited.
+        store: The record store.
+    """
+
+    version: str
+    started_at: datetime
+    generation: int
+    loaded_at: datetime
+    artifact: str | None
+    artifact_created: str | None
+    artifact_path: str | None
+    n_llms: int
+    config_path: str | None
+    last_reload: ReloadStatus | None
+    virtual_models: tuple[VirtualModelStatus, ...]
+    decided: int
+    failed_open: int
+    rejected: int
+    pending: int
+    store: StoreHealth
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why routing is not at work; None when it is."""
+        if self.artifact is None:
+            return "no weights could be loaded"
+        if not self.virtual_models:
+            return "the deployments are not known yet"
+        return None
