@@ -9,6 +9,7 @@ that reaches it. Ties go to the cheaper one, then to the one listed first.
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,16 @@ from numpy.typing import NDArray
 from embedllm_router.candidates import CandidatePool, Capability, Exclusion, Floats
 from embedllm_router.scorer import Scores
 
-__all__ = ["Assessment", "Decision", "Objective", "Request", "decide"]
+__all__ = ["Assessment", "Decision", "Objective", "Reason", "Request", "decide", "rank"]
+
+
+class Reason(StrEnum):
+    """Why the first of a ranking is first."""
+
+    HIGHEST_UTILITY = "highest_utility"
+    CHEAPEST_AT_FLOOR = "cheapest_at_floor"
+    FLOOR_UNREACHED = "floor_unreached"
+    ONLY_CANDIDATE = "only_candidate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +127,33 @@ class Decision:
         """The second best candidate; None when there is none."""
         return self.assess(self.ranking[1]) if len(self.ranking) > 1 else None
 
+    @property
+    def reason(self) -> Reason | None:
+        """Why the chosen one was chosen; None when all are excluded."""
+        if not self.ranking:
+            return None
+        if len(self.ranking) == 1:
+            return Reason.ONLY_CANDIDATE
+        if self.floor_met is None:
+            return Reason.HIGHEST_UTILITY
+        return Reason.CHEAPEST_AT_FLOOR if self.floor_met else Reason.FLOOR_UNREACHED
+
+    @property
+    def likeliest(self) -> Assessment | None:
+        """The candidate likeliest to be correct among those that could be chosen; of equals the cheaper."""
+        best = min(self.ranking, key=lambda i: (-self.p_correct[i], self.cost_usd[i]), default=None)
+        return None if best is None else self.assess(best)
+
+    @property
+    def cheapest(self) -> Assessment | None:
+        """The cheapest candidate among those that could be chosen; of equals the likelier."""
+        best = min(self.ranking, key=lambda i: (self.cost_usd[i], -self.p_correct[i]), default=None)
+        return None if best is None else self.assess(best)
+
+    def named(self, name: str) -> Assessment | None:
+        """What was weighed for one candidate; None when the pool has none of that name."""
+        return self.assess(self.pool.names.index(name)) if name in self.pool.names else None
+
     def fallbacks(self, n: int) -> list[str]:
         """Names of the n next best candidates."""
         return [self.pool.names[i] for i in self.ranking[1 : n + 1]]
@@ -159,20 +196,30 @@ def decide(pool: CandidatePool, scores: Scores, request: Request) -> Decision:
     utility = p_correct - request.objective.cost_weight * cost_usd
     excluded = _exclusions(pool, request, cost_usd)
     usable = np.array([reason is None for reason in excluded], dtype=bool)
-    best_first, floor_met = _best_first(request.objective, p_correct, cost_usd, utility, usable)
+    best_first, floor_met = rank(request.objective, p_correct, cost_usd, usable)
     ranking = tuple(i for i in best_first.tolist() if usable[i])
     return Decision(pool, request, p_correct, billed, cost_usd, utility, excluded, ranking, floor_met)
 
 
-def _best_first(
-    objective: Objective, p_correct: Floats, cost_usd: Floats, utility: Floats, usable: NDArray[np.bool_]
+def rank(
+    objective: Objective, p_correct: Floats, cost_usd: Floats, usable: NDArray[np.bool_]
 ) -> tuple[NDArray[np.intp], bool | None]:
-    """Candidates best first, and whether one reaches the floor. The sorts are stable: ties stay in pool order."""
+    """Sorts candidates by an objective, whatever excludes them. The sorts are stable: ties stay in the given order.
+
+    Args:
+        objective: What the best candidate is.
+        p_correct: (n_candidates,), in [0, 1] or NaN.
+        cost_usd: (n_candidates,), expected cost in USD or NaN.
+        usable: (n_candidates,), which ones may be chosen; the others raise no floor and reach none.
+
+    Returns:
+        Indices of all candidates, best first, and whether a usable one reaches the floor; None without a floor.
+    """
     floor = objective.min_p_correct
     if objective.within is not None:
         floor = float(np.max(p_correct, initial=0.0, where=usable)) - objective.within
     if floor is None:
-        return np.lexsort((cost_usd, -utility)), None
+        return np.lexsort((cost_usd, objective.cost_weight * cost_usd - p_correct)), None
     reaches = p_correct >= floor
     cost_or_doubt = np.where(reaches, cost_usd, -p_correct)
     return np.lexsort((-p_correct, cost_or_doubt, ~reaches)), bool((reaches & usable).any())
