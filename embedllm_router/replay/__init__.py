@@ -1,0 +1,1 @@
+"""Deciding recorded requests again, offline: other objectives, other weights, other prices."""

@@ -1,0 +1,94 @@
+"""The vectorised choice is the policy's choice, request by request."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from recorded import COST_WEIGHT, make_record, make_records
+
+from embedllm_router.policy import Objective, rank
+from embedllm_router.replay.batch import CandidateBatch, Objectives, choose
+
+_few = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])  # few values: ties are common
+_p = _few | st.floats(0, 1)
+_cost = st.sampled_from([0.0, 1e-6, 1e-3]) | st.floats(0, 1)
+_name = st.sampled_from(["ant", "bee", "cat", "dog", "elk"])
+_reason = st.sampled_from([None, None, None, "too_expensive", "no_vision"])
+
+
+@st.composite
+def _candidate(draw: st.DrawFn) -> dict[str, object]:
+    known = draw(st.sampled_from([True, True, True, False]))
+    figures = (draw(_p), draw(_cost), draw(_reason)) if known else (None, None, "llm_unknown")
+    return dict(zip(("p_correct", "cost_usd", "excluded"), figures, strict=True))
+
+
+_request = st.dictionaries(_name, _candidate(), max_size=5).flatmap(
+    lambda by_name: st.permutations([{"name": name, **one} for name, one in by_name.items()])
+)
+_objective = st.builds(
+    Objective,
+    cost_weight=st.sampled_from([0.0, 1.0, 250.0]) | st.floats(0, 1e6),
+    min_p_correct=st.none() | _p,
+    within=st.none() | _p,
+    max_cost_usd=st.none() | _cost,
+)
+
+
+def chosen_by_the_policy(candidates: list[dict[str, object]], objective: Objective) -> str | None:
+    """One request at a time, the order of the list breaking ties."""
+    p = np.array([np.nan if c["p_correct"] is None else c["p_correct"] for c in candidates], dtype=np.float64)
+    cost = np.array([np.nan if c["cost_usd"] is None else c["cost_usd"] for c in candidates], dtype=np.float64)
+    usable = np.array([c["excluded"] in {None, "too_expensive"} for c in candidates], dtype=bool)
+    if objective.max_cost_usd is not None:
+        usable &= ~(cost > objective.max_cost_usd)
+    order, _ = rank(objective, p, cost, usable)
+    return next((str(candidates[i]["name"]) for i in order.tolist() if usable[i]), None)
+
+
+def names_chosen(rows: list[list[dict[str, object]]], objective: Objective | Objectives) -> list[str | None]:
+    batch = CandidateBatch.from_rows([{"candidates": row} for row in rows])
+    return [batch.names[i] if i >= 0 else None for i in choose(batch, objective).tolist()]
+
+
+@given(rows=st.lists(_request, max_size=8), objective=_objective)
+def test_choosing_is_the_policy_row_by_row(rows: list[list[dict[str, object]]], objective: Objective) -> None:
+    assert names_chosen(rows, objective) == [chosen_by_the_policy(row, objective) for row in rows]
+
+
+@given(pairs=st.lists(st.tuples(_request, _objective), max_size=8))
+def test_each_request_may_have_its_own_objective(pairs: list[tuple[list[dict[str, object]], Objective]]) -> None:
+    rows = [row for row, _ in pairs]
+    assert names_chosen(rows, Objectives.of(o for _, o in pairs)) == [chosen_by_the_policy(r, o) for r, o in pairs]
+
+
+def test_the_recorded_objective_chooses_what_was_recorded() -> None:
+    records = [r for r in make_records(500) if r.candidates]
+    batch = CandidateBatch.from_rows([asdict(r) for r in records])
+    chosen = choose(batch, Objective(COST_WEIGHT))
+    assert [batch.names[i] for i in chosen] == [r.chosen for r in records]
+    assert batch.at(batch.p_correct, chosen).tolist() == [r.p_correct for r in records]
+    assert batch.at(batch.cost_usd, chosen).tolist() == [r.expected_cost_usd for r in records]
+
+
+def test_a_request_without_candidates_chooses_nobody() -> None:
+    batch = CandidateBatch.from_rows([{"candidates": None}, {"candidates": []}, asdict(make_record())])
+    chosen = choose(batch, Objective())
+    assert chosen[:2].tolist() == [-1, -1]
+    assert np.isnan(batch.at(batch.p_correct, chosen)[:2]).all()
+    assert batch.names[chosen[2]] == "wizard"
+
+
+def test_no_requests_and_no_candidates_are_no_error() -> None:
+    for rows in ([], [{"candidates": []}]):
+        batch = CandidateBatch.from_rows(rows)
+        assert choose(batch, Objective()).tolist() == [-1] * len(rows)
+        assert np.isnan(batch.at(batch.p_correct, choose(batch, Objective()))).all()
+
+
+@pytest.mark.parametrize("weight", [0.0, 5.0, 1000.0])
+def test_equal_candidates_keep_the_recorded_order(weight: float) -> None:
+    twins = [{"name": name, "p_correct": 0.5, "cost_usd": 1e-3, "excluded": None} for name in ("zebra", "ape")]
+    assert names_chosen([twins, twins[::-1]], Objective(weight)) == ["zebra", "ape"]
