@@ -5,6 +5,7 @@
       encoder.safetensors   token vectors of a static prompt encoder; absent where the manifest names a transformer
       tokenizer.json        its tokenizer (Hugging Face `tokenizers` format); absent likewise
       decoder.safetensors   prompt networks, LLM embeddings and biases
+      landmarks.safetensors mean prompts by category; absent where the manifest lists no landmarks
       README.md             the model card
 
 Training writes it, serving reads it, and they meet nowhere else. Loading checks everything: hashes, tensor
@@ -35,16 +36,19 @@ __all__ = [
     "decoder_shapes",
     "default_artifact_path",
     "encoder_shapes",
+    "landmark_shapes",
     "load_artifact",
     "save_artifact",
     "shipped_path",
 ]
 
-MANIFEST, ENCODER, DECODER, TOKENIZER = (
+MANIFEST, ENCODER, DECODER, TOKENIZER, LANDMARKS, CARD = (
     "manifest.json",
     "encoder.safetensors",
     "decoder.safetensors",
     "tokenizer.json",
+    "landmarks.safetensors",
+    "README.md",
 )
 Tensors = Mapping[str, NDArray[np.generic]]
 
@@ -60,6 +64,7 @@ class Artifact:
             the manifest names a sentence transformer.
         decoder: The tensors of `decoder_shapes`, float32.
         tokenizer_json: Contents of tokenizer.json, or empty likewise.
+        landmarks: The tensors of `landmark_shapes`, float16; empty without landmarks.
     """
 
     id: str
@@ -67,6 +72,7 @@ class Artifact:
     encoder: Tensors
     decoder: Tensors
     tokenizer_json: str
+    landmarks: Tensors
 
 
 def default_artifact_path() -> Path:
@@ -108,6 +114,14 @@ def decoder_shapes(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], str]]
     return {name: (shape, "float32") for name, shape in shapes.items()}
 
 
+def landmark_shapes(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of every tensor of landmarks.safetensors."""
+    return {
+        "projection": ((manifest.d_landmark, manifest.encoder.d_prompt), "float16"),
+        "landmarks": ((len(manifest.landmarks), manifest.d_landmark), "float16"),
+    }
+
+
 def load_artifact(path: Path) -> Artifact:
     """Reads and checks a weights folder.
 
@@ -123,10 +137,13 @@ def load_artifact(path: Path) -> Artifact:
     manifest_bytes = _read(path, MANIFEST)
     manifest = _parse_manifest(path, manifest_bytes)
     static = manifest.encoder if isinstance(manifest.encoder, EncoderSpec) else None
-    names = (ENCODER, DECODER, TOKENIZER) if static else (DECODER,)
+    names = [DECODER, *((ENCODER, TOKENIZER) if static else ()), *((LANDMARKS,) if manifest.landmarks else ())]
     contents = {name: _read_checked(path, name, manifest) for name in names}
     encoder = _tensors(path / ENCODER, contents[ENCODER], encoder_shapes(static)) if static else {}
     decoder = _tensors(path / DECODER, contents[DECODER], decoder_shapes(manifest))
+    landmarks: Tensors = {}
+    if manifest.landmarks:
+        landmarks = _tensors(path / LANDMARKS, contents[LANDMARKS], landmark_shapes(manifest))
     _check_positive(path / DECODER, "input_scale", decoder["input_scale"])
     return Artifact(
         id=hashlib.sha256(manifest_bytes).hexdigest()[:12],
@@ -134,6 +151,7 @@ def load_artifact(path: Path) -> Artifact:
         encoder=encoder,
         decoder=decoder,
         tokenizer_json=contents.get(TOKENIZER, b"").decode("utf-8"),
+        landmarks=landmarks,
     )
 
 
@@ -145,6 +163,7 @@ def save_artifact(  # noqa: PLR0913 - the parts of a folder; a wrapper around th
     decoder: Tensors,
     tokenizer_json: str,
     model_card: str,
+    landmarks: Tensors | None = None,
 ) -> Artifact:
     """Writes a weights folder, checks it by loading it, then puts it in place.
 
@@ -158,6 +177,7 @@ def save_artifact(  # noqa: PLR0913 - the parts of a folder; a wrapper around th
         decoder: Tensors of decoder.safetensors.
         tokenizer_json: Contents of tokenizer.json.
         model_card: Contents of README.md.
+        landmarks: Tensors of landmarks.safetensors, where the manifest lists landmarks.
 
     Returns:
         The artifact as loaded from disk.
@@ -170,9 +190,9 @@ def save_artifact(  # noqa: PLR0913 - the parts of a folder; a wrapper around th
             f"{path} is not empty and holds no {MANIFEST}: not an artifact, so it is not replaced. "
             "Name a new or empty folder."
         )
-    contents = {DECODER: save_safetensors({k: np.ascontiguousarray(v) for k, v in decoder.items()})}
+    parts = {DECODER: decoder, ENCODER: encoder, LANDMARKS: landmarks}
+    contents = {name: _bytes(tensors) for name, tensors in parts.items() if tensors}
     if encoder:
-        contents[ENCODER] = save_safetensors({k: np.ascontiguousarray(v) for k, v in encoder.items()})
         contents[TOKENIZER] = tokenizer_json.encode("utf-8")
     with draft_beside(path) as draft:
         _write(draft, manifest, contents, model_card)
@@ -181,13 +201,17 @@ def save_artifact(  # noqa: PLR0913 - the parts of a folder; a wrapper around th
     return artifact
 
 
+def _bytes(tensors: Tensors) -> bytes:
+    return save_safetensors({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
+
+
 def _write(folder: Path, manifest: Manifest, contents: Mapping[str, bytes], model_card: str) -> None:
     files = {
         name: FileRecord(bytes=len(data), sha256=hashlib.sha256(data).hexdigest()) for name, data in contents.items()
     }
     for name, data in contents.items():
         (folder / name).write_bytes(data)
-    (folder / "README.md").write_text(model_card, encoding="utf-8")
+    (folder / CARD).write_text(model_card, encoding="utf-8")
     complete = manifest.model_copy(update={"files": files})
     (folder / MANIFEST).write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
 

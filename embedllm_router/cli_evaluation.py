@@ -4,14 +4,13 @@ Results go to stdout, progress and warnings to stderr. Heavy imports wait until 
 """
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedllm_router.cli_progress import progress
 from embedllm_router.errors import ConfigError, EmbedLLMRouterError
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def _evaluate(
     from embedllm_router.evaluation.run import EvaluationOptions, evaluate  # noqa: PLC0415 - when the command runs
 
     options = EvaluationOptions(split=split.value, baselines=parse_names(baselines), seed=seed, mf_epochs=mf_epochs)
-    with _progress() as told:
+    with progress() as told:
         found = evaluate(_load(artifact), data, options, told)
     if out is not None:
         _write_report(out, found)
@@ -119,19 +118,3 @@ def _print_evaluation(found: "Evaluation", *, as_json: bool) -> None:
     console.print(evaluation_table(found))
     for line in summary_lines(found):
         console.print(line, markup=False, highlight=False)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    from rich.console import Console  # noqa: PLC0415 - only a running command draws
-    from rich.progress import Progress, TaskID  # noqa: PLC0415 - only a running command draws
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def told(what: str, done: int, planned: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=planned)
-            bar.update(tasks[what], completed=done, total=planned)
-
-        yield told

@@ -5,8 +5,6 @@ Results go to stdout, rejected rows and progress to stderr. Heavy imports wait u
 
 import dataclasses
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,11 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedllm_router.cli_errors import clear_errors
+from embedllm_router.cli_progress import progress
 from embedllm_router.errors import DataError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from embedllm_router.data.formats.answer import Rejected
     from embedllm_router.data.ingest_report import IngestOptions, IngestReport
 
@@ -104,15 +101,12 @@ def _options(
 def _run(sources: list[Path], out: Path, options: "IngestOptions") -> "IngestReport":
     from embedllm_router.data.ingest import ingest  # noqa: PLC0415 - polars only when the command runs
 
-    with _progress() as bar:
-        tasks: dict[str, TaskID] = {}
+    with progress() as tell:
 
-        def tell(file: str, rows: int) -> None:
-            if file not in tasks:
-                tasks[file] = bar.add_task(file, total=None)
-            bar.update(tasks[file], description=f"{file}: {rows:,} rows")
+        def rows_read(file: str, rows: int) -> None:
+            tell(file, rows, None, f"{rows:,} rows")
 
-        return ingest(sources, out, options=options, on_rejected=_Shower(), progress=tell)
+        return ingest(sources, out, options=options, on_rejected=_Shower(), progress=rows_read)
 
 
 class _Shower:
@@ -135,16 +129,13 @@ class _Shower:
 def _download(folder: Path, url: str | None) -> Path:
     from embedllm_router.data.download import EMBEDLLM_URL, download  # noqa: PLC0415 - httpx only when asked for
 
-    with _progress() as bar:
-        tasks: dict[str, TaskID] = {}
+    with progress() as tell:
 
-        def tell(file: str, done: int, total: int | None) -> None:
-            if file not in tasks:
-                tasks[file] = bar.add_task(file)
+        def bytes_read(file: str, done: int, total: int | None) -> None:
             of = f" of {total / 1e6:,.1f}" if total is not None else ""
-            bar.update(tasks[file], completed=done, total=total, description=f"{file}: {done / 1e6:,.1f}{of} MB")
+            tell(file, done, total, f"{done / 1e6:,.1f}{of} MB")
 
-        download(folder, url=url or EMBEDLLM_URL, tell=tell)
+        download(folder, url=url or EMBEDLLM_URL, tell=bytes_read)
     return folder
 
 
@@ -161,15 +152,6 @@ def _summary(report: "IngestReport", out: Path) -> str:
     lines += [f"  {note}" for note in report.notes]
     lines += [f"  left out: {file}" for file in report.ignored]
     return "\n".join(lines)
-
-
-@contextmanager
-def _progress() -> Iterator["Progress"]:
-    from rich.console import Console  # noqa: PLC0415 - only a running command draws
-    from rich.progress import Progress  # noqa: PLC0415 - only a running command draws
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        yield bar
 
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)

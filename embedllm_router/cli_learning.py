@@ -1,4 +1,4 @@
-"""The learning commands, `distill` and `train`: parse, call one function, print.
+"""The learning commands, `distill`, `train` and `landmarks`: parse, call one function, print.
 
 Results go to stdout, progress and logs to stderr. Heavy imports wait until a command runs.
 """
@@ -7,8 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedllm_router.cli_errors import clear_errors
+from embedllm_router.cli_progress import progress
 from embedllm_router.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
     """Adds the learning commands to a Typer application."""
     app.command(name="distill")(_distill)
     app.command(name="train")(_train)
+    app.command(name="landmarks")(_landmarks)
 
 
 def _distill(
@@ -94,6 +95,27 @@ def _train(
     _print_learned(learned, out, json_output=json_output)
 
 
+def _landmarks(
+    artifact: Annotated[Path, typer.Option(help="Weights folder to change in place.")],
+    data: Annotated[list[Path], typer.Option(help="A data set's folder it learned from; repeat for several.")],
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Add landmarks, the categories a prompt is likened to, to weights that lack them; nothing is retrained."""
+    with clear_errors():
+        from embedllm_router.learning.add_landmarks import add_landmarks  # noqa: PLC0415 - when the command runs
+
+        with progress() as tell:
+            changed = add_landmarks(artifact, data, tell)
+    manifest = changed.manifest
+    metrics = {name: value for name, value in manifest.metrics.items() if name.startswith("landmark_")}
+    summary = {"out": str(artifact), "artifact": changed.id, "n_landmarks": len(manifest.landmarks)}
+    if json_output:
+        typer.echo(json.dumps({**summary, "metrics": metrics}))
+        return
+    typer.echo(f"{artifact}: artifact {changed.id}, {len(manifest.landmarks)} landmarks. On the test part:")
+    _print_metrics(metrics)
+
+
 def _options(
     decoder: DecoderName, *, seed: int, balance: float, members: int | None, max_epochs: int | None
 ) -> "TrainingOptions":
@@ -120,7 +142,7 @@ def _run(
     from embedllm_router.learning.recipe import learn  # noqa: PLC0415 - loads torch
 
     torch.set_num_threads(threads)
-    with _progress() as tell:
+    with progress() as tell:
         return learn(
             data,
             out,
@@ -131,7 +153,7 @@ def _run(
             split_seed=split_seed,
             resume=resume,
             command=_command_line(),
-            progress=tell,
+            progress=lambda head, done, planned, loss: tell(head, done, planned, f"validation {loss:.4f}"),
         )
 
 
@@ -142,7 +164,11 @@ def _print_learned(learned: "LearnedArtifact", out: Path, *, json_output: bool) 
         typer.echo(json.dumps({**summary, "metrics": learned.metrics}))
         return
     typer.echo(f"{out}: artifact {learned.artifact.id}, {len(manifest.llms)} LLMs. On the test part:")
-    for name, value in learned.metrics.items():
+    _print_metrics(learned.metrics)
+
+
+def _print_metrics(metrics: Mapping[str, float]) -> None:
+    for name, value in metrics.items():
         typer.echo(f"  {name:32} {value:.4f}")
 
 
@@ -165,23 +191,6 @@ def _make_table(source: str, dims: int) -> "TokenTable":
     from embedllm_router.learning.distill import distill  # noqa: PLC0415 - loads torch
 
     return distill(source, d_embedding=dims)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int, float], None]]:
-    from rich.console import Console  # noqa: PLC0415 - only a running command draws
-    from rich.progress import Progress, TaskID  # noqa: PLC0415 - only a running command draws
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def tell(head: str, epoch: int, epochs: int, loss: float) -> None:
-            if head not in tasks:
-                tasks[head] = bar.add_task(head, total=epochs)
-            text = f"{head}: validation {loss:.4f}"
-            bar.update(tasks[head], completed=epoch, description=text)
-
-        yield tell
 
 
 def _command_line() -> str:

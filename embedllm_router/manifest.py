@@ -3,6 +3,7 @@
 It knows nothing of files or tensors; artifact.py compares the two.
 """
 
+from collections import Counter
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -13,6 +14,7 @@ __all__ = [
     "DecoderSpec",
     "EncoderSpec",
     "FileRecord",
+    "Landmark",
     "LearnedLLM",
     "Manifest",
     "TransformerSpec",
@@ -130,6 +132,20 @@ class LearnedLLM(_Record):
     price_source: str | None = None
 
 
+class Landmark(_Record):
+    """One category of one data set that prompts are likened to; its place in the list is its row in the tensor.
+
+    Attributes:
+        name: Data set and category, for example "mmlu_pro/law".
+        n_prompts: Training prompts it is the mean of.
+        mean_correctness: Share of right answers among the graded ones to those prompts, in [0, 1].
+    """
+
+    name: str = Field(min_length=1)
+    n_prompts: int = Field(gt=0)
+    mean_correctness: float = Field(ge=0, le=1)
+
+
 class DataSource(_Record):
     """A correctness data set the artifact was learned from."""
 
@@ -148,7 +164,10 @@ class FileRecord(_Record):
 
 
 class Manifest(_Record):
-    """All there is to know of an artifact besides its tensors."""
+    """All there is to know of an artifact besides its tensors.
+
+    Landmarks are optional: a folder without them has an empty list and a `d_landmark` of 0.
+    """
 
     format: Literal["embedllm-router artifact"] = "embedllm-router artifact"
     format_version: Literal[1] = 1
@@ -159,12 +178,16 @@ class Manifest(_Record):
     data: tuple[DataSource, ...]
     training: dict[str, str | int | float | bool | None]
     metrics: dict[str, float]
+    landmarks: tuple[Landmark, ...] = ()
+    d_landmark: int = Field(default=0, ge=0)
     files: dict[str, FileRecord] = {}
 
     @model_validator(mode="after")
-    def _ids_are_unique(self) -> "Manifest":
-        ids = [llm.id for llm in self.llms]
-        repeated = sorted({i for i in ids if ids.count(i) > 1})
-        if repeated:
-            raise ValueError(f"llms repeat {repeated}; every row needs its own id")
+    def _rows_are_told_apart(self) -> "Manifest":
+        for rows, ids in (("llms", [llm.id for llm in self.llms]), ("landmarks", [one.name for one in self.landmarks])):
+            repeated = sorted(i for i, n in Counter(ids).items() if n > 1)
+            if repeated:
+                raise ValueError(f"{rows} repeat {repeated}; every row needs its own id")
+        if bool(self.landmarks) != bool(self.d_landmark):
+            raise ValueError(f"{len(self.landmarks)} landmarks of length {self.d_landmark}: both or neither must be 0")
         return self

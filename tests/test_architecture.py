@@ -21,6 +21,7 @@ REQUEST_PATH = (
     "prompt_encoder",
     "catalog",
     "scorer",
+    "landmarks",
     "candidates",
     "policy",
     "messages",

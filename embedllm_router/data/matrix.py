@@ -62,6 +62,10 @@ class CorrectnessMatrix:
         """Binary labels, float32 (n_prompts, n_llms): 1 where correctness is at least 0.5, else 0."""
         return (self.correctness >= 0.5).astype(np.float32)  # noqa: PLR2004 - the threshold is the definition
 
+    def category_names(self) -> NDArray[np.str_]:
+        """Data set and category of each prompt, for example "mmlu_pro/law", (n_prompts,)."""
+        return np.array([f"{d}/{c}" for d, c in zip(self.datasets, self.categories, strict=True)])
+
     def select_prompts(self, rows: NDArray[np.int64]) -> "CorrectnessMatrix":
         """The matrix of some rows, in the order given.
 

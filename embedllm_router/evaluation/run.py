@@ -173,7 +173,7 @@ def _with_pareto_distances(
 def _categories(
     test: CorrectnessMatrix, field: Field, router: RouterResult, baselines: Mapping[str, BaselineResult]
 ) -> dict[str, CategoryResult]:
-    names = np.array([f"{d}/{c}" for d, c in zip(test.datasets, test.categories, strict=True)])
+    names = test.category_names()
     routed_rows = np.concatenate([arena.pool.rows for arena in field.all_llms] or [np.zeros(0, dtype=np.int64)])
     labels, found = test.labels(), {}
     for name in dict.fromkeys(names.tolist()):

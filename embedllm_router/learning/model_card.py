@@ -1,8 +1,11 @@
 """The README of an artifact folder, written from its manifest. It knows nothing but the manifest."""
 
+import math
+
+from embedllm_router.learning.landmarks import LANDMARK_METRICS
 from embedllm_router.manifest import Manifest
 
-__all__ = ["model_card"]
+__all__ = ["model_card", "with_landmarks"]
 
 _INTRODUCTION = """For any prompt: the probability that each of {n_llms} LLMs answers it correctly, and how many tokens
 it will write. `logit[llm] = e_llm · f(x) + b_llm`, after EmbedLLM (Zhuang et al., ICLR 2025, arXiv 2410.02223)."""
@@ -22,6 +25,15 @@ _LIMITS = """## Limits
 - Everything below is from before the dates named; newer LLMs are not in it.
 """
 
+_LANDMARKS_HEAD = "## Landmarks"
+_LANDMARKS = """{head}
+
+{n} categories of the training prompts, each by the mean of its prompts after a linear discriminant projection to
+{d} dimensions, in landmarks.safetensors. A new prompt is described by the nearest of them; no decision depends on it.
+Of test prompts of a category with a landmark, {own:.1%} lie nearest to their own category, {in_3:.1%} have it among the
+three nearest, and for {own_set:.1%} the nearest is of their own data set.
+"""
+
 
 def model_card(manifest: Manifest, command: str) -> str:
     """Writes the model card.
@@ -34,7 +46,7 @@ def model_card(manifest: Manifest, command: str) -> str:
         Markdown.
     """
     made = f"\nMade {manifest.created} by\n\n```\n{command}\n```\n" if command else f"\nMade {manifest.created}.\n"
-    return "\n".join(
+    card = "\n".join(
         [
             "# EmbedLLM Router weights",
             "",
@@ -47,6 +59,26 @@ def model_card(manifest: Manifest, command: str) -> str:
             _llms(manifest),
         ]
     )
+    return with_landmarks(card, manifest)
+
+
+def with_landmarks(card: str, manifest: Manifest) -> str:
+    """A model card whose last section is about the manifest's landmarks, in place of an older such section.
+
+    Args:
+        card: Markdown.
+        manifest: Where it lists no landmarks, the section is left out.
+
+    Returns:
+        Markdown.
+    """
+    others = card.partition(f"\n{_LANDMARKS_HEAD}\n")[0]
+    if not manifest.landmarks:
+        return others
+    own, in_3, own_set = (manifest.metrics.get(name, math.nan) for name in LANDMARK_METRICS)
+    n, d = len(manifest.landmarks), manifest.d_landmark
+    section = _LANDMARKS.format(head=_LANDMARKS_HEAD, n=n, d=d, own=own, in_3=in_3, own_set=own_set)
+    return f"{others.rstrip()}\n\n{section}"
 
 
 def _how(manifest: Manifest) -> str:
@@ -70,7 +102,9 @@ def _figures(manifest: Manifest) -> str:
     metrics = manifest.metrics
     sets = sorted({name.partition(".")[0] for name in metrics if "." in name})
     rows = [_row("all", metrics, "")] + [_row(name, metrics, f"{name}.") for name in sets]
-    plain = [f"- {name}: {value:.4g}" for name, value in metrics.items() if "." not in name]
+    plain = [
+        f"- {name}: {value:.4g}" for name, value in metrics.items() if "." not in name and name not in LANDMARK_METRICS
+    ]
     table = "| set | AUC | log-loss | Brier | ECE (15 bins) |\n|---|---|---|---|---|\n"
     return "## Test figures\n\n" + table + "\n".join(rows) + "\n\n" + "\n".join(plain) + "\n"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router.artifact import Artifact, save_artifact
+from embedllm_router.artifact import Artifact, Tensors, save_artifact
 from embedllm_router.data.folder import read_folders
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import Split, split_by_stem
@@ -25,6 +25,7 @@ from embedllm_router.learning.description import describe
 from embedllm_router.learning.distill import TokenTable
 from embedllm_router.learning.facts import Facts
 from embedllm_router.learning.inputs import LearningData, Progress, Trained
+from embedllm_router.learning.landmarks import FoundLandmarks, find_landmarks, measure_landmarks
 from embedllm_router.learning.lengths import log_output_tokens
 from embedllm_router.learning.lexicon import add_prompt_columns
 from embedllm_router.learning.model_card import model_card
@@ -94,21 +95,29 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     table, ready = _prepared(encoder, [matrix.prompts[i] for i in split.train], prompt_columns)
     x = encode_prompts(ready, matrix.prompts)
     trained = _train(_learning_data(matrix, facts, split, x), options, out, resume=resume, progress=progress)
-    metrics = _measure(matrix, x, split, predict(Scorer(trained.decoder.tensors()), x[split.test]))
+    decoder = trained.decoder.tensors()
+    landmarks = find_landmarks(matrix.select_prompts(split.train), x[split.train], decoder)
+    metrics = _measure(matrix, x, split, decoder) | measure_landmarks(
+        landmarks, decoder, x[split.test], matrix.category_names()[split.test]
+    )
     manifest = describe(
         matrix, facts, encoder=ready.spec, options=options, trained=trained, metrics=metrics, split_seed=split_seed
     )
-    return LearnedArtifact(_save(out, manifest, table, trained, command), metrics)
+    artifact = _save(out, landmarks.described_in(manifest), table, decoder, landmarks, command)
+    return LearnedArtifact(artifact, metrics)
 
 
-def _save(out: Path, manifest: Manifest, table: TokenTable | None, trained: Trained, command: str) -> Artifact:
+def _save(  # noqa: PLR0913, PLR0917 - the parts of a folder
+    out: Path, manifest: Manifest, table: TokenTable | None, decoder: Tensors, landmarks: FoundLandmarks, command: str
+) -> Artifact:
     return save_artifact(
         out,
         manifest,
         encoder=table.tensors() if table else {},
-        decoder=trained.decoder.tensors(),
+        decoder=decoder,
         tokenizer_json=table.tokenizer_json if table else "",
         model_card=model_card(manifest, command),
+        landmarks=landmarks.tensors,
     )
 
 
@@ -200,10 +209,9 @@ def predict(scorer: Scorer, x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([scorer.score(row).p_correct for row in x])
 
 
-def _measure(
-    matrix: CorrectnessMatrix, x: NDArray[np.float32], split: Split, p: NDArray[np.float32]
-) -> dict[str, float]:
-    """Test metrics of the predictions p, and of two yardsticks on the same split."""
+def _measure(matrix: CorrectnessMatrix, x: NDArray[np.float32], split: Split, decoder: Tensors) -> dict[str, float]:
+    """Test metrics of the decoder's predictions, and of two yardsticks on the same split."""
+    p = predict(Scorer(decoder), x[split.test])
     train, test = matrix.select_prompts(split.train), matrix.select_prompts(split.test)
     means, pools = llm_means(train), x[:, : -len(STYLE_FEATURES)]
     yardsticks = {
@@ -219,14 +227,13 @@ def _measure(
 
 
 def _learning_data(matrix: CorrectnessMatrix, facts: Facts, split: Split, x: NDArray[np.float32]) -> LearningData:
-    names = [f"{d}/{c}" for d, c in zip(matrix.datasets, matrix.categories, strict=True)]
     return LearningData(
         x=x,
         labels=matrix.labels().astype(np.uint8),
         observed=matrix.observed,
         log_tokens=log_output_tokens(matrix, facts.reasoning_tokens),
         thinking=np.array([llm in facts.llms and facts.llms[llm].thinking for llm in matrix.llm_ids]),
-        categories=np.unique(names, return_inverse=True)[1],
+        categories=np.unique(matrix.category_names(), return_inverse=True)[1],
         split=split,
         datasets=np.unique(matrix.datasets, return_inverse=True)[1],
     )

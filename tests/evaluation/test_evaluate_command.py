@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,13 +134,7 @@ def test_a_permuted_catalog_gives_the_same_figures(place: Path) -> None:
     rows = ("llm_embeddings", "llm_bias", "length_embeddings", "length_bias")
     tensors = {name: t[order] if name in rows else t for name, t in artifact.decoder.items()}
     llms = tuple(artifact.manifest.llms[i] for i in order)
-    turned = type(artifact)(
-        artifact.id,
-        artifact.manifest.model_copy(update={"llms": llms}),
-        artifact.encoder,
-        tensors,
-        artifact.tokenizer_json,
-    )
+    turned = replace(artifact, manifest=artifact.manifest.model_copy(update={"llms": llms}), decoder=tensors)
     folders = [place / "data" / name for name in ("alpha", "beta")]
     a, b = (evaluate(one, folders, EvaluationOptions()) for one in (artifact, turned))
     assert a.router.correctness is not None

@@ -1,6 +1,7 @@
 """From folders to an artifact on disk and back, on generated data; and through the command line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from planted import planted_artifact
 from synthetic import SKILL, TOPICS, write_set
 from typer.testing import CliRunner
 
-from embedllm_router.artifact import load_artifact
+from embedllm_router.artifact import load_artifact, save_artifact
 from embedllm_router.cli_learning import app
 from embedllm_router.encoder import StaticEncoder
 from embedllm_router.evaluation.yardsticks import knn
@@ -96,6 +97,58 @@ def test_the_same_command_makes_the_same_tensors(trained: dict[str, object], wor
     assert result.exit_code == 0, result.output
     first, second = load_artifact(workplace / "out"), load_artifact(workplace / "again")
     assert first.manifest.files == second.manifest.files
+
+
+def test_training_makes_a_landmark_of_every_category_and_measures_them(
+    trained: dict[str, object], workplace: Path
+) -> None:
+    manifest = load_artifact(workplace / "out").manifest
+    assert [one.name for one in manifest.landmarks] == sorted(f"{s}/{t}" for s in ("one", "two") for t in TOPICS)
+    assert 0.75 * 900 < sum(one.n_prompts for one in manifest.landmarks) < 0.85 * 900, "of the training part only"
+    assert trained["metrics"]["landmark_own_in_3"] > 0.9
+    assert "## Landmarks" in (workplace / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_landmarks_added_later_are_those_of_training_and_touch_nothing_else(
+    trained: dict[str, object], workplace: Path
+) -> None:
+    whole, folder = load_artifact(workplace / "out"), workplace / "later"
+    bare = {"landmarks": (), "d_landmark": 0, "metrics": {"auc": trained["metrics"]["auc"]}}
+    save_artifact(
+        folder,
+        whole.manifest.model_copy(update=bare),
+        encoder=whole.encoder,
+        decoder=whole.decoder,
+        tokenizer_json=whole.tokenizer_json,
+        model_card="# A card\n\nMended by hand.\n",
+    )
+    command = [
+        "landmarks",
+        f"--artifact={folder}",
+        f"--data={workplace / 'two'}",
+        f"--data={workplace / 'one'}",
+        "--json",
+    ]
+    for _ in range(2):
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+    found, said = load_artifact(folder), json.loads(result.stdout)
+    assert said["artifact"] == found.id
+    assert found.manifest.landmarks == whole.manifest.landmarks
+    assert found.manifest.files == whole.manifest.files
+    assert said["metrics"] == pytest.approx({n: v for n, v in trained["metrics"].items() if n.startswith("landmark")})
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("# A card\n\nMended by hand.\n")
+    assert card.count("## Landmarks") == 1
+
+
+def test_landmarks_from_data_that_are_not_the_trainings_are_refused(workplace: Path, tmp_path: Path) -> None:
+    shutil.copytree(workplace / "out", tmp_path / "copy")
+    other = write_set(tmp_path / "data" / "one", n=90)
+    result = CliRunner().invoke(app, ["landmarks", f"--artifact={tmp_path / 'copy'}", f"--data={other}"])
+    assert result.exit_code == 2
+    assert "cannot be rebuilt" in result.stderr
+    assert load_artifact(tmp_path / "copy").id == load_artifact(workplace / "out").id
 
 
 @pytest.mark.parametrize(

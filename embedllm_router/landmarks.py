@@ -1,0 +1,100 @@
+"""What kind of prompt is this? The categories of training prompts that lie nearest to it. Numpy only.
+
+A landmark is the mean of the training prompts of one category of one data set. Distances are taken after a linear
+discriminant projection (Rao, 1948): directions in which prompts of one category differ count less than those in which
+categories do. It knows nothing of LLMs, and no decision depends on it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+from embedllm_router.artifact import Artifact, Tensors
+from embedllm_router.manifest import Landmark
+from embedllm_router.scorer import MAX_DEVIATION
+
+__all__ = ["Landmarks", "Nearest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """A category of training prompts that a prompt lies near to.
+
+    Attributes:
+        name: Data set and category, for example "mmlu_pro/law".
+        distance: From the prompt to the category's mean, at least 0. One is the usual distance (root mean square) of
+            training prompts to the mean of their own category.
+        n_prompts: Training prompts of the category.
+        share: Of all training prompts with a landmark, those of this category, in (0, 1].
+        mean_correctness: Share of right answers to them, over all LLMs that were graded on them, in [0, 1].
+    """
+
+    name: str
+    distance: float
+    n_prompts: int
+    share: float
+    mean_correctness: float
+
+
+class Landmarks:
+    """Landmarks, possibly none, in the standardised inputs of a decoder.
+
+    Args:
+        known: One record per landmark.
+        tensors: Those of `artifact.landmark_shapes`; empty without landmarks.
+        decoder: The decoder's tensors, for their `input_mean` and `input_scale`.
+    """
+
+    def __init__(self, known: Sequence[Landmark], tensors: Tensors, decoder: Tensors) -> None:
+        self._known = tuple(known)
+        self._total = sum(landmark.n_prompts for landmark in self._known)
+        if self._known:
+            t = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+            self._projection, self._landmarks = t["projection"], t["landmarks"]
+            self._squares = (self._landmarks**2).sum(axis=1)
+        self._mean = decoder["input_mean"].astype(np.float32)
+        self._scale = 1.0 / decoder["input_scale"].astype(np.float32)
+        self._blas = ThreadpoolController().select(user_api="blas")  # one prompt, one thread: see scorer.py
+
+    @classmethod
+    def from_artifact(cls, artifact: Artifact) -> "Landmarks":
+        """The landmarks an artifact holds."""
+        return cls(artifact.manifest.landmarks, artifact.landmarks, artifact.decoder)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Data set and category of each."""
+        return frozenset(landmark.name for landmark in self._known)
+
+    def nearest(self, prompt_embedding: NDArray[np.float32] | None, n: int = 3) -> tuple[Nearest, ...]:
+        """The categories nearest to one prompt.
+
+        Args:
+            prompt_embedding: float32 (d_prompt,); None for a prompt without text, which is near to nothing.
+            n: How many at most.
+
+        Returns:
+            Nearest first; empty without landmarks or text.
+        """
+        if prompt_embedding is None or not self._known:
+            return ()
+        distances = self._distances(prompt_embedding)
+        return tuple(self._nearest(row, float(distances[row])) for row in distances.argsort(kind="stable")[:n].tolist())
+
+    def _distances(self, prompt_embedding: NDArray[np.float32]) -> NDArray[np.float32]:
+        x = np.clip((prompt_embedding - self._mean) * self._scale, -MAX_DEVIATION, MAX_DEVIATION)
+        with self._blas.limit(limits=1):
+            place = self._projection @ x
+            squares = self._squares - 2.0 * (self._landmarks @ place) + place @ place
+        distances: NDArray[np.float32] = np.sqrt(np.maximum(squares, 0.0))
+        return distances
+
+    def _nearest(self, row: int, distance: float) -> Nearest:
+        known = self._known[row]
+        return Nearest(known.name, distance, known.n_prompts, known.n_prompts / self._total, known.mean_correctness)
