@@ -1,0 +1,1 @@
+"""Reading the records of routed requests: query, filter, summarise, follow, explain, export."""

@@ -1,0 +1,70 @@
+"""Records in PostgreSQL, read through SQLAlchemy. It reads and never writes them."""
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final, Literal
+
+from embedllm_router.errors import ConfigError, DataError
+
+try:
+    import sqlalchemy
+    from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+except ImportError as error:  # pragma: no cover - the extra is installed where tests run
+    raise ConfigError("reading PostgreSQL needs: pip install 'embedllm-router[postgres]'.") from error
+
+__all__ = ["PostgresSource"]
+
+_CONNECT_S: Final = 10
+_EXCLUDED_FOR: Final = re.compile(r"excluded_for\(\s*([\w.]+)\s*,\s*(\$\w+)\s*\)")
+
+
+class PostgresSource:
+    """Implements `RecordSource` over a database.
+
+    Args:
+        url: `postgresql://user:password@host:port/database`.
+    """
+
+    kind: Literal["files", "postgres"] = "postgres"
+
+    def __init__(self, url: str) -> None:
+        options = {"connect_timeout": _CONNECT_S, "options": "-c timezone=UTC -c default_transaction_read_only=on"}
+        try:
+            address = sqlalchemy.make_url(url).set(drivername="postgresql+psycopg")
+            self._engine = sqlalchemy.create_engine(address, connect_args=options, pool_pre_ping=True)
+        except (ArgumentError, ImportError, ValueError) as error:
+            raise ConfigError(f"the database URL is not usable: {type(error).__name__}.") from None
+        self.where = address.set(username=None, password=None, query={}).render_as_string()
+
+    def rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
+        """Runs a query; see `RecordSource.rows`."""
+        try:
+            with self._engine.connect() as connection:
+                result = connection.exec_driver_sql(_driver_sql(sql), dict(parameters or {}) or {"": None})
+                return [{name: _plain(value) for name, value in row.items()} for row in result.mappings()]
+        except OperationalError as error:
+            raise DataError(f"{self.where} does not answer: {_first_line(error)}.") from error
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == "42P01":  # undefined_table
+                raise DataError(f"{self.where} holds no records: no proxy has opened its store there yet.") from error
+            raise
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._engine.dispose()
+
+
+def _driver_sql(sql: str) -> str:
+    portable = _EXCLUDED_FOR.sub(r"\1 @> jsonb_build_array(jsonb_build_object('excluded', \2::text))", sql)
+    return re.sub(r"\$(\w+)", r"%(\1)s", portable.replace("%", "%%"))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0].rstrip(".")
