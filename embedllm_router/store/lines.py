@@ -1,0 +1,62 @@
+"""A record as one line of JSON, with what may not be kept taken out. Pure."""
+
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from embedllm_router.records import FeedbackRecord, RequestRecord
+from embedllm_router.store.options import StoreOptions
+from embedllm_router.store.segments import Kind
+
+__all__ = ["LONGEST_LINE", "kind_of", "to_line"]
+
+LONGEST_LINE = 8 * 2**20
+"""Bytes of the longest line; half of what DuckDB reads by default. A longer prompt is left out."""
+
+
+def kind_of(record: RequestRecord | FeedbackRecord) -> Kind:
+    """Where a record belongs."""
+    return "requests" if isinstance(record, RequestRecord) else "feedback"
+
+
+def to_line(record: RequestRecord | FeedbackRecord, options: StoreOptions) -> bytes:
+    """One JSON object and a line feed, times in UTC.
+
+    Raises:
+        TypeError: A field holds something that is no JSON.
+    """
+    if isinstance(record, RequestRecord):
+        record = _redacted(record, options)
+    if record.at.tzinfo is not UTC:
+        record = replace(record, at=_utc(record.at))
+    try:
+        line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError:  # half a surrogate pair, which JSON may carry and UTF-8 may not
+        line = orjson.dumps(_encodable(record), option=orjson.OPT_APPEND_NEWLINE)
+    if len(line) > LONGEST_LINE and isinstance(record, RequestRecord) and record.prompt is not None:
+        return to_line(replace(record, prompt=None), options)
+    return line
+
+
+def _redacted(record: RequestRecord, options: StoreOptions) -> RequestRecord:
+    if record.prompt is not None and not options.prompt:
+        record = replace(record, prompt=None)
+    if record.embedding is not None and not options.embedding:
+        record = replace(record, embedding=None)
+    return record
+
+
+def _utc(at: datetime) -> datetime:
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def _encodable(record: RequestRecord | FeedbackRecord) -> RequestRecord | FeedbackRecord:
+    values = {f.name: getattr(record, f.name) for f in fields(record)}
+    valid: dict[str, Any] = {name: _valid(value) for name, value in values.items() if isinstance(value, str)}
+    return replace(record, **valid)
+
+
+def _valid(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")

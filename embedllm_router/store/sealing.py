@@ -1,0 +1,81 @@
+"""Has files sealed by a child process of low priority, so that neither its load nor its death reaches this one."""
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from embedllm_router.store.locks import abandoned
+from embedllm_router.store.segments import unsealed
+
+__all__ = ["Sealer"]
+
+_LOOK_EVERY_S = 600.0
+_FILES_AT_ONCE = 20
+_ATTEMPTS = 3
+"""How often a file is tried; it can be read unsealed, too."""
+_LONGEST_S = 600.0
+
+
+class Sealer:
+    """Finds files that nobody writes to any more, and lets one child process at a time seal them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._child: subprocess.Popen[str] | None = None
+        self._started = 0.0
+        self._tried: Counter[str] = Counter()
+        self._look_at = 0.0
+
+    def look(self) -> None:
+        """There is something to seal: does not wait for the usual time to look."""
+        self._look_at = 0.0
+
+    def tend(self) -> None:
+        """Takes note of a child that has ended, and starts one when there is something to seal.
+
+        Raises:
+            OSError: No child can be started, or the last one failed; the message says how.
+        """
+        if self._child is not None:
+            self._reap(self._child)
+        if self._child is None and time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_EVERY_S
+            found = [path for path in unsealed(self._folder) if abandoned(path)]
+            todo = [path for path in found if self._tried[path.name] < _ATTEMPTS][:_FILES_AT_ONCE]
+            if todo:
+                self._start(todo)
+
+    def close(self) -> None:
+        """Ends a child that is at work; what it had not finished is sealed another time."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.communicate()
+            self._child = None
+
+    def _start(self, files: list[Path]) -> None:
+        self._tried.update(path.name for path in files)
+        self._started = time.monotonic()
+        self._child = subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-m", "embedllm_router.store.seal", *map(str, files)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+
+    def _reap(self, child: subprocess.Popen[str]) -> None:
+        if child.poll() is None:
+            if time.monotonic() - self._started > _LONGEST_S:
+                child.kill()
+            return
+        self._child = None
+        self.look()
+        said = child.communicate()[1].strip().splitlines()
+        if child.returncode != 0:
+            last = said[-1] if said else "it said nothing"
+            raise OSError(f"sealing files of {self._folder} ended with {child.returncode}: {last}")
