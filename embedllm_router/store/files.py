@@ -40,12 +40,16 @@ class FileSink:
             OSError: They could not be written; none of them is in a file.
         """
         file = self._files.get(kind)
-        if file is not None and (file.gone or file.spoiled or self._full(file)):
+        if file is not None and (file.gone or self._full(file)):
             self._let_go(kind)
             file = None
         if file is None:
             file = self._files[kind] = SegmentFile(self._folder, kind)
-        file.append(b"".join(lines))
+        try:
+            file.append(b"".join(lines))
+        except OSError:
+            self._let_go(kind)  # its end is doubtful, or it can grow no more: the next try gets another
+            raise
         return len(lines)
 
     def tend(self) -> None:
@@ -71,7 +75,7 @@ class FileSink:
     def abandon(self) -> None:
         """In a forked child: closes the child's share in the parent's files."""
         for file in self._files.values():
-            file.close()
+            file.forget()
         self._files = {}
         self._sealer = Sealer(self._folder)
 

@@ -15,6 +15,9 @@ __all__ = ["LONGEST_LINE", "kind_of", "to_line"]
 LONGEST_LINE = 8 * 2**20
 """Bytes of the longest line; half of what DuckDB reads by default. A longer prompt is left out."""
 
+_NUL = b"\\u0000"
+"""How JSON writes the one character that PostgreSQL keeps in no text."""
+
 
 def kind_of(record: RequestRecord | FeedbackRecord) -> Kind:
     """Where a record belongs."""
@@ -33,8 +36,10 @@ def to_line(record: RequestRecord | FeedbackRecord, options: StoreOptions) -> by
         record = replace(record, at=_utc(record.at))
     try:
         line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-    except orjson.JSONEncodeError:  # half a surrogate pair, which JSON may carry and UTF-8 may not
-        line = orjson.dumps(_encodable(record), option=orjson.OPT_APPEND_NEWLINE)
+    except orjson.JSONEncodeError:
+        line = orjson.dumps(_storable(record), option=orjson.OPT_APPEND_NEWLINE)
+    if _NUL in line:
+        line = orjson.dumps(_storable(record), option=orjson.OPT_APPEND_NEWLINE)
     if len(line) > LONGEST_LINE and isinstance(record, RequestRecord) and record.prompt is not None:
         return to_line(replace(record, prompt=None), options)
     return line
@@ -52,11 +57,12 @@ def _utc(at: datetime) -> datetime:
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
-def _encodable(record: RequestRecord | FeedbackRecord) -> RequestRecord | FeedbackRecord:
+def _storable(record: RequestRecord | FeedbackRecord) -> RequestRecord | FeedbackRecord:
+    """Without what a client may send as JSON and a store cannot hold: halves of surrogate pairs, and NUL."""
     values = {f.name: getattr(record, f.name) for f in fields(record)}
     valid: dict[str, Any] = {name: _valid(value) for name, value in values.items() if isinstance(value, str)}
     return replace(record, **valid)
 
 
 def _valid(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -4,6 +4,7 @@ It holds a lock on the file for as long as it lives; the system releases it when
 whoever can lock such a file knows that nobody writes to it any more.
 """
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -20,7 +21,6 @@ class SegmentFile:
     Attributes:
         path: Where it is.
         size: Bytes of whole, durable lines in it.
-        spoiled: Whether a write failed in a way that makes its end doubtful; nothing more is written to it then.
     """
 
     def __init__(self, folder: Path, kind: Kind) -> None:
@@ -32,7 +32,6 @@ class SegmentFile:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = folder / new_name(kind)
         self.size = 0
-        self.spoiled = False
         self._made = time.monotonic()
         self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
@@ -41,7 +40,6 @@ class SegmentFile:
             self._inode = os.fstat(self._fd).st_ino
             sync_folder(folder)
         except OSError:
-            self.path.unlink(missing_ok=True)
             self.close()
             raise
 
@@ -59,34 +57,31 @@ class SegmentFile:
             return True
 
     def append(self, lines: bytes) -> None:
-        """Writes whole lines and waits until they are on disk; on failure none of them is in the file.
+        """Writes whole lines and waits until they are on disk.
 
         Raises:
-            OSError: They could not be written.
+            OSError: They could not be written, and none of them is in the file, unless it could not even be cut back.
+                Close it then: after a failed sync the system may have forgotten what it had not written.
         """
         try:
             _write_all(self._fd, lines)
-        except OSError:
-            self._cut()
-            raise
-        try:
             os.fsync(self._fd)
         except OSError:
-            self._cut()
-            self.spoiled = True  # after a failed fsync the system may forget what it had not written
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self.size)
             raise
         self.size += len(lines)
 
     def close(self) -> None:
-        """Lets go of the file and its lock; in a forked child, of the child's share in them only."""
-        os.close(self._fd)
+        """Lets go of the file and its lock, and removes it if nothing was written to it."""
+        if self.size == 0:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+        self.forget()
 
-    def _cut(self) -> None:
-        """Takes back what a failed write left behind its last whole line."""
-        try:
-            os.ftruncate(self._fd, self.size)
-        except OSError:
-            self.spoiled = True
+    def forget(self) -> None:
+        """Closes the file and does nothing else: in a forked child, the lock stays the parent's."""
+        os.close(self._fd)
 
 
 def _write_all(fd: int, data: bytes) -> None:
