@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from embedllm_router.candidates import Candidate, Capability
 from embedllm_router.catalog import Catalog, Match
 
-__all__ = ["ModelGroup", "group_of_deployment", "read_model_groups"]
+__all__ = ["ModelGroup", "PriceMap", "Row", "group_of_deployment", "read_model_groups"]
 
 Row = Mapping[str, object]
 PriceMap = Mapping[str, Mapping[str, object]]

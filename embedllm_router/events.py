@@ -6,12 +6,10 @@ No prompt text, key or header of the client enters an event unless the settings 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from embedllm_router.overrides import Overrides
 from embedllm_router.policy import Assessment, Decision, Objective
 from embedllm_router.router import Routing
-from embedllm_router.virtual_models import VirtualModel
 
-__all__ = ["Outcome", "Routed", "decided", "response_headers", "served"]
+__all__ = ["Outcome", "Routed", "billed_usd", "decided", "response_headers", "served"]
 
 Fields = dict[str, object]
 
@@ -28,6 +26,8 @@ class Routed:
         route_ms: Milliseconds spent in our hook.
         decision: What was weighed; None when routing failed open.
         failed_open: Why the default answers; None when routing decided.
+        arm: "live", or "canary" when that decided.
+        objective_from: Who set the objective: "config", "header", "body" or "canary"; None when routing failed open.
     """
 
     request_id: str
@@ -37,6 +37,13 @@ class Routed:
     route_ms: float
     decision: Decision | None = None
     failed_open: str | None = None
+    arm: str = "live"
+    objective_from: str | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why the chosen one was chosen."""
+        return "failed_open" if self.decision is None else str(self.decision.reason)
 
     @property
     def assessment(self) -> Assessment | None:
@@ -56,12 +63,13 @@ class Outcome:
 
     Attributes:
         served: Model group that answered; None when none did.
-        status: "success" or "failure".
+        status: "success", "failure", or "unknown" when none was reported.
         input_tokens: Billed input tokens; None when unknown.
         output_tokens: Billed output tokens; None when unknown.
         cost_usd: Billed cost in USD; None when unknown.
         latency_ms: From the call to its last byte; None when unknown.
         error: Class of the final error; None on success.
+        response_id: Id inside the response body; None when unknown.
     """
 
     served: str | None
@@ -71,21 +79,22 @@ class Outcome:
     cost_usd: float | None = None
     latency_ms: float | None = None
     error: str | None = None
+    response_id: str | None = None
 
 
-def decided(
-    routed: Routed, routing: Routing, virtual_model: VirtualModel, overrides: Overrides, *, with_prompt: bool
-) -> Fields:
+def decided(routed: Routed, routing: Routing, *, with_prompt: bool) -> Fields:
     """Fields of `routing.decided`: the whole decision."""
     timing = routing.timing_ms
     fields: Fields = {
         "request_id": routed.request_id,
-        "virtual_model": virtual_model.name,
+        "virtual_model": routed.virtual_model,
         "call_type": routed.call_type,
+        "arm": routed.arm,
         "artifact": routing.artifact_id,
         **_aims(routing.decision.request.objective),
-        "objective_from": overrides.objective_from,
+        "objective_from": routed.objective_from,
         "floor_met": routing.decision.floor_met,
+        "reason": routed.reason,
         "chosen": routed.chosen,
         **_weighed(routed.assessment),
         "runner_up": routed.runner_up,
@@ -136,14 +145,15 @@ def served(routed: Routed, outcome: Outcome) -> Fields:
         "failed_open": routed.failed_open,
         "input_tokens": outcome.input_tokens,
         "output_tokens": outcome.output_tokens,
-        "cost_usd": _rounded(_billed(routed, outcome), 9),
+        "cost_usd": _rounded(billed_usd(routed, outcome), 9),
         "expected_cost_usd": _weighed(routed.assessment)["expected_cost_usd"],
         "latency_ms": _rounded(outcome.latency_ms, 1),
         "error": outcome.error,
     }
 
 
-def _billed(routed: Routed, outcome: Outcome) -> float | None:
+def billed_usd(routed: Routed, outcome: Outcome) -> float | None:
+    """What the answer cost in USD; None when unknown."""
     # LiteLLM bills some bridged endpoints at 0.0; tokens at the deployment's own prices are the truth then.
     if outcome.cost_usd or not outcome.output_tokens or outcome.served is None or routed.decision is None:
         return outcome.cost_usd

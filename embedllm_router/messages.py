@@ -12,7 +12,7 @@ from typing import TypeGuard
 
 from embedllm_router.candidates import Capability
 
-__all__ = ["CHARS_OF_CONTEXT", "Prompt", "TextFrom", "read_body"]
+__all__ = ["CHARS_OF_CONTEXT", "Prompt", "TextFrom", "opening", "read_body"]
 
 CHARS_OF_CONTEXT = 200
 """A last user turn shorter than this ("yes, go on") is read with the user turns before it."""
@@ -89,6 +89,11 @@ def read_body(body: Mapping[str, object], text_from: TextFrom = TextFrom.LAST_US
         max_output_tokens=_max_output_tokens(body),
         needs=_needs_of_body(body).union(*(turn.needs for turn in turns)),
     )
+
+
+def opening(body: Mapping[str, object]) -> str:
+    """The first user turn's text, which later turns of a conversation repeat; empty when there is none."""
+    return next((turn.text for turn in _turns(body) if turn.role == "user" and turn.text), "")
 
 
 def _select(turns: list[_Turn], text_from: TextFrom) -> str:

@@ -2,12 +2,12 @@
 
 from typing import Protocol
 
-from embedllm_router.artifact import Artifact
+from embedllm_router.artifact import ENCODER, Artifact
 from embedllm_router.encoder import EncodedPrompt, StaticEncoder
-from embedllm_router.manifest import EncoderSpec, TransformerSpec
+from embedllm_router.manifest import EncoderSpec, Manifest, TransformerSpec
 from embedllm_router.transformer_encoder import TransformerEncoder
 
-__all__ = ["PromptEncoder", "load_encoder"]
+__all__ = ["PromptEncoder", "encoder_id", "load_encoder"]
 
 
 class PromptEncoder(Protocol):
@@ -31,3 +31,10 @@ def load_encoder(artifact: Artifact) -> PromptEncoder:
     if isinstance(spec, TransformerSpec):
         return TransformerEncoder.from_spec(spec)
     return StaticEncoder.from_artifact(artifact)
+
+
+def encoder_id(manifest: Manifest) -> str:
+    """Twelve hex digits that tell encoders apart: embeddings of equal ones may stand for each other."""
+    spec = manifest.encoder
+    digest = spec.weights_sha256 if isinstance(spec, TransformerSpec) else manifest.files[ENCODER].sha256
+    return digest[:12]

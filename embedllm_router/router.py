@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedllm_router.artifact import Artifact, default_artifact_path, load_artifact
 from embedllm_router.candidates import Candidate, CandidatePool
 from embedllm_router.catalog import Catalog
 from embedllm_router.encoder import EncodedPrompt
 from embedllm_router.errors import ArtifactError
+from embedllm_router.landmarks import Landmarks
 from embedllm_router.manifest import LearnedLLM
 from embedllm_router.messages import Prompt, read_body
 from embedllm_router.policy import Decision, Objective, Request, decide
-from embedllm_router.prompt_encoder import load_encoder
+from embedllm_router.prompt_encoder import encoder_id, load_encoder
 from embedllm_router.scorer import Scorer, Scores
 
 __all__ = ["Router", "Routing", "Timing"]
@@ -51,12 +53,14 @@ class Routing:
         decision: The ranking and everything that was weighed.
         timing_ms: How long it took.
         artifact_id: Which weights decided.
+        prompt_embedding: float32 (d_prompt,), as the encoder gave it; None for a prompt without text.
     """
 
     prompt: Prompt
     decision: Decision
     timing_ms: Timing
     artifact_id: str
+    prompt_embedding: NDArray[np.float32] | None = None
 
 
 class Router:
@@ -72,8 +76,10 @@ class Router:
     def __init__(self, artifact: Artifact) -> None:
         self.artifact = artifact
         self.catalog = Catalog(artifact.manifest.llms)
+        self.encoder_id = encoder_id(artifact.manifest)
         self._encoder = load_encoder(artifact)
         self._scorer = Scorer.from_artifact(artifact)
+        self._landmarks = Landmarks.from_artifact(artifact)
         self._everyone = CandidatePool([self._list_candidate(llm) for llm in artifact.manifest.llms])
 
     @classmethod
@@ -88,6 +94,10 @@ class Router:
     def encode(self, text: str) -> EncodedPrompt:
         """Embeds one text, as `route` does."""
         return self._encoder.encode(text)
+
+    def category(self, prompt_embedding: NDArray[np.float32] | None) -> str | None:
+        """Name of the training category nearest to a prompt; None without landmarks or text."""
+        return next((nearest.name for nearest in self._landmarks.nearest(prompt_embedding, 1)), None)
 
     def pool(self, llms: Sequence[str] | None = None) -> CandidatePool:
         """Candidates at their list prices.
@@ -140,7 +150,7 @@ class Router:
         decision = decide(pool or self._everyone, scores, request)
         decided = time.perf_counter()
         timing = Timing((encoded - started) * 1e3, (scored - encoded) * 1e3, (decided - scored) * 1e3)
-        return Routing(read, decision, timing, self.artifact.id)
+        return Routing(read, decision, timing, self.artifact.id, embedding)
 
     def _list_candidate(self, llm: LearnedLLM) -> Candidate:
         return Candidate(

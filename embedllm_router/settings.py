@@ -9,8 +9,10 @@ An environment variable `EMBEDLLM_ROUTER_…` (nested names joined by `__`) over
 """
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import Field, ValidationError
@@ -32,6 +34,8 @@ __all__ = ["CALLBACK", "SECTION", "RouterSettings", "read_proxy_config", "read_s
 
 SECTION = "embedllm_router"
 """Our key under LiteLLM's `callback_settings`."""
+
+_REFERENCE = "os.environ/"
 
 CALLBACK = "embedllm_router.proxy_handler"
 """What LiteLLM's `litellm_settings.callbacks` names."""
@@ -91,7 +95,7 @@ def read_settings(section: object) -> RouterSettings:
         found = type(section).__name__
         raise ConfigError(f"callback_settings.{SECTION} must be a mapping, found {found}.")
     try:
-        return RouterSettings(**dict(section or {}))
+        return RouterSettings(**_resolved(dict(section or {})))
     except ValidationError as error:
         problems = "\n".join(f"  {_problem(e['loc'], e['msg'], e['type'])}" for e in error.errors())
         raise ConfigError(f"callback_settings.{SECTION} is not valid:\n{problems}") from error
@@ -131,6 +135,20 @@ def _problem(loc: tuple[int | str, ...], message: str, kind: str) -> str:
         near = difflib.get_close_matches(str(loc[-1]), sorted(_every_name()), n=1)
         return f"{path}: unknown setting{f', did you mean {near[0]!r}?' if near else ''}"
     return f"{path}: {message}"
+
+
+def _resolved(value: Any) -> Any:
+    """Puts environment variables in place of LiteLLM's references to them, as LiteLLM does."""
+    if isinstance(value, Mapping):
+        return {key: _resolved(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_resolved(one) for one in value]
+    if not isinstance(value, str) or not value.startswith(_REFERENCE):
+        return value
+    name = value.removeprefix(_REFERENCE)
+    if name not in os.environ:
+        raise ConfigError(f"callback_settings.{SECTION} refers to {value}, but {name} is not set in the environment.")
+    return os.environ[name]
 
 
 def _every_name() -> set[str]:

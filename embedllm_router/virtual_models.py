@@ -10,7 +10,7 @@ from embedllm_router.candidates import Candidate, CandidatePool, Exclusion
 from embedllm_router.deployments import ModelGroup
 from embedllm_router.setting_groups import VirtualModelSettings
 
-__all__ = ["Finding", "VirtualModel", "build_virtual_models", "findings"]
+__all__ = ["Finding", "VirtualModel", "build_virtual_model", "findings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +43,18 @@ class Finding:
     fields: Mapping[str, object]
 
 
-def build_virtual_models(
-    settings: Mapping[str, VirtualModelSettings], groups: Mapping[str, ModelGroup]
-) -> dict[str, VirtualModel]:
-    """Builds every virtual model.
+def build_virtual_model(name: str, settings: VirtualModelSettings, groups: Mapping[str, ModelGroup]) -> VirtualModel:
+    """Builds a virtual model.
 
     Args:
-        settings: By the name of the virtual model.
+        name: What clients send as `model`.
+        settings: Its settings.
         groups: Model groups of the proxy by name.
 
     Returns:
-        Virtual models by name.
+        The virtual model with its candidates.
     """
-    return {name: VirtualModel(name, one, _pool(one, groups)) for name, one in settings.items()}
+    return VirtualModel(name, settings, _pool(settings, groups))
 
 
 def findings(virtual_models: Mapping[str, VirtualModel], groups: Mapping[str, ModelGroup]) -> list[Finding]:

@@ -12,6 +12,14 @@ from embedllm_router import Router
 from embedllm_router.demo.run import RunningProxy, running_proxy
 
 
+@pytest.fixture(scope="session", autouse=True)
+def records_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps records that a test does not place elsewhere out of the user's own folder."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("EMBEDLLM_ROUTER_STORE__PATH", str(tmp_path_factory.mktemp("records")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def artifact_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("planted") / "artifact"

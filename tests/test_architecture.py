@@ -30,12 +30,15 @@ REQUEST_PATH = (
 """From the bottom up: a file may import those before it, never those after."""
 ONLY_IN = {
     "litellm": ("plugin",),
-    "fastapi": ("plugin",),
+    "fastapi": ("plugin", "web", "web_health", "dashboard.routes", "feedback.routes"),
     "torch": ("learning", "cli_learning", "transformer_encoder"),
     "model2vec": ("learning.distill",),
     "sentence_transformers": ("transformer_encoder",),
     "matplotlib": ("evaluation.plots",),
-    "starlette": ("demo.upstream",),
+    "starlette": ("demo.upstream", "web_health", "dashboard.routes"),
+    "prometheus_client": ("prometheus_metrics", "prometheus_series", "prometheus_status"),
+    "opentelemetry": ("tracing",),
+    "sqlalchemy": ("store", "logs"),
 }
 """Files, or folders with all their files, that may import a heavy library."""
 

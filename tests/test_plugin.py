@@ -4,6 +4,7 @@ import importlib
 import io
 import json
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,7 @@ from fastapi import HTTPException
 from proxied import planted_config
 
 from embedllm_router import Router
-from embedllm_router.log import configure_logging
+from embedllm_router.parts import Parts, assemble
 from embedllm_router.plugin import ProxyHandler
 from embedllm_router.settings import read_settings
 
@@ -32,17 +33,44 @@ def proxy_server() -> ModuleType:
 
 
 @pytest.fixture
-def handler(
-    router: Router,
+def records(tmp_path: Path) -> Path:
+    return tmp_path / "records"
+
+
+@pytest.fixture
+def make_handler(
     artifact_dir: Path,
+    records: Path,
     log_text: io.StringIO,
     proxy_server: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
-) -> ProxyHandler:
+) -> Iterator[Callable[..., ProxyHandler]]:
+    """Builds a handler of the planted configuration with other settings in its section."""
     config: dict[str, Any] = planted_config(artifact_dir)
     monkeypatch.setattr(proxy_server, "llm_model_list", config["model_list"])
-    settings = read_settings(config["callback_settings"]["embedllm_router"])
-    return ProxyHandler(settings, configure_logging(settings.log, log_text), router)
+    monkeypatch.setenv("EMBEDLLM_ROUTER_STORE__PATH", str(records))
+    built: list[Parts] = []
+
+    def make(**section: Any) -> ProxyHandler:
+        settings = read_settings({**config["callback_settings"]["embedllm_router"], **section})
+        built.append(assemble(settings, log_to=log_text))
+        return ProxyHandler(built[-1])
+
+    yield make
+    for parts in built:
+        parts.close()
+
+
+@pytest.fixture
+def handler(make_handler: Callable[..., ProxyHandler]) -> ProxyHandler:
+    return make_handler()
+
+
+@pytest.fixture
+def live_router(handler: ProxyHandler) -> Router:
+    router = handler._live.generation.router
+    assert router is not None
+    return router
 
 
 async def routed(handler: ProxyHandler, call_type: str = "acompletion", **body: Any) -> dict[str, Any]:
@@ -94,12 +122,16 @@ async def test_a_wish_that_cannot_be_met_is_a_400(handler: ProxyHandler) -> None
 
 @pytest.mark.parametrize("fault", [RuntimeError("secret prompt text"), MemoryError(), KeyError("x"), RecursionError()])
 async def test_an_encoder_that_raises_never_reaches_the_client(
-    handler: ProxyHandler, router: Router, log_text: io.StringIO, fault: Exception, monkeypatch: pytest.MonkeyPatch
+    handler: ProxyHandler,
+    live_router: Router,
+    log_text: io.StringIO,
+    fault: Exception,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def raises(_text: str) -> None:
         raise fault
 
-    monkeypatch.setattr(router._encoder, "encode", raises)
+    monkeypatch.setattr(live_router._encoder, "encode", raises)
     data = await routed(handler, model="auto-quality")
     assert data["model"] == "wizard", "the declared default answers"
     (event,) = logged(log_text, "routing.failed_open")
@@ -109,10 +141,10 @@ async def test_an_encoder_that_raises_never_reaches_the_client(
 
 
 async def test_after_a_fault_routing_goes_on(
-    handler: ProxyHandler, router: Router, monkeypatch: pytest.MonkeyPatch
+    handler: ProxyHandler, live_router: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(router, "route", None)
+        broken.setattr(live_router, "route", None)
         assert (await routed(handler))["model"] == "sprinter"
     assert (await routed(handler))["model"] == "wizard"
 
@@ -135,8 +167,11 @@ async def test_an_llm_that_cannot_see_is_not_sent_an_image(
     assert (await routed(handler, messages=[{"role": "user", "content": parts}]))["model"] == "sprinter"
 
 
-async def test_without_an_artifact_the_default_answers(handler: ProxyHandler, log_text: io.StringIO) -> None:
-    lost = ProxyHandler(handler._settings, handler._log, None)
+async def test_without_an_artifact_the_default_answers(
+    make_handler: Callable[..., ProxyHandler], tmp_path: Path, log_text: io.StringIO
+) -> None:
+    lost = make_handler(artifact=str(tmp_path / "nowhere"))
+    assert "the defaults answer" in logged(log_text, "routing.artifact_unusable")[0]["consequence"]
     assert (await routed(lost))["model"] == "sprinter"
     assert len(logged(log_text, "routing.failed_open")) == 1
 
@@ -160,23 +195,22 @@ async def test_a_changed_model_list_is_read_again(
 
 
 async def test_prompt_text_is_logged_only_when_asked(
-    handler: ProxyHandler, router: Router, log_text: io.StringIO
+    make_handler: Callable[..., ProxyHandler], log_text: io.StringIO
 ) -> None:
     secret = [{"role": "user", "content": "integral hunter2"}]
-    await routed(handler, messages=secret)
+    await routed(make_handler(), messages=secret)
     assert "hunter2" not in log_text.getvalue()
-    asked = handler._settings.model_copy(update={"log": handler._settings.log.model_copy(update={"prompt": True})})
-    await routed(ProxyHandler(asked, handler._log, router), messages=secret)
+    await routed(make_handler(log={"prompt": True}), messages=secret)
     assert logged(log_text, "routing.decided")[-1]["prompt"] == "integral hunter2"
 
 
 async def test_requests_never_answered_are_forgotten_in_the_end(
     handler: ProxyHandler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedllm_router.plugin._MAX_PENDING", 3)
+    monkeypatch.setattr("embedllm_router.observer._MAX_PENDING", 3)
     for call_id in "abcde":
         await routed(handler, litellm_call_id=call_id)
-    assert list(handler._pending) == ["c", "d", "e"]
+    assert [call_id for call_id in "abcde" if handler._observer.find(call_id)] == ["c", "d", "e"]
 
 
 async def test_a_megabyte_of_prompt_is_routed(handler: ProxyHandler) -> None:

@@ -96,3 +96,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_planted_file_is_read(config_file: Path) -> None:
     assert set(read_proxy_config(config_file).virtual_models) == {"auto", "auto-cheap", "auto-quality"}
+
+
+def test_references_to_the_environment_are_resolved_as_litellm_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECORDS_URL", "postgresql://router:hunter2@localhost/records")
+    settings = read_settings({**AUTO, "store": {"url": "os.environ/RECORDS_URL"}})
+    assert settings.store.url is not None
+    assert settings.store.url.get_secret_value() == "postgresql://router:hunter2@localhost/records"
+    assert "hunter2" not in repr(settings)
+    with pytest.raises(ConfigError, match="NOT_THERE is not set"):
+        read_settings({**AUTO, "store": {"url": "os.environ/NOT_THERE"}})

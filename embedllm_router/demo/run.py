@@ -152,6 +152,7 @@ def running_proxy(
         stack.enter_context(_running("simulated LLMs", upstream, {}, health, logs / "upstream.log"))
         ready = f"http://127.0.0.1:{proxy_port}/health/liveliness"
         log = logs / "proxy.log"
+        more_environment.setdefault("EMBEDLLM_ROUTER_STORE__PATH", str(logs / "records"))
         started = time.perf_counter()
         pid = stack.enter_context(_running("proxy", serve, more_environment, ready, log))
         start_s = time.perf_counter() - started

@@ -1,0 +1,103 @@
+"""Ways of deciding for a virtual model: the live one, and what tries other weights or another objective beside it.
+
+A canary decides instead of the live lane for a share of the callers; a shadow decides beside it, for the record only.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedllm_router.deployments import ModelGroup
+from embedllm_router.policy import Objective
+from embedllm_router.router import Router
+from embedllm_router.setting_groups import ShadowSettings, VirtualModelSettings
+from embedllm_router.virtual_models import VirtualModel, build_virtual_model
+
+__all__ = ["Lane", "Lanes", "build_lanes", "in_share"]
+
+_DIGEST_BYTES = 8
+_DIGESTS = 1 << 64
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One way of deciding.
+
+    Attributes:
+        arm: "live", "canary" or "shadow".
+        router: The weights that decide.
+        virtual_model: What it decides for; its pool stands for the LLMs these weights know.
+        objective: What the best candidate is, unless the client says otherwise.
+    """
+
+    arm: str
+    router: Router
+    virtual_model: VirtualModel
+    objective: Objective
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """The lanes of one virtual model.
+
+    Attributes:
+        live: What decides.
+        canary: What decides for `canary_share` of the callers; None without one.
+        shadow: What decides for the record only; None without one.
+        canary_share: Share of the callers, in [0, 1].
+    """
+
+    live: Lane
+    canary: Lane | None = None
+    shadow: Lane | None = None
+    canary_share: float = 0.0
+
+    def of(self, caller: str) -> Lane:
+        """The lane that decides for a caller; the same one every time."""
+        if self.canary is not None and in_share(f"{self.live.virtual_model.name}\0{caller}", self.canary_share):
+            return self.canary
+        return self.live
+
+
+def in_share(key: str, share: float) -> bool:
+    """Whether a key falls into a share of all keys: always the same answer, and a larger share keeps those inside."""
+    digest = hashlib.blake2b(key.encode("utf-8", errors="replace"), digest_size=_DIGEST_BYTES).digest()
+    return int.from_bytes(digest, "big") < share * _DIGESTS
+
+
+def build_lanes(
+    name: str,
+    settings: VirtualModelSettings,
+    routers: Mapping[Path | None, Router],
+    live: Router,
+    groups: Mapping[Router, Mapping[str, ModelGroup]],
+) -> Lanes:
+    """Builds the lanes of a virtual model.
+
+    Args:
+        name: The virtual model.
+        settings: Its settings.
+        routers: Loaded weights by folder; a lane whose weights could not be loaded is left out.
+        live: The weights of the live lane.
+        groups: The proxy's model groups as each router's catalog knows them.
+
+    Returns:
+        The lanes.
+    """
+
+    def lane(arm: str, trial: ShadowSettings | None) -> Lane | None:
+        if trial is None:
+            return None
+        router = live if trial.artifact is None else routers.get(trial.artifact)
+        if router is None:
+            return None
+        objective = trial.objective if trial.says_something else settings.objective
+        return Lane(arm, router, build_virtual_model(name, settings, groups[router]), objective)
+
+    return Lanes(
+        live=Lane("live", live, build_virtual_model(name, settings, groups[live]), settings.objective),
+        canary=lane("canary", settings.canary),
+        shadow=lane("shadow", settings.shadow),
+        canary_share=settings.canary.share if settings.canary else 0.0,
+    )

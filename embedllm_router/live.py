@@ -1,0 +1,207 @@
+"""The configuration and weights that decide, and how newer ones take over while requests run.
+
+A generation is loaded whole, checked, and only then put in place by one assignment; a request keeps the lanes it
+began with. One that fails to load changes nothing. It knows nothing of LiteLLM.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from embedllm_router.artifact import MANIFEST, default_artifact_path
+from embedllm_router.deployments import ModelGroup, PriceMap, Row, group_of_deployment, read_model_groups
+from embedllm_router.errors import ArtifactError, ConfigError
+from embedllm_router.lanes import Lanes, build_lanes
+from embedllm_router.router import Router
+from embedllm_router.settings import RouterSettings, read_proxy_config
+from embedllm_router.status import ReloadStatus
+from embedllm_router.virtual_models import findings
+
+__all__ = ["Generation", "Live", "Served"]
+
+Fingerprint = tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One loaded configuration with its weights.
+
+    Attributes:
+        number: 1 after start, one more after each reload.
+        settings: The plugin's settings.
+        routers: Loaded weights by the folder the settings name; None is the shipped folder.
+        loaded_at: When, UTC.
+    """
+
+    number: int
+    settings: RouterSettings
+    routers: Mapping[Path | None, Router]
+    loaded_at: datetime
+
+    @property
+    def router(self) -> Router | None:
+        """The live weights; None when they could not be loaded."""
+        return self.routers.get(self.settings.artifact)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A generation applied to the proxy's deployments.
+
+    Attributes:
+        generation: What decides.
+        lanes: By virtual model.
+        groups_by_deployment: Model group by LiteLLM's deployment id.
+    """
+
+    generation: Generation
+    lanes: Mapping[str, Lanes]
+    groups_by_deployment: Mapping[str, str]
+
+
+class Live:
+    """Holds the current generation and replaces it.
+
+    Args:
+        settings: What the proxy was started with.
+        log: Where loading is reported.
+        config: The configuration file; None when it is unknown, and only weights are watched.
+    """
+
+    def __init__(self, settings: RouterSettings, log: FilteringBoundLogger, config: Path | None = None) -> None:
+        self._log = log
+        self._config = config if config is not None and _reads_as(config, settings) else None
+        self.generation = Generation(1, settings, self._load_what_loads(settings), datetime.now(UTC))
+        self.last_reload: ReloadStatus | None = None
+        self._seen = self._fingerprint()
+        self._rows: Sequence[Row] | None = None
+        self._prices: PriceMap = {}
+        self._served: Served | None = None
+
+    @property
+    def config(self) -> Path | None:
+        """The configuration file that is watched; None when there is none."""
+        return self._config
+
+    @property
+    def served(self) -> Served | None:
+        """What decides now; None until the deployments are known, or without weights."""
+        return self._served
+
+    def serve(self, rows: Sequence[Row], prices: PriceMap) -> Served | None:
+        """What decides, for the proxy's current deployments; built again when LiteLLM has replaced them.
+
+        Args:
+            rows: LiteLLM's `model_list`.
+            prices: LiteLLM's price map, raw.
+
+        Returns:
+            What decides; None when no weights are loaded.
+        """
+        if rows is not self._rows or (self._served is None and self.generation.router is not None):
+            self._rows, self._prices = rows, prices
+            self._served = self._apply(self.generation, rows)
+        return self._served
+
+    def changed(self) -> bool:
+        """Whether the configuration file or a weights folder differs from when it was last looked at.
+
+        A file that is missing for the moment is being replaced: not yet a change.
+        """
+        now = self._fingerprint()
+        if now == self._seen or len(now) < len(self._seen):
+            return False
+        self._seen = now
+        return True
+
+    def reload(self) -> Generation:
+        """Loads configuration and weights anew and puts them in place.
+
+        Returns:
+            The new generation.
+
+        Raises:
+            ConfigError: The configuration is not valid; the old one stays.
+            ArtifactError: Weights cannot be loaded; the old ones stay.
+        """
+        try:
+            settings = read_proxy_config(self._config) if self._config else self.generation.settings
+            routers = {folder: Router.load(folder) for folder in _folders(settings)}
+            number = self.generation.number + 1
+            generation = Generation(number, settings, routers, datetime.now(UTC))
+            rows = self._rows
+            served = self._apply(generation, rows)
+        except (ConfigError, ArtifactError) as error:
+            self.last_reload = ReloadStatus(datetime.now(UTC), str(error))
+            self._log.error("routing.reload_failed", error=str(error), consequence="the previous ones stay in place")
+            raise
+        self._tell_what_needs_a_restart(settings)
+        self.generation, self._served = generation, served if rows is self._rows else None
+        self.last_reload = ReloadStatus(generation.loaded_at)
+        self._seen = self._fingerprint()
+        artifact = generation.router.artifact.id if generation.router else None
+        self._log.info("routing.reloaded", generation=number, artifact=artifact)
+        return generation
+
+    def _apply(self, generation: Generation, rows: Sequence[Row] | None) -> Served | None:
+        router = generation.router
+        if router is None or rows is None:
+            return None
+        virtual = generation.settings.virtual_models
+        real = [row for row in rows if row.get("model_name") not in virtual]
+        groups = {r: read_model_groups(real, self._prices, r.catalog) for r in set(generation.routers.values())}
+        lanes = {n: build_lanes(n, s, generation.routers, router, groups) for n, s in virtual.items()}
+        self._report(lanes, groups[router])
+        return Served(generation, lanes, group_of_deployment(real))
+
+    def _report(self, lanes: Mapping[str, Lanes], groups: Mapping[str, ModelGroup]) -> None:
+        for finding in findings({name: one.live.virtual_model for name, one in lanes.items()}, groups):
+            getattr(self._log, finding.level)(finding.event, **finding.fields)
+
+    def _load_what_loads(self, settings: RouterSettings) -> dict[Path | None, Router]:
+        routers: dict[Path | None, Router] = {}
+        for folder in _folders(settings):
+            try:
+                routers[folder] = Router.load(folder)
+            except ArtifactError as error:
+                live = folder == settings.artifact
+                consequence = "the defaults answer" if live else "nothing is tried beside the live weights"
+                self._log.error("routing.artifact_unusable", error=str(error), consequence=consequence)
+        return routers
+
+    def _tell_what_needs_a_restart(self, new: RouterSettings) -> None:
+        old = self.generation.settings
+        fixed = ("log", "store", "dashboard", "metrics", "tracing")
+        late = [name for name in fixed if getattr(old, name) != getattr(new, name)]
+        if late:
+            self._log.warning("routing.restart_needed", settings=late)
+
+    def _fingerprint(self) -> Fingerprint:
+        manifests = [(folder or default_artifact_path()) / MANIFEST for folder in _folders(self.generation.settings)]
+        files = [*([self._config] if self._config else []), *manifests]
+        return tuple((str(file), stat.st_mtime_ns, stat.st_size) for file in files if (stat := _stat(file)))
+
+
+def _folders(settings: RouterSettings) -> list[Path | None]:
+    trials = [t for m in settings.virtual_models.values() for t in (m.shadow, m.canary) if t is not None]
+    tried: Iterable[Path | None] = (t.artifact for t in trials if t.artifact is not None)
+    return list(dict.fromkeys([settings.artifact, *tried]))
+
+
+def _reads_as(config: Path, settings: RouterSettings) -> bool:
+    """Whether the file alone yields the settings; it does not when LiteLLM merged them from several."""
+    try:
+        return read_proxy_config(config) == settings
+    except ConfigError:
+        return False
+
+
+def _stat(file: Path) -> os.stat_result | None:
+    try:
+        return file.stat()
+    except OSError:
+        return None

@@ -1,0 +1,216 @@
+"""Follows each routed request to its outcome, and tells the log, the store, metrics and traces.
+
+Its state is one bounded map from LiteLLM's call id to the request in flight. It knows nothing of LiteLLM.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from threading import BoundedSemaphore
+
+from structlog.typing import FilteringBoundLogger
+
+from embedllm_router.events import Outcome, Routed, decided, served
+from embedllm_router.lanes import Lane
+from embedllm_router.policy import Objective
+from embedllm_router.recording import Arrival, Kept, Shadow, to_record
+from embedllm_router.records import RequestRecord
+from embedllm_router.router import Router, Routing
+
+__all__ = ["Keep", "Observer", "Sink"]
+
+Sink = Callable[[RequestRecord], None]
+"""Takes a record; never blocks and never raises."""
+
+_MAX_PENDING = 10_000  # requests in flight whose outcome is awaited; beyond it the oldest is recorded without one
+_MAX_AGE_S = 3600.0  # LiteLLM has given up on a request by then
+_MAX_SHADOWS = 64  # shadow decisions that may wait; beyond it they are left out
+_UNKNOWN = Outcome(served=None, status="unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What of a prompt is kept.
+
+    Attributes:
+        hash_of: Keyed hash of a text.
+        text: Whether the text is.
+        embedding: Whether the prompt embedding is.
+    """
+
+    hash_of: Callable[[str], str]
+    text: bool = False
+    embedding: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    routed: Routed
+    kept: Kept
+    since: float
+    routing: Routing | None = None  # without its text
+    router: Router | None = None
+    shadow: "Future[Shadow] | None" = None
+    recorded: bool = False
+
+
+class Observer:
+    """Reports decisions and outcomes.
+
+    Args:
+        log: Where the events go.
+        sinks: Where the records go.
+        keep: What of a prompt is kept.
+        log_prompt: Whether the log shows the embedded text.
+    """
+
+    def __init__(
+        self, log: FilteringBoundLogger, sinks: Sequence[Sink], keep: Keep, *, log_prompt: bool = False
+    ) -> None:
+        self._log = log
+        self._sinks = tuple(sinks)
+        self._keep = keep
+        self._log_prompt = log_prompt
+        self._pending: OrderedDict[str, _Pending] = OrderedDict()
+        self._shadows: ThreadPoolExecutor | None = None
+        self._shadow_places = BoundedSemaphore(_MAX_SHADOWS)
+        self.n_decided = 0
+        self.n_failed_open = 0
+        self.n_rejected = 0
+        self.n_shadows_left_out = 0
+
+    @property
+    def n_pending(self) -> int:
+        """Requests whose outcome is awaited."""
+        return sum(not one.recorded for one in self._pending.values())
+
+    def find(self, request_id: str) -> Routed | None:
+        """A request in flight, or one whose error's headers are still to be written."""
+        found = self._pending.get(request_id)
+        return found.routed if found else None
+
+    def decided(self, routed: Routed, routing: Routing, arrival: Arrival, lane: Lane, shadow: Lane | None) -> None:
+        """Reports a decision and awaits its outcome.
+
+        Args:
+            routed: Where the request was sent.
+            routing: Everything that was weighed.
+            arrival: When it came, and from whom.
+            lane: What decided.
+            shadow: What shall decide for the record only; None for nothing.
+        """
+        self.n_decided += 1
+        text, wanted = routing.prompt.text, self._keep
+        kept = Kept(
+            arrival=arrival,
+            artifact=routing.artifact_id,
+            encoder=lane.router.encoder_id,
+            timing=routing.timing_ms,
+            prompt_chars=len(text),
+            prompt_hash=wanted.hash_of(text) if text else None,
+            prompt=text if wanted.text else None,
+            embedding=routing.prompt_embedding if wanted.embedding else None,
+        )
+        without_text = replace(routing, prompt=replace(routing.prompt, text=""))
+        future = self._decide_in_shadow(shadow, routing, routed.objective_from) if shadow else None
+        self._remember(_Pending(routed, kept, time.monotonic(), without_text, lane.router, future))
+        self._log.info("routing.decided", **decided(routed, routing, with_prompt=self._log_prompt))
+
+    def failed_open(self, routed: Routed, arrival: Arrival) -> None:
+        """Awaits the outcome of a request that the default answers."""
+        self.n_failed_open += 1
+        self._remember(_Pending(routed, Kept(arrival), time.monotonic()))
+
+    def rejected(self, arrival: Arrival, field: str) -> None:
+        """Reports a request that was refused because of what the client wished."""
+        self.n_rejected += 1
+        self._log.info(
+            "routing.rejected", request_id=arrival.request_id, virtual_model=arrival.virtual_model, field=field
+        )
+
+    def ended(self, request_id: str, outcome: Outcome, *, headers_follow: bool = False) -> None:
+        """Reports and records what became of a request.
+
+        Args:
+            request_id: LiteLLM's call id; one that is not awaited is ignored.
+            outcome: What became of it.
+            headers_follow: Whether `find` shall still know it.
+        """
+        pending = self._pending.pop(request_id, None)
+        if pending is None or pending.recorded:
+            return
+        if headers_follow:
+            self._pending[request_id] = replace(pending, recorded=True)
+        self._log.info("routing.served", **served(pending.routed, outcome))
+        self._record(pending, outcome)
+
+    def close(self) -> None:
+        """Records what is in flight as of unknown outcome."""
+        while self._pending:
+            self._give_up_oldest()
+        if self._shadows is not None:
+            self._shadows.shutdown(wait=False, cancel_futures=True)
+
+    def _remember(self, pending: _Pending) -> None:
+        self._pending[pending.routed.request_id] = pending
+        while len(self._pending) > _MAX_PENDING or self._oldest_age_s() > _MAX_AGE_S:
+            self._give_up_oldest()
+
+    def _oldest_age_s(self) -> float:
+        return time.monotonic() - next(iter(self._pending.values())).since
+
+    def _give_up_oldest(self) -> None:
+        _, oldest = self._pending.popitem(last=False)
+        if not oldest.recorded:
+            self._record(oldest, _UNKNOWN)
+
+    def _record(self, pending: _Pending, outcome: Outcome) -> None:
+        if not self._sinks:
+            return
+        kept = replace(pending.kept, shadow=_result(pending.shadow), category=_category(pending))
+        record = to_record(pending.routed, kept, outcome)
+        for sink in self._sinks:
+            sink(record)
+
+    def _decide_in_shadow(self, lane: Lane, routing: Routing, objective_from: str | None) -> "Future[Shadow] | None":
+        if not self._shadow_places.acquire(blocking=False):
+            self.n_shadows_left_out += 1
+            return None
+        if self._shadows is None:
+            self._shadows = ThreadPoolExecutor(1, thread_name_prefix="embedllm-shadow")
+        asked = routing.decision.request
+        objective = lane.objective if objective_from in {"config", "canary"} else asked.objective
+        future = self._shadows.submit(_shadow, lane, routing, objective)
+        future.add_done_callback(self._shadow_done)
+        return future
+
+    def _shadow_done(self, future: "Future[Shadow]") -> None:
+        self._shadow_places.release()
+        error = None if future.cancelled() else future.exception()
+        if error is not None:
+            self._log.warning("routing.shadow_failed", reason=type(error).__name__)
+
+
+def _shadow(lane: Lane, routing: Routing, objective: Objective) -> Shadow:
+    only = routing.decision.request.only
+    there = lane.router.route(
+        routing.prompt,
+        objective=objective,
+        pool=lane.virtual_model.pool,
+        only=None if only is None else frozenset(only),
+    )
+    return Shadow(there.artifact_id, there.decision.chosen)
+
+
+def _result(future: "Future[Shadow] | None") -> Shadow | None:
+    if future is None or not future.done() or future.cancelled() or future.exception() is not None:
+        return None
+    return future.result()
+
+
+def _category(pending: _Pending) -> str | None:
+    if pending.router is None or pending.routing is None:
+        return None
+    return pending.router.category(pending.routing.prompt_embedding)

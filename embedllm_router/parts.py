@@ -1,0 +1,130 @@
+"""Puts the parts of the plugin together from its settings: the one place that knows them all. No LiteLLM."""
+
+import atexit
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from structlog.typing import FilteringBoundLogger
+
+from embedllm_router import __version__
+from embedllm_router.artifact import default_artifact_path
+from embedllm_router.lanes import Lanes
+from embedllm_router.live import Live
+from embedllm_router.log import configure_logging
+from embedllm_router.observer import Keep, Observer, Sink
+from embedllm_router.policy import Objective
+from embedllm_router.setting_groups import StoreSettings
+from embedllm_router.settings import RouterSettings
+from embedllm_router.status import Status, VirtualModelStatus
+from embedllm_router.store import RecordStore, StoreOptions, default_store_path, open_store
+
+__all__ = ["Parts", "assemble", "store_options"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the plugin is made of.
+
+    Attributes:
+        log: Where events go.
+        live: What decides.
+        observer: What follows requests to their outcome.
+        store: Where records go.
+        started_at: When they were put together, UTC.
+    """
+
+    log: FilteringBoundLogger
+    live: Live
+    observer: Observer
+    store: RecordStore
+    started_at: datetime
+
+    def status(self) -> Status:
+        """How the plugin is doing now."""
+        live, observer = self.live, self.observer
+        generation, router = live.generation, live.generation.router
+        return Status(
+            version=__version__,
+            started_at=self.started_at,
+            generation=generation.number,
+            loaded_at=generation.loaded_at,
+            artifact=router.artifact.id if router else None,
+            artifact_created=router.artifact.manifest.created if router else None,
+            artifact_path=str(generation.settings.artifact or default_artifact_path()) if router else None,
+            n_llms=len(router.artifact.manifest.llms) if router else 0,
+            config_path=str(live.config) if live.config else None,
+            last_reload=live.last_reload,
+            virtual_models=tuple(_virtual_model(one) for one in live.served.lanes.values()) if live.served else (),
+            decided=observer.n_decided,
+            failed_open=observer.n_failed_open,
+            rejected=observer.n_rejected,
+            pending=observer.n_pending,
+            store=self.store.health(),
+        )
+
+    def close(self) -> None:
+        """Records what is in flight and flushes the store; safe to call twice."""
+        self.observer.close()
+        self.store.close()
+
+
+def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: TextIO | None = None) -> Parts:
+    """Builds every part.
+
+    Args:
+        settings: The plugin's settings.
+        config: The configuration file they come from; None when unknown.
+        log_to: Where events are written; None takes stderr.
+
+    Returns:
+        The parts; they are closed when the process ends.
+
+    Raises:
+        ConfigError: What the store needs is not installed.
+    """
+    log = configure_logging(settings.log, log_to)
+    store = open_store(store_options(settings.store))
+    keep = Keep(store.prompt_hash, text=settings.store.prompt, embedding=settings.store.embedding)
+    sinks: list[Sink] = [store.put] if settings.store.enabled else []
+    observer = Observer(log, sinks, keep, log_prompt=settings.log.prompt)
+    parts = Parts(log, Live(settings, log, config), observer, store, datetime.now(UTC))
+    atexit.register(parts.close)
+    return parts
+
+
+def store_options(settings: StoreSettings) -> StoreOptions:
+    """The store's options, as the settings say."""
+    return StoreOptions(
+        enabled=settings.enabled,
+        path=settings.path or default_store_path(),
+        url=settings.url.get_secret_value() if settings.url else None,
+        flush_s=settings.flush_s,
+        rotate_mb=settings.rotate_mb,
+        rotate_s=settings.rotate_s,
+        retention_days=settings.retention_days,
+        prompt=settings.prompt,
+        embedding=settings.embedding,
+        hash_key=settings.hash_key.get_secret_value() if settings.hash_key else None,
+    )
+
+
+def _virtual_model(lanes: Lanes) -> VirtualModelStatus:
+    one = lanes.live.virtual_model
+    return VirtualModelStatus(
+        name=one.name,
+        default=one.settings.default,
+        objective=_said(lanes.live.objective),
+        candidates=one.pool.names,
+        excluded={n: str(r) for n, r in zip(one.pool.names, one.pool.standing, strict=True) if r is not None},
+        shadow=lanes.shadow is not None,
+        canary_share=lanes.canary_share if lanes.canary else 0.0,
+    )
+
+
+def _said(objective: Objective) -> dict[str, float]:
+    floors = {"min_p_correct": objective.min_p_correct, "within": objective.within}
+    limits = {"max_cost_usd": objective.max_cost_usd}
+    said = {name: value for name, value in (floors | limits).items() if value is not None}
+    return {"cost_weight": objective.cost_weight, **said}
