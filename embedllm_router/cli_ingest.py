@@ -13,6 +13,7 @@ import typer
 
 from embedllm_router.cli_errors import clear_errors
 from embedllm_router.cli_progress import progress
+from embedllm_router.data.conflicts import OnConflict
 from embedllm_router.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,14 +35,6 @@ class _Format(StrEnum):  # data/formats/detect.py has the same names, but loads 
     LONG = "long"
 
 
-class _OnConflict(StrEnum):
-    MEAN = "mean"
-    FIRST = "first"
-    LAST = "last"
-    MAX = "max"
-    ERROR = "error"
-
-
 class _Origin(StrEnum):
     EMBEDLLM = "embedllm"
 
@@ -61,8 +54,8 @@ def _ingest(
         Path | None, typer.Option(help="Where --from keeps its files; OUT.download by default.")
     ] = None,
     on_conflict: Annotated[
-        _OnConflict, typer.Option(help="What becomes of several scores for one prompt and LLM.")
-    ] = _OnConflict.MEAN,
+        OnConflict, typer.Option(help="What becomes of several scores for one prompt and LLM.")
+    ] = OnConflict.MEAN,
     max_bad_rows: Annotated[str, typer.Option(help="Beyond it nothing is written: a share or a number.")] = "0.1%",
     metric: Annotated[str | None, typer.Option(help="Metric (lm-eval) or scorer (inspect) that counts.")] = None,
     answer_filter: Annotated[str | None, typer.Option("--filter", help="Answer filter (lm-eval) that counts.")] = None,
@@ -83,15 +76,14 @@ def _ingest(
 
 
 def _options(
-    chosen: _Format, on_conflict: _OnConflict, max_bad_rows: str, metric: str | None, answer_filter: str | None
+    chosen: _Format, on_conflict: OnConflict, max_bad_rows: str, metric: str | None, answer_filter: str | None
 ) -> "IngestOptions":
-    from embedllm_router.data.answer_table import OnConflict  # noqa: PLC0415 - polars only when the command runs
     from embedllm_router.data.formats.detect import Format  # noqa: PLC0415 - polars only when the command runs
     from embedllm_router.data.ingest_report import BadRowLimit, IngestOptions  # noqa: PLC0415 - polars, as before
 
     return IngestOptions(
         format=None if chosen is _Format.AUTO else Format(chosen.value),
-        on_conflict=OnConflict(on_conflict.value),
+        on_conflict=on_conflict,
         max_bad_rows=BadRowLimit.parse(max_bad_rows),
         metric=metric,
         filter=answer_filter,

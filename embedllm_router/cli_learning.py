@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,7 @@ import typer
 
 from embedllm_router.cli_errors import clear_errors
 from embedllm_router.cli_progress import progress
+from embedllm_router.data.conflicts import OnConflict
 from embedllm_router.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -77,6 +78,9 @@ def _train(
     decoder: Annotated[DecoderName, typer.Option(help="mf: the paper's own, pair by pair.")] = DecoderName.NETWORK,
     balance: Annotated[float, typer.Option(min=0, help="0 counts labels, 1 counts data sets.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Decides initial weights and batches.")] = 0,
+    on_conflict: Annotated[
+        OnConflict, typer.Option(help="What becomes of several answers of one LLM to one prompt in several data sets.")
+    ] = OnConflict.MEAN,
     split_seed: Annotated[int, typer.Option(help="Decides train, validation and test.")] = 0,
     members: Annotated[int | None, typer.Option(min=1, help="Networks in the ensemble.")] = None,
     max_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs per network at most.")] = None,
@@ -91,7 +95,7 @@ def _train(
         facts = read_facts(llms or find_llm_table(data), prices=prices, reasoning=reasoning, sources=sources)
         options = _options(decoder, seed=seed, balance=balance, members=members, max_epochs=max_epochs)
         chosen = _choose_encoder(encoder, encoder_model)
-        learned = _run(data, out, chosen, facts, options, min_labels, split_seed, threads, resume)
+        learned = _run(data, out, chosen, facts, options, min_labels, split_seed, on_conflict, threads, resume)
     _print_learned(learned, out, json_output=json_output)
 
 
@@ -134,6 +138,7 @@ def _run(
     options: "TrainingOptions",
     min_labels: int,
     split_seed: int,
+    on_conflict: OnConflict,
     threads: int,
     resume: bool,
 ) -> "LearnedArtifact":
@@ -151,6 +156,7 @@ def _run(
             options=options,
             min_labels=min_labels,
             split_seed=split_seed,
+            on_conflict=on_conflict,
             resume=resume,
             command=_command_line(),
             progress=lambda head, done, planned, loss: tell(head, done, planned, f"validation {loss:.4f}"),
@@ -158,11 +164,15 @@ def _run(
 
 
 def _print_learned(learned: "LearnedArtifact", out: Path, *, json_output: bool) -> None:
-    manifest = learned.artifact.manifest
+    manifest, merged = learned.artifact.manifest, learned.merged
     if json_output:
         summary = {"out": str(out), "artifact": learned.artifact.id, "n_llms": len(manifest.llms)}
-        typer.echo(json.dumps({**summary, "metrics": learned.metrics}))
+        shared = {"prompts": merged.shared_prompts, **asdict(merged.conflicts), "on_conflict": merged.rule.value}
+        typer.echo(json.dumps({**summary, "shared": shared, "metrics": learned.metrics}))
         return
+    if merged.shared_prompts:
+        twice = f"{merged.conflicts.repeated:,} repeated, {merged.conflicts.conflicting:,} pairs with different scores"
+        typer.echo(f"{merged.shared_prompts:,} prompts stand in several data sets; {twice}, resolved by: {merged.rule}")
     typer.echo(f"{out}: artifact {learned.artifact.id}, {len(manifest.llms)} LLMs. On the test part:")
     _print_metrics(learned.metrics)
 

@@ -6,47 +6,23 @@ for one prompt and LLM are resolved by a named rule. It knows nothing of files.
 
 import hashlib
 from array import array
-from dataclasses import dataclass
-from enum import StrEnum
 from itertools import repeat
 from typing import Final
 
 import numpy as np
 import polars as pl
 
+from embedllm_router.data.conflicts import Conflicts, OnConflict
 from embedllm_router.data.formats.answer import Answer
 from embedllm_router.errors import DataError
 
-__all__ = ["AnswerTable", "Conflicts", "OnConflict", "item_id"]
+__all__ = ["AnswerTable", "item_id"]
 
 _ID_CHARS: Final = 20  # 80 bits: among a million prompts two share an id with a chance of 4e-13
 _NAN: Final = float("nan")
 _AMOUNTS: Final = ("input_tokens", "output_tokens", "cost_usd", "output_chars", "parsed")
 _WHOLE: Final = ("input_tokens", "output_tokens", "output_chars")
 _PAIR: Final = ("item", "llm")
-
-
-class OnConflict(StrEnum):
-    """What becomes of several scores for one prompt and LLM."""
-
-    MEAN = "mean"
-    FIRST = "first"
-    LAST = "last"
-    MAX = "max"
-    ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class Conflicts:
-    """What was found of repeated prompt and LLM pairs.
-
-    Attributes:
-        repeated: Answers beyond the first of their pair.
-        conflicting: Pairs whose scores differ.
-    """
-
-    repeated: int
-    conflicting: int
 
 
 def item_id(prompt: str) -> str:

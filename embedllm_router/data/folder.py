@@ -1,7 +1,8 @@
 """Reads a correctness data set from its folder: items.parquet, results.parquet.
 
     items.parquet     item_id (unique), category, prompt
-    results.parquet   item_id, model, score in [0, 1]; where known output_chars, graded, parsed
+    results.parquet   item_id, model, score in [0, 1]; where known output_tokens, output_chars, input_tokens, graded,
+                      parsed
 
 It knows nothing of which LLMs are worth learning, nor of other data sets.
 """
@@ -14,15 +15,18 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from embedllm_router.data.matrix import CorrectnessMatrix, merge
+from embedllm_router.data.conflicts import OnConflict
+from embedllm_router.data.matrix import CorrectnessMatrix
+from embedllm_router.data.merging import Merged, merge
 from embedllm_router.errors import DataError
 
-__all__ = ["CHARS_PER_TOKEN", "read_folder", "read_folders"]
+__all__ = ["CHARS_PER_TOKEN", "merge_folders", "read_folder", "read_folders"]
 
 CHARS_PER_TOKEN: Final = 4
-"""Characters of English per token of a current LLM's tokenizer, roughly: lengths are given in characters only."""
+"""Characters of English per token of a current LLM's tokenizer, roughly; for lengths given in characters only."""
 
-_MIN_ANSWER_CHARS: Final = 4  # a set whose median answer is shorter grades a letter: it says nothing of length
+_MIN_ANSWER: Final = 4  # a set whose median answer has fewer characters or tokens grades a letter: no word of length
+_AMOUNTS: Final = ("output_tokens", "output_chars", "input_tokens")
 _ITEMS: Final = {"item_id": pl.String, "category": pl.String, "prompt": pl.String}
 _RESULTS: Final = {"item_id": pl.String, "model": pl.String, "score": pl.Float32}
 
@@ -38,9 +42,25 @@ def read_folders(folders: Sequence[Path], *, keep_unparsed: bool = False) -> Cor
         The merged matrix.
 
     Raises:
-        DataError: A folder cannot be used, or two hold the same item id.
+        DataError: A folder cannot be used.
     """
-    return merge([read_folder(folder, keep_unparsed=keep_unparsed) for folder in folders])
+    return merge([read_folder(folder, keep_unparsed=keep_unparsed) for folder in folders]).matrix
+
+
+def merge_folders(folders: Sequence[Path], rule: OnConflict) -> Merged:
+    """Reads several data sets into one matrix by a named rule, and says what it resolved.
+
+    Args:
+        folders: As for `read_folders`.
+        rule: What becomes of several answers of one LLM to one prompt; see `merging.merge`.
+
+    Returns:
+        The merged matrix and the counts.
+
+    Raises:
+        DataError: A folder cannot be used, or the rule is `error` and scores conflict.
+    """
+    return merge([read_folder(folder) for folder in folders], rule)
 
 
 def read_folder(folder: Path, *, keep_unparsed: bool = False) -> CorrectnessMatrix:
@@ -72,6 +92,8 @@ def read_folder(folder: Path, *, keep_unparsed: bool = False) -> CorrectnessMatr
     shape = (items.height, len(llm_ids))
     keep = np.ones(results.height, dtype=np.bool_) if keep_unparsed else _parsed(results)
     score = np.where(keep, results["score"].to_numpy(), 0.0)
+    amounts = {name: _amount(folder / "results.parquet", results, name) for name in _AMOUNTS}
+    tokens, counted = _lengths(amounts["output_tokens"], amounts["output_chars"])
     return CorrectnessMatrix(
         prompts=tuple(items["prompt"].to_list()),
         prompt_ids=tuple(items["item_id"].to_list()),
@@ -80,7 +102,9 @@ def read_folder(folder: Path, *, keep_unparsed: bool = False) -> CorrectnessMatr
         llm_ids=tuple(llm_ids),
         correctness=_dense(shape, at, score, 0.0),
         observed=_dense(shape, at, keep, 0.0).astype(np.bool_),
-        output_tokens=_dense(shape, at, np.where(keep, _output_tokens(results), np.nan), np.nan),
+        output_tokens=_dense(shape, at, np.where(keep, tokens, np.nan), np.nan),
+        counted=_dense(shape, at, counted & keep, 0.0).astype(np.bool_),
+        input_tokens=_mean_by_row(at[0], amounts["input_tokens"], items.height),
     )
 
 
@@ -104,15 +128,37 @@ def _parsed(results: pl.DataFrame) -> NDArray[np.bool_]:
     return keep
 
 
-def _output_tokens(results: pl.DataFrame) -> NDArray[np.float32]:
-    unknown = np.full(results.height, np.nan, dtype=np.float32)
-    if "output_chars" not in results.columns:
-        return unknown
-    chars = results["output_chars"].cast(pl.Float32).fill_null(float("nan")).to_numpy()
-    known = chars[np.isfinite(chars)]
-    if not known.size or float(np.median(known)) < _MIN_ANSWER_CHARS:
-        return unknown
-    return np.maximum(chars / CHARS_PER_TOKEN, 1.0).astype(np.float32)
+def _amount(file: Path, results: pl.DataFrame, name: str) -> NDArray[np.float32]:
+    """A column that a set may have, float32 (n_results,); NaN where it says nothing."""
+    if name not in results.columns:
+        return np.full(results.height, np.nan, dtype=np.float32)
+    try:
+        values = results[name].cast(pl.Float32)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{file}: column {name} is {results[name].dtype}, expected numbers.") from error
+    bad = values.is_infinite() | (values < 0)
+    _refuse_first(file, results, name, pl.lit(bad.fill_null(value=False)), "a finite number of at least 0")
+    return values.fill_null(float("nan")).to_numpy()
+
+
+def _lengths(tokens: NDArray[np.float32], chars: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Output tokens, recorded ones before those estimated from characters, and which were recorded."""
+    counted = np.isfinite(tokens) & _says_length(tokens)
+    estimated = np.where(_says_length(chars), chars / CHARS_PER_TOKEN, np.nan)
+    lengths = np.where(counted, tokens, estimated)
+    return np.maximum(lengths, 1.0, where=np.isfinite(lengths), out=lengths).astype(np.float32), counted
+
+
+def _says_length(amounts: NDArray[np.float32]) -> bool:
+    known = amounts[np.isfinite(amounts)]
+    return bool(known.size) and float(np.median(known)) >= _MIN_ANSWER
+
+
+def _mean_by_row(row: NDArray[np.int64], values: NDArray[np.float32], n_rows: int) -> NDArray[np.float32]:
+    known = np.isfinite(values)
+    n_known = np.bincount(row[known], minlength=n_rows)
+    total = np.bincount(row[known], values[known], minlength=n_rows)
+    return np.where(n_known > 0, total / np.maximum(n_known, 1), np.nan).astype(np.float32)
 
 
 def _read(file: Path, columns: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from embedllm_router.data.answer_table import OnConflict
+from embedllm_router.data.conflicts import OnConflict
 from embedllm_router.data.formats.detect import Format
 from embedllm_router.errors import DataError
 

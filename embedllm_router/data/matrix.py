@@ -5,14 +5,14 @@ prompt id, every column an LLM id.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.errors import DataError
 
-__all__ = ["CorrectnessMatrix", "merge"]
+__all__ = ["CorrectnessMatrix"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,11 @@ class CorrectnessMatrix:
         llm_ids: Unique id of each column.
         correctness: float32 (n_prompts, n_llms), in [0, 1]; 0 where unobserved.
         observed: bool (n_prompts, n_llms); False means never graded, not wrong.
-        output_tokens: float32 (n_prompts, n_llms), estimated length of the visible answer; NaN where unknown.
+        output_tokens: Length of the answer, float32 (n_prompts, n_llms); NaN where unknown.
+        counted: bool (n_prompts, n_llms), the length is a recorded count of all tokens billed, hidden reasoning
+            included; False where it is an estimate from the visible characters, or unknown.
+        input_tokens: Recorded length of the request, mean over the LLMs that recorded it, float32 (n_prompts,); NaN
+            where none did.
 
     Raises:
         DataError: Shapes, ids or values do not fit.
@@ -41,12 +45,14 @@ class CorrectnessMatrix:
     correctness: NDArray[np.float32]
     observed: NDArray[np.bool_]
     output_tokens: NDArray[np.float32]
+    counted: NDArray[np.bool_]
+    input_tokens: NDArray[np.float32]
 
     def __post_init__(self) -> None:
         n_prompts, n_llms = len(self.prompts), len(self.llm_ids)
-        for name in ("prompt_ids", "categories", "datasets"):
+        for name in ("prompt_ids", "categories", "datasets", "input_tokens"):
             _check_equal(f"length of {name}", len(getattr(self, name)), n_prompts)
-        for name in ("correctness", "observed", "output_tokens"):
+        for name in ("correctness", "observed", "output_tokens", "counted"):
             _check_equal(f"shape of {name}", getattr(self, name).shape, (n_prompts, n_llms))
         _check_unique("prompt_ids", self.prompt_ids)
         _check_unique("llm_ids", self.llm_ids)
@@ -85,6 +91,8 @@ class CorrectnessMatrix:
             correctness=self.correctness[rows],
             observed=self.observed[rows],
             output_tokens=self.output_tokens[rows],
+            counted=self.counted[rows],
+            input_tokens=self.input_tokens[rows],
         )
 
     def select_llms(self, ids: Sequence[str]) -> "CorrectnessMatrix":
@@ -104,55 +112,15 @@ class CorrectnessMatrix:
         if unknown:
             raise DataError(f"llm ids {unknown} are not in the matrix; it has {list(self.llm_ids)}.")
         columns = [column[llm] for llm in ids]
-        narrow = CorrectnessMatrix(
-            prompts=self.prompts,
-            prompt_ids=self.prompt_ids,
-            categories=self.categories,
-            datasets=self.datasets,
+        narrow = replace(
+            self,
             llm_ids=tuple(ids),
             correctness=self.correctness[:, columns],
             observed=self.observed[:, columns],
             output_tokens=self.output_tokens[:, columns],
+            counted=self.counted[:, columns],
         )
         return narrow.select_prompts(np.flatnonzero(narrow.observed.any(axis=1)))
-
-
-def merge(matrices: Sequence[CorrectnessMatrix]) -> CorrectnessMatrix:
-    """Stacks matrices: all their prompts, the union of their LLMs.
-
-    Args:
-        matrices: At least one; prompt ids must not repeat across them.
-
-    Returns:
-        Rows in the order given, columns sorted by id, so the order of the inputs' LLMs has no say.
-
-    Raises:
-        DataError: Nothing to merge, or a prompt id occurs twice.
-    """
-    if not matrices:
-        raise DataError("no correctness data given; name at least one folder.")
-    llm_ids = tuple(sorted({llm for m in matrices for llm in m.llm_ids}))
-    column = {llm: i for i, llm in enumerate(llm_ids)}
-    n_prompts = sum(len(m.prompts) for m in matrices)
-    correctness = np.zeros((n_prompts, len(llm_ids)), dtype=np.float32)
-    observed = np.zeros((n_prompts, len(llm_ids)), dtype=np.bool_)
-    output_tokens = np.full((n_prompts, len(llm_ids)), np.nan, dtype=np.float32)
-    start = 0
-    for m in matrices:
-        block = np.ix_(range(start, start + len(m.prompts)), [column[llm] for llm in m.llm_ids])
-        correctness[block], observed[block] = m.correctness, m.observed
-        output_tokens[block] = m.output_tokens
-        start += len(m.prompts)
-    return CorrectnessMatrix(
-        prompts=tuple(p for m in matrices for p in m.prompts),
-        prompt_ids=tuple(p for m in matrices for p in m.prompt_ids),
-        categories=tuple(c for m in matrices for c in m.categories),
-        datasets=tuple(d for m in matrices for d in m.datasets),
-        llm_ids=llm_ids,
-        correctness=correctness,
-        observed=observed,
-        output_tokens=output_tokens,
-    )
 
 
 def _check_equal(what: str, found: object, expected: object) -> None:

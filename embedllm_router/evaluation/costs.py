@@ -1,9 +1,11 @@
 """What answers cost: list prices times tokens. It knows nothing of choices.
 
-    cost = prompt bytes / 4 · input price + output tokens · output price
+    cost = input tokens · input price + output tokens · output price
 
-Output tokens are the recorded ones where the data know them, otherwise the artifact's prediction. Of an LLM that
-reasons first only the visible part is ever recorded, so its prediction, which counts the hidden part, is taken.
+Input tokens are the recorded ones where the data know them, otherwise prompt bytes / 4. Output tokens are the recorded
+ones, otherwise those estimated from the visible characters, otherwise the artifact's prediction. Visible characters say
+nothing of what an LLM that reasons first bills: its prediction, which counts the hidden part, is taken then. Recorded
+costs are not used: they are of the prices of their day and provider.
 """
 
 from collections.abc import Sequence
@@ -28,7 +30,7 @@ class Costs:
 
     Attributes:
         cost: With recorded output tokens where known, float64 (n_prompts, n_llms); NaN without a price.
-        expected_cost: With predicted output tokens, which is all a router knows; likewise.
+        expected_cost: With prompt bytes / 4 and predicted output tokens, which is all a router knows; likewise.
         priced: Whether the LLM has a list price, bool (n_llms,).
         recorded: Share of the priced labels whose output tokens were recorded, in [0, 1].
     """
@@ -56,15 +58,16 @@ def price_answers(
     output_price = _column([llm.output_usd_per_mtok for llm in llms])
     priced = np.isfinite(input_price) & np.isfinite(output_price)
     thinking = np.array([llm.thinking for llm in llms])
-    prompt_tokens = np.array([len(p.encode("utf-8", errors="replace")) for p in matrix.prompts]) / _BYTES_PER_TOKEN
+    estimate = np.array([len(p.encode("utf-8", errors="replace")) for p in matrix.prompts]) / _BYTES_PER_TOKEN
+    prompt_tokens = np.where(np.isfinite(matrix.input_tokens), matrix.input_tokens, estimate)
     predicted = predicted_tokens.astype(np.float64)
-    known = np.isfinite(matrix.output_tokens) & ~thinking
+    known = np.isfinite(matrix.output_tokens) & (matrix.counted | ~thinking)
     tokens = np.where(known, matrix.output_tokens, predicted)
-    of_prompt = prompt_tokens[:, None] * input_price / _PER_MTOK
+    of_prompt, guessed = (n[:, None] * input_price / _PER_MTOK for n in (prompt_tokens, estimate))
     counted = matrix.observed & priced
     return Costs(
         cost=of_prompt + tokens * output_price / _PER_MTOK,
-        expected_cost=of_prompt + predicted * output_price / _PER_MTOK,
+        expected_cost=guessed + predicted * output_price / _PER_MTOK,
         priced=priced,
         recorded=float((known & counted).sum() / max(int(counted.sum()), 1)),
     )

@@ -5,7 +5,7 @@ rebuilt nothing is reported as test. It knows nothing of metrics.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.artifact import Artifact
+from embedllm_router.data.conflicts import OnConflict
 from embedllm_router.data.folder import read_folder
-from embedllm_router.data.matrix import CorrectnessMatrix, merge
+from embedllm_router.data.matrix import CorrectnessMatrix
+from embedllm_router.data.merging import merge
 from embedllm_router.data.split import Split, question_stem, split_by_stem
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.evaluation.parts import Part
@@ -119,17 +121,30 @@ def _train_part(router: Router, train: CorrectnessMatrix, told: Told, *, encode:
 def _read(
     artifact: Artifact, folders: Sequence[Path], wanted: Sequence[str]
 ) -> tuple[CorrectnessMatrix, dict[str, int]]:
-    """Labels of the artifact's LLMs in its order, and how many others the wanted folders held."""
+    """Labels of the artifact's LLMs in its order, and how many others the wanted folders held.
+
+    Training sets are merged as training merged them: in its order, by its rule. Every other set stays by itself.
+    """
     known = [llm.id for llm in artifact.manifest.llms]
-    matrices, unparsed, strangers = [], 0, 0
-    for folder in folders:
-        matrix = read_folder(folder)
-        if folder.resolve().name in wanted:
+    learned = [source.name for source in artifact.manifest.data]
+    unparsed, strangers, n_wanted = 0, 0, 0
+    matrices = []
+    for folder in sorted(folders, key=lambda f: (*learned, f.resolve().name).index(f.resolve().name)):
+        name, matrix = folder.resolve().name, read_folder(folder)
+        if name in wanted:
+            strange = int(matrix.observed[:, ~np.isin(np.array(matrix.llm_ids), known)].sum())
             unparsed += read_folder(folder, keep_unparsed=True).n_labels - matrix.n_labels
-            strangers += int(matrix.observed[:, ~np.isin(np.array(matrix.llm_ids), known)].sum())
-        matrices.append(matrix)
-    merged = _align(merge(matrices), known)
-    return merged, {"LLM not in the artifact": strangers, "no verdict could be read from the answer": unparsed}
+            strangers, n_wanted = strangers + strange, n_wanted + matrix.n_labels - strange
+        own_ids = matrix.prompt_ids if name in learned else tuple(f"{name}:{item}" for item in matrix.prompt_ids)
+        matrices.append(replace(matrix, prompt_ids=own_ids))
+    rule = OnConflict(str(artifact.manifest.training.get("on_conflict", OnConflict.MEAN)))
+    merged = _align(merge(matrices, rule).matrix, known)
+    n_kept = int(merged.observed[np.isin(np.array(merged.datasets), wanted)].sum())
+    return merged, {
+        "LLM not in the artifact": strangers,
+        "no verdict could be read from the answer": unparsed,
+        "answer to a prompt that another data set holds too": n_wanted - n_kept,
+    }
 
 
 def _align(matrix: CorrectnessMatrix, llm_ids: Sequence[str]) -> CorrectnessMatrix:
@@ -142,15 +157,13 @@ def _align(matrix: CorrectnessMatrix, llm_ids: Sequence[str]) -> CorrectnessMatr
             f"the artifact {list(llm_ids)[:5]}…."
         )
     source = [column.get(llm, 0) for llm in llm_ids]
-    wide = CorrectnessMatrix(
-        prompts=matrix.prompts,
-        prompt_ids=matrix.prompt_ids,
-        categories=matrix.categories,
-        datasets=matrix.datasets,
+    wide = replace(
+        matrix,
         llm_ids=tuple(llm_ids),
         correctness=np.where(present, matrix.correctness[:, source], np.float32(0)),
         observed=matrix.observed[:, source] & present,
         output_tokens=np.where(present, matrix.output_tokens[:, source], np.float32(np.nan)),
+        counted=matrix.counted[:, source] & present,
     )
     return wide.select_prompts(np.flatnonzero(wide.observed.any(axis=1)))
 

@@ -1,6 +1,7 @@
 """What an artifact says of itself: builds its manifest from what was learned, and from what. It knows no files."""
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import numpy as np
@@ -23,7 +24,7 @@ def describe(  # noqa: PLR0913 - everything an artifact says of itself
     options: TrainingOptions,
     trained: Trained,
     metrics: dict[str, float],
-    split_seed: int,
+    how: Mapping[str, str | int],
 ) -> Manifest:
     """Builds the manifest.
 
@@ -34,7 +35,7 @@ def describe(  # noqa: PLR0913 - everything an artifact says of itself
         options: How the decoder was trained.
         trained: The decoder.
         metrics: Measured on the test part.
-        split_seed: Decided who was in train, validation and test.
+        how: The seed and rule that decided which data trained: split_seed, on_conflict.
 
     Returns:
         The manifest, its files not yet listed.
@@ -53,7 +54,7 @@ def describe(  # noqa: PLR0913 - everything an artifact says of itself
         ),
         llms=_learned_llms(matrix, facts),
         data=_sources(matrix, facts),
-        training={**settings, "split_seed": split_seed, "epochs_run": len(trained.history)},
+        training={**settings, **how, "epochs_run": len(trained.history)},
         metrics={name: round(value, 6) for name, value in metrics.items()},
     )
 

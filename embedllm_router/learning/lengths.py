@@ -1,7 +1,8 @@
-"""What an answer's length is, for training the second head: visible tokens plus an estimate of hidden reasoning.
+"""What an answer's length is, for training the second head: the tokens billed, or an estimate of them.
 
-Data sets record visible characters only. A thinking LLM also bills tokens nobody sees; of those only the mean per
-request is known (weights/reasoning_tokens.json). It knows nothing of networks.
+Where a data set recorded token counts, they are taken as they are. Many record visible characters only; a thinking LLM
+also bills tokens nobody sees, and of those only the mean per request is known (weights/reasoning_tokens.json). It knows
+nothing of networks.
 """
 
 from collections.abc import Mapping
@@ -21,21 +22,22 @@ _PRIOR_LABELS: Final = 50.0  # an LLM's smearing factor counts fully when it has
 def log_output_tokens(matrix: CorrectnessMatrix, reasoning_tokens: Mapping[str, float]) -> NDArray[np.float32]:
     """Natural logarithm of all output tokens, hidden reasoning included.
 
-    The hidden part of one answer is the LLM's mean times the prompt's relative length: how long LLMs that show all
-    their work answer this prompt, compared with prompts in general. That ratio is an assumption, not a measurement.
+    A counted length holds the hidden part already. Otherwise it is the LLM's mean times the prompt's relative length:
+    how long LLMs that show all their work answer this prompt, compared with prompts in general. That ratio is an
+    assumption, not a measurement.
 
     Args:
-        matrix: Its `output_tokens` are the visible part.
+        matrix: Its `output_tokens` are the whole where counted, else the visible part.
         reasoning_tokens: Mean hidden tokens per request of each LLM that has any.
 
     Returns:
-        float32 (n_prompts, n_llms), NaN where the visible length is unknown.
+        float32 (n_prompts, n_llms), NaN where the length is unknown.
     """
     hidden = np.array([reasoning_tokens.get(llm, 0.0) for llm in matrix.llm_ids])
     shows_all = hidden == 0
     visible = matrix.output_tokens.astype(np.float64)
     factor = _relative_length(visible[:, shows_all])
-    tokens = np.maximum(visible + factor[:, None] * hidden, 1.0)
+    tokens = np.maximum(visible + np.where(matrix.counted, 0.0, factor[:, None] * hidden), 1.0)
     logs: NDArray[np.float32] = np.log(tokens).astype(np.float32)
     return logs
 

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.artifact import Artifact, Tensors, save_artifact
-from embedllm_router.data.folder import read_folders
+from embedllm_router.data.conflicts import OnConflict
+from embedllm_router.data.folder import merge_folders, read_folders
 from embedllm_router.data.matrix import CorrectnessMatrix
+from embedllm_router.data.merging import Merged
 from embedllm_router.data.split import Split, split_by_stem
 from embedllm_router.encoder import MAX_CHARS, StaticEncoder, clip_middle
 from embedllm_router.errors import DataError
@@ -48,10 +50,12 @@ class LearnedArtifact:
     Attributes:
         artifact: As loaded from disk.
         metrics: Measured on the test part with the numpy scorer.
+        merged: What the data sets shared.
     """
 
     artifact: Artifact
     metrics: dict[str, float]
+    merged: Merged
 
 
 def learn(  # noqa: PLR0913 - the ingredients of a recipe
@@ -64,6 +68,7 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     prompt_columns: int = 128,
     min_labels: int = 1000,
     split_seed: int = 0,
+    on_conflict: OnConflict = OnConflict.MEAN,
     resume: bool = False,
     command: str = "",
     progress: Progress | None = None,
@@ -79,6 +84,7 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
         prompt_columns: Latent semantic columns added to a token table; see lexicon.py.
         min_labels: LLMs with fewer graded answers are left out.
         split_seed: Decides who is in train, validation and test.
+        on_conflict: What becomes of several answers of one LLM to one prompt in several data sets.
         resume: Continue a run to the same `out` that was interrupted, if there is one.
         command: Written into the model card.
         progress: Told about each epoch.
@@ -90,7 +96,8 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
         DataError: The data cannot be used, or no LLM has enough labels.
         ArtifactError: `out` cannot be written.
     """
-    matrix = load_matrix(folders, facts, min_labels=min_labels)
+    merged = merge_folders(folders, on_conflict)
+    matrix = _chat_llms(merged.matrix, facts, min_labels)
     split = split_by_stem(matrix.prompts, seed=split_seed)
     table, ready = _prepared(encoder, [matrix.prompts[i] for i in split.train], prompt_columns)
     x = encode_prompts(ready, matrix.prompts)
@@ -100,11 +107,10 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     metrics = _measure(matrix, x, split, decoder) | measure_landmarks(
         landmarks, decoder, x[split.test], matrix.category_names()[split.test]
     )
-    manifest = describe(
-        matrix, facts, encoder=ready.spec, options=options, trained=trained, metrics=metrics, split_seed=split_seed
-    )
+    how = {"split_seed": split_seed, "on_conflict": on_conflict.value}
+    manifest = describe(matrix, facts, encoder=ready.spec, options=options, trained=trained, metrics=metrics, how=how)
     artifact = _save(out, landmarks.described_in(manifest), table, decoder, landmarks, command)
-    return LearnedArtifact(artifact, metrics)
+    return LearnedArtifact(artifact, metrics, merged)
 
 
 def _save(  # noqa: PLR0913, PLR0917 - the parts of a folder
@@ -147,7 +153,10 @@ def load_matrix(folders: Sequence[Path], facts: Facts, *, min_labels: int) -> Co
     Raises:
         DataError: The data cannot be used, or no LLM is left.
     """
-    matrix = read_folders(folders)
+    return _chat_llms(read_folders(folders), facts, min_labels)
+
+
+def _chat_llms(matrix: CorrectnessMatrix, facts: Facts, min_labels: int) -> CorrectnessMatrix:
     counts = matrix.observed.sum(axis=0)
     ids = [
         llm

@@ -36,6 +36,8 @@ def matrix(
         correctness=np.where(seen, labels, 0).astype(np.float32),
         observed=seen,
         output_tokens=np.full(labels.shape, np.nan, np.float32) if tokens is None else tokens.astype(np.float32),
+        counted=np.zeros(labels.shape, dtype=np.bool_),
+        input_tokens=np.full(labels.shape[0], np.nan, dtype=np.float32),
     )
 
 

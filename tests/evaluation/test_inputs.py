@@ -51,6 +51,22 @@ def test_a_set_training_never_saw_is_test_but_for_questions_training_saw(tmp_pat
     assert numbers[0] == numbers[1]
 
 
+def test_a_set_training_never_saw_keeps_its_own_answers_to_items_of_a_training_set(
+    tmp_path: Path, folders: list[Path]
+) -> None:
+    """Both sets hold the same items: those of the test part are measured in both, by each set's own scores."""
+    artifact = trained_artifact(tmp_path / "artifact", sets=SETS[:1])
+    pl.read_parquet(folders[0] / "items.parquet").write_parquet(folders[1] / "items.parquet")
+    same = pl.read_parquet(folders[0] / "results.parquet")
+    same.with_columns(score=1 - pl.col("score")).write_parquet(folders[1] / "results.parquet")
+    both = read_inputs(artifact, folders)
+    counts = [both.test.matrix.datasets.count(name) for name in SETS]
+    assert counts[0] == counts[1] > 0
+    mine = [both.test.matrix.select_prompts(np.flatnonzero(np.array(both.test.matrix.datasets) == s)) for s in SETS]
+    np.testing.assert_array_equal(mine[0].correctness[mine[0].observed], 1 - mine[1].correctness[mine[1].observed])
+    assert set(read_inputs(artifact, folders[1:]).test.matrix.datasets) == {SETS[1]}
+
+
 def test_every_label_is_measured_or_counted_as_left_out(tmp_path: Path, folders: list[Path]) -> None:
     inputs = read_inputs(trained_artifact(tmp_path / "artifact"), folders)
     assert inputs.skipped["LLM not in the artifact"] == 2 * 160

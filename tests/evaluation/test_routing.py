@@ -1,7 +1,7 @@
 """Pools, costs, routing over pools and the verdict."""
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -74,6 +74,18 @@ def test_cost_is_prompt_bytes_and_tokens_at_list_price() -> None:
     assert costs.expected_cost[0, 0] == pytest.approx(of_prompt + 2e-4)
     assert costs.priced.tolist() == [True, True, False, True]
     assert costs.recorded == pytest.approx(1 / 3)
+
+
+def test_counted_tokens_are_charged_to_an_llm_that_reasons_and_recorded_input_tokens_to_all() -> None:
+    made = replace(
+        matrix(np.ones((1, 2)), prompts=("éé" * 4,), tokens=np.array([[700.0, 50.0]])),
+        counted=np.array([[True, False]]),
+        input_tokens=np.array([9.0], np.float32),
+    )
+    costs = price_answers(made, [llm("thinks", 2.0, thinking=True)] * 2, np.full((1, 2), 100, np.float32))
+    assert costs.cost[0] == pytest.approx([(9 + 700) * 2e-6, (9 + 100) * 2e-6])
+    assert costs.expected_cost[0] == pytest.approx([(4 + 100) * 2e-6] * 2), "a router knows neither"
+    assert costs.recorded == pytest.approx(1 / 2)
 
 
 def test_llms_without_a_price_route_but_do_not_cost() -> None:

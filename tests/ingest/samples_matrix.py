@@ -28,4 +28,6 @@ def grouped_matrix(*, shared_questions: int = 0, reworded_questions: int = 0) ->
         correctness=rng.integers(0, 2, shape).astype(np.float32),
         observed=np.ones(shape, dtype=np.bool_),
         output_tokens=np.full(shape, np.nan, dtype=np.float32),
+        counted=np.zeros(shape, dtype=np.bool_),
+        input_tokens=np.full(shape[0], np.nan, dtype=np.float32),
     )

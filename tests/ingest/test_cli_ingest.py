@@ -13,7 +13,6 @@ from shelf import Shelf
 from typer.testing import CliRunner, Result
 
 from embedllm_router import cli_ingest
-from embedllm_router.data.answer_table import OnConflict
 from embedllm_router.data.download import EMBEDLLM_FILES
 from embedllm_router.data.formats.detect import Format
 
@@ -97,7 +96,6 @@ def test_the_release_is_downloaded_first(shelf: Shelf, tmp_path: Path) -> None:
 
 def test_the_command_and_the_code_below_know_the_same_names() -> None:
     assert [f.value for f in cli_ingest._Format] == ["auto", *(f.value for f in Format)]
-    assert [r.value for r in cli_ingest._OnConflict] == [r.value for r in OnConflict]
 
 
 def test_importing_the_command_loads_nothing_heavy() -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from ingested import column, scores_of
 from samples import write_csv, write_jsonl
 
-from embedllm_router.data.answer_table import AnswerTable, OnConflict, item_id
+from embedllm_router.data.answer_table import AnswerTable, item_id
+from embedllm_router.data.conflicts import OnConflict
 from embedllm_router.data.folder import read_folder
 from embedllm_router.data.formats.answer import Answer
 from embedllm_router.data.ingest import ingest

@@ -57,4 +57,6 @@ def tiny_matrix(correctness: list[list[float]], observed: list[list[bool]] | Non
         correctness=values,
         observed=np.ones(values.shape, bool) if observed is None else np.array(observed),
         output_tokens=np.full(values.shape, np.nan, dtype=np.float32),
+        counted=np.zeros(values.shape, dtype=np.bool_),
+        input_tokens=np.full(values.shape[0], np.nan, dtype=np.float32),
     )

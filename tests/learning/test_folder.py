@@ -56,6 +56,41 @@ def test_lengths_of_a_set_of_one_letter_answers_are_unknown(folder: Path) -> Non
     assert np.isnan(read_folder(folder).output_tokens).all()
 
 
+def test_recorded_tokens_come_before_characters_and_are_marked_as_counted(folder: Path) -> None:
+    every_third = pl.int_range(pl.len()) % 3 == 0
+    rewrite(folder / "results.parquet", pl.when(every_third).then(pl.int_range(pl.len()) + 500).alias("output_tokens"))
+    matrix = read_folder(folder)
+    for row in pl.read_parquet(folder / "results.parquet").iter_rows(named=True):
+        at = matrix.prompt_ids.index(row["item_id"]), matrix.llm_ids.index(row["model"])
+        recorded = row["output_tokens"]
+        assert matrix.counted[at] == (recorded is not None)
+        assert matrix.output_tokens[at] == pytest.approx(recorded or row["output_chars"] / 4)
+
+
+def test_token_counts_of_a_set_of_one_letter_answers_are_unknown(folder: Path) -> None:
+    rewrite(folder / "results.parquet", pl.lit(2).alias("output_tokens"), pl.lit(1).alias("output_chars"))
+    matrix = read_folder(folder)
+    assert np.isnan(matrix.output_tokens).all()
+    assert not matrix.counted.any()
+
+
+def test_recorded_input_tokens_are_averaged_by_prompt(folder: Path) -> None:
+    assert np.isnan(read_folder(folder).input_tokens).all()
+    tokens = pl.when(pl.col("model") == LLMS[0]).then(10).when(pl.col("model") == LLMS[1]).then(20)
+    first = pl.col("item_id") == "made_up/0"
+    rewrite(folder / "results.parquet", pl.when(first).then(tokens).alias("input_tokens"))
+    matrix = read_folder(folder)
+    assert matrix.input_tokens[matrix.prompt_ids.index("made_up/0")] == 15
+    assert np.isnan(matrix.input_tokens).sum() == 11
+
+
+def test_an_unparsed_answer_has_no_length(folder: Path) -> None:
+    rewrite(folder / "results.parquet", pl.lit(700).alias("output_tokens"), pl.lit(0.0).alias("parsed"))
+    matrix = read_folder(folder)
+    assert np.isnan(matrix.output_tokens).all()
+    assert not matrix.counted.any()
+
+
 def test_several_sets_are_merged(tmp_path: Path) -> None:
     matrix = read_folders([write_set(tmp_path / "a", n=6), write_set(tmp_path / "b", n=9)])
     assert matrix.datasets == ("a",) * 6 + ("b",) * 9
@@ -68,6 +103,9 @@ def test_several_sets_are_merged(tmp_path: Path) -> None:
         ("results.parquet", pl.lit(float("nan")).alias("score"), ["score", "nan"]),
         ("results.parquet", pl.lit(None, dtype=pl.Float64).alias("score"), ["score", "a value", "None"]),
         ("results.parquet", pl.lit("ghost").alias("item_id"), ["item_id", "items.parquet", "ghost"]),
+        ("results.parquet", pl.lit(-3).alias("output_tokens"), ["row 0", "output_tokens", "at least 0", "-3"]),
+        ("results.parquet", pl.lit(float("inf")).alias("output_chars"), ["output_chars", "inf", "36 such rows"]),
+        ("results.parquet", pl.lit("many").alias("input_tokens"), ["input_tokens is String, expected numbers"]),
         ("results.parquet", pl.lit("one").alias("model"), ["row 1", "model", "one row per item and model"]),
         ("items.parquet", pl.lit("same").alias("item_id"), ["row 1", "item_id", "not repeated", "same"]),
         ("items.parquet", pl.lit(None, dtype=pl.String).alias("prompt"), ["prompt", "a value"]),

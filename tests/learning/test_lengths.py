@@ -1,16 +1,22 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from synthetic import tiny_matrix
 
+from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.learning.lengths import fill_unknown, log_output_tokens, smearing
 
 NAN = float("nan")
 
 
-def matrix_of(tokens: list[list[float]]) -> object:
+def matrix_of(tokens: list[list[float]], counted: list[list[bool]] | None = None) -> CorrectnessMatrix:
     matrix = tiny_matrix([[1.0] * len(tokens[0])] * len(tokens))
-    fields = {f: getattr(matrix, f) for f in matrix.__slots__}
-    return type(matrix)(**{**fields, "output_tokens": np.array(tokens, dtype=np.float32)})
+    return replace(
+        matrix,
+        output_tokens=np.array(tokens, dtype=np.float32),
+        counted=matrix.counted if counted is None else np.array(counted),
+    )
 
 
 def test_visible_tokens_are_the_length_of_an_llm_that_hides_nothing() -> None:
@@ -22,6 +28,12 @@ def test_hidden_reasoning_grows_with_how_long_others_answer() -> None:
     logs = log_output_tokens(matrix_of([[50, 10], [200, 10]]), {"llm1": 1000})
     hidden = np.exp(logs[:, 1]) - 10
     np.testing.assert_allclose(hidden, [500, 2000], rtol=1e-4)
+
+
+def test_a_counted_length_holds_its_hidden_part_already() -> None:
+    matrix = matrix_of([[50, 900], [200, 10]], counted=[[True, True], [False, False]])
+    logs = log_output_tokens(matrix, {"llm1": 1000})
+    np.testing.assert_allclose(np.exp(logs), [[50, 900], [200, 2010]], rtol=1e-4)
 
 
 def test_without_any_visible_length_the_estimate_is_the_mean() -> None:

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from synthetic import tiny_matrix
 
-from embedllm_router.data.matrix import merge
 from embedllm_router.errors import DataError
 
 
@@ -21,26 +20,6 @@ def test_selecting_llms_keeps_ids_beside_their_columns_and_drops_unanswered_prom
 def test_selecting_an_unknown_llm_names_it() -> None:
     with pytest.raises(DataError, match="llm9"):
         tiny_matrix([[1.0]]).select_llms(["llm9"])
-
-
-def test_merging_aligns_llms_by_id_whatever_their_order() -> None:
-    a = tiny_matrix([[1, 0]])
-    b = tiny_matrix([[1, 0, 1]]).select_llms(["llm2", "llm0"])
-    renamed = type(b)(**{**{f: getattr(b, f) for f in b.__slots__}, "prompt_ids": ("other",)})
-    merged = merge([a, renamed])
-    assert merged.llm_ids == ("llm0", "llm1", "llm2")
-    assert merged.correctness.tolist() == [[1, 0, 0], [1, 0, 1]]
-    assert merged.observed.tolist() == [[True, True, False], [True, False, True]]
-
-
-def test_a_prompt_id_in_two_sets_is_refused() -> None:
-    with pytest.raises(DataError, match="p0"):
-        merge([tiny_matrix([[1.0]]), tiny_matrix([[0.0]])])
-
-
-def test_merging_nothing_is_refused() -> None:
-    with pytest.raises(DataError, match="at least one"):
-        merge([])
 
 
 @pytest.mark.parametrize("bad", [-0.1, 1.1, float("nan")])

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from planted import planted_artifact
 from synthetic import SKILL, TOPICS, write_set
@@ -13,8 +14,10 @@ from typer.testing import CliRunner
 from embedllm_router.artifact import load_artifact, save_artifact
 from embedllm_router.cli_learning import app
 from embedllm_router.encoder import StaticEncoder
+from embedllm_router.evaluation.run import EvaluationOptions, evaluate
 from embedllm_router.evaluation.yardsticks import knn
 from embedllm_router.learning.distill import TokenTable, save_table
+from embedllm_router.router import Router
 from embedllm_router.scorer import Scorer
 
 
@@ -140,6 +143,52 @@ def test_landmarks_added_later_are_those_of_training_and_touch_nothing_else(
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert card.startswith("# A card\n\nMended by hand.\n")
     assert card.count("## Landmarks") == 1
+
+
+def test_sets_that_share_prompts_are_learned_and_evaluated_as_one(workplace: Path, tmp_path: Path) -> None:
+    """The second set holds 100 items of the first, one LLM's scores turned round, another's tokens counted."""
+    first, second = write_set(tmp_path / "first", n=300, seed=3), write_set(tmp_path / "second", n=200, seed=4)
+    shared = pl.read_parquet(first / "items.parquet").head(100)
+    results = pl.read_parquet(first / "results.parquet").filter(pl.col("item_id").is_in(shared["item_id"].implode()))
+    turned = results.with_columns(score=pl.when(pl.col("model") == "poet").then(1 - pl.col("score")).otherwise("score"))
+    for name, more in (("items", shared), ("results", turned)):
+        pl.concat([pl.read_parquet(second / f"{name}.parquet"), more]).write_parquet(second / f"{name}.parquet")
+    given = [
+        f"--data={first}",
+        f"--data={second}",
+        f"--out={tmp_path / 'out'}",
+        "--on-conflict=first",
+        "--max-epochs=3",
+    ]
+    made = CliRunner().invoke(app, ["train", *given, f"--encoder={workplace / 'table'}", "--min-labels=100", "--json"])
+    assert made.exit_code == 0, made.output
+    said = json.loads(made.stdout)["shared"]
+    assert said == {"prompts": 100, "repeated": 300, "conflicting": 100, "on_conflict": "first"}
+    artifact = load_artifact(tmp_path / "out")
+    assert [(d.name, d.n_prompts) for d in artifact.manifest.data] == [("first", 300), ("second", 200)]
+    found = evaluate(artifact, [second, first], EvaluationOptions())
+    assert found.router.correctness is not None
+    assert found.router.correctness.log_loss == pytest.approx(artifact.manifest.metrics["log_loss"], abs=1e-4)
+    assert found.inputs.skipped["answer to a prompt that another data set holds too"] == 300
+
+
+def test_recorded_tokens_are_what_is_learned_of_length(workplace: Path, tmp_path: Path) -> None:
+    """Characters say 100 to 300 tokens for everything; the counts say ten times as many for one topic."""
+    folder = write_set(tmp_path / "counted", n=600, seed=5)
+    topic = pl.read_parquet(folder / "items.parquet").select("item_id", "category")
+    results = pl.read_parquet(folder / "results.parquet").join(topic, on="item_id")
+    tokens = pl.when(pl.col("category") == "code").then(2000).otherwise(200)
+    results.with_columns(tokens.alias("output_tokens")).write_parquet(folder / "results.parquet")
+    given = [f"--data={folder}", f"--out={tmp_path / 'out'}", f"--encoder={workplace / 'table'}", "--min-labels=100"]
+    made = CliRunner().invoke(app, ["train", *given, "--max-epochs=40", "--members=1"])
+    assert made.exit_code == 0, made.output
+    router = Router.load(tmp_path / "out")
+    found = {}
+    for name, words in TOPICS.items():
+        ranked = router.route(f"{' '.join(words[:6])} counted case 1?").decision.assessments()
+        found[name] = [one.expected_output_tokens for one in ranked]
+    assert max(found["poetry"] + found["arithmetic"]) < 400
+    assert min(found["code"]) > 800
 
 
 def test_landmarks_from_data_that_are_not_the_trainings_are_refused(workplace: Path, tmp_path: Path) -> None:
