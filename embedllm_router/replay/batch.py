@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from embedllm_router.candidates import Exclusion
 from embedllm_router.policy import Objective
+from embedllm_router.records import CandidateRecord
 
 __all__ = ["CandidateBatch", "CandidateColumns", "Objectives", "choose", "usable_under"]
 
@@ -74,6 +75,20 @@ class CandidateBatch:
             p_correct=_floats([one["p_correct"] for one in flat]),
             cost_usd=_floats([one["cost_usd"] for one in flat]),
             excluded=[one["excluded"] for one in flat],
+        )
+        return cls.from_columns(len(lists), columns)
+
+    @classmethod
+    def from_records(cls, requests: Iterable[Sequence[CandidateRecord]]) -> "CandidateBatch":
+        """Lays out the candidates of requests, one sequence per request."""
+        lists = list(requests)
+        flat = [one for members in lists for one in members]
+        columns = CandidateColumns(
+            request=np.repeat(np.arange(len(lists)), [len(members) for members in lists]),
+            name=[one.name for one in flat],
+            p_correct=_floats([one.p_correct for one in flat]),
+            cost_usd=_floats([one.cost_usd for one in flat]),
+            excluded=[one.excluded for one in flat],
         )
         return cls.from_columns(len(lists), columns)
 

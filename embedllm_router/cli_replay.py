@@ -1,0 +1,160 @@
+"""The command `replay`: parse, call one function, print.
+
+Results go to stdout, progress to stderr. Heavy imports wait until the command runs.
+"""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedllm_router.cli_errors import clear_errors
+from embedllm_router.cli_progress import progress
+from embedllm_router.errors import ConfigError
+
+if TYPE_CHECKING:
+    from embedllm_router.logs.filters import Filters
+    from embedllm_router.replay.change import Change, NewAim
+    from embedllm_router.replay.recorded import Recorded
+    from embedllm_router.replay.result import Replay
+
+__all__ = ["app", "register"]
+
+
+class _Profile(StrEnum):  # overrides.py has the same names, but loads numpy; a test holds them together
+    QUALITY = "quality"
+    BALANCED = "balanced"
+    CHEAP = "cheap"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to a Typer application."""
+    app.command(name="replay")(_replay)
+
+
+def _replay(
+    origin: Annotated[
+        list[str] | None,
+        typer.Option("--from", help="Folder, file, glob or postgresql:// URL of the log; the proxy's own by default."),
+    ] = None,
+    artifact: Annotated[Path | None, typer.Option(help="Decide with these weights.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Decide with the candidates, prices and objectives of this proxy configuration.")
+    ] = None,
+    cost_weight: Annotated[float | None, typer.Option(help="λ: accuracy given up per US dollar of a request.")] = None,
+    profile: Annotated[_Profile | None, typer.Option(help="A cost weight by name.")] = None,
+    min_p_correct: Annotated[float | None, typer.Option(help="Take the cheapest LLM that reaches this.")] = None,
+    within: Annotated[float | None, typer.Option(help="Take the cheapest LLM this close to the best.")] = None,
+    max_cost_usd: Annotated[float | None, typer.Option(help="Exclude LLMs expected to cost more.")] = None,
+    since: Annotated[str | None, typer.Option(help="Requests from then on: a time, or an age such as 24h.")] = None,
+    until: Annotated[str | None, typer.Option(help="Requests before then, likewise.")] = None,
+    virtual_model: Annotated[str | None, typer.Option(help="Requests for this virtual model.")] = None,
+    llm: Annotated[str | None, typer.Option(help="Requests this LLM was chosen for, or answered.")] = None,
+    key_alias: Annotated[str | None, typer.Option(help="Requests of this API key.")] = None,
+    category: Annotated[str | None, typer.Option(help="Requests near this training category.")] = None,
+    arm: Annotated[str | None, typer.Option(help="live or canary.")] = None,
+    status: Annotated[str | None, typer.Option(help="success, failure or unknown.")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Feedback of this source counts; repeat for several.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most requests to decide again, the newest.")] = 100_000,
+    flips: Annotated[int, typer.Option(min=0, help="Most flips to list.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Decide recorded requests again: with another objective, other weights or another configuration."""
+    with clear_errors():
+        from embedllm_router.logs.filters import Filters  # noqa: PLC0415 - when the command runs
+        from embedllm_router.replay.options import moment, new_aim  # noqa: PLC0415 - when the command runs
+
+        aim, words = new_aim(
+            cost_weight=cost_weight,
+            profile=profile.value if profile else None,
+            min_p_correct=min_p_correct,
+            within=within,
+            max_cost_usd=max_cost_usd,
+        )
+        filters = Filters(
+            since=moment(since, "--since"),
+            until=moment(until, "--until"),
+            virtual_model=virtual_model,
+            llm=llm,
+            key_alias=key_alias,
+            category=category,
+            arm=arm,
+            status=status,
+        )
+        change, changed = _change(aim, words, artifact, config)
+        recorded = _read(origin, filters, limit, source, with_text=artifact is not None)
+        found = _run(recorded, change, changed, flips)
+    _print(found, as_json=as_json)
+
+
+def _change(
+    aim: "NewAim", words: tuple[str, ...], artifact: Path | None, config: Path | None
+) -> tuple["Change", tuple[str, ...]]:
+    from embedllm_router.artifact import load_artifact  # noqa: PLC0415 - when the command runs
+    from embedllm_router.replay.change import Change  # noqa: PLC0415 - when the command runs
+    from embedllm_router.replay.new_config import read_new_config  # noqa: PLC0415 - when the command runs
+    from embedllm_router.replay.rescore import Rescorer  # noqa: PLC0415 - when the command runs
+
+    if not (words or artifact or config):
+        raise ConfigError(
+            "nothing would change: give --artifact, --config, --max-cost-usd or one of --cost-weight, --profile, "
+            "--min-p-correct and --within."
+        )
+    weights = load_artifact(artifact) if artifact else None
+    if weights is not None:
+        words += (f"weights {weights.id}",)
+    if config is not None:
+        words += (f"configuration {config.name}",)
+    return Change(
+        aim=aim,
+        rescorer=Rescorer(weights) if weights else None,
+        config=read_new_config(config, weights) if config else None,
+    ), words
+
+
+def _read(
+    origin: list[str] | None, filters: "Filters", limit: int, sources: list[str] | None, *, with_text: bool
+) -> "Recorded":
+    from embedllm_router.logs.source import open_source  # noqa: PLC0415 - when the command runs
+    from embedllm_router.replay.recorded import read_recorded  # noqa: PLC0415 - when the command runs
+    from embedllm_router.store import default_store_path  # noqa: PLC0415 - when the command runs
+
+    log = open_source(list(origin) if origin else default_store_path())
+    try:
+        return read_recorded(log, filters, limit=limit, with_text=with_text, sources=sources)
+    finally:
+        log.close()
+
+
+def _run(recorded: "Recorded", change: "Change", changed: tuple[str, ...], flips: int) -> "Replay":
+    from embedllm_router.replay.run import replay  # noqa: PLC0415 - when the command runs
+
+    with progress() as tell:
+        return replay(recorded, change, changed, most_flips=flips, tell=tell)
+
+
+def _print(found: "Replay", *, as_json: bool) -> None:
+    if as_json:
+        import orjson  # noqa: PLC0415 - with the rest of the command
+
+        sys.stdout.buffer.write(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z) + b"\n")
+        return
+    from rich.console import Console  # noqa: PLC0415 - when the command runs
+
+    from embedllm_router.replay.tables import replay_lines, replay_tables  # noqa: PLC0415 - when the command runs
+
+    console = Console()
+    for line in replay_lines(found):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for table in replay_tables(found):
+        console.print(table)
+    for note in found.notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+register(app)

@@ -1,0 +1,192 @@
+"""The recorded and the new choices side by side, and the figures that compare them. Pure."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedllm_router.replay.batch import CandidateBatch, Objectives, choose
+from embedllm_router.replay.change import Weighed
+from embedllm_router.replay.intervals import Estimate, Resampling
+from embedllm_router.replay.off_policy import Logged
+from embedllm_router.replay.recorded import RecordedRequest
+from embedllm_router.replay.result import Compared, Flip, Group, MixRow, Yardstick
+
+__all__ = ["Choices", "Numbers", "make_choices"]
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What one set of numbers says of both choices; each is (n_requests,), NaN where it says nothing.
+
+    Attributes:
+        name: "recorded" or "new".
+        p_before: p_correct of the recorded choice.
+        p_after: p_correct of the new one.
+        usd_before: Expected cost of the recorded choice.
+        usd_after: Expected cost of the new one.
+    """
+
+    name: str
+    p_before: Floats
+    p_after: Floats
+    usd_before: Floats
+    usd_after: Floats
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Who got each request, and who would.
+
+    Attributes:
+        requests: As recorded.
+        names: Every candidate's name.
+        before: (n_requests,), indices of `names`.
+        after: (n_requests,), likewise; -1 when nobody could take it.
+        same: (n_requests,), whether it is the same candidate, standing for the same LLM.
+        numbers: The recorded ones, then the new ones where there are any.
+        drawn: Resamples of the requests.
+    """
+
+    requests: Sequence[RecordedRequest]
+    names: tuple[str, ...]
+    before: Indices
+    after: Indices
+    same: Flags
+    numbers: tuple[Numbers, ...]
+    drawn: Resampling
+
+    def yardsticks(self) -> tuple[Yardstick, ...]:
+        """Means before and after, by every set of numbers."""
+        return tuple(
+            Yardstick(
+                one.name, self._compared(one.p_before, one.p_after), self._compared(one.usd_before, one.usd_after)
+            )
+            for one in self.numbers
+        )
+
+    def mix(self) -> tuple[MixRow, ...]:
+        """Requests per candidate, most after the change first."""
+        before, after = Counter(self.before.tolist()), Counter(self.after.tolist())
+        rows = [MixRow(self._name(i), before[i], after[i]) for i in sorted(before.keys() | after.keys())]
+        return tuple(sorted(rows, key=lambda row: (-row.after, -row.before)))
+
+    def groups(self, key: Callable[[RecordedRequest], str | None]) -> tuple[Group, ...]:
+        """What changes for each value of a key, most requests first."""
+        keys = [key(request) for request in self.requests]
+        return tuple(self._group(name, np.array([k == name for k in keys])) for name, _ in Counter(keys).most_common())
+
+    def flips(self, most: int) -> tuple[Flip, ...]:
+        """The requests another candidate would get, largest change first."""
+        last = self.numbers[-1]
+        p, usd = last.p_after - last.p_before, last.usd_after - last.usd_before
+        largest_first = np.lexsort((-np.nan_to_num(np.abs(usd)), -np.nan_to_num(np.abs(p)), self.same))
+        n_flips = int((~self.same).sum())
+        return tuple(self._flip(i, p[i], usd[i]) for i in largest_first[: min(most, n_flips)].tolist())
+
+    def logged(self) -> Logged:
+        """What happened, for estimates from feedback; of an answer by a fallback nothing is known."""
+        last, recorded = self.numbers[-1], self.numbers[0]
+        other_llm = ~self.same & (self.before == self.after)  # the name stands for another LLM now
+        return Logged(
+            asked=self.before,
+            wanted=np.where(other_llm, len(self.names), self.after),
+            propensity=np.array([request.propensity for request in self.requests]),
+            score=np.array([_own_score(request) for request in self.requests]),
+            p_asked=np.where(np.isnan(last.p_before), recorded.p_before, last.p_before),
+            p_wanted=last.p_after,
+        )
+
+    def _compared(self, before: Floats, after: Floats) -> Compared:
+        known = np.isfinite(before) & np.isfinite(after)
+        if not known.any():
+            return Compared(np.nan, np.nan, Estimate(np.nan, np.nan, np.nan, 0), 0)
+        change = self.drawn.ratio(np.where(known, after - before, 0.0), known.astype(np.float64))
+        return Compared(float(before[known].mean()), float(after[known].mean()), change, int(known.sum()))
+
+    def _group(self, name: str | None, rows: Flags) -> Group:
+        last = self.numbers[-1]
+
+        def change(before: Floats, after: Floats) -> Estimate:
+            return self._compared(np.where(rows, before, np.nan), after).change
+
+        p, usd = change(last.p_before, last.p_after), change(last.usd_before, last.usd_after)
+        return Group(name, int(rows.sum()), int((rows & ~self.same).sum()), p, usd)
+
+    def _flip(self, i: int, p_change: float, usd_change: float) -> Flip:
+        request = self.requests[i]
+        return Flip(
+            at=request.at,
+            request_id=request.request_id,
+            virtual_model=request.virtual_model,
+            category=request.category,
+            before=request.chosen,
+            after=self._name(int(self.after[i])),
+            p_correct_change=_known(p_change),
+            cost_usd_change=_known(usd_change),
+            score=request.score,
+            explored=request.propensity < 1,
+        )
+
+    def _name(self, index: int) -> str | None:
+        return self.names[index] if index >= 0 else None
+
+
+def make_choices(weighed: Sequence[Weighed], *, new_numbers: bool, seed: int = 0) -> Choices:
+    """Decides every request again.
+
+    Args:
+        weighed: The requests, at least one.
+        new_numbers: Whether their candidates have other numbers than the recorded ones.
+        seed: Decides the resamples.
+
+    Returns:
+        Both sets of choices.
+    """
+    requests = [one.request for one in weighed]
+    recorded = CandidateBatch.from_records(request.candidates for request in requests)
+    new = CandidateBatch.from_records(one.candidates for one in weighed) if new_numbers else recorded
+    chosen = choose(new, Objectives.of(one.objective for one in weighed))
+    after = [new.names[i] if i >= 0 else None for i in chosen.tolist()]
+    before = [request.chosen for request in requests]
+    names = tuple(sorted({*before, *(name for name in after if name is not None)}))
+    column = {name: i for i, name in enumerate(names)}
+    batches = (("recorded", recorded), ("new", new)) if new_numbers else (("recorded", recorded),)
+    return Choices(
+        requests=requests,
+        names=names,
+        before=np.array([column[name] for name in before], dtype=np.intp),
+        after=np.array([-1 if name is None else column[name] for name in after], dtype=np.intp),
+        same=np.array([_is_same(one, name) for one, name in zip(weighed, after, strict=True)], dtype=bool),
+        numbers=tuple(_numbers(name, batch, before, after) for name, batch in batches),
+        drawn=Resampling(len(weighed), seed),
+    )
+
+
+def _numbers(name: str, batch: CandidateBatch, before: Sequence[str], after: Sequence[str | None]) -> Numbers:
+    column = {candidate: i for i, candidate in enumerate(batch.names)}
+    old = np.array([column.get(one, -1) for one in before], dtype=np.intp)
+    new = np.array([-1 if one is None else column.get(one, -1) for one in after], dtype=np.intp)
+    p, usd = batch.p_correct, batch.cost_usd
+    return Numbers(name, batch.at(p, old), batch.at(p, new), batch.at(usd, old), batch.at(usd, new))
+
+
+def _is_same(one: Weighed, after: str | None) -> bool:
+    if after != one.request.chosen:
+        return False
+    recorded = one.request.candidate(after)
+    return recorded is not None and any(c.name == after and c.llm == recorded.llm for c in one.candidates)
+
+
+def _own_score(request: RecordedRequest) -> float:
+    return request.score if request.score is not None and request.served == request.chosen else np.nan
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

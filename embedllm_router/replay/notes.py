@@ -1,0 +1,101 @@
+"""What a reader of a replay should know: where numbers come from, and what the data cannot say."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from embedllm_router.replay.change import NOT_SCORED, Change, Weighed
+from embedllm_router.replay.choices import Choices
+from embedllm_router.replay.off_policy import OffPolicy
+from embedllm_router.replay.prices import ImpliedPrice
+from embedllm_router.replay.recorded import Recorded
+
+__all__ = ["Findings", "notes"]
+
+_FEW: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the notes are drawn from.
+
+    Attributes:
+        recorded: The log.
+        change: What is different.
+        weighed: The requests decided again.
+        choices: Both sets of choices.
+        prices: Implied prices; empty unless the weights are different.
+        observed: What feedback says; None without any.
+    """
+
+    recorded: Recorded
+    change: Change
+    weighed: Sequence[Weighed]
+    choices: Choices
+    prices: Mapping[str, ImpliedPrice]
+    observed: OffPolicy | None
+
+
+def notes(found: Findings) -> tuple[str, ...]:
+    """A sentence for each thing to know."""
+    return (*_feedback(found.observed), *_prices(found.prices), *_config(found), *_candidates(found))
+
+
+def _feedback(observed: OffPolicy | None) -> list[str]:
+    if observed is None:
+        return ["No feedback: predicted probabilities only. Whether any answer was right was not observed."]
+    said = []
+    if observed.n_flips:
+        share = observed.n_flips_unobserved / observed.n_flips
+        said.append(
+            f"Of {observed.n_flips:,} flips, nothing was observed for {observed.n_flips_unobserved:,} ({share:.0%}): "
+            "there the estimate is the prediction."
+        )
+    if observed.n_explored == 0:
+        said.append("Every decision was deterministic: feedback speaks of the recorded choices only.")
+    if observed.effective_n < _FEW:
+        said.append(
+            f"The verdicts on answers of the LLMs the new policy wants count as {observed.effective_n:.0f}: too few."
+        )
+    return said
+
+
+def _prices(prices: Mapping[str, ImpliedPrice]) -> list[str]:
+    moved = [name for name, price in prices.items() if not price.exact]
+    said = []
+    if prices:
+        said.append("Costs at the new lengths of answers use the prices that the recorded costs imply.")
+    if moved:
+        said.append(f"The recorded costs of {', '.join(moved)} fit no single price: it changed within the log.")
+    return said
+
+
+def _config(found: Findings) -> list[str]:
+    config, said = found.change.config, list[str]()
+    if config is None:
+        return said
+    if config.unpriced:
+        names = ", ".join(config.unpriced)
+        said.append(f"The configuration states no price for {names}: the recorded cost stands, where there is one.")
+    if config.unknown:
+        said.append(f"No LLM of the weights {config.artifact} matches: {', '.join(config.unknown)}.")
+    others = sorted({str(request.artifact) for request in found.recorded.requests} - {config.artifact})
+    if found.change.rescorer is None and others:
+        said.append(
+            f"Predictions recorded with the weights {', '.join(others)} are used; the configuration names "
+            f"{config.artifact}. Add --artifact to decide by those."
+        )
+    return said
+
+
+def _candidates(found: Findings) -> list[str]:
+    said = []
+    lost = Counter(c.name for one in found.weighed for c in one.candidates if c.excluded == NOT_SCORED)
+    if lost:
+        names = ", ".join(f"{name} ({n:,})" for name, n in lost.most_common(5))
+        said.append(f"No prediction was recorded for candidates of the new configuration: {names}. Add --artifact.")
+    nobody = int((found.choices.after < 0).sum())
+    if nobody:
+        said.append(f"{nobody:,} requests would find no candidate: the virtual model's default would answer them.")
+    return said
