@@ -1,29 +1,42 @@
 """Records in files, queried with DuckDB in this process. It reads and never writes them."""
 
 import contextlib
+import glob
 import re
 import tempfile
+import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import duckdb
 
 from embedllm_router.errors import DataError, EmbedLLMRouterError
 from embedllm_router.logs.places import RecordFiles, record_files
 from embedllm_router.logs.source import Limits
-from embedllm_router.records import FEEDBACK_COLUMNS, REQUEST_COLUMNS
+from embedllm_router.records import CANDIDATE_COLUMNS, FEEDBACK_COLUMNS, REQUEST_COLUMNS
 
 __all__ = ["FileSource", "view"]
 
-_ATTEMPTS: Final = 5
+Result = TypeVar("Result")
+
+_ATTEMPTS: Final = 10
 """A file may be sealed between listing and reading it; then the folder is listed again."""
 
 _LONGEST_LINE: Final = 64 * 2**20
 _EXCLUDED_FOR: Final = (
-    "CREATE TEMP MACRO excluded_for(weighed, reason) AS list_contains([one.excluded for one in weighed], reason)"
+    "CREATE MACRO excluded_for(members, why) AS list_contains([one.excluded for one in members], why)"
 )
+_WEIGHED: Final = (
+    "CREATE OR REPLACE VIEW weighed AS SELECT * EXCLUDE (candidates, one), "  # noqa: S608 - our own columns
+    + ", ".join(f"one.{name} AS candidate_{name}" for name in CANDIDATE_COLUMNS)
+    + " FROM (SELECT *, unnest(candidates) AS one FROM requests)"
+)
+_SCHEMAS: Final = """
+SELECT file_name, string_agg(concat_ws(' ', name, type, num_children, converted_type, logical_type), ',' ORDER BY name)
+FROM parquet_schema({files}) GROUP BY file_name
+"""
 _UNREADABLE = (duckdb.IOException, duckdb.InvalidInputException, duckdb.SerializationException)
 
 
@@ -33,59 +46,82 @@ class FileSource:
     Args:
         places: Folders, files and globs.
         limits: Threads and memory of all queries together.
+        must_exist: Whether a place that is not there is an error; else it holds no records yet.
     """
 
     kind: Literal["files", "postgres"] = "files"
 
-    def __init__(self, places: Sequence[str], limits: Limits) -> None:
+    def __init__(self, places: Sequence[str], limits: Limits, *, must_exist: bool = True) -> None:
         self.where = ", ".join(places)
-        self._places = tuple(places)
-        record_files(self._places)
+        self._places, self._must_exist = tuple(places), must_exist
+        self.files()
         self._database = _connect(limits)
+        self._lock = threading.Lock()
+        self._viewed: RecordFiles | None = None
+        self._schemas: dict[Path, str] = {}
 
     def files(self) -> RecordFiles:
         """The files as they are now."""
-        return record_files(self._places)
+        return record_files(self._places, must_exist=self._must_exist)
 
     def rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
         """Runs a query over the files as they are now; see `RecordSource.rows`."""
+        return self.read(sql, parameters, _as_dicts)
+
+    def read(
+        self, sql: str, parameters: Mapping[str, object] | None, take: Callable[[duckdb.DuckDBPyConnection], Result]
+    ) -> Result:
+        """Runs a query and hands the cursor, which holds its result, to a function.
+
+        Raises:
+            DataError: A file is damaged.
+        """
         used = {name: value for name, value in (parameters or {}).items() if re.search(rf"\${name}\b", sql)}
         for attempt in range(_ATTEMPTS):
             files = self.files()
             try:
-                with _translated(), self.cursor(files) as cursor:
-                    cursor.execute(sql, used)
-                    names = [column[0] for column in cursor.description or ()]
-                    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+                with _translated(), contextlib.closing(self._database.cursor()) as cursor:
+                    self._look_at(files, cursor)
+                    return take(cursor.execute(sql, used))
             except DataError:
                 if attempt == _ATTEMPTS - 1 or self.files() == files:
                     raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    @contextlib.contextmanager
-    def cursor(self, files: RecordFiles) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A cursor of its own with the views over some files."""
-        cursor = self._database.cursor()
-        try:
-            requests = view(files.requests_parquet, files.requests_jsonl, REQUEST_COLUMNS)
-            feedback = view(files.feedback_parquet, files.feedback_jsonl, FEEDBACK_COLUMNS)
-            cursor.execute(f"CREATE TEMP VIEW requests AS {requests}")
-            cursor.execute(f"CREATE TEMP VIEW feedback AS {feedback}")
-            cursor.execute(_EXCLUDED_FOR)
-            yield cursor
-        finally:
-            cursor.close()
-
     def close(self) -> None:
         """Closes the database."""
         self._database.close()
 
+    def _look_at(self, files: RecordFiles, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Makes the views those of some files; queries that run keep what they had."""
+        with self._lock:
+            if files == self._viewed:
+                return
+            self._viewed = None
+            requests = view(self._alike(files.requests_parquet, cursor), files.requests_jsonl, REQUEST_COLUMNS)
+            feedback = view(self._alike(files.feedback_parquet, cursor), files.feedback_jsonl, FEEDBACK_COLUMNS)
+            cursor.execute(f"CREATE OR REPLACE VIEW requests AS {requests}")
+            cursor.execute(f"CREATE OR REPLACE VIEW feedback AS {feedback}")
+            cursor.execute(_WEIGHED)
+            self._viewed = files
 
-def view(sealed: Sequence[Path], lines: Sequence[Path], columns: Mapping[str, str]) -> str:
+    def _alike(self, files: Sequence[Path], cursor: duckdb.DuckDBPyConnection) -> list[list[Path]]:
+        """Groups files by their columns: such can be read together without comparing them at every query."""
+        new = [file for file in files if file not in self._schemas]
+        if new:
+            found = cursor.execute(_SCHEMAS.format(files=_listed(new))).fetchall()
+            self._schemas |= {Path(name): schema for name, schema in found}
+        groups: dict[str, list[Path]] = {}
+        for file in files:
+            groups.setdefault(self._schemas[file], []).append(file)
+        return list(groups.values())
+
+
+def view(sealed: Sequence[Sequence[Path]], lines: Sequence[Path], columns: Mapping[str, str]) -> str:
     """SQL of the union of some files.
 
     Args:
-        sealed: Parquet files.
+        sealed: Parquet files; those of one group have the same columns.
         lines: Files of JSON lines; a line that is no record, such as a torn last one, is skipped.
         columns: Name → type of every column; one that a file lacks is NULL there.
 
@@ -94,8 +130,7 @@ def view(sealed: Sequence[Path], lines: Sequence[Path], columns: Mapping[str, st
     """
     nothing = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in columns.items())
     parts = [f"SELECT {nothing} WHERE false"]
-    if sealed:
-        parts.append(f"SELECT * FROM read_parquet({_listed(sealed)}, union_by_name=true)")  # noqa: S608 - quoted paths
+    parts += [f"SELECT * FROM read_parquet({_listed(group)})" for group in sealed]  # noqa: S608 - quoted paths
     if lines:
         kinds = ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items())
         options = f"format='newline_delimited', ignore_errors=true, maximum_object_size={_LONGEST_LINE}"
@@ -104,13 +139,14 @@ def view(sealed: Sequence[Path], lines: Sequence[Path], columns: Mapping[str, st
     return " UNION ALL BY NAME ".join(parts)
 
 
+def _as_dicts(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    names = [column[0] for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
 def _listed(files: Sequence[Path]) -> str:
-    quoted = ("'" + _literal(str(file)).replace("'", "''") + "'" for file in files)
-    return f"[{', '.join(quoted)}]"
-
-
-def _literal(path: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", path)  # DuckDB takes every path as a glob
+    escaped = (glob.escape(str(file)).replace("'", "''") for file in files)  # DuckDB takes every path as a glob
+    return "[" + ", ".join(f"'{path}'" for path in escaped) + "]"
 
 
 def _connect(limits: Limits) -> duckdb.DuckDBPyConnection:
@@ -124,6 +160,7 @@ def _connect(limits: Limits) -> duckdb.DuckDBPyConnection:
     try:
         database = duckdb.connect(":memory:", config=options)
         database.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'; SET parquet_metadata_cache = true")
+        database.execute(_EXCLUDED_FOR)
     except duckdb.Error as error:
         raise DataError(f"the limits {limits} are not usable: {_first_line(error)}.") from error
     return database

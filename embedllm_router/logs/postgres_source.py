@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any, Final, Literal
 
 from embedllm_router.errors import ConfigError, DataError
+from embedllm_router.records import CANDIDATE_COLUMNS
 
 try:
     import sqlalchemy
@@ -17,6 +18,14 @@ __all__ = ["PostgresSource"]
 
 _CONNECT_S: Final = 10
 _EXCLUDED_FOR: Final = re.compile(r"excluded_for\(\s*([\w.]+)\s*,\s*(\$\w+)\s*\)")
+_WEIGHED: Final = re.compile(r"\b(FROM|JOIN)\s+weighed\b", re.IGNORECASE)
+_CANDIDATES: Final = (
+    "(SELECT requests.*, "  # noqa: S608 - our own columns
+    + ", ".join(f"one.{name} AS candidate_{name}" for name in CANDIDATE_COLUMNS)
+    + " FROM requests CROSS JOIN LATERAL jsonb_to_recordset(candidates) AS one("
+    + ", ".join(f"{name} {'TEXT' if kind == 'VARCHAR' else 'FLOAT8'}" for name, kind in CANDIDATE_COLUMNS.items())
+    + ")) AS weighed"
+)
 
 
 class PostgresSource:
@@ -35,7 +44,8 @@ class PostgresSource:
             self._engine = sqlalchemy.create_engine(address, connect_args=options, pool_pre_ping=True)
         except (ArgumentError, ImportError, ValueError) as error:
             raise ConfigError(f"the database URL is not usable: {type(error).__name__}.") from None
-        self.where = address.set(username=None, password=None, query={}).render_as_string()
+        bare = sqlalchemy.URL.create("postgresql", host=address.host, port=address.port, database=address.database)
+        self.where = bare.render_as_string()
 
     def rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
         """Runs a query; see `RecordSource.rows`."""
@@ -57,6 +67,7 @@ class PostgresSource:
 
 def _driver_sql(sql: str) -> str:
     portable = _EXCLUDED_FOR.sub(r"\1 @> jsonb_build_array(jsonb_build_object('excluded', \2::text))", sql)
+    portable = _WEIGHED.sub(rf"\1 {_CANDIDATES}", portable)
     return re.sub(r"\$(\w+)", r"%(\1)s", portable.replace("%", "%%"))
 
 

@@ -1,6 +1,9 @@
-"""One way to ask records anything: SQL over the views `requests` and `feedback`, wherever they lie.
+"""One way to ask records anything: SQL over three views, wherever the records lie.
 
-SQL keeps to what DuckDB and PostgreSQL share. Two things to know:
+`requests` and `feedback` have the columns of records.py. `weighed` has one row per request and candidate: the columns
+of the request, and the candidate's as `candidate_name`, `candidate_p_correct` and so on; it takes no alias.
+
+SQL keeps to what DuckDB and PostgreSQL share. To know:
 
 - The column `at` must be quoted, `"at"`: DuckDB reads it as a keyword otherwise. It is UTC without a zone.
 - Parameters are written `$name`. `excluded_for(candidates, $reason)` is true where some candidate was excluded for it.
@@ -48,7 +51,7 @@ class RecordSource(Protocol):
         """Runs a query.
 
         Args:
-            sql: A SELECT over `requests` and `feedback`, see above.
+            sql: A SELECT over the views above.
             parameters: Values of `$name`; times are UTC without a zone. Names the query does not use are ignored.
 
         Returns:
@@ -69,19 +72,22 @@ def is_database(where: str) -> bool:
     return where.startswith(_DATABASES)
 
 
-def open_source(where: Path | str | Sequence[Path | str], *, limits: Limits = Limits()) -> RecordSource:
+def open_source(
+    where: Path | str | Sequence[Path | str], *, limits: Limits = Limits(), must_exist: bool = True
+) -> RecordSource:
     """Opens records for reading.
 
     Args:
         where: A folder, a file, a glob, several of them, or one `postgresql://` URL.
         limits: What reading files may take.
+        must_exist: Whether a place that is not there is an error. A store makes its folder with its first record.
 
     Returns:
         The source. Files that appear, grow or are sealed later are seen by later queries.
 
     Raises:
         ConfigError: The kinds are mixed, or none is named.
-        DataError: A folder or file does not exist.
+        DataError: A folder or file does not exist, or the limits make no sense.
     """
     places = [str(one) for one in ([where] if isinstance(where, Path | str) else where)]
     if not places:
@@ -96,4 +102,4 @@ def open_source(where: Path | str | Sequence[Path | str], *, limits: Limits = Li
             raise ConfigError(f"cannot read records from {place.split('@')[-1]}: {why}.")
     from embedllm_router.logs.file_source import FileSource  # noqa: PLC0415 - DuckDB loads when it is needed
 
-    return FileSource(places, limits)
+    return FileSource(places, limits, must_exist=must_exist)

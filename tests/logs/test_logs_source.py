@@ -1,6 +1,7 @@
 """Records are read from wherever they lie, each once, and a damaged file is named."""
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ def seal(lines: Path, sealed: Path | None = None) -> Path:
     sealed = sealed or lines.with_suffix(".parquet")
     with duckdb.connect() as database:
         database.execute(
-            f"COPY ({view((), [lines], REQUEST_COLUMNS)}) TO $file (FORMAT parquet)", {"file": str(sealed)}
+            f"COPY ({view([], [lines], REQUEST_COLUMNS)}) TO $file (FORMAT parquet)", {"file": str(sealed)}
         )
     return sealed
 
@@ -157,6 +158,7 @@ def test_sealing_while_reading_loses_and_doubles_nothing(tmp_path: Path) -> None
             lines = whole.rename(tmp_path / f"requests-{number:03}.jsonl")
             seal(lines, tmp_path / "sealed").rename(lines.with_suffix(".parquet"))
             lines.unlink()
+            time.sleep(0.01)
 
     writer = threading.Thread(target=write_and_seal)
     source = open_source(tmp_path)

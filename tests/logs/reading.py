@@ -1,0 +1,34 @@
+"""Stores records with the real store, in a folder or a database of this test's own."""
+
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import sqlalchemy
+from postgres_server import PostgresServer
+
+from embedllm_router.logs.source import RecordSource
+from embedllm_router.records import FeedbackRecord, RequestRecord
+from embedllm_router.store import StoreOptions, open_store
+
+Record = RequestRecord | FeedbackRecord
+Sources = Callable[[list[Record]], RecordSource]
+_DATABASES = count()
+
+
+def write(where: Path | str, records: list[Record]) -> None:
+    options = StoreOptions(path=where) if isinstance(where, Path) else StoreOptions(url=where)
+    store = open_store(options)
+    for record in records:
+        store.put(record)
+    store.close()
+    assert (store.health().written, store.health().last_error) == (len(records), None)
+
+
+def new_database(server: PostgresServer) -> str:
+    name = f"logs{next(_DATABASES)}"
+    engine = sqlalchemy.create_engine(server.url().replace("postgresql:", "postgresql+psycopg:"))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return server.url(name)
