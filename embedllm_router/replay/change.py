@@ -74,11 +74,20 @@ class Weighed:
         request: As recorded.
         objective: What it is decided by.
         candidates: What there is to choose from.
+        before: The recorded choice by the same numbers; by the recorded price where it is no candidate any more. None
+            when it was not weighed.
     """
 
     request: RecordedRequest
     objective: Objective
     candidates: Sequence[CandidateRecord]
+    before: CandidateRecord | None
+
+    def stays(self, name: str | None) -> bool:
+        """Whether a name is the recorded choice and still stands for the same LLM."""
+        if self.before is None or name != self.request.chosen:
+            return False
+        return any(c.name == name and c.llm == self.before.llm for c in self.candidates)
 
 
 def weigh(request: RecordedRequest, change: Change, prices: Mapping[str, ImpliedPrice]) -> tuple[Weighed | None, str]:
@@ -103,11 +112,18 @@ def weigh(request: RecordedRequest, change: Change, prices: Mapping[str, Implied
     candidates: Sequence[CandidateRecord] = request.candidates
     if known is not None:
         candidates = [_rescored(request, one, known, prices) for one in candidates]
+    before = _named(candidates, request.chosen)
     objective = request.objective
     if model is not None:
         candidates = [_configured(request, one, candidates, known) for one in model.pool.candidates]
         objective = model.settings.objective if request.objective_from in _OWN_OBJECTIVE else objective
-    return Weighed(request, change.aim.instead_of(objective), candidates), how
+        stayed = _named(candidates, request.chosen)
+        before = stayed if stayed and before and stayed.llm == before.llm else before
+    return Weighed(request, change.aim.instead_of(objective), candidates, before), how
+
+
+def _named(candidates: Sequence[CandidateRecord], name: str) -> CandidateRecord | None:
+    return next((one for one in candidates if one.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +167,7 @@ def _configured(
     request: RecordedRequest, one: Candidate, recorded: Sequence[CandidateRecord], known: _Predictions | None
 ) -> CandidateRecord:
     """A candidate of the new configuration; `recorded` has the numbers of the weights that decide."""
-    namesake = next((c for c in recorded if c.name == one.name), None)
+    namesake = _named(recorded, one.name)
     same = namesake if namesake is not None and namesake.llm == one.llm else None
     twin = same or next((c for c in recorded if c.llm == one.llm and c.p_correct is not None), None)
     predicted = known.of(one.llm, request.max_output_tokens) if known else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from embedllm_router.records import CandidateRecord
 from embedllm_router.replay.batch import CandidateBatch, Objectives, choose
 from embedllm_router.replay.change import Weighed
 from embedllm_router.replay.intervals import Estimate, Resampling
@@ -154,34 +155,38 @@ def make_choices(weighed: Sequence[Weighed], *, new_numbers: bool, seed: int = 0
     new = CandidateBatch.from_records(one.candidates for one in weighed) if new_numbers else recorded
     chosen = choose(new, Objectives.of(one.objective for one in weighed))
     after = [new.names[i] if i >= 0 else None for i in chosen.tolist()]
-    before = [request.chosen for request in requests]
-    names = tuple(sorted({*before, *(name for name in after if name is not None)}))
+    names = tuple(sorted({*(r.chosen for r in requests), *(name for name in after if name is not None)}))
     column = {name: i for i, name in enumerate(names)}
-    batches = (("recorded", recorded), ("new", new)) if new_numbers else (("recorded", recorded),)
+    numbers = [_numbers("recorded", [r.candidate(r.chosen) for r in requests], recorded, after)]
+    if new_numbers:
+        numbers.append(_numbers("new", [one.before for one in weighed], new, after))
     return Choices(
         requests=requests,
         names=names,
-        before=np.array([column[name] for name in before], dtype=np.intp),
+        before=np.array([column[r.chosen] for r in requests], dtype=np.intp),
         after=np.array([-1 if name is None else column[name] for name in after], dtype=np.intp),
-        same=np.array([_is_same(one, name) for one, name in zip(weighed, after, strict=True)], dtype=bool),
-        numbers=tuple(_numbers(name, batch, before, after) for name, batch in batches),
+        same=np.array([one.stays(name) for one, name in zip(weighed, after, strict=True)], dtype=bool),
+        numbers=tuple(numbers),
         drawn=Resampling(len(weighed), seed),
     )
 
 
-def _numbers(name: str, batch: CandidateBatch, before: Sequence[str], after: Sequence[str | None]) -> Numbers:
+def _numbers(
+    name: str, before: Sequence[CandidateRecord | None], batch: CandidateBatch, after: Sequence[str | None]
+) -> Numbers:
     column = {candidate: i for i, candidate in enumerate(batch.names)}
-    old = np.array([column.get(one, -1) for one in before], dtype=np.intp)
-    new = np.array([-1 if one is None else column.get(one, -1) for one in after], dtype=np.intp)
-    p, usd = batch.p_correct, batch.cost_usd
-    return Numbers(name, batch.at(p, old), batch.at(p, new), batch.at(usd, old), batch.at(usd, new))
+    chosen = np.array([-1 if one is None else column.get(one, -1) for one in after], dtype=np.intp)
+    return Numbers(
+        name=name,
+        p_before=_floats([one.p_correct if one else None for one in before]),
+        p_after=batch.at(batch.p_correct, chosen),
+        usd_before=_floats([one.cost_usd if one else None for one in before]),
+        usd_after=batch.at(batch.cost_usd, chosen),
+    )
 
 
-def _is_same(one: Weighed, after: str | None) -> bool:
-    if after != one.request.chosen:
-        return False
-    recorded = one.request.candidate(after)
-    return recorded is not None and any(c.name == after and c.llm == recorded.llm for c in one.candidates)
+def _floats(values: Sequence[float | None]) -> Floats:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
 def _own_score(request: RecordedRequest) -> float:
