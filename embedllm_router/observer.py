@@ -3,6 +3,7 @@
 Its state is one bounded map from LiteLLM's call id to the request in flight. It knows nothing of LiteLLM.
 """
 
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -116,7 +117,8 @@ class Observer:
         without_text = replace(routing, prompt=replace(routing.prompt, text=""))
         future = self._decide_in_shadow(shadow, routing, routed.objective_from) if shadow else None
         self._remember(_Pending(routed, kept, time.monotonic(), without_text, lane.router, future))
-        self._log.info("routing.decided", **decided(routed, routing, with_prompt=self._log_prompt))
+        if self._log.is_enabled_for(logging.INFO):
+            self._log.info("routing.decided", **decided(routed, routing, with_prompt=self._log_prompt))
 
     def failed_open(self, routed: Routed, arrival: Arrival) -> None:
         """Awaits the outcome of a request that the default answers."""

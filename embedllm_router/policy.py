@@ -10,6 +10,7 @@ import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +92,7 @@ class Assessment:
     excluded: Exclusion | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: `assessed` is kept once made
 class Decision:
     """Which candidate shall answer, and everything that was weighed.
 
@@ -141,14 +142,25 @@ class Decision:
     @property
     def likeliest(self) -> Assessment | None:
         """The candidate likeliest to be correct among those that could be chosen; of equals the cheaper."""
-        best = min(self.ranking, key=lambda i: (-self.p_correct[i], self.cost_usd[i]), default=None)
-        return None if best is None else self.assess(best)
+        return min(self._ranked, key=lambda a: (-(a.p_correct or 0.0), a.cost_usd), default=None)
 
     @property
     def cheapest(self) -> Assessment | None:
         """The cheapest candidate among those that could be chosen; of equals the likelier."""
-        best = min(self.ranking, key=lambda i: (self.cost_usd[i], -self.p_correct[i]), default=None)
-        return None if best is None else self.assess(best)
+        return min(self._ranked, key=lambda a: (a.cost_usd, -(a.p_correct or 0.0)), default=None)
+
+    @cached_property
+    def assessed(self) -> tuple[Assessment, ...]:
+        """What was weighed for each candidate, in pool order."""
+        figures = (_known(column) for column in (self.p_correct, self.output_tokens, self.cost_usd, self.utility))
+        return tuple(
+            Assessment(one.name, one.llm, p, tokens, cost, utility, reason)
+            for one, reason, p, tokens, cost, utility in zip(self.pool.candidates, self.excluded, *figures, strict=True)
+        )
+
+    @property
+    def _ranked(self) -> list[Assessment]:
+        return [self.assessed[i] for i in self.ranking]
 
     def named(self, name: str) -> Assessment | None:
         """What was weighed for one candidate; None when the pool has none of that name."""
@@ -160,20 +172,11 @@ class Decision:
 
     def assess(self, index: int) -> Assessment:
         """What was weighed for one candidate, by its index in the pool."""
-        return Assessment(
-            name=self.pool.names[index],
-            llm=self.pool.candidates[index].llm,
-            p_correct=_known(self.p_correct[index]),
-            expected_output_tokens=_known(self.output_tokens[index]),
-            cost_usd=_known(self.cost_usd[index]),
-            utility=_known(self.utility[index]),
-            excluded=self.excluded[index],
-        )
+        return self.assessed[index]
 
     def assessments(self) -> list[Assessment]:
         """Every candidate: the ranked ones best first, then the excluded ones in pool order."""
-        excluded = [i for i, reason in enumerate(self.excluded) if reason is not None]
-        return [self.assess(i) for i in (*self.ranking, *excluded)]
+        return [*self._ranked, *(a for a in self.assessed if a.excluded is not None)]
 
 
 def decide(pool: CandidatePool, scores: Scores, request: Request) -> Decision:
@@ -246,6 +249,5 @@ def _exclude(reasons: list[Exclusion | None], reason: Exclusion, hit: Iterable[b
             reasons[index] = reason
 
 
-def _known(value: np.float64) -> float | None:
-    number = float(value)
-    return None if math.isnan(number) else number
+def _known(column: Floats) -> list[float | None]:
+    return [None if math.isnan(number) else number for number in column.tolist()]
