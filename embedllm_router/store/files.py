@@ -14,6 +14,7 @@ from embedllm_router.store.segments import Kind
 __all__ = ["FileSink"]
 
 _RETENTION_EVERY_S = 600.0
+_IDLE_S, _WHILE_SEALING_S = 30.0, 1.0
 
 
 class FileSink:
@@ -52,8 +53,11 @@ class FileSink:
             raise
         return len(lines)
 
-    def tend(self) -> None:
+    def tend(self) -> float:
         """Lets go of full and old files, has files of dead processes sealed, deletes what is past its time.
+
+        Returns:
+            After how many seconds at most it wants to be called again.
 
         Raises:
             OSError: Something could not be done; it will be tried again.
@@ -65,6 +69,7 @@ class FileSink:
             self._retained_at = time.monotonic()
             delete_old(self._folder, timedelta(days=days))
         self._sealer.tend()
+        return _WHILE_SEALING_S if self._sealer.at_work else min(_IDLE_S, self._options.rotate_s)
 
     def close(self) -> None:
         """Closes the files; the next process that writes here seals them."""

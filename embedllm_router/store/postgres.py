@@ -24,7 +24,7 @@ _CONNECT = {
     "prepare_threshold": None,  # a pooler such as PgBouncer may hand every transaction to another server process
 }
 _LIMIT_TIME = text("SET LOCAL statement_timeout = '30s'")
-_RETENTION_EVERY_S = 600.0
+_RETENTION_EVERY_S, _IDLE_S, _BETWEEN_PORTIONS_S = 600.0, 30.0, 1.0
 _DELETED_AT_ONCE, _DELETIONS = 5_000, 20
 
 
@@ -86,21 +86,26 @@ class PostgresSink:
             self._up_to_date = False  # it may be another database by the time it answers again
             raise self._failure(error) from None
 
-    def tend(self) -> None:
-        """Deletes what is past its time, in portions; another proxy that does so is left to it.
+    def tend(self) -> float:
+        """Deletes what is past its time, in portions; what another proxy is deleting is left to it.
+
+        Returns:
+            After how many seconds at most it wants to be called again.
 
         Raises:
             OSError: The database cannot be reached, or refuses.
         """
         if self._keep is None or not self._up_to_date or time.monotonic() < self._retain_at:
-            return
+            return _IDLE_S
         before = datetime.now(UTC).replace(tzinfo=None) - self._keep
         try:
             more = [self._delete(kind, before) for kind in KINDS]
         except SQLAlchemyError as error:
             raise self._failure(error) from None
-        if not any(more):
-            self._retain_at = time.monotonic() + _RETENTION_EVERY_S
+        if any(more):
+            return _BETWEEN_PORTIONS_S
+        self._retain_at = time.monotonic() + _RETENTION_EVERY_S
+        return _IDLE_S
 
     def close(self) -> None:
         """Closes the connection."""

@@ -9,6 +9,7 @@ those that `segments.readable` lists.
 
 import glob
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -83,7 +84,9 @@ def _seal_locked(path: Path, fd: int) -> Sealed | None:
     if target.exists():  # the last attempt ended between the rename and this
         path.unlink()
         return None
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".seal-") as draft:
+    for left_behind in path.parent.glob(f".seal-{glob.escape(path.stem)}-*"):  # by one that was killed
+        shutil.rmtree(left_behind)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".seal-{path.stem}-") as draft:
         parquet, rejects = Path(draft, target.name), Path(draft, path.with_suffix(REJECTED).name)
         rows, n_rejected = _convert(path, parquet, rejects)
         for made in (rejects, parquet):
@@ -147,15 +150,17 @@ def _sync(file: Path) -> None:
 
 def _main(files: list[str]) -> int:
     os.nice(_NICENESS)
-    problem: str | None = None
-    for file in files:
+    problems: list[str] = []
+    for path in map(Path, files):
         try:
-            seal_file(Path(file))
+            sealed = seal_file(path)
         except (OSError, duckdb.Error) as error:
-            problem = f"{Path(file).name}: {str(error).splitlines()[0]}"
-    if problem:
-        sys.stderr.write(problem + "\n")
-    return 1 if problem else 0
+            problems.append(f"{path.name} cannot be sealed: {str(error).splitlines()[0]}")
+            continue
+        if sealed is not None and sealed.rejected:
+            problems.append(f"{path.name} had {sealed.rejected} lines that are no records: see {path.stem}{REJECTED}")
+    sys.stderr.write("\n".join(problems))
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

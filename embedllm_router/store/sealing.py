@@ -26,8 +26,14 @@ class Sealer:
         self._folder = folder
         self._child: subprocess.Popen[str] | None = None
         self._started = 0.0
-        self._tried: Counter[str] = Counter()
+        self._tried: Counter[Path] = Counter()
+        self._problem: str | None = None
         self._look_at = 0.0
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a child is sealing."""
+        return self._child is not None
 
     def look(self) -> None:
         """There is something to seal: does not wait for the usual time to look."""
@@ -37,16 +43,18 @@ class Sealer:
         """Takes note of a child that has ended, and starts one when there is something to seal.
 
         Raises:
-            OSError: No child can be started, or the last one failed; the message says how.
+            OSError: No child can be started, or the last one had a problem; the message says which.
         """
         if self._child is not None:
             self._reap(self._child)
-        if self._child is None and time.monotonic() >= self._look_at:
+        if not self.at_work and time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_EVERY_S
             found = [path for path in unsealed(self._folder) if abandoned(path)]
-            todo = [path for path in found if self._tried[path.name] < _ATTEMPTS][:_FILES_AT_ONCE]
-            if todo:
+            self._tried = Counter({path: self._tried[path] for path in found})
+            if todo := [path for path in found if self._tried[path] < _ATTEMPTS][:_FILES_AT_ONCE]:
                 self._start(todo)
+        if self._problem is not None:
+            raise OSError(self._problem)
 
     def close(self) -> None:
         """Ends a child that is at work; what it had not finished is sealed another time."""
@@ -56,16 +64,16 @@ class Sealer:
             self._child = None
 
     def _start(self, files: list[Path]) -> None:
-        self._tried.update(path.name for path in files)
+        self._tried.update(files)
         self._started = time.monotonic()
         self._child = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", "embedllm_router.store.seal", *map(str, files)],
+            [sys.executable, "-P", "-m", "embedllm_router.store.seal", *map(str, files)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
         )
 
     def _reap(self, child: subprocess.Popen[str]) -> None:
@@ -74,8 +82,9 @@ class Sealer:
                 child.kill()
             return
         self._child = None
-        self.look()
         said = child.communicate()[1].strip().splitlines()
-        if child.returncode != 0:
-            last = said[-1] if said else "it said nothing"
-            raise OSError(f"sealing files of {self._folder} ended with {child.returncode}: {last}")
+        if child.returncode == 0:
+            self._problem = None
+            self.look()
+        else:
+            self._problem = said[-1] if said else f"sealing ended with {child.returncode}"

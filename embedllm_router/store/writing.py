@@ -21,8 +21,8 @@ from embedllm_router.store.segments import Kind
 
 __all__ = ["BackgroundStore", "Sink"]
 
-_IDLE_S = 30.0
-"""How often an idle store looks after what it wrote before."""
+_AFTER_TROUBLE_S = 30.0
+"""When a sink is tended again that could not do what it had to."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 15.0
 """Between attempts to write what could not be written."""
 
@@ -45,8 +45,11 @@ class Sink(Protocol):
             OSError: None of them is stored for now.
         """
 
-    def tend(self) -> None:
-        """Looks after what is stored; called every now and then.
+    def tend(self) -> float:
+        """Looks after what is stored; called after every write and every now and then.
+
+        Returns:
+            After how many seconds at most it wants to be called again.
 
         Raises:
             OSError: Something could not be done; it will be tried again.
@@ -135,13 +138,13 @@ class BackgroundStore:
             atexit.register(self.close)
 
     def _run(self) -> None:
-        pause = 0.0
+        pause = idle = 0.0
         try:
             while not self._closing.is_set():
-                if not self._unwritten and self._backlog.wait(min(_IDLE_S, self._options.rotate_s)):
+                if not self._unwritten and self._backlog.wait(idle):
                     self._backlog.gather(self._options.flush_s / 2)
                 pause = 0.0 if self._write_waiting() else min(max(2 * pause, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
-                self._tend()
+                idle = self._tend()
                 self._closing.wait(pause)
             self._write_waiting()
             self._sink.close()
@@ -178,12 +181,14 @@ class BackgroundStore:
             self._unwritten.setdefault(kind_of(record), []).append(line)
         return bool(records)
 
-    def _tend(self) -> None:
+    def _tend(self) -> float:
         try:
-            self._sink.tend()
-            self._upkeep_error = None
+            idle = self._sink.tend()
         except OSError as error:
             self._upkeep_error = _sentence(error)
+            return _AFTER_TROUBLE_S
+        self._upkeep_error = None
+        return idle
 
     def _end(self) -> None:
         """The thread ends: asked to, or by an error of ours; then the next record starts another."""
