@@ -85,7 +85,8 @@ class Landmarks:
         if prompt_embedding is None or not self._known:
             return ()
         distances = self._distances(prompt_embedding)
-        return tuple(self._nearest(row, float(distances[row])) for row in distances.argsort(kind="stable")[:n].tolist())
+        rows = [int(distances.argmin())] if n == 1 else distances.argsort(kind="stable")[:n].tolist()
+        return tuple(self._nearest(row, float(distances[row])) for row in rows)
 
     def _distances(self, prompt_embedding: NDArray[np.float32]) -> NDArray[np.float32]:
         x = np.clip((prompt_embedding - self._mean) * self._scale, -MAX_DEVIATION, MAX_DEVIATION)

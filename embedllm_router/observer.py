@@ -11,6 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import BoundedSemaphore
 
+import numpy as np
+from numpy.typing import NDArray
 from structlog.typing import FilteringBoundLogger
 
 from embedllm_router.events import Outcome, Routed, decided, served
@@ -51,7 +53,7 @@ class _Pending:
     routed: Routed
     kept: Kept
     since: float
-    routing: Routing | None = None  # without its text
+    embedding: NDArray[np.float32] | None = None
     router: Router | None = None
     shadow: "Future[Shadow] | None" = None
     recorded: bool = False
@@ -114,9 +116,8 @@ class Observer:
             prompt=text if wanted.text else None,
             embedding=routing.prompt_embedding if wanted.embedding else None,
         )
-        without_text = replace(routing, prompt=replace(routing.prompt, text=""))
         future = self._decide_in_shadow(shadow, routing, routed.objective_from) if shadow else None
-        self._remember(_Pending(routed, kept, time.monotonic(), without_text, lane.router, future))
+        self._remember(_Pending(routed, kept, time.monotonic(), routing.prompt_embedding, lane.router, future))
         if self._log.is_enabled_for(logging.INFO):
             self._log.info("routing.decided", **decided(routed, routing, with_prompt=self._log_prompt))
 
@@ -171,8 +172,8 @@ class Observer:
     def _record(self, pending: _Pending, outcome: Outcome) -> None:
         if not self._sinks:
             return
-        kept = replace(pending.kept, shadow=_result(pending.shadow), category=_category(pending))
-        record = to_record(pending.routed, kept, outcome)
+        category = pending.router.category(pending.embedding) if pending.router else None
+        record = to_record(pending.routed, pending.kept, outcome, category=category, shadow=_result(pending.shadow))
         for sink in self._sinks:
             sink(record)
 
@@ -210,9 +211,3 @@ def _result(future: "Future[Shadow] | None") -> Shadow | None:
     if future is None or not future.done() or future.cancelled() or future.exception() is not None:
         return None
     return future.result()
-
-
-def _category(pending: _Pending) -> str | None:
-    if pending.router is None or pending.routing is None:
-        return None
-    return pending.router.category(pending.routing.prompt_embedding)

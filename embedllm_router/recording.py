@@ -72,41 +72,41 @@ class Kept:
 
     Attributes:
         arrival: When it came, and from whom.
-        artifact: Id of the weights that decided; None when routing failed open. So are the next six.
+        artifact: Id of the weights that decided; None when routing failed open. So are the next five.
         encoder: Id of their prompt encoder.
         timing: Milliseconds of each step.
-        category: Name of the training category nearest to the prompt; None without one.
         prompt_chars: Length of the embedded text.
         prompt_hash: Keyed hash of the embedded text.
         prompt: The text itself; None unless the settings ask for it.
         embedding: float32 (d_prompt,); None unless the settings ask for it.
-        shadow: What would have been decided; None when nothing decides in the shadow.
     """
 
     arrival: Arrival
     artifact: str | None = None
     encoder: str | None = None
     timing: Timing | None = None
-    category: str | None = None
     prompt_chars: int | None = None
     prompt_hash: str | None = None
     prompt: str | None = None
     embedding: NDArray[np.float32] | None = None
-    shadow: Shadow | None = None
 
 
-def to_record(routed: Routed, kept: Kept, outcome: Outcome) -> RequestRecord:
+def to_record(
+    routed: Routed, kept: Kept, outcome: Outcome, *, category: str | None = None, shadow: Shadow | None = None
+) -> RequestRecord:
     """Makes the record of one request.
 
     Args:
         routed: Where it was sent and why.
         kept: What else is kept of it.
         outcome: What became of it.
+        category: Name of the training category nearest to the prompt; None without one.
+        shadow: What would have been decided; None when nothing decides in the shadow.
 
     Returns:
         The record.
     """
-    decision, timing, shadow = routed.decision, kept.timing, kept.shadow
+    decision, timing = routed.decision, kept.timing
     served = decision.named(outcome.served) if decision and outcome.served else None
     shadow_choice = shadow.chosen if shadow else None
     return RequestRecord(
@@ -125,7 +125,7 @@ def to_record(routed: Routed, kept: Kept, outcome: Outcome) -> RequestRecord:
         objective_from=routed.objective_from,
         chosen=routed.chosen,
         runner_up=routed.runner_up,
-        category=kept.category,
+        category=category,
         prompt_chars=kept.prompt_chars,
         prompt_hash=kept.prompt_hash,
         prompt=kept.prompt,
