@@ -17,10 +17,12 @@ from structlog.typing import FilteringBoundLogger
 
 from embedllm_router.events import Outcome, Routed, decided, served
 from embedllm_router.lanes import Lane
+from embedllm_router.metrics import Metrics, NoMetrics
 from embedllm_router.policy import Objective
 from embedllm_router.recording import Arrival, Kept, Shadow, to_record
 from embedllm_router.records import RequestRecord
 from embedllm_router.router import Router, Routing
+from embedllm_router.tracing import Tracer
 
 __all__ = ["Keep", "Observer", "Sink"]
 
@@ -66,16 +68,25 @@ class Observer:
         log: Where the events go.
         sinks: Where the records go.
         keep: What of a prompt is kept.
+        tracer: What makes spans of decisions.
         log_prompt: Whether the log shows the embedded text.
     """
 
     def __init__(
-        self, log: FilteringBoundLogger, sinks: Sequence[Sink], keep: Keep, *, log_prompt: bool = False
+        self,
+        log: FilteringBoundLogger,
+        sinks: Sequence[Sink],
+        keep: Keep,
+        *,
+        tracer: Tracer,
+        log_prompt: bool = False,
     ) -> None:
         self._log = log
         self._sinks = tuple(sinks)
         self._keep = keep
         self._log_prompt = log_prompt
+        self._tracer = tracer
+        self._metrics: Metrics = NoMetrics()
         self._pending: OrderedDict[str, _Pending] = OrderedDict()
         self._shadows: ThreadPoolExecutor | None = None
         self._shadow_places = BoundedSemaphore(_MAX_SHADOWS)
@@ -83,6 +94,11 @@ class Observer:
         self.n_failed_open = 0
         self.n_rejected = 0
         self.n_shadows_left_out = 0
+
+    def count_with(self, metrics: Metrics) -> None:
+        """Has requests and refusals counted from now on."""
+        self._metrics = metrics
+        self._sinks = (*self._sinks, metrics.observe)
 
     @property
     def n_pending(self) -> int:
@@ -118,6 +134,7 @@ class Observer:
         )
         future = self._decide_in_shadow(shadow, routing, routed.objective_from) if shadow else None
         self._remember(_Pending(routed, kept, time.monotonic(), routing.prompt_embedding, lane.router, future))
+        self._trace(routed, routing, arrival)
         if self._log.is_enabled_for(logging.INFO):
             self._log.info("routing.decided", **decided(routed, routing, with_prompt=self._log_prompt))
 
@@ -125,10 +142,12 @@ class Observer:
         """Awaits the outcome of a request that the default answers."""
         self.n_failed_open += 1
         self._remember(_Pending(routed, Kept(arrival), time.monotonic()))
+        self._trace(routed, None, arrival)
 
     def rejected(self, arrival: Arrival, field: str) -> None:
         """Reports a request that was refused because of what the client wished."""
         self.n_rejected += 1
+        self._metrics.rejected(arrival.virtual_model, field)
         self._log.info(
             "routing.rejected", request_id=arrival.request_id, virtual_model=arrival.virtual_model, field=field
         )
@@ -160,6 +179,11 @@ class Observer:
         self._pending[pending.routed.request_id] = pending
         while len(self._pending) > _MAX_PENDING or self._oldest_age_s() > _MAX_AGE_S:
             self._give_up_oldest()
+
+    def _trace(self, routed: Routed, routing: Routing | None, arrival: Arrival) -> None:
+        began = round(arrival.at.timestamp() * 1e9)
+        ended = began + round(arrival.elapsed_ms * 1e6)
+        self._tracer.decided(routed, routing, parent=arrival.parent_span, started_ns=began, ended_ns=ended)
 
     def _oldest_age_s(self) -> float:
         return time.monotonic() - next(iter(self._pending.values())).since

@@ -10,15 +10,19 @@ from structlog.typing import FilteringBoundLogger
 
 from embedllm_router import __version__
 from embedllm_router.artifact import default_artifact_path
+from embedllm_router.errors import EmbedLLMRouterError
 from embedllm_router.lanes import Lanes
-from embedllm_router.live import Live
+from embedllm_router.live import Generation, Live
 from embedllm_router.log import configure_logging
+from embedllm_router.metrics import Metrics, open_metrics
 from embedllm_router.observer import Keep, Observer, Sink
 from embedllm_router.policy import Objective
+from embedllm_router.records import FeedbackRecord
 from embedllm_router.setting_groups import StoreSettings
 from embedllm_router.settings import RouterSettings
 from embedllm_router.status import Status, VirtualModelStatus
 from embedllm_router.store import RecordStore, StoreOptions, default_store_path, open_store
+from embedllm_router.tracing import Tracer
 
 __all__ = ["Parts", "assemble", "store_options"]
 
@@ -32,6 +36,7 @@ class Parts:
         live: What decides.
         observer: What follows requests to their outcome.
         store: Where records go.
+        metrics: What counts.
         started_at: When they were put together, UTC.
     """
 
@@ -39,30 +44,32 @@ class Parts:
     live: Live
     observer: Observer
     store: RecordStore
+    metrics: Metrics
     started_at: datetime
 
     def status(self) -> Status:
         """How the plugin is doing now."""
-        live, observer = self.live, self.observer
-        generation, router = live.generation, live.generation.router
-        return Status(
-            version=__version__,
-            started_at=self.started_at,
-            generation=generation.number,
-            loaded_at=generation.loaded_at,
-            artifact=router.artifact.id if router else None,
-            artifact_created=router.artifact.manifest.created if router else None,
-            artifact_path=str(generation.settings.artifact or default_artifact_path()) if router else None,
-            n_llms=len(router.artifact.manifest.llms) if router else 0,
-            config_path=str(live.config) if live.config else None,
-            last_reload=live.last_reload,
-            virtual_models=tuple(_virtual_model(one) for one in live.served.lanes.values()) if live.served else (),
-            decided=observer.n_decided,
-            failed_open=observer.n_failed_open,
-            rejected=observer.n_rejected,
-            pending=observer.n_pending,
-            store=self.store.health(),
-        )
+        return _status(self.live, self.observer, self.store, self.started_at)
+
+    def reload(self) -> Generation:
+        """Takes up changed configuration and weights.
+
+        Raises:
+            ConfigError: The configuration is not valid; the old one stays.
+            ArtifactError: Weights cannot be loaded; the old ones stay.
+        """
+        try:
+            generation = self.live.reload()
+        except EmbedLLMRouterError:
+            self.metrics.reloaded(ok=False)
+            raise
+        self.metrics.reloaded(ok=True)
+        return generation
+
+    def take(self, feedback: FeedbackRecord) -> None:
+        """Keeps what somebody thought of an answer."""
+        self.store.put(feedback)
+        self.metrics.feedback(feedback)
 
     def close(self) -> None:
         """Records what is in flight and flushes the store; safe to call twice."""
@@ -88,8 +95,12 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
     store = open_store(store_options(settings.store))
     keep = Keep(store.prompt_hash, text=settings.store.prompt, embedding=settings.store.embedding)
     sinks: list[Sink] = [store.put] if settings.store.enabled else []
-    observer = Observer(log, sinks, keep, log_prompt=settings.log.prompt)
-    parts = Parts(log, Live(settings, log, config), observer, store, datetime.now(UTC))
+    tracer = Tracer(enabled=settings.tracing.enabled)
+    observer = Observer(log, sinks, keep, tracer=tracer, log_prompt=settings.log.prompt)
+    live, started_at = Live(settings, log, config), datetime.now(UTC)
+    metrics = open_metrics(lambda: _status(live, observer, store, started_at), log, enabled=settings.metrics.enabled)
+    observer.count_with(metrics)
+    parts = Parts(log, live, observer, store, metrics, started_at)
     atexit.register(parts.close)
     return parts
 
@@ -107,6 +118,28 @@ def store_options(settings: StoreSettings) -> StoreOptions:
         prompt=settings.prompt,
         embedding=settings.embedding,
         hash_key=settings.hash_key.get_secret_value() if settings.hash_key else None,
+    )
+
+
+def _status(live: Live, observer: Observer, store: RecordStore, started_at: datetime) -> Status:
+    generation, router = live.generation, live.generation.router
+    return Status(
+        version=__version__,
+        started_at=started_at,
+        generation=generation.number,
+        loaded_at=generation.loaded_at,
+        artifact=router.artifact.id if router else None,
+        artifact_created=router.artifact.manifest.created if router else None,
+        artifact_path=str(generation.settings.artifact or default_artifact_path()) if router else None,
+        n_llms=len(router.artifact.manifest.llms) if router else 0,
+        config_path=str(live.config) if live.config else None,
+        last_reload=live.last_reload,
+        virtual_models=tuple(_virtual_model(one) for one in live.served.lanes.values()) if live.served else (),
+        decided=observer.n_decided,
+        failed_open=observer.n_failed_open,
+        rejected=observer.n_rejected,
+        pending=observer.n_pending,
+        store=store.health(),
     )
 
 

@@ -29,7 +29,7 @@ from embedllm_router.recording import Arrival
 from embedllm_router.router import Routing
 from embedllm_router.setting_groups import VirtualModelSettings
 from embedllm_router.settings import SECTION, read_settings
-from embedllm_router.web import mount, reload_router
+from embedllm_router.web import Doors, mount, routers_of
 
 __all__ = ["ProxyHandler", "create_proxy_handler"]
 
@@ -78,7 +78,7 @@ class ProxyHandler(CustomLogger):
 
     def routers(self) -> list[APIRouter]:
         """Our pages and endpoints, behind the proxy's own authentication."""
-        return [reload_router(admin=_admin, reload=self._live.reload)]
+        return routers_of(self._parts, Doors(user_api_key_auth, _admin, _metrics_need_a_key))
 
     async def _run(self) -> None:
         from litellm.proxy import proxy_server  # noqa: PLC0415 - it imports us; see _served
@@ -92,7 +92,7 @@ class ProxyHandler(CustomLogger):
             await asyncio.sleep(reload.every_s)
             if await asyncio.to_thread(self._live.changed):
                 with suppress(ConfigError, ArtifactError):  # reported where it happened; the old ones stay
-                    await asyncio.to_thread(self._live.reload)
+                    await asyncio.to_thread(self._parts.reload)
 
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
@@ -234,6 +234,10 @@ async def _admin(key: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) -> 
     if proxy_server.master_key is not None and key.user_role not in _ADMINS:
         raise HTTPException(403, detail="only an administrator's key opens this; found another one")
     return key
+
+
+def _metrics_need_a_key() -> bool:
+    return litellm.require_auth_for_metrics_endpoint is not False  # as LiteLLM decides for its own /metrics
 
 
 def _decide(lane: Lane, overrides: Overrides, data: Mapping[str, Any]) -> Routing:

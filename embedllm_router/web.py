@@ -1,14 +1,76 @@
-"""Our routes on the proxy's web application: put in front of its own, and the one that reloads. No LiteLLM."""
+"""Our routes on the proxy's web application, put in front of its own. No LiteLLM: who may come in is handed in."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException
 
+from embedllm_router.artifact import Artifact
+from embedllm_router.dashboard.routes import dashboard_router
 from embedllm_router.errors import ArtifactError, ConfigError
 from embedllm_router.live import Generation
+from embedllm_router.logs.source import Limits, RecordSource, open_source
+from embedllm_router.parts import Parts, store_options
+from embedllm_router.web_health import health_router
 
-__all__ = ["mount", "reload_router"]
+__all__ = ["Doors", "mount", "reload_router", "routers_of"]
+
+_FOR_PAGES = Limits(threads=1, memory="512MB")  # requests come first: the pages get one thread
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Who may come in: FastAPI dependencies that raise for everybody else.
+
+    Attributes:
+        key: Lets every valid key through.
+        admin: Lets administrators through.
+        metrics_need_a_key: Whether a scrape needs an administrator; asked at every scrape.
+    """
+
+    key: Callable[..., Any]
+    admin: Callable[..., Any]
+    metrics_need_a_key: Callable[[], bool]
+
+
+def routers_of(parts: Parts, doors: Doors) -> list[APIRouter]:
+    """All our routes.
+
+    Args:
+        parts: What the plugin is made of.
+        doors: Who may come in.
+
+    Returns:
+        What the settings ask for.
+    """
+    routers = [
+        health_router(
+            status=parts.status,
+            metrics_text=parts.metrics.scrape,
+            auth=doors.admin,
+            metrics_auth=doors.metrics_need_a_key,
+        ),
+        reload_router(admin=doors.admin, reload=parts.reload),
+    ]
+    if parts.live.generation.settings.dashboard.enabled:
+        routers.append(_dashboard(parts, doors))
+    return routers
+
+
+def _dashboard(parts: Parts, doors: Doors) -> APIRouter:
+    options = store_options(parts.live.generation.settings.store)
+
+    @cache
+    def source() -> RecordSource:
+        return open_source(options.url or options.path, limits=_FOR_PAGES, must_exist=False)
+
+    def artifact() -> Artifact | None:
+        router = parts.live.generation.router
+        return router.artifact if router else None
+
+    return dashboard_router(auth=doors.admin, status=parts.status, source=source, artifact=artifact)
 
 
 def mount(app: FastAPI, routers: Sequence[APIRouter]) -> None:

@@ -21,6 +21,7 @@ from embedllm_router.policy import Objective
 from embedllm_router.recording import Arrival
 from embedllm_router.records import RequestRecord
 from embedllm_router.setting_groups import LogSettings, VirtualModelSettings
+from embedllm_router.tracing import Tracer
 from embedllm_router.virtual_models import VirtualModel
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -33,7 +34,8 @@ class Watched:
     def __init__(self, router: Router, **keep: bool) -> None:
         self.router, self.records, self.log = router, list[RequestRecord](), io.StringIO()
         log = configure_logging(LogSettings(), self.log)
-        self.observer = Observer(log, [self.records.append], Keep(lambda text: f"hash of {len(text)}", **keep))
+        kept = Keep(lambda text: f"hash of {len(text)}", **keep)
+        self.observer = Observer(log, [self.records.append], kept, tracer=Tracer())
 
     def lane(self, arm: str, objective: Objective) -> Lane:
         return _lane(self.router, arm, objective)
