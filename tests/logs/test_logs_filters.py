@@ -32,12 +32,12 @@ CONDITIONS = [
 @pytest.fixture
 def records() -> list[RequestRecord]:
     varied = make_records(300, seed=3)
-    wizard = make_record(200, arm="canary", expected_cost_usd=None, billed_cost_usd=None)
-    dear = make_record(201)
+    wizard = make_record(900, arm="canary", expected_cost_usd=None, billed_cost_usd=None)
+    dear = make_record(901)
     too_dear = tuple(
         type(c)(*(getattr(c, name) for name in c.__slots__[:-1]), "too_expensive") for c in dear.candidates
     )
-    return [*varied, wizard, make_record(202, candidates=too_dear)]
+    return [*varied, wizard, make_record(902, candidates=too_dear)]
 
 
 def test_sql_and_row_agree_and_every_condition_divides(recorded: Sources, records: list[RequestRecord]) -> None:

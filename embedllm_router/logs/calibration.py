@@ -1,0 +1,160 @@
+"""Predicted probabilities beside what was said of the answers, for the LLM that answered.
+
+Feedback is matched by request id, else by the id inside the response body. Of several verdicts by one source and key
+on one request the newest counts; of several sources their mean. Whoever gives feedback is rarely a random part of the
+users: the figures hold for the requests with feedback.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedllm_router.evaluation.bootstrap import Estimate, estimate, resamples
+from embedllm_router.logs.draws import N_GROUPS, group
+from embedllm_router.logs.filters import Filters
+from embedllm_router.logs.source import RecordSource
+
+__all__ = ["Bin", "Calibration", "calibration"]
+
+Floats = NDArray[np.float64]
+
+_BINS: Final = 10
+_DRAWS: Final = 1000
+_SUMS: Final = ("n", "p", "score", "squared")
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Requests with nearly the same predicted probability.
+
+    Attributes:
+        low: Lower end of the predictions.
+        high: Upper end.
+        n: Requests.
+        p_correct: Mean prediction.
+        score: Mean of what was said.
+    """
+
+    low: float
+    high: float
+    n: int
+    p_correct: float
+    score: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How far predictions and verdicts agree.
+
+    Attributes:
+        n: Requests with feedback and a prediction.
+        n_by_source: Source → verdicts that count.
+        p_correct: Mean prediction.
+        score: Mean of what was said.
+        brier: Mean of (p_correct - score)² (Brier, 1950).
+        ece: Mean gap between prediction and verdict over ten bins of equal width, weighted by size (Naeini et al.,
+            2015). Chance alone makes it positive, the more the fewer requests there are, in the interval as well.
+        bins: By rising prediction; empty ones are left out.
+    """
+
+    n: int
+    n_by_source: Mapping[str, int]
+    p_correct: float
+    score: Estimate
+    brier: Estimate
+    ece: Estimate
+    bins: tuple[Bin, ...]
+
+
+def calibration(source: RecordSource, filters: Filters, seed: int) -> Calibration | None:
+    """Compares predictions with feedback; None when no request meant has any.
+
+    Args:
+        source: The records.
+        filters: Which requests are meant.
+        seed: Of the random groups that are resampled.
+    """
+    where, parameters = filters.where()
+    rows = source.rows(_sql(where, seed), parameters)
+    binned = [row for row in rows if row["bin"] is not None]
+    if not binned:
+        return None
+    sums = _sums(binned)
+    total = {name: float(values.sum()) for name, values in sums.items()}
+    counts = resamples(N_GROUPS, seeds=(seed,), draws=_DRAWS).astype(np.float64)
+    drawn = {name: counts @ values for name, values in sums.items()}
+    n = int(total["n"])
+    return Calibration(
+        n=n,
+        n_by_source={row["source"]: row["n"] for row in rows if row["bin"] is None},
+        p_correct=total["p"] / n,
+        score=_ratio(total["score"] / n, drawn["score"].sum(axis=1), drawn["n"].sum(axis=1), n),
+        brier=_ratio(total["squared"] / n, drawn["squared"].sum(axis=1), drawn["n"].sum(axis=1), n),
+        ece=_ratio(_gaps(sums).sum() / n, np.abs(drawn["score"] - drawn["p"]).sum(axis=1), drawn["n"].sum(axis=1), n),
+        bins=_bins(sums, drawn),
+    )
+
+
+def _sums(rows: Sequence[Mapping[str, Any]]) -> dict[str, Floats]:
+    """Name of `_SUMS` → sums by random group and bin, (N_GROUPS, _BINS)."""
+    found = {name: np.zeros((N_GROUPS, _BINS)) for name in _SUMS}
+    for row in rows:
+        for name in _SUMS:
+            found[name][row["bucket"], row["bin"]] += row[name]
+    return found
+
+
+def _gaps(sums: Mapping[str, Floats]) -> Floats:
+    """|sum of verdicts - sum of predictions| of each bin, (_BINS,)."""
+    gaps: Floats = np.abs(sums["score"].sum(axis=0) - sums["p"].sum(axis=0))
+    return gaps
+
+
+def _bins(sums: Mapping[str, Floats], drawn: Mapping[str, Floats]) -> tuple[Bin, ...]:
+    n = sums["n"].sum(axis=0)
+    p, score = sums["p"].sum(axis=0), sums["score"].sum(axis=0)
+    return tuple(
+        Bin(
+            low=i / _BINS,
+            high=(i + 1) / _BINS,
+            n=int(n[i]),
+            p_correct=float(p[i] / n[i]),
+            score=_ratio(score[i] / n[i], drawn["score"][:, i], drawn["n"][:, i], int(n[i])),
+        )
+        for i in range(_BINS)
+        if n[i]
+    )
+
+
+def _ratio(value: float, above: Floats, below: Floats, n: int) -> Estimate:
+    samples = np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+    return estimate(float(value), samples, n)
+
+
+def _sql(where: str, seed: int) -> str:
+    given = 'request_id AS given_for, source, key_alias, score, "at" AS given_at'
+    figures = f"request_id, response_id, served_p_correct AS p, {group(seed)} AS bucket"
+    meant = f"SELECT {figures} FROM requests WHERE served_p_correct IS NOT NULL AND {where}"  # noqa: S608 - as below
+    return f"""
+    WITH by_request AS MATERIALIZED (
+      SELECT f.*, m.request_id, m.p, m.bucket
+      FROM (SELECT {given} FROM feedback) f JOIN ({meant}) m ON f.given_for = m.request_id
+    ), by_response AS (
+      SELECT f.*, m.request_id, m.p, m.bucket
+      FROM (SELECT {given} FROM feedback WHERE request_id NOT IN (SELECT given_for FROM by_request)) f
+      JOIN ({meant}) m ON f.given_for = m.response_id
+    ), newest AS (
+      SELECT *, row_number() OVER (PARTITION BY request_id, source, key_alias ORDER BY given_at DESC) AS place
+      FROM (SELECT * FROM by_request UNION ALL SELECT * FROM by_response) either WHERE score BETWEEN 0 AND 1
+    ), counted AS MATERIALIZED (SELECT * FROM newest WHERE place = 1),
+    judged AS (
+      SELECT request_id, min(p) AS p, min(bucket) AS bucket, avg(score) AS score FROM counted GROUP BY request_id
+    )
+    SELECT LEAST(CAST(floor(p * {_BINS}) AS INTEGER), {_BINS - 1}) AS bin, bucket, NULL AS source, count(*) AS n,
+      sum(p) AS p, sum(score) AS score, sum((p - score) * (p - score)) AS squared
+    FROM judged GROUP BY 1, 2
+    UNION ALL SELECT NULL, NULL, source, count(*), NULL, NULL, NULL FROM counted GROUP BY source
+    """  # noqa: S608 - our own columns and conditions
