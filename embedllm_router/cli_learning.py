@@ -88,7 +88,7 @@ def _train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run to the same --out.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Learn an artifact from correctness data."""
+    """Learn an artifact from correctness data; on several GPUs under `accelerate launch -m` or `torchrun -m`."""
     with clear_errors():
         from embedllm_router.learning.facts import find_llm_table, read_facts  # noqa: PLC0415 - when the command runs
 
@@ -96,7 +96,8 @@ def _train(
         options = _options(decoder, seed=seed, balance=balance, members=members, max_epochs=max_epochs)
         chosen = _choose_encoder(encoder, encoder_model)
         learned = _run(data, out, chosen, facts, options, min_labels, split_seed, on_conflict, threads, resume)
-    _print_learned(learned, out, json_output=json_output)
+    if learned is not None:
+        _print_learned(learned, out, json_output=json_output)
 
 
 def _landmarks(
@@ -141,14 +142,16 @@ def _run(
     on_conflict: OnConflict,
     threads: int,
     resume: bool,
-) -> "LearnedArtifact":
+) -> "LearnedArtifact | None":
     import torch  # noqa: PLC0415 - seconds, and only training needs it
 
     from embedllm_router.learning.recipe import learn  # noqa: PLC0415 - loads torch
+    from embedllm_router.learning.team import Team, is_main_process  # noqa: PLC0415 - loads torch
 
+    team = Team.gather()
     torch.set_num_threads(threads)
-    with progress() as tell:
-        return learn(
+    with progress(shown=is_main_process()) as tell:
+        learned = learn(
             data,
             out,
             encoder=encoder,
@@ -160,7 +163,10 @@ def _run(
             resume=resume,
             command=_command_line(),
             progress=lambda head, done, planned, loss: tell(head, done, planned, f"validation {loss:.4f}"),
+            team=team,
         )
+    team.leave()
+    return learned
 
 
 def _print_learned(learned: "LearnedArtifact", out: Path, *, json_output: bool) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from embedllm_router.learning.checkpoint import Checkpoint, Moment
 from embedllm_router.learning.inputs import EpochRecord, Progress
+from embedllm_router.learning.team import Team
 
 __all__ = ["Device", "Lesson", "Plan", "fit"]
 
@@ -55,7 +56,10 @@ class Lesson(Protocol):
         """How many batches an epoch has."""
 
     def losses(self, module: nn.Module) -> Iterable[Tensor]:
-        """One epoch in a fresh random order: the mean loss of each batch, to be descended before the next is asked."""
+        """One epoch in a fresh random order: the mean loss of each batch, to be descended before the next is asked.
+
+        In a team, each process's share of it; the mean is their sum.
+        """
 
     def validation_loss(self, module: nn.Module) -> float:
         """Mean loss on the validation part, in evaluation mode."""
@@ -89,8 +93,8 @@ class _Run:
     history: tuple[EpochRecord, ...] = ()
 
 
-def fit(
-    lesson: Lesson, module: nn.Module, plan: Plan, *, checkpoint: Checkpoint | None, progress: Progress
+def fit(  # noqa: PLR0913 - a lesson, a pupil, a plan and who is told
+    lesson: Lesson, module: nn.Module, plan: Plan, *, checkpoint: Checkpoint | None, progress: Progress, team: Team
 ) -> tuple[EpochRecord, ...]:
     """Trains a module to its best validation loss.
 
@@ -98,8 +102,9 @@ def fit(
         lesson: What it is taught.
         module: Changed in place; the global random generator decides order and noise.
         plan: How.
-        checkpoint: Continued from where it holds this lesson, and written after each epoch.
+        checkpoint: Continued from where it holds this lesson; the main process writes it after each epoch.
         progress: Told about each epoch.
+        team: Who trains the module together; each process calls this with the same arguments.
 
     Returns:
         One record per epoch, those before an interruption included.
@@ -108,9 +113,11 @@ def fit(
     moment = checkpoint.load(lesson.name) if checkpoint else None
     if moment:
         _resume(run, moment)
+    team.wait()  # nobody writes a checkpoint that another still has to read
+    team.part_ways()
     while len(run.history) < plan.epochs and len(run.history) - run.best_epoch < plan.patience:
-        _run_epoch(lesson, run)
-        if checkpoint:
+        _run_epoch(lesson, run, team)
+        if checkpoint and not team.rank:
             checkpoint.save(lesson.name, _moment(run))
         progress(lesson.name, len(run.history), plan.epochs, run.history[-1].validation_loss)
     module.load_state_dict(run.best)
@@ -130,16 +137,18 @@ def _start(lesson: Lesson, module: nn.Module, plan: Plan) -> _Run:
     return _Run(module, optimiser, schedule, _copy(module), lesson.validation_loss(module))
 
 
-def _run_epoch(lesson: Lesson, run: _Run) -> None:
+def _run_epoch(lesson: Lesson, run: _Run, team: Team) -> None:
     run.module.train()
     total, n_batches = torch.zeros(()), 0
     for loss in lesson.losses(run.module):
         run.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        team.sum_gradients(run.module)
         run.optimiser.step()
         if run.schedule:
             run.schedule.step()
         total, n_batches = total + loss.detach().cpu(), n_batches + 1
+    total = team.sum(total)
     run.module.eval()
     loss_now = lesson.validation_loss(run.module)
     epoch = len(run.history) + 1

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from embedllm_router.data.split import Split
 from embedllm_router.learning.fitting import Device
+from embedllm_router.learning.team import Team
 from embedllm_router.learning.training_options import TrainingOptions
 
 __all__ = ["PairLesson", "RowLesson"]
@@ -35,6 +36,7 @@ class RowLesson:
         split: Which rows train, which validate.
         options: Batch size, dropout and noise.
         device: Where it happens; all tensors are there.
+        team: Who shares the batches.
     """
 
     name: str
@@ -47,31 +49,36 @@ class RowLesson:
     split: Split
     options: TrainingOptions
     device: Device
+    team: Team
 
     def steps_per_epoch(self) -> int:
         """How many batches an epoch has."""
-        return max(-(-len(self.split.train) // self.options.batch_prompts), 1)
+        return max(-(-len(self.split.train) // self._batch_size()), 1)
 
     def losses(self, module: nn.Module) -> Iterator[Tensor]:
-        """The mean loss of each batch of an epoch, rows in random order."""
+        """This process's share of the mean loss of each batch of an epoch, rows in random order."""
         train = torch.from_numpy(self.split.train)
-        for batch in torch.split(train[torch.randperm(len(train))], self.options.batch_prompts):
-            rows = batch.to(self.device.type)
+        for batch in torch.split(train[self.team.order(len(train))], self._batch_size()):
+            rows = self.team.share(batch).to(self.device.type)
             x = nn.functional.dropout(self.x[rows], self.options.input_dropout)
             if self.options.input_noise:
                 x = x + self.options.input_noise * torch.randn_like(x)
             with self.device.autocast():
                 outputs = module(x)
-            yield self._mean(outputs.float(), self.target(rows), self.mask[rows] * self.weight[rows, None])
+            yield self._share(outputs.float(), self.target(rows), self.mask[rows] * self.weight[rows, None])
 
     @torch.no_grad()
     def validation_loss(self, module: nn.Module) -> float:
         """Mean loss over known pairs of the validation part, prompts unweighted."""
-        rows = torch.from_numpy(self.split.validation).to(self.device.type)
-        return self._mean(module(self.x[rows]), self.truth(rows), self.mask[rows].float()).item()
+        rows = self.team.share(torch.from_numpy(self.split.validation)).to(self.device.type)
+        return self.team.sum(self._share(module(self.x[rows]), self.truth(rows), self.mask[rows].float())).item()
 
-    def _mean(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        return (self.loss(outputs, targets) * weights).sum() / weights.sum().clamp(min=1e-9)
+    def _batch_size(self) -> int:
+        return self.options.batch_prompts * self.team.size
+
+    def _share(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """What these rows add to the weighted mean over everyone's rows."""
+        return (self.loss(outputs, targets) * weights).sum() / self.team.sum(weights.sum()).clamp(min=1e-9)
 
 
 class PairLesson:
@@ -88,6 +95,7 @@ class PairLesson:
         split: Which rows train, which validate.
         options: Batch size and noise.
         device: Where it happens; all tensors are there.
+        team: Who shares the batches.
     """
 
     def __init__(  # noqa: PLR0913 - what a lesson is made of
@@ -100,8 +108,9 @@ class PairLesson:
         split: Split,
         options: TrainingOptions,
         device: Device,
+        team: Team,
     ) -> None:
-        self.name = name
+        self.name, self._team = name, team
         self._x, self._labels, self._observed = x, labels, observed
         self._validation = torch.from_numpy(split.validation).to(device.type)
         self._train, self._options, self._device = torch.from_numpy(split.train), options, device
@@ -111,30 +120,36 @@ class PairLesson:
 
     def steps_per_epoch(self) -> int:
         """How many batches an epoch has."""
-        return max(-(-len(self._pairs) // self._options.batch_pairs), 1)
+        return max(-(-len(self._pairs) // self._batch_size()), 1)
 
     def losses(self, module: nn.Module) -> Iterator[Tensor]:
-        """The mean loss of each batch of an epoch, pairs in random order."""
+        """This process's share of the mean loss of each batch of an epoch, pairs in random order."""
         n_llms = self._labels.shape[1]
-        for batch in torch.split(torch.randperm(len(self._pairs)), self._options.batch_pairs):
-            pairs = self._pairs[batch.to(self._device.type)]
+        for batch in torch.split(self._team.order(len(self._pairs)), self._batch_size()):
+            pairs = self._pairs[self._team.share(batch).to(self._device.type)]
             rows, llms = pairs // n_llms, pairs % n_llms
             with self._device.autocast():
                 logits = module(self._noisy(self._x.index_select(0, rows)), llms)
             labels = self._labels.view(-1)[pairs].float()
-            yield nn.functional.binary_cross_entropy_with_logits(logits.float(), labels)
+            loss = nn.functional.binary_cross_entropy_with_logits
+            mean = loss(logits.float(), labels) if len(pairs) else logits.sum()
+            yield mean * (len(pairs) / len(batch))
 
     @torch.no_grad()
     def validation_loss(self, module: nn.Module) -> float:
         """Mean loss over known pairs of the validation part, without noise."""
         total, n = 0.0, 0
-        for rows in torch.split(self._validation, _VALIDATION_ROWS):
+        for rows in torch.split(self._team.share(self._validation), _VALIDATION_ROWS):
             known = self._observed[rows]
             logits = module.folded()(self._x[rows])[known]  # type: ignore[operator]  # a PairModel
             labels = self._labels[rows][known].float()
             loss = nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
             total, n = total + loss.item(), n + len(labels)
-        return total / max(n, 1)
+        total_loss, n_pairs = self._team.sum(torch.tensor([total, n], dtype=torch.float64))
+        return float(total_loss) / max(float(n_pairs), 1.0)
+
+    def _batch_size(self) -> int:
+        return self._options.batch_pairs * self._team.size
 
     def _noisy(self, x: Tensor) -> Tensor:
         if not self._options.input_noise:

@@ -31,6 +31,7 @@ from embedllm_router.learning.landmarks import FoundLandmarks, find_landmarks, m
 from embedllm_router.learning.lengths import log_output_tokens
 from embedllm_router.learning.lexicon import add_prompt_columns
 from embedllm_router.learning.model_card import model_card
+from embedllm_router.learning.team import Team
 from embedllm_router.learning.training import train_decoder
 from embedllm_router.learning.training_options import TrainingOptions
 from embedllm_router.manifest import EncoderSpec, Manifest
@@ -72,7 +73,8 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     resume: bool = False,
     command: str = "",
     progress: Progress | None = None,
-) -> LearnedArtifact:
+    team: Team | None = None,
+) -> LearnedArtifact | None:
     """Learns an artifact and writes it.
 
     Args:
@@ -88,9 +90,10 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
         resume: Continue a run to the same `out` that was interrupted, if there is one.
         command: Written into the model card.
         progress: Told about each epoch.
+        team: Processes that train together, each with the same arguments; this one alone by default.
 
     Returns:
-        The artifact and its test metrics.
+        The artifact and its test metrics; None in all processes but the main one, which alone writes.
 
     Raises:
         DataError: The data cannot be used, or no LLM has enough labels.
@@ -101,7 +104,10 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     split = split_by_stem(matrix.prompts, seed=split_seed)
     table, ready = _prepared(encoder, [matrix.prompts[i] for i in split.train], prompt_columns)
     x = encode_prompts(ready, matrix.prompts)
-    trained = _train(_learning_data(matrix, facts, split, x), options, out, resume=resume, progress=progress)
+    team = team or Team()
+    trained = _train(_learning_data(matrix, facts, split, x), options, out, team, resume=resume, progress=progress)
+    if team.rank:
+        return None
     decoder = trained.decoder.tensors()
     landmarks = find_landmarks(matrix.select_prompts(split.train), x[split.train], decoder)
     metrics = _measure(matrix, x, split, decoder) | measure_landmarks(
@@ -127,15 +133,20 @@ def _save(  # noqa: PLR0913, PLR0917 - the parts of a folder
     )
 
 
-def _train(
-    data: LearningData, options: TrainingOptions, out: Path, *, resume: bool, progress: Progress | None
+def _train(  # noqa: PLR0913 - a run and where it leaves its checkpoint
+    data: LearningData, options: TrainingOptions, out: Path, team: Team, *, resume: bool, progress: Progress | None
 ) -> Trained:
     """Trains with a checkpoint beside `out`, which is gone when training is done."""
-    checkpoint = Checkpoint(out.with_name(f".{out.name}-checkpoint"), fingerprint(data, options))
-    if not resume:
+    run = fingerprint(data, options)
+    team.check_same(run)
+    of_team = f" in {team.size} processes" if team.size > 1 else ""
+    checkpoint = Checkpoint(out.with_name(f".{out.name}-checkpoint"), run + of_team)
+    if not resume and not team.rank:
         checkpoint.remove()
-    trained = train_decoder(data, options, progress, checkpoint=checkpoint)
-    checkpoint.remove()
+    team.wait()
+    trained = train_decoder(data, options, progress, checkpoint=checkpoint, team=team)
+    if not team.rank:
+        checkpoint.remove()
     return trained
 
 

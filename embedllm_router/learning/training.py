@@ -22,6 +22,7 @@ from embedllm_router.learning.inputs import EpochRecord, LearningData, Progress,
 from embedllm_router.learning.lengths import fill_unknown, smearing
 from embedllm_router.learning.lessons import PairLesson, RowLesson
 from embedllm_router.learning.targets import category_means, data_set_weights, mean_logits, standardisation
+from embedllm_router.learning.team import Team
 from embedllm_router.learning.training_options import TrainingOptions
 
 __all__ = ["EpochRecord", "LearningData", "Progress", "Trained", "TrainingOptions", "train_decoder"]
@@ -39,19 +40,21 @@ class _Session:
     device: Device
     checkpoint: Checkpoint | None
     progress: Progress
+    team: Team
     history: list[EpochRecord] = field(default_factory=list)
 
     def tensor(self, values: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(values).to(self.device.type)
 
 
-def train_decoder(
+def train_decoder(  # noqa: PLR0913 - data and options; the rest is where and who
     data: LearningData,
     options: TrainingOptions,
     progress: Progress | None = None,
     *,
     checkpoint: Checkpoint | None = None,
     device: Device | None = None,
+    team: Team | None = None,
 ) -> Trained:
     """Trains both heads, calibrates them on validation and joins them.
 
@@ -61,6 +64,7 @@ def train_decoder(
         progress: Told about each epoch.
         checkpoint: Written after each epoch, and continued from where it holds one.
         device: Where; the best there is by default.
+        team: Who trains together, each with the same arguments; this process alone by default.
 
     Returns:
         The decoder in evaluation mode on the CPU. On a CPU it is bit for bit the same for the same data, options and
@@ -72,7 +76,9 @@ def train_decoder(
     mean, scale = standardisation(data.x[data.split.train], unit_length=options.pairs)
     device = device or Device.best()
     x = Decoder(mean, scale, Head(1, (), 1, 1), Head(1, (), 1, 1)).standardise(torch.from_numpy(data.x))
-    session = _Session(data, x.to(device.type), options, device, checkpoint, progress or (lambda *_: None))
+    session = _Session(
+        data, x.to(device.type), options, device, checkpoint, progress or (lambda *_: None), team or Team()
+    )
     correctness = _calibrated(session, _paper_head(session) if options.pairs else _ensemble(session))
     length = _length_head(session)
     return Trained(Decoder(mean, scale, correctness.cpu(), length.cpu()).eval(), tuple(session.history))
@@ -95,6 +101,7 @@ def _ensemble(s: _Session) -> Head:
             split=s.data.split,
             options=s.options,
             device=s.device,
+            team=s.team,
         )
         widths, seed = (*s.options.hidden, s.options.d_llm), s.options.seed * 1000 + member
         heads.append(_taught_by_rows(s, lesson, widths, mean_logits(s.data), seed))
@@ -113,6 +120,7 @@ def _paper_head(s: _Session) -> Head:
         split=s.data.split,
         options=s.options,
         device=s.device,
+        team=s.team,
     )
     rate = s.options.learning_rate
     plan = Plan(
@@ -122,7 +130,7 @@ def _paper_head(s: _Session) -> Head:
         one_cycle=False,
     )
     with _one_thread():
-        s.history.extend(fit(lesson, model, plan, checkpoint=s.checkpoint, progress=s.progress))
+        s.history.extend(fit(lesson, model, plan, checkpoint=s.checkpoint, progress=s.progress, team=s.team))
     return model.folded()
 
 
@@ -144,6 +152,7 @@ def _length_head(s: _Session) -> Head:
         split=s.data.split,
         options=s.options,
         device=s.device,
+        team=s.team,
     )
     train = s.data.split.train
     total = np.nan_to_num(s.data.log_tokens[train]).sum(axis=0)
@@ -173,7 +182,7 @@ def _taught_by_rows(
         optimiser=lambda parameters: torch.optim.AdamW(parameters, rate, weight_decay=decay),
     )
     head.to(s.device.type)
-    s.history.extend(fit(lesson, head, plan, checkpoint=s.checkpoint, progress=s.progress))
+    s.history.extend(fit(lesson, head, plan, checkpoint=s.checkpoint, progress=s.progress, team=s.team))
     return head.eval()
 
 

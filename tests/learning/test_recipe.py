@@ -159,6 +159,7 @@ def test_sets_that_share_prompts_are_learned_and_evaluated_as_one(workplace: Pat
         f"--out={tmp_path / 'out'}",
         "--on-conflict=first",
         "--max-epochs=3",
+        "--threads=1",
     ]
     made = CliRunner().invoke(app, ["train", *given, f"--encoder={workplace / 'table'}", "--min-labels=100", "--json"])
     assert made.exit_code == 0, made.output
@@ -180,7 +181,7 @@ def test_recorded_tokens_are_what_is_learned_of_length(workplace: Path, tmp_path
     tokens = pl.when(pl.col("category") == "code").then(2000).otherwise(200)
     results.with_columns(tokens.alias("output_tokens")).write_parquet(folder / "results.parquet")
     given = [f"--data={folder}", f"--out={tmp_path / 'out'}", f"--encoder={workplace / 'table'}", "--min-labels=100"]
-    made = CliRunner().invoke(app, ["train", *given, "--max-epochs=40", "--members=1"])
+    made = CliRunner().invoke(app, ["train", *given, "--max-epochs=40", "--members=1", "--threads=1"])
     assert made.exit_code == 0, made.output
     router = Router.load(tmp_path / "out")
     found = {}

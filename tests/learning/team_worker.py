@@ -1,0 +1,72 @@
+"""Trains on generated data as one of several processes, or alone; the main process prints its losses and weights.
+
+torchrun … team_worker.py BATCH
+"""
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from embedllm_router.data.split import Split
+from embedllm_router.learning.inputs import LearningData
+from embedllm_router.learning.team import Team
+from embedllm_router.learning.training import train_decoder
+from embedllm_router.learning.training_options import TrainingOptions, paper_options
+
+OPTIONS = TrainingOptions(
+    hidden=(8,),
+    d_llm=4,
+    members=1,
+    dropout=0.0,
+    input_dropout=0.0,
+    learning_rate=0.05,
+    max_epochs=4,
+    length_hidden=(4,),
+)
+"""Without noise, so that only the sharing of batches can make a difference."""
+
+
+def skilled(n: int = 301, d: int = 6, n_llms: int = 4) -> LearningData:
+    """Half the LLMs are right where the first value is positive. 241 prompts train: no batch divides them evenly."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, d)).astype(np.float32)
+    right = (x[:, :1] > 0) ^ (np.arange(n_llms) < n_llms // 2)
+    rows = np.arange(n)
+    return LearningData(
+        x=x,
+        labels=(right ^ (rng.random(right.shape) < 0.1)).astype(np.uint8),
+        observed=rng.random(right.shape) < 0.7,
+        log_tokens=rng.normal(5, 1, right.shape).astype(np.float32),
+        thinking=np.zeros(n_llms, dtype=np.bool_),
+        categories=rows % 3,
+        split=Split(rows[:241], rows[241:281], rows[281:]),
+    )
+
+
+def curves(batch: int, team: Team) -> dict[str, object]:
+    """Losses of whole rows and of single pairs, whose length head has dropout and is left out, and shared weights."""
+    rows = train_decoder(skilled(), replace(OPTIONS, batch_prompts=batch), team=team)
+    paper = replace(paper_options(max_epochs=3), d_llm=4, input_noise=0.0, learning_rate=0.01, batch_pairs=batch)
+    pairs = train_decoder(skilled(), paper, team=team)
+    return {
+        "rows": [(r.head, r.train_loss, r.validation_loss) for r in rows.history],
+        "pairs": [(r.head, r.train_loss, r.validation_loss) for r in pairs.history if r.head == "correctness"],
+        "bias": rows.decoder.tensors()["llm_bias"].tolist(),
+    }
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    team = Team.gather()
+    found = curves(int(sys.argv[1]), team)
+    biases = team.sum(torch.tensor(found["bias"]))
+    team.leave()
+    if not team.rank:
+        sys.stdout.write(json.dumps({**found, "size": team.size, "sum_of_biases": biases.tolist()}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
