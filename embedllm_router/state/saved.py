@@ -1,0 +1,81 @@
+"""The form in which a process's knowledge lies in a file: JSON, checked when it is read."""
+
+from typing import Annotated, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from embedllm_router.state.counters import Share
+from embedllm_router.state.entries import Entry
+from embedllm_router.state.known import Known
+
+__all__ = ["Saved", "pack", "take_up", "unpack"]
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Version = Annotated[int, Field(ge=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Sum(_Part):
+    expires_at: Number
+    shares: dict[str, tuple[Version, Number]]
+
+
+class _Text(_Part):
+    value: str
+    expires_at: Number
+    stamp: Number
+
+
+class Saved(_Part):
+    """What one process knew.
+
+    Attributes:
+        format: Version of this form.
+        replica: Name of the process.
+        sums: Every sum, with each replica's share.
+        entries: Every entry, the least recently used first.
+    """
+
+    format: Literal[1]
+    replica: str
+    sums: dict[str, _Sum]
+    entries: dict[str, _Text]
+
+
+def pack(known: Known) -> dict[str, object]:
+    """Everything known, ready to be written as JSON."""
+    sums = {
+        key: {"expires_at": expires_at, "shares": {who: tuple(share) for who, share in shares.items()}}
+        for key, expires_at, shares in known.counters
+    }
+    texts = {key: {"value": e.value, "expires_at": e.expires_at, "stamp": e.stamp} for key, e in known.entries}
+    return {"format": 1, "replica": known.counters.replica, "sums": sums, "entries": texts}
+
+
+def unpack(data: bytes) -> Saved:
+    """Reads a file's bytes.
+
+    Raises:
+        ValueError: They are not what `pack` makes.
+    """
+    try:
+        return Saved.model_validate(orjson.loads(data))
+    except (orjson.JSONDecodeError, ValidationError) as error:
+        raise ValueError("not a state file of this version") from error
+
+
+def take_up(saved: Saved, known: Known) -> bool:
+    """Learns what another process knew; returns whether anything was new."""
+    news = [
+        known.counters.learn(key, {who: Share(*share) for who, share in one.shares.items()}, one.expires_at)
+        for key, one in saved.sums.items()
+    ]
+    news += [
+        known.entries.learn_newer(key, Entry(one.value, one.expires_at, one.stamp))
+        for key, one in saved.entries.items()
+    ]
+    return any(news)
