@@ -3,7 +3,6 @@
 import threading
 import time
 from collections import deque
-from itertools import islice
 
 from embedllm_router.records import FeedbackRecord, RequestRecord
 
@@ -11,8 +10,8 @@ __all__ = ["Backlog"]
 
 _RECORD, _CANDIDATE = 1_500, 200
 """Bytes that a record and each of its candidates take in memory, about."""
-_BATCH = 500
-"""Records that are taken at once: small, so that taking them holds the lock for microseconds."""
+_BATCH = 2_000
+"""Records that are taken at once: few enough that taking them holds the lock for a tenth of a millisecond."""
 
 
 class Backlog:
@@ -56,7 +55,7 @@ class Backlog:
         self._urgent.set()
 
     def take(self) -> list[RequestRecord | FeedbackRecord]:
-        """The oldest records, some hundreds; they count as waiting until `done`. Empty when none waits."""
+        """The oldest records, not too many; they count as waiting until `done`. Empty when none waits."""
         with self._lock:
             self._arrived.clear()
             self._urgent.clear()
@@ -88,8 +87,8 @@ class Backlog:
     def lag_s(self) -> float:
         """Age of the oldest of them in seconds; 0 when there is none."""
         with self._lock:
-            oldest = next(islice((*self._in_hand[:1], *islice(self._waiting, 1)), 1), None)
-        return 0.0 if oldest is None else time.monotonic() - oldest[0]
+            oldest = self._in_hand or self._waiting
+            return time.monotonic() - oldest[0][0] if oldest else 0.0
 
 
 def _size(record: RequestRecord | FeedbackRecord) -> int:

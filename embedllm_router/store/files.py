@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Literal
 
 from embedllm_router.store.options import StoreOptions
@@ -22,9 +23,9 @@ class FileSink:
 
     kind: Literal["files", "postgres"] = "files"
 
-    def __init__(self, options: StoreOptions) -> None:
+    def __init__(self, folder: Path, options: StoreOptions) -> None:
         self._options = options
-        self._folder = options.path.expanduser().absolute()
+        self._folder = folder
         self._files: dict[Kind, SegmentFile] = {}
         self._sealer = Sealer(self._folder)
         self._retained_at = float("-inf")

@@ -42,7 +42,8 @@ def open_store(options: StoreOptions) -> RecordStore:
         return _NoStore(PromptHasher(options.hash_key, None))
     if options.url is None:
         require_locks()
-        return BackgroundStore(options, FileSink(options), PromptHasher(options.hash_key, options.path))
+        folder = options.path.expanduser().absolute()
+        return BackgroundStore(options, FileSink(folder, options), PromptHasher(options.hash_key, folder))
     missing = [name for name in ("sqlalchemy", "alembic", "psycopg") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(

@@ -192,6 +192,9 @@ class BackgroundStore:
 
     def _end(self) -> None:
         """The thread ends: asked to, or by an error of ours; then the next record starts another."""
+        if not self._closing.is_set():
+            self._failed += 1
+            self._write_error = "the thread that writes records ended by an error of its own; another takes over"
         self._lost += self._backlog.abandon(everything=self._closing.is_set())
         self._unwritten = {}
         self._thread = None

@@ -16,6 +16,7 @@ from stored import FLUSH_S, from_lines, from_parquet, ids, keep, kept_requests, 
 
 from embedllm_router.records import FeedbackRecord, RequestRecord
 from embedllm_router.store import StoreOptions, open_store
+from embedllm_router.store.files import FileSink
 from embedllm_router.store.lines import LONGEST_LINE
 from embedllm_router.store.segments import readable
 
@@ -211,6 +212,7 @@ from pathlib import Path
 from recorded import make_record
 from embedllm_router.records import FeedbackRecord, RequestRecord
 from embedllm_router.store import StoreOptions, open_store
+from embedllm_router.store.files import FileSink
 folder = Path({str(tmp_path)!r})
 store = open_store(StoreOptions(path=folder, flush_s=0.05, rotate_mb=0.001))
 store.put(make_record())
@@ -221,6 +223,34 @@ print(len(list(folder.glob("*.parquet"))), {{"duckdb", "sqlalchemy", "pydantic"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "1 set()"
     assert not done.stderr
+
+
+def test_a_tilde_is_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    store = quick_store(Path("~/records"))
+    store.prompt_hash("hello")
+    store.put(make_record())
+    store.close()
+    assert len(list((tmp_path / "records").iterdir())) == 2
+
+
+def test_an_error_of_ours_costs_one_group_and_the_next_record_starts_another_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda told: seen.append(told.exc_type))
+    monkeypatch.setattr(FileSink, "write", lambda *_: 1 / 0)
+    store = quick_store(tmp_path)
+    store.put(make_record(0))
+    wait_until(lambda: seen)
+    monkeypatch.undo()
+    assert (store.health().dropped, store.health().failed, store.health().queued) == (1, 1, 0)
+    assert "ended by an error" in str(store.health().last_error)
+    store.put(make_record(1))
+    wait_until(lambda: store.health().written == 1)
+    store.close()
+    assert store.health().last_error is None
+    assert ids(kept_requests(tmp_path)) == ["request-1"]
 
 
 def test_changing_a_record_shows(tmp_path: Path) -> None:
