@@ -4,6 +4,7 @@ Results go to stdout, progress and warnings to stderr. Heavy imports wait until 
 """
 
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,7 @@ from embedllm_router.errors import ConfigError, EmbedLLMRouterError
 if TYPE_CHECKING:
     from embedllm_router.artifact import Artifact
     from embedllm_router.evaluation.result import Evaluation
+    from embedllm_router.evaluation.run import EvaluationOptions
 
 __all__ = ["SplitChoice", "register"]
 
@@ -37,7 +39,9 @@ def register(app: typer.Typer) -> None:
 
 def _evaluate(
     data: Annotated[list[Path], typer.Option(help="A data set's folder; repeat for several.")],
-    artifact: Annotated[Path | None, typer.Option(help="Weights folder; the shipped one by default.")] = None,
+    artifact: Annotated[
+        Path | None, typer.Option(help="Weights folder, or what `train --seeds` wrote; the shipped one by default.")
+    ] = None,
     split: Annotated[
         SplitChoice, typer.Option(help="test: what training set aside. all: every prompt, for data never seen.")
     ] = SplitChoice.TEST,
@@ -50,13 +54,38 @@ def _evaluate(
     """Measure an artifact beside baselines; say whether routing pays."""
     from embedllm_router.evaluation.baselines import parse_names  # noqa: PLC0415 - when the command runs
     from embedllm_router.evaluation.run import EvaluationOptions, evaluate  # noqa: PLC0415 - when the command runs
+    from embedllm_router.evaluation.spread import seed_folders  # noqa: PLC0415 - when the command runs
 
     options = EvaluationOptions(split=split.value, baselines=parse_names(baselines), seed=seed, mf_epochs=mf_epochs)
+    seeds = seed_folders(artifact) if artifact else ()
+    if seeds:
+        _print_spread(seeds, data, options, out, as_json=as_json)
+        return
     with progress() as told:
         found = evaluate(_load(artifact), data, options, told)
     if out is not None:
         _write_report(out, found)
     _print_evaluation(found, as_json=as_json)
+
+
+def _print_spread(
+    folders: Sequence[Path], data: list[Path], options: "EvaluationOptions", out: Path | None, *, as_json: bool
+) -> None:
+    from dataclasses import asdict  # noqa: PLC0415 - with the rest of the command
+
+    from embedllm_router.evaluation.spread import measure_spread  # noqa: PLC0415 - when the command runs
+
+    if out is not None:
+        raise ConfigError("--out writes the report of one artifact; name one of the seeds.")
+    with progress() as told:
+        found = measure_spread(folders, data, options, told)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2))
+        return
+    typer.echo(f"{len(found.seeds)} seeds, {found.n_prompts:,} prompts, no baselines; mean ± standard deviation:")
+    for name, figure in found.figures.items():
+        each = ", ".join(f"{value:.4f}" for value in figure.values)
+        typer.echo(f"  {name:17} {figure.mean:.4f} ± {figure.sd:.4f}   ({each})")
 
 
 def _similar(

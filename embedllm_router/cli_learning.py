@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedllm_router.cli_errors import clear_errors
-from embedllm_router.cli_progress import progress
+from embedllm_router.cli_progress import Tell, progress
 from embedllm_router.data.conflicts import OnConflict
 from embedllm_router.errors import ConfigError
 
@@ -78,6 +78,9 @@ def _train(
     decoder: Annotated[DecoderName, typer.Option(help="mf: the paper's own, pair by pair.")] = DecoderName.NETWORK,
     balance: Annotated[float, typer.Option(min=0, help="0 counts labels, 1 counts data sets.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Decides initial weights and batches.")] = 0,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Train from so many seeds, into OUT/seed-0, …; `evaluate` tells their spread.")
+    ] = 1,
     on_conflict: Annotated[
         OnConflict, typer.Option(help="What becomes of several answers of one LLM to one prompt in several data sets.")
     ] = OnConflict.MEAN,
@@ -86,7 +89,7 @@ def _train(
     max_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs per network at most.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run to the same --out.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a seed.")] = False,
 ) -> None:
     """Learn an artifact from correctness data; on several GPUs under `accelerate launch -m` or `torchrun -m`."""
     with clear_errors():
@@ -95,9 +98,20 @@ def _train(
         facts = read_facts(llms or find_llm_table(data), prices=prices, reasoning=reasoning, sources=sources)
         options = _options(decoder, seed=seed, balance=balance, members=members, max_epochs=max_epochs)
         chosen = _choose_encoder(encoder, encoder_model)
-        learned = _run(data, out, chosen, facts, options, min_labels, split_seed, on_conflict, threads, resume)
-    if learned is not None:
-        _print_learned(learned, out, json_output=json_output)
+        runs = _runs(out, options, seeds)
+        learned = _run(data, runs, chosen, facts, min_labels, split_seed, on_conflict, threads, resume)
+    for place, one in learned.items():
+        _print_learned(one, place, json_output=json_output)
+
+
+def _runs(out: Path, options: "TrainingOptions", seeds: int) -> "dict[Path, TrainingOptions]":
+    """Where each seed's artifact shall be, and how it is trained."""
+    if seeds == 1:
+        return {out: options}
+    if (out / "manifest.json").exists():
+        raise ConfigError(f"--out {out} is an artifact itself, so no seeds are written into it. Name another folder.")
+    each = range(options.seed, options.seed + seeds)
+    return {out / f"seed-{number}": replace(options, seed=number) for number in each}
 
 
 def _landmarks(
@@ -133,16 +147,16 @@ def _options(
 
 def _run(
     data: list[Path],
-    out: Path,
+    runs: "Mapping[Path, TrainingOptions]",
     encoder: "TokenTable | TransformerEncoder",
     facts: "Facts",
-    options: "TrainingOptions",
     min_labels: int,
     split_seed: int,
     on_conflict: OnConflict,
     threads: int,
     resume: bool,
-) -> "LearnedArtifact | None":
+) -> "dict[Path, LearnedArtifact]":
+    """What each run made, by its folder; nothing in a process that only helps the main one."""
     import torch  # noqa: PLC0415 - seconds, and only training needs it
 
     from embedllm_router.learning.recipe import learn  # noqa: PLC0415 - loads torch
@@ -150,23 +164,34 @@ def _run(
 
     team = Team.gather()
     torch.set_num_threads(threads)
-    with progress(shown=is_main_process()) as tell:
-        learned = learn(
-            data,
-            out,
-            encoder=encoder,
-            facts=facts,
-            options=options,
-            min_labels=min_labels,
-            split_seed=split_seed,
-            on_conflict=on_conflict,
-            resume=resume,
-            command=_command_line(),
-            progress=lambda head, done, planned, loss: tell(head, done, planned, f"validation {loss:.4f}"),
-            team=team,
-        )
+    made = {}
+    for out, options in runs.items():
+        with progress(shown=is_main_process()) as tell:
+            learned = learn(
+                data,
+                out,
+                encoder=encoder,
+                facts=facts,
+                options=options,
+                min_labels=min_labels,
+                split_seed=split_seed,
+                on_conflict=on_conflict,
+                resume=resume,
+                command=_command_line(),
+                progress=_epochs(tell),
+                team=team,
+            )
+        if learned is not None:
+            made[out] = learned
     team.leave()
-    return learned
+    return made
+
+
+def _epochs(tell: Tell) -> Callable[[str, int, int, float], None]:
+    def told(head: str, done: int, planned: int, loss: float) -> None:
+        tell(head, done, planned, f"validation {loss:.4f}")
+
+    return told
 
 
 def _print_learned(learned: "LearnedArtifact", out: Path, *, json_output: bool) -> None:

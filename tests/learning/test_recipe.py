@@ -15,6 +15,7 @@ from embedllm_router.artifact import load_artifact, save_artifact
 from embedllm_router.cli_learning import app
 from embedllm_router.encoder import StaticEncoder
 from embedllm_router.evaluation.run import EvaluationOptions, evaluate
+from embedllm_router.evaluation.spread import measure_spread, seed_folders
 from embedllm_router.evaluation.yardsticks import knn
 from embedllm_router.learning.distill import TokenTable, save_table
 from embedllm_router.router import Router
@@ -171,6 +172,22 @@ def test_sets_that_share_prompts_are_learned_and_evaluated_as_one(workplace: Pat
     assert found.router.correctness is not None
     assert found.router.correctness.log_loss == pytest.approx(artifact.manifest.metrics["log_loss"], abs=1e-4)
     assert found.inputs.skipped["answer to a prompt that another data set holds too"] == 300
+
+
+def test_several_seeds_are_one_artifact_each_and_evaluate_tells_their_spread(workplace: Path, tmp_path: Path) -> None:
+    out = tmp_path / "seeds"
+    made = CliRunner().invoke(app, [*arguments(workplace, out), "--seeds=3", "--max-epochs=2", "--members=1", "--json"])
+    assert made.exit_code == 0, made.output
+    said = [json.loads(line) for line in made.stdout.splitlines()]
+    assert [Path(one["out"]).name for one in said] == ["seed-0", "seed-1", "seed-2"]
+    spread = measure_spread(seed_folders(out), [workplace / "one", workplace / "two"], EvaluationOptions())
+    assert spread.seeds == (0, 1, 2)
+    assert spread.artifacts == tuple(one["artifact"] for one in said)
+    assert spread.figures["log_loss"].values == pytest.approx([one["metrics"]["log_loss"] for one in said], abs=1e-5)
+    assert spread.figures["log_loss"].sd > 0
+    again = CliRunner().invoke(app, [*arguments(workplace, out / "seed-0"), "--seeds=2"])
+    assert again.exit_code == 2
+    assert "is an artifact itself" in again.stderr
 
 
 def test_recorded_tokens_are_what_is_learned_of_length(workplace: Path, tmp_path: Path) -> None:
