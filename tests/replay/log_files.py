@@ -48,7 +48,6 @@ def routed_record(router: Router, number: int, text: str, served: Served) -> Req
         artifact=routing.artifact_id,
         encoder=router.encoder_id,
         timing=routing.timing_ms,
-        category=None,
         prompt_chars=len(prompt.text),
         prompt_hash=f"{number:024x}",
         prompt=prompt.text if served.keep == "text" else None,
