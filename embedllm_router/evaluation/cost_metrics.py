@@ -19,6 +19,7 @@ __all__ = [
     "aiq_of_code",
     "arena_score",
     "cost_metrics",
+    "cost_save",
     "cost_to_reach",
     "deferral_area",
     "pareto_distance",
@@ -29,6 +30,7 @@ Floats = NDArray[np.float64]
 _ARENA_BETA: Final = 0.1
 _ARENA_CHEAPEST, _ARENA_DEAREST = 0.0044, 200.0  # USD per 1,000 prompts, RouterArena's constants
 _CPT_LEVELS: Final = (0.5, 0.8)
+_MIN_COST: Final = 1e-12  # USD; keeps the logarithm of a free answer finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,8 @@ class CostMetrics:
     """Figures of one curve in one pool; NaN where a figure is not defined there.
 
     Attributes:
-        cost_save: Of the best single LLM's cost, the share saved at its accuracy, in [0, 1].
-        perf_gain: Highest accuracy on the curve over the best single LLM's, minus 1.
+        cost_save: Of the best single LLM's cost, the share saved at its accuracy, in [0, 1] (LLMRouterBench).
+        perf_gain: Highest accuracy on the curve over the best single LLM's, minus 1 (LLMRouterBench).
         aiq: Mean of the hull over [cheapest, dearest LLM] (RouterBench, paper).
         aiq_code: Area under the hull divided by the dearest LLM's cost (RouterBench, code).
         deferral_area: Mean of the curve over [0, dearest LLM] (UniRoute).
@@ -104,7 +106,7 @@ def cost_metrics(curve: Curve, reference: Reference) -> CostMetrics:
     recovered = performance_gap_recovered(curve, reference)
     scores = arena_score(curve.accuracy, curve.cost)
     return CostMetrics(
-        cost_save=_saved(cost_to_reach(paying, best_accuracy), best_cost),
+        cost_save=cost_save(curve, best_accuracy, best_cost),
         perf_gain=_ratio(float(curve.accuracy.max()), best_accuracy) - 1.0,
         aiq=aiq(curve, float(reference.cost.min()), float(reference.cost.max())),
         aiq_code=aiq_of_code(curve, float(reference.cost.max())),
@@ -116,6 +118,23 @@ def cost_metrics(curve: Curve, reference: Reference) -> CostMetrics:
         arena=float(scores[int(np.lexsort((curve.cost, -curve.accuracy))[0])]),
         arena_best=float(scores.max()),
     )
+
+
+def cost_save(curve: Curve, best_accuracy: float, best_cost: float) -> float:
+    """LLMRouterBench's CostSave (arXiv 2601.07206): 1 - c / c_best, c the cheapest operating point as accurate.
+
+    Args:
+        curve: The router's operating points; none is mixed with another.
+        best_accuracy: Of the best single LLM, in [0, 1].
+        best_cost: Its mean USD per prompt.
+
+    Returns:
+        In [0, 1]; 0 where no point is as accurate, or it is dearer: always choosing that LLM remains possible.
+    """
+    reached = curve.cost[curve.accuracy >= best_accuracy]
+    if not len(reached) or best_cost <= 0:
+        return 0.0
+    return max(1.0 - float(reached.min()) / best_cost, 0.0)
 
 
 def cost_to_reach(paying: Curve, accuracy: float) -> float:
@@ -207,21 +226,24 @@ def arena_score(accuracy: Floats, cost: Floats) -> Floats:
 
 
 def pareto_distance(curve: Curve, others: Curve) -> float:
-    """Mean distance of a router's points to the common frontier (after LLMRouterBench's ParetoDist), at least 0.
+    """LLMRouterBench's ParetoDist (arXiv 2601.07206): mean L1 distance of a router's points to the frontier.
 
-    Both axes are scaled to [0, 1] over all points; the frontier is the points no other one dominates.
+    The axes are accuracy and the logarithm of cost, each scaled to [0, 1] over all points; the frontier is the points
+    no other one dominates, and a point's distance, at least 0, is to the nearest of them.
 
     Args:
         curve: The router's operating points.
         others: Points of all routers and LLMs, the router's own among them.
     """
-    span = np.array([np.ptp(others.cost), np.ptp(others.accuracy)])
+    everyone, front, mine = (_log_cost_and_accuracy(c) for c in (others, rising(others), curve))
+    span = np.ptp(everyone, axis=0)
     span[span == 0] = 1.0
-    best_so_far = np.maximum.accumulate(np.append(-np.inf, others.accuracy))[:-1]
-    front = np.stack([others.cost, others.accuracy], axis=1)[others.accuracy > best_so_far]
-    mine = np.stack([curve.cost, curve.accuracy], axis=1)
-    gaps = (mine[:, None] - front[None]) / span
-    return float(np.sqrt((gaps**2).sum(axis=2)).min(axis=1).mean())
+    gaps = np.abs(mine[:, None] - front[None]) / span
+    return float(gaps.sum(axis=2).min(axis=1).mean())
+
+
+def _log_cost_and_accuracy(curve: Curve) -> Floats:
+    return np.stack([np.log(np.maximum(curve.cost, _MIN_COST)), curve.accuracy], axis=1)
 
 
 def _mean_height(curve: Curve, low: float, high: float) -> float:
@@ -235,12 +257,6 @@ def _mean_height(curve: Curve, low: float, high: float) -> float:
 def _area(x: Floats, y: Floats) -> float:
     """Trapezoidal rule; x rises."""
     return float(((y[1:] + y[:-1]) * np.diff(x)).sum() / 2)
-
-
-def _saved(cost: float, best_cost: float) -> float:
-    if not math.isfinite(cost) or best_cost <= 0:
-        return 0.0  # always choosing the best single LLM remains possible, and saves nothing
-    return max(1.0 - cost / best_cost, 0.0)
 
 
 def _ratio(value: float, base: float) -> float:

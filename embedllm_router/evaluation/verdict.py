@@ -4,7 +4,6 @@ With intervals, and once without an operating point picked on the prompts it is 
 baselines.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.evaluation.bootstrap import DRAWS, SEEDS, Estimate, estimate, paired_difference, resamples
-from embedllm_router.evaluation.cost_metrics import cost_to_reach
-from embedllm_router.evaluation.frontier import Curve, rising
+from embedllm_router.evaluation.cost_metrics import cost_save
+from embedllm_router.evaluation.frontier import Curve
 from embedllm_router.evaluation.routing import CostResult, RoutedPrompts
 
 __all__ = ["HeldOutSaving", "Verdict", "judge"]
@@ -106,15 +105,8 @@ def _resampled_savings(result: CostResult) -> Floats:
     accuracy, cost = counts @ result.sweep.correct, counts @ result.sweep.cost
     best_accuracy = counts @ result.arena.labels[:, result.arena.best]
     best_cost = counts @ result.arena.cost[:, result.arena.best]
-    curves = (Curve.of(c, a) for c, a in zip(cost, accuracy, strict=True))
-    reached = [cost_to_reach(rising(curve), float(a)) for curve, a in zip(curves, best_accuracy, strict=True)]
-    return np.array(
-        [_saving(c, float(b)) if math.isfinite(c) else 0.0 for c, b in zip(reached, best_cost, strict=True)]
-    )
-
-
-def _saving(cost: float, best_cost: float) -> float:
-    return max(1.0 - cost / best_cost, 0.0) if best_cost > 0 else 0.0
+    draws = zip(cost, accuracy, best_accuracy.tolist(), best_cost.tolist(), strict=True)
+    return np.array([cost_save(Curve.of(c, a), best_a, best_c) for c, a, best_a, best_c in draws])
 
 
 def _held_out(results: Sequence[CostResult]) -> HeldOutSaving:
