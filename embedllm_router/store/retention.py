@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from embedllm_router.store.locks import abandoned
-from embedllm_router.store.segments import KINDS, OPEN, REJECTED, SEALED
+from embedllm_router.store.segments import OPEN, REJECTED, SEALED, named
 
 __all__ = ["delete_old"]
 
@@ -23,7 +23,7 @@ def delete_old(folder: Path, keep: timedelta) -> list[Path]:
     """
     before = time.time() - keep.total_seconds()
     # Open files first: a crash in between must not leave one whose sealed twin, which hid it, is gone.
-    found = [path for ending in (OPEN, SEALED, REJECTED) for kind in KINDS for path in folder.glob(f"{kind}-*{ending}")]
+    found = [path for ending in (OPEN, SEALED, REJECTED) for path in named(folder, ending)]
     old = [path for path in found if path.stat().st_mtime < before and (path.suffix != OPEN or abandoned(path))]
     for path in old:
         path.unlink(missing_ok=True)

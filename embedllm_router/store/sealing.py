@@ -8,14 +8,14 @@ from collections import Counter
 from pathlib import Path
 
 from embedllm_router.store.locks import abandoned
-from embedllm_router.store.segments import unsealed
+from embedllm_router.store.segments import OPEN, named
 
 __all__ = ["Sealer"]
 
 _LOOK_EVERY_S = 600.0
 _FILES_AT_ONCE = 20
 _ATTEMPTS = 3
-"""How often a file is tried; it can be read unsealed, too."""
+"""How often a file is tried; it can be read as it is, too."""
 _LONGEST_S = 600.0
 
 
@@ -49,7 +49,7 @@ class Sealer:
             self._reap(self._child)
         if not self.at_work and time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK_EVERY_S
-            found = [path for path in unsealed(self._folder) if abandoned(path)]
+            found = [path for path in named(self._folder, OPEN) if abandoned(path)]
             self._tried = Counter({path: self._tried[path] for path in found})
             if todo := [path for path in found if self._tried[path] < _ATTEMPTS][:_FILES_AT_ONCE]:
                 self._start(todo)

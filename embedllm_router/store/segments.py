@@ -4,25 +4,46 @@
     requests-20260101T000000000000Z-4711-0a1b2c3d.parquet    sealed: the same records, sorted by time
 
 Sealing writes the second, then removes the first. Between the two both exist, so a reader takes the Parquet file of a
-stem and never both. It opens no file.
+stem and never both.
+
+    requests-20260101T000000000000Z-day-4c5d6e7f.merged      names the files that were merged to one
+    requests-20260101T000000000000Z-day-4c5d6e7f.parquet     that one
+
+Merging writes the first, then the second, then removes the files that it names, then the first. While both are there,
+a reader leaves out the files that are named. It opens no other file.
 """
 
+import json
 import os
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["KINDS", "OPEN", "REJECTED", "SEALED", "Kind", "Segments", "new_name", "readable", "unsealed"]
+__all__ = [
+    "KINDS",
+    "MERGED",
+    "OPEN",
+    "REJECTED",
+    "SEALED",
+    "Kind",
+    "Segments",
+    "merged_into",
+    "named",
+    "new_name",
+    "readable",
+    "superseded",
+]
 
 Kind = Literal["requests", "feedback"]
 """What a file or a table holds."""
 
 KINDS: tuple[Kind, ...] = ("requests", "feedback")
 
-OPEN, SEALED, REJECTED = ".jsonl", ".parquet", ".rejected"
-"""Endings: one JSON object per line; sealed; lines that were no records when the file was sealed."""
+OPEN, SEALED, REJECTED, MERGED = ".jsonl", ".parquet", ".rejected", ".merged"
+"""Endings: one JSON object per line; sealed; lines that were no records when the file was sealed; see above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +69,49 @@ def new_name(kind: Kind) -> str:
     return f"{kind}-{stamp}-{os.getpid()}-{secrets.token_hex(4)}{OPEN}"
 
 
-def unsealed(folder: Path) -> list[Path]:
-    """Files of JSON lines in a folder, sealed beside or not; none when there is no such folder."""
-    return [path for kind in KINDS for path in _named(folder, kind, OPEN)]
+def named(folder: Path, ending: str) -> list[Path]:
+    """Files of records in a folder whose names end so, sorted; none when there is no such folder."""
+    try:
+        paths = sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [path for path in paths if path.suffix == ending and path.name.startswith(tuple(f"{k}-" for k in KINDS))]
 
 
 def readable(folder: Path) -> Segments:
     """What a reader should read; empty when there is no such folder.
 
-    A file may be sealed, and so be gone, after it was listed: a reader that misses one lists again.
+    A file may be sealed or merged, and so be gone, after it was listed: a reader that misses one lists again.
     """
-    # Open files are listed first: one that is sealed in between is then seen twice, never missed.
-    lines = {kind: _named(folder, kind, OPEN) for kind in KINDS}
-    sealed = {kind: _named(folder, kind, SEALED) for kind in KINDS}
-    stems = {path.stem for paths in sealed.values() for path in paths}
-    left = {kind: tuple(path for path in paths if path.stem not in stems) for kind, paths in lines.items()}
-    return Segments(left["requests"], tuple(sealed["requests"]), left["feedback"], tuple(sealed["feedback"]))
+    # In this order: what is sealed or merged between two listings is then seen twice, never missed.
+    found = [*named(folder, OPEN), *named(folder, SEALED), *named(folder, MERGED)]
+    left_out = superseded(found)
+    paths = {
+        (kind, ending): tuple(
+            path for path in found if path.suffix == ending and path.name.startswith(kind) and path not in left_out
+        )
+        for kind in KINDS
+        for ending in (OPEN, SEALED)
+    }
+    return Segments(*(paths[kind, ending] for kind in KINDS for ending in (OPEN, SEALED)))
 
 
-def _named(folder: Path, kind: Kind, ending: str) -> list[Path]:
+def superseded(paths: Iterable[Path]) -> set[Path]:
+    """Which of some files must not be read, since others among them hold the same records."""
+    given = set(paths)
+    sealed = {path for path in given if path.suffix == SEALED and path.with_suffix(OPEN) in given}
+    merged = {path for path in given if path.suffix == MERGED and path.with_suffix(SEALED) in given}
+    parts = {part for path in merged for part in merged_into(path)}
+    return {path.with_suffix(OPEN) for path in sealed} | {part for part in parts if part in given}
+
+
+def merged_into(path: Path) -> list[Path]:
+    """The files that a `.merged` file names; none when it is gone meanwhile, and they with it.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     try:
-        names = sorted(path.name for path in folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
+        return [path.with_name(str(name)) for name in json.loads(path.read_bytes())]
+    except FileNotFoundError:
         return []
-    return [folder / name for name in names if name.startswith(f"{kind}-") and name.endswith(ending)]
