@@ -93,6 +93,7 @@ def time_default(folders: list[Path], epochs: int | None) -> dict[str, float]:
         out = Path(place) / "out"
         learned = learn(folders, out, encoder=distill(), facts=read_facts(find_llm_table(folders)), options=options)
     taken = time.perf_counter() - started
+    assert learned is not None  # this process is the main one
     return {"epochs": options.max_epochs, "seconds": round(taken, 1), "log_loss": round(learned.metrics["log_loss"], 4)}
 
 

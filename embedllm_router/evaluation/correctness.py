@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.evaluation.bootstrap import Estimate, estimate, ratio_of_sums, resamples
-from embedllm_router.evaluation.metrics import accuracy, auc, brier, expected_calibration_error, log_loss
+from embedllm_router.evaluation.metrics import accuracy, auc, brier, expected_calibration_error, log_loss, log_losses
 
-__all__ = ["Correctness", "CorrectnessIntervals", "correctness", "correctness_intervals", "log_losses"]
+__all__ = ["Correctness", "CorrectnessIntervals", "correctness", "correctness_intervals"]
 
 _BINS: Final = 15
 _DRAWS: Final = 60  # per seed; AUC and ECE are measured again on each
-_SURE: Final = 1e-7
 Floats = NDArray[np.float64]
 
 
@@ -69,13 +68,6 @@ def correctness(labels: NDArray[np.float32], p: NDArray[np.float32], observed: N
     return Correctness(
         len(y), log_loss(y, q), brier(y, q), auc(y, q), expected_calibration_error(y, q, bins=_BINS), accuracy(y, q)
     )
-
-
-def log_losses(labels: NDArray[np.float32], p: NDArray[np.float32]) -> Floats:
-    """Negative log-likelihood of each label in nats, float64, the shape of both."""
-    sure = np.clip(p.astype(np.float64), _SURE, 1 - _SURE)
-    losses: Floats = -np.where(labels > 0, np.log(sure), np.log1p(-sure))
-    return losses
 
 
 def correctness_intervals(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from embedllm_router.evaluation.complexity import N_TIERS, complexity_tier
 from embedllm_router.evaluation.parts import Part, Standardiser, llm_means
-from embedllm_router.evaluation.yardsticks import knn, repeat_means
+from embedllm_router.evaluation.yardsticks import knn, repeat_means, unit_rows
 
 __all__ = ["Clusters", "ComplexityTiers", "LLMMeans", "NearestNeighbours"]
 
@@ -77,13 +77,13 @@ class Clusters:
     def fit(self, train: Part) -> None:
         """Lloyd's algorithm on unit vectors, then counts per cluster."""
         self._standardiser = Standardiser.fit(train.x)
-        x = _unit(self._standardiser.apply(train.x))
+        x = unit_rows(self._standardiser.apply(train.x))
         self._centres = _k_means(x, min(self._n_clusters, len(x)), self._seed)
         self._means = _group_means(_nearest_centre(x, self._centres), len(self._centres), train, self._prior)
 
     def predict(self, test: Part) -> Matrix:
         """Each cluster's means, float32 (n_prompts, n_llms)."""
-        return self._means[_nearest_centre(_unit(self._standardiser.apply(test.x)), self._centres)]
+        return self._means[_nearest_centre(unit_rows(self._standardiser.apply(test.x)), self._centres)]
 
 
 class ComplexityTiers:
@@ -131,16 +131,10 @@ def _k_means(x: Matrix, n_clusters: int, seed: int) -> Matrix:
         total = np.zeros_like(centres)
         np.add.at(total, group, x)
         empty = np.bincount(group, minlength=n_clusters) == 0
-        centres = np.where(empty[:, None], centres, _unit(total))
+        centres = np.where(empty[:, None], centres, unit_rows(total))
     return centres
 
 
 def _nearest_centre(x: Matrix, centres: Matrix) -> NDArray[np.int64]:
     nearest: NDArray[np.int64] = np.argmax(x @ centres.T, axis=1)
     return nearest
-
-
-def _unit(x: Matrix) -> Matrix:
-    length = np.sqrt((x * x).sum(axis=1, keepdims=True))
-    unit: Matrix = x / np.maximum(length, np.float32(1e-12))
-    return unit

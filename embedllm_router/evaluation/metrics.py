@@ -17,6 +17,7 @@ __all__ = [
     "brier",
     "expected_calibration_error",
     "log_loss",
+    "log_losses",
     "reliability",
     "routing",
 ]
@@ -85,8 +86,14 @@ def log_loss(labels: Labels, p: Floats) -> float:
     Returns:
         Zero or more.
     """
+    return float(log_losses(labels, p).mean())
+
+
+def log_losses(labels: Labels, p: Floats) -> NDArray[np.float64]:
+    """Negative log-likelihood of each label in nats, float64, the shape of both."""
     sure = np.clip(p.astype(np.float64), _SURE, 1 - _SURE)
-    return float(-np.mean(labels * np.log(sure) + (1 - labels) * np.log1p(-sure)))
+    losses: NDArray[np.float64] = -np.where(labels > 0, np.log(sure), np.log1p(-sure))
+    return losses
 
 
 def brier(labels: Labels, p: Floats) -> float:
@@ -110,10 +117,8 @@ def expected_calibration_error(labels: Labels, p: Floats, *, bins: int = 15) -> 
     Returns:
         In [0, 1].
     """
-    order = np.argsort(p, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
-    gaps = [abs(float(labels[part].mean()) - float(p[part].mean())) * len(part) for part in parts]
-    return sum(gaps) / len(labels)
+    predicted, right, sizes = reliability(labels, p, bins=bins).T
+    return float((np.abs(right - predicted) * sizes).sum() / len(labels))
 
 
 def reliability(labels: Labels, p: Floats, *, bins: int = 15) -> NDArray[np.float64]:

@@ -18,9 +18,10 @@ from embedllm_router.artifact import Artifact
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.evaluation.baselines import UNTRAINED, BaselineOptions, make_baseline
 from embedllm_router.evaluation.bootstrap import Estimate, paired_difference, ratio_of_sums, resamples
-from embedllm_router.evaluation.correctness import correctness, correctness_intervals, log_losses
+from embedllm_router.evaluation.correctness import correctness, correctness_intervals
 from embedllm_router.evaluation.costs import price_answers
 from embedllm_router.evaluation.inputs import Inputs, read_inputs
+from embedllm_router.evaluation.metrics import log_losses
 from embedllm_router.evaluation.noise import noise_ceiling
 from embedllm_router.evaluation.probes import accuracy_probes, label_probes
 from embedllm_router.evaluation.result import BaselineResult, CategoryResult, Evaluation, RouterResult

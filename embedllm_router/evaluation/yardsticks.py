@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["knn", "repeat_means"]
+__all__ = ["knn", "repeat_means", "unit_rows"]
 
 _CANDIDATES: Final = 400  # nearest prompts looked through for labelled ones
 _PRIOR_LABELS: Final = 5.0  # weight of an LLM's mean beside its neighbours' labels
@@ -41,10 +41,10 @@ def knn(  # noqa: PLR0913 - a training set is four arrays
     Returns:
         Probabilities, float32 (n, n_llms).
     """
-    bank = _unit(train_x)
+    bank = unit_rows(train_x)
     out = np.empty((len(x), labels.shape[1]), dtype=np.float32)
     n_near = min(_CANDIDATES, len(bank))
-    for row, query in enumerate(_unit(x)):
+    for row, query in enumerate(unit_rows(x)):
         similarity = bank @ query
         near = np.argpartition(-similarity, n_near - 1)[:n_near]
         near = near[np.argsort(-similarity[near], kind="stable")]
@@ -54,6 +54,7 @@ def knn(  # noqa: PLR0913 - a training set is four arrays
     return out
 
 
-def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit_rows(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each row scaled to length one, float32 (n, d); a row of zeros stays one."""
     unit: NDArray[np.float32] = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
     return unit
