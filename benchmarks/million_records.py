@@ -4,6 +4,7 @@ Eight LLMs, one trade-off, a day's rhythm; 2 % fall back, 1 % fail, 0.2 % failed
 """
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import duckdb
@@ -124,7 +125,7 @@ def write_records(folder: Path, n: int, start: datetime, span: timedelta, files:
     db.execute("SELECT setseed(0.5)")
     step = span / n
     bounds = [n * k // files for k in range(files + 1)]
-    for number, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for number, (first, last) in enumerate(pairwise(bounds)):
         _write_file(db, folder, number, (first, last), (start, step))
 
 
@@ -139,10 +140,8 @@ def _write_file(
     first, last = part
     stamp = f"{start + first * step:%Y%m%dT%H%M%S}-bench{number:03d}"
     asked = {"start": start, "step_us": step / timedelta(microseconds=1), "first": first, "last": last}
-    db.execute(
-        f'CREATE OR REPLACE TABLE part AS SELECT {_columns(REQUEST_COLUMNS, _GIVEN)} FROM ({_CANDIDATES}) ORDER BY "at"',  # noqa: S608 - our own constants
-        {**asked, "weight": COST_WEIGHT},
-    )
+    made = f'SELECT {_columns(REQUEST_COLUMNS, _GIVEN)} FROM ({_CANDIDATES}) ORDER BY "at"'  # noqa: S608 - our own SQL
+    db.execute(f"CREATE OR REPLACE TABLE part AS {made}", {**asked, "weight": COST_WEIGHT})
     db.execute(f"COPY part TO '{folder / f'requests-{stamp}.parquet'}' (FORMAT parquet, COMPRESSION zstd)")
     answered = f"SELECT {_columns(FEEDBACK_COLUMNS, _FEEDBACK)} FROM part WHERE served IS NOT NULL AND hash(request_id) % 20 = 0"  # noqa: E501, S608 - our own constants
     db.execute(f"COPY ({answered}) TO '{folder / f'feedback-{stamp}.parquet'}' (FORMAT parquet)")

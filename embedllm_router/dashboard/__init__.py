@@ -1,1 +1,1 @@
-"""The pages under /embedllm/: what was routed where, what it cost, what another trade-off would do, and how it all is."""
+"""The pages under /embedllm/: what was routed where, what it cost, what else could be had, and how it all is."""

@@ -108,18 +108,16 @@ def decision_page(source: RecordSource, asked: Asked, sought: Sought, offset: in
         DataError: The records cannot be read.
     """
     filters = asked.filters()
-    wanted = {"llm": sought.llm, "reason": sought.reason, "status": sought.status, "arm": sought.arm}
-    where, given = replace(filters, **wanted).where()
+    filters = replace(filters, llm=sought.llm, reason=sought.reason, status=sought.status, arm=sought.arm)
+    where, given = filters.where()
     if sought.text:
         where = f"{where} AND ({' OR '.join(f'lower({c}) LIKE $text ESCAPE $escape' for c in _SEARCHED)})"
         given |= {"text": _pattern(sought.text), "escape": "!"}
     where += {"fallback": " AND fallback", "failed_open": " AND failed_open IS NOT NULL"}.get(sought.only or "", "")
     total = source.rows(f"SELECT count(*) AS n FROM requests WHERE {where}", given)[0]["n"]  # noqa: S608 - our own SQL
     columns = ", ".join(f'"{name}"' for name in _LISTED)
-    rows = source.rows(
-        f'SELECT {columns} FROM requests WHERE {where} ORDER BY "at" DESC, request_id LIMIT {limit:d} OFFSET {offset:d}',  # noqa: S608 - our own SQL
-        given,
-    )
+    part = f'WHERE {where} ORDER BY "at" DESC, request_id LIMIT {limit:d} OFFSET {offset:d}'
+    rows = source.rows(f"SELECT {columns} FROM requests {part}", given)  # noqa: S608 - our own SQL
     scores = _mean_scores(source, rows)
     return DecisionPage(total, offset, [{**row, "feedback": _score(scores, row)} for row in rows])
 

@@ -85,7 +85,7 @@ class Frontier:
 
 
 Row = dict[str, Any]
-_COLUMNS: Final = '"at", request_id, chosen, cost_weight, min_p_correct, "within", max_cost_usd, p_correct, expected_cost_usd, candidates'
+_COLUMNS: Final = 'chosen, cost_weight, min_p_correct, "within", max_cost_usd, candidates'
 
 
 def frontier(source: RecordSource, asked: Asked, n: int) -> Frontier:

@@ -70,9 +70,9 @@ function setDefaults() {
 /** Without zeros at the end: 20.00 s → 20 s; cents stay. */
 export const short = (text) => (text.startsWith("$") ? text.replace(/(\.\d\d\d*?)0+$/, "$1") : text.replace(/\.0+(?= |$)|(\.\d*?)0+(?= |$)/, "$1"));
 
-/** Writes names beside points: the weightiest first, none over another. `points` are {x, y, r, name, bold, weight}. */
-export function writeNames({ ctx, chartArea: area }, points) {
-  const taken = points.map((p) => ({ x: p.x - p.r / 2, y: p.y - p.r / 2, w: p.r, h: p.r, own: p }));
+/** Writes names beside points: the weightiest first, none over another. `points` are {x, y, r, name, bold, weight}, `avoid` {x, y, r}. */
+export function writeNames({ ctx, chartArea: area }, points, avoid = []) {
+  const taken = [...points, ...avoid].map((p) => ({ x: p.x - p.r, y: p.y - p.r, w: 2 * p.r, h: 2 * p.r, own: p }));
   ctx.save();
   ctx.fillStyle = colour("--ink");
   for (const point of [...points].sort((a, b) => b.weight - a.weight)) {

@@ -47,7 +47,7 @@ function line(row) {
   const open = linkTo("decision", { id: row.request_id, at: row.at });
   return [
     time(row.at),
-    h("a", { href: open, class: "mono", title: row.request_id }, row.request_id.length > 13 ? `${row.request_id.slice(0, 12)}…` : row.request_id),
+    h("a", { href: open, class: "mono", title: row.request_id }, row.request_id.length > 11 ? `${row.request_id.slice(0, 10)}…` : row.request_id),
     h("span", { class: "asked" }, row.virtual_model, row.key_alias && h("small", {}, ` ${row.key_alias}`), row.arm !== "live" && badge(row.arm, "info")),
     named(row.chosen),
     outcome(row),

@@ -42,7 +42,8 @@ function sliderPanel(shown, update, params) {
     shown.at = Number(input.value);
     const weight = data.ladder[shown.at].cost_weight;
     output.textContent = `λ = ${plain(weight)}`;
-    input.setAttribute("aria-valuetext", `cost weight ${plain(weight)}`);
+    const step = data.ladder[shown.at];
+    input.setAttribute("aria-valuetext", `cost weight ${plain(weight)}: expected accuracy ${probability(step.p_correct)}, ${usd(step.cost_usd * PER)} per 1,000 requests`);
     update();
   };
   input.addEventListener("input", moved);
@@ -138,7 +139,8 @@ function pointNames(label) {
     afterDatasetsDraw(chart) {
       const index = chart.data.datasets.findIndex((set) => set.label === label);
       const points = chart.getDatasetMeta(index).data.map(({ x, y }, i) => ({ x, y, r: 6, name: chart.data.datasets[index].data[i].name, weight: -i }));
-      writeNames(chart, points);
+      const curve = chart.getDatasetMeta(chart.data.datasets.findIndex((set) => set.label === "routing")).data;
+      writeNames(chart, points, curve.map(({ x, y }) => ({ x, y, r: 4 })));
     },
   };
 }
