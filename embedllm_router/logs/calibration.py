@@ -21,6 +21,9 @@ __all__ = ["Bin", "Calibration", "calibration"]
 
 Floats = NDArray[np.float64]
 
+N_JUDGED: Final = 100_000
+"""Verdicts that are read, about; fewer are read all."""
+
 _BINS: Final = 10
 _DRAWS: Final = 1000
 _SUMS: Final = ("n", "p", "score", "squared")
@@ -50,7 +53,8 @@ class Calibration:
     """How far predictions and verdicts agree.
 
     Attributes:
-        n: Requests with feedback and a prediction.
+        n: Requests with feedback and a prediction, of those whose feedback was read.
+        is_whole: Whether all feedback was read; of much of it, a random part is.
         n_by_source: Source → verdicts that count.
         p_correct: Mean prediction.
         score: Mean of what was said.
@@ -61,6 +65,7 @@ class Calibration:
     """
 
     n: int
+    is_whole: bool
     n_by_source: Mapping[str, int]
     p_correct: float
     score: Estimate
@@ -78,7 +83,8 @@ def calibration(source: RecordSource, filters: Filters, seed: int) -> Calibratio
         seed: Of the random groups that are resampled.
     """
     where, parameters = filters.where()
-    rows = source.rows(_sql(where, seed), parameters)
+    n_given = source.rows("SELECT count(*) AS n FROM feedback")[0]["n"]
+    rows = source.rows(_sql(where, seed, N_JUDGED / max(n_given, 1)), parameters)
     binned = [row for row in rows if row["bin"] is not None]
     if not binned:
         return None
@@ -89,6 +95,7 @@ def calibration(source: RecordSource, filters: Filters, seed: int) -> Calibratio
     n = int(total["n"])
     return Calibration(
         n=n,
+        is_whole=n_given <= N_JUDGED,
         n_by_source={row["source"]: row["n"] for row in rows if row["bin"] is None},
         p_correct=total["p"] / n,
         score=_ratio(total["score"] / n, drawn["score"].sum(axis=1), drawn["n"].sum(axis=1), n),
@@ -134,24 +141,27 @@ def _ratio(value: float, above: Floats, below: Floats, n: int) -> Estimate:
     return estimate(float(value), samples, n)
 
 
-def _sql(where: str, seed: int) -> str:
+def _sql(where: str, seed: int, share: float) -> str:
     given = 'request_id AS given_for, source, key_alias, score, "at" AS given_at'
-    figures = f"request_id, response_id, served_p_correct AS p, {group(seed)} AS bucket"
-    meant = f"SELECT {figures} FROM requests WHERE served_p_correct IS NOT NULL AND {where}"  # noqa: S608 - as below
+    drawn = "TRUE" if share >= 1 else f"draw_of(request_id) < {share}"
+    meant = (
+        'SELECT request_id, response_id, served_p_correct AS p, "at" '  # noqa: S608 - as below
+        f"FROM requests WHERE served_p_correct IS NOT NULL AND {where}"
+    )
     return f"""
-    WITH by_request AS MATERIALIZED (
-      SELECT f.*, m.request_id, m.p, m.bucket
-      FROM (SELECT {given} FROM feedback) f JOIN ({meant}) m ON f.given_for = m.request_id
+    WITH given AS MATERIALIZED (SELECT {given} FROM feedback WHERE score BETWEEN 0 AND 1 AND {drawn}),
+    by_request AS MATERIALIZED (
+      SELECT given.*, m.request_id, m.p, m."at" FROM given JOIN ({meant}) m ON given_for = m.request_id
     ), by_response AS (
-      SELECT f.*, m.request_id, m.p, m.bucket
-      FROM (SELECT {given} FROM feedback WHERE request_id NOT IN (SELECT given_for FROM by_request)) f
-      JOIN ({meant}) m ON f.given_for = m.response_id
+      SELECT g.*, m.request_id, m.p, m."at"
+      FROM (SELECT * FROM given WHERE given_for NOT IN (SELECT given_for FROM by_request)) g
+      JOIN ({meant}) m ON given_for = m.response_id
     ), newest AS (
       SELECT *, row_number() OVER (PARTITION BY request_id, source, key_alias ORDER BY given_at DESC) AS place
-      FROM (SELECT * FROM by_request UNION ALL SELECT * FROM by_response) either WHERE score BETWEEN 0 AND 1
+      FROM (SELECT * FROM by_request UNION ALL SELECT * FROM by_response) either
     ), counted AS MATERIALIZED (SELECT * FROM newest WHERE place = 1),
     judged AS (
-      SELECT request_id, min(p) AS p, min(bucket) AS bucket, avg(score) AS score FROM counted GROUP BY request_id
+      SELECT min(p) AS p, {group(seed)} AS bucket, avg(score) AS score FROM counted GROUP BY request_id, "at"
     )
     SELECT LEAST(CAST(floor(p * {_BINS}) AS INTEGER), {_BINS - 1}) AS bin, bucket, NULL AS source, count(*) AS n,
       sum(p) AS p, sum(score) AS score, sum((p - score) * (p - score)) AS squared

@@ -25,8 +25,9 @@ _ATTEMPTS: Final = 10
 """A file may be sealed between listing and reading it; then the folder is listed again."""
 
 _LONGEST_LINE: Final = 64 * 2**20
-_EXCLUDED_FOR: Final = (
-    "CREATE MACRO excluded_for(members, why) AS list_contains([one.excluded for one in members], why)"
+_FUNCTIONS: Final = (
+    "CREATE MACRO excluded_for(members, why) AS list_contains([one.excluded for one in members], why)",
+    "CREATE MACRO draw_of(words) AS (hash(words) % 2147483648) / 2147483648",
 )
 _WEIGHED: Final = (
     "CREATE OR REPLACE VIEW weighed AS SELECT * EXCLUDE (candidates, one), "  # noqa: S608 - our own columns
@@ -160,7 +161,8 @@ def _connect(limits: Limits) -> duckdb.DuckDBPyConnection:
     try:
         database = duckdb.connect(":memory:", config=options)
         database.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'; SET parquet_metadata_cache = true")
-        database.execute(_EXCLUDED_FOR)
+        for function in _FUNCTIONS:
+            database.execute(function)
     except duckdb.Error as error:
         raise DataError(f"the limits {limits} are not usable: {_first_line(error)}.") from error
     return database

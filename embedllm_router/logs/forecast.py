@@ -1,7 +1,6 @@
 """Predicted cost beside billed cost, where both are known: the chosen LLM answered, and its answer was billed."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -57,9 +56,10 @@ class Forecast:
 
 def forecast(totals: Totals, sample: Sample, seed: int) -> Forecast:
     """Compares predicted with billed costs."""
-    billed, expected = totals.per_group("forecast_billed_usd"), totals.per_group("forecast_usd")
+    rows = totals.foretold
+    billed, expected = totals.per_group("billed_usd", rows), totals.per_group("billed_expected_usd", rows)
     errors = sample.error[np.isfinite(sample.error)]
-    n = totals.total("n_forecast")
+    n = int(totals.total("n_billed", rows))
     ratio = Resampling(len(billed), seed).ratio(billed, expected)
     return Forecast(
         n=n,
@@ -73,12 +73,13 @@ def forecast(totals: Totals, sample: Sample, seed: int) -> Forecast:
 
 
 def _by_llm(totals: Totals) -> tuple[LlmForecast, ...]:
-    n, expected, billed = (
-        totals.per_value("chosen", name) for name in ("n_forecast", "forecast_usd", "forecast_billed_usd")
-    )
-    found: list[LlmForecast] = []
-    for llm, count in n.items():
-        if llm is not None and count:
-            ratio: Any = billed[llm] / expected[llm] if expected[llm] else None
-            found.append(LlmForecast(llm, int(count), expected[llm], billed[llm], ratio))
+    names = ("n_billed", "billed_expected_usd", "billed_usd")
+    n, expected, billed = (totals.per_value("chosen", name, totals.foretold) for name in names)
+    found = [
+        LlmForecast(
+            llm, int(n[llm]), expected[llm], billed[llm], billed[llm] / expected[llm] if expected[llm] else None
+        )
+        for llm in n
+        if n[llm]
+    ]
     return tuple(sorted(found, key=lambda one: (-one.billed_usd, one.llm)))

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from embedllm_router.logs.totals import Totals
 
 __all__ = ["Count", "LlmShare", "Outcomes", "llm_shares", "outcomes", "reasons"]
@@ -68,17 +70,17 @@ class Outcomes:
 def outcomes(totals: Totals) -> Outcomes:
     """Adds up how requests ended."""
     n = totals.n
-    status = totals.per_value("status", "n")
-    success = int(status.get("success", 0))
-    failure = int(status.get("failure", 0))
-    served = totals.per_value("served", "n")
+    success, failure = (int(totals.total("n", totals.where(status=status))) for status in ("success", "failure"))
+    missed, met = (int(totals.total("n", totals.where(floor_met=is_met))) for is_met in (False, True))
+    pairs = zip(totals.by["chosen"], totals.by["served"], strict=True)
+    fell = np.array([served not in {None, chosen} for chosen, served in pairs], dtype=bool)
     return Outcomes(
         success=Count(success, n),
         failure=Count(failure, n),
         unknown=Count(n - success - failure, n),
-        fallback=Count(totals.total("n_fallback"), int(sum(served.values()) - served.get(None, 0))),
-        failed_open=Count(totals.total("n_failed_open"), n),
-        floor_missed=Count(totals.total("n_floor_missed"), totals.total("n_floor")),
+        fallback=Count(int(totals.total("n", fell)), n - int(totals.total("n", totals.where(served=None)))),
+        failed_open=Count(int(totals.total("n", totals.where(reason="failed_open"))), n),
+        floor_missed=Count(missed, missed + met),
     )
 
 
@@ -86,22 +88,21 @@ def llm_shares(totals: Totals) -> tuple[LlmShare, ...]:
     """Every LLM that was chosen or answered; the one chosen most often first."""
     chosen, served = totals.per_value("chosen", "n"), totals.per_value("served", "n")
     billed = totals.per_value("served", "billed_usd")
-    predicted, p = totals.per_value("chosen", "n_predicted"), totals.per_value("chosen", "predicted_p_correct")
-    names = sorted({*chosen, *served} - {None}, key=lambda name: (-chosen.get(name, 0), str(name)))
+    predicted, p = (totals.per_value("chosen", name, totals.compared) for name in ("n", "p_correct"))
     return tuple(
         LlmShare(
-            llm=str(name),
+            llm=name,
             chosen=Count(int(chosen.get(name, 0)), totals.n),
             served=Count(int(served.get(name, 0)), totals.n),
             billed_usd=billed.get(name, 0.0),
             p_correct=p[name] / predicted[name] if predicted.get(name) else None,
         )
-        for name in names
+        for name in sorted({*chosen, *served}, key=lambda name: (-chosen.get(name, 0), name))
     )
 
 
 def reasons(totals: Totals) -> dict[str, Count]:
     """How often each reason decided, the most frequent first."""
     found = totals.per_value("reason", "n")
-    ordered = sorted(found, key=lambda reason: (-found[reason], str(reason)))
-    return {str(reason): Count(int(found[reason]), totals.n) for reason in ordered}
+    ordered = sorted(found, key=lambda reason: (-found[reason], reason))
+    return {reason: Count(int(found[reason]), totals.n) for reason in ordered}

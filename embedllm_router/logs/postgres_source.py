@@ -17,7 +17,13 @@ except ImportError as error:  # pragma: no cover - the extra is installed where 
 __all__ = ["PostgresSource"]
 
 _CONNECT_S: Final = 10
-_EXCLUDED_FOR: Final = re.compile(r"excluded_for\(\s*([\w.]+)\s*,\s*(\$\w+)\s*\)")
+_FUNCTIONS: Final = (
+    (
+        re.compile(r"excluded_for\(\s*([\w.]+)\s*,\s*(\$\w+)\s*\)"),
+        r"\1 @> jsonb_build_array(jsonb_build_object('excluded', \2::text))",
+    ),
+    (re.compile(r"draw_of\(\s*([\w.]+)\s*\)"), r"((hashtextextended(\1, 0) & 2147483647) / 2147483648.0::float8)"),
+)
 _WEIGHED: Final = re.compile(r"\b(FROM|JOIN)\s+weighed\b", re.IGNORECASE)
 _CANDIDATES: Final = (
     "(SELECT requests.*, "  # noqa: S608 - our own columns
@@ -66,9 +72,10 @@ class PostgresSource:
 
 
 def _driver_sql(sql: str) -> str:
-    portable = _EXCLUDED_FOR.sub(r"\1 @> jsonb_build_array(jsonb_build_object('excluded', \2::text))", sql)
-    portable = _WEIGHED.sub(rf"\1 {_CANDIDATES}", portable)
-    return re.sub(r"\$(\w+)", r"%(\1)s", portable.replace("%", "%%"))
+    for function, meaning in _FUNCTIONS:
+        sql = function.sub(meaning, sql)
+    sql = _WEIGHED.sub(rf"\1 {_CANDIDATES}", sql)
+    return re.sub(r"\$(\w+)", r"%(\1)s", sql.replace("%", "%%"))
 
 
 def _plain(value: object) -> object:

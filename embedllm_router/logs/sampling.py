@@ -58,7 +58,7 @@ class CandidateSums:
     """Sums over sampled requests, for each candidate over those where it could be chosen.
 
     Attributes:
-        n_requests: Requests that were read.
+        n_requests: Requests that were read and had a candidate chosen.
         unit: (n_rows,), what is resampled: the stretch of time, or the random group of a whole log.
         n_units: How many of them there are.
         name: (n_rows,), the candidate.
@@ -119,14 +119,13 @@ def read_candidates(source: RecordSource, filters: Filters, sample: Sample, seed
         f"""
         SELECT {unit} AS unit, candidate_name AS name, count(*) AS n, sum(candidate_p_correct) AS p_correct,
           sum(candidate_cost_usd) AS cost_usd, sum(p_correct) AS chosen_p_correct,
-          sum(expected_cost_usd) AS chosen_cost_usd
+          sum(expected_cost_usd) AS chosen_cost_usd, count(CASE WHEN candidate_name = chosen THEN 1 END) AS n_chosen
         FROM weighed WHERE candidate_excluded IS NULL AND {could} AND {where} GROUP BY unit, candidate_name
         """,  # noqa: S608 - our own columns and conditions
         parameters,
     )
-    counted = f"SELECT count(*) AS n FROM requests WHERE {where} AND p_correct IS NOT NULL"  # noqa: S608 - as above
     return CandidateSums(
-        n_requests=int(source.rows(counted, parameters)[0]["n"]),
+        n_requests=sum(row["n_chosen"] for row in rows),
         unit=np.array([row["unit"] for row in rows], dtype=np.intp),
         n_units=n_units,
         name=tuple(row["name"] for row in rows),

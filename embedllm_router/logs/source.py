@@ -7,6 +7,7 @@ SQL keeps to what DuckDB and PostgreSQL share. To know:
 
 - The column `at` must be quoted, `"at"`: DuckDB reads it as a keyword otherwise. It is UTC without a zone.
 - Parameters are written `$name`. `excluded_for(candidates, $reason)` is true where some candidate was excluded for it.
+- `draw_of(text)` is a number in [0, 1) by chance, the same for equal texts; the back ends draw differently.
 
 It does not know what is asked.
 """

@@ -89,7 +89,7 @@ class _Sums:
 
 def spend(totals: Totals, candidates: CandidateSums, seed: int) -> Spend:
     """Compares routing with always the likeliest, always the cheapest, and always the single best LLM."""
-    n_compared = totals.total("n_compared")
+    n_compared = int(totals.total("n", totals.compared))
     alternatives: Sequence[Alternative | None] = ()
     if n_compared:
         alternatives = (
@@ -98,11 +98,11 @@ def spend(totals: Totals, candidates: CandidateSums, seed: int) -> Spend:
             best_single(candidates, n_compared, seed),
         )
     return Spend(
-        billed_usd=float(totals.sums["billed_usd"].sum()),
-        n_billed=totals.total("n_billed"),
-        expected_usd=float(totals.sums["expected_cost_usd"].sum()),
+        billed_usd=totals.total("billed_usd"),
+        n_billed=int(totals.total("n_billed")),
+        expected_usd=totals.total("expected_cost_usd", totals.compared),
         n_compared=n_compared,
-        p_correct=float(totals.sums["p_correct"].sum() / n_compared) if n_compared else np.nan,
+        p_correct=totals.total("p_correct", totals.compared) / n_compared if n_compared else np.nan,
         alternatives=tuple(one for one in alternatives if one is not None),
     )
 
@@ -133,8 +133,8 @@ def best_single(candidates: CandidateSums, n_meant: int, seed: int) -> Alternati
 
 
 def _from_totals(totals: Totals, way: str) -> _Sums:
-    names = ("n_compared", f"{way}_cost_usd", f"{way}_p_correct", "expected_cost_usd", "p_correct")
-    return _Sums(*(totals.per_group(name) for name in names))
+    names = ("n", f"{way}_cost_usd", f"{way}_p_correct", "expected_cost_usd", "p_correct")
+    return _Sums(*(totals.per_group(name, totals.compared) for name in names))
 
 
 def _of(candidates: CandidateSums, name: str) -> _Sums:

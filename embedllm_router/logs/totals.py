@@ -31,60 +31,75 @@ _WEIGHED: Final = (
 
 _SUMS: Final = {
     "n": "count(*)",
-    "n_fallback": "count(*) FILTER (WHERE fallback)",
-    "n_failed_open": "count(failed_open)",
-    "n_floor": "count(floor_met)",
-    "n_floor_missed": "count(*) FILTER (WHERE NOT floor_met)",
     "n_billed": "count(billed_cost_usd)",
     "billed_usd": "sum(billed_cost_usd)",
-    "n_predicted": "count(p_correct)",
-    "predicted_p_correct": "sum(p_correct)",
-    "n_compared": "count(*) FILTER (WHERE compared)",
-    **{name: f"sum({name}) FILTER (WHERE compared)" for name in _WEIGHED},
-    "n_forecast": "count(*) FILTER (WHERE foretold)",
-    "forecast_usd": "sum(expected_cost_usd) FILTER (WHERE foretold)",
-    "forecast_billed_usd": "sum(billed_cost_usd) FILTER (WHERE foretold)",
+    **{name: f"sum({name})" for name in _WEIGHED},
+    "billed_expected_usd": "sum(CASE WHEN billed_cost_usd IS NOT NULL THEN expected_cost_usd END)",
 }
-_BY: Final = ("chosen", "served", "status", "reason")
+_BY: Final = ("chosen", "served", "status", "reason", "floor_met", "compared")
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over requests that have the same group, LLMs, outcome and reason.
+    """Sums over requests that are alike in everything named in `by`, one row for each such lot.
 
     Attributes:
         group: (n_rows,), random group of the requests.
-        by: Column → its values, (n_rows,): "chosen", "served" (None when nobody answered), "status", "reason".
-        sums: Name → sums, float64 (n_rows,): counts begin with `n`, the rest are USD and probabilities. `compared`
-            requests have every probability and cost; `forecast` ones were answered and billed by the chosen LLM.
+        by: Column → its value in each row: "chosen", "served" (None when nobody answered), "status", "reason",
+            "floor_met", and "compared": whether they have every probability and cost.
+        sums: Name → sums, float64 (n_rows,): requests `n` and those billed `n_billed`, the rest USD and probabilities.
+            `billed_expected_usd` is the predicted cost of the billed ones.
         first: Time of the first request, UTC without a zone; None without any.
         last: Time of the last.
     """
 
     group: NDArray[np.intp]
-    by: Mapping[str, tuple[str | None, ...]]
+    by: Mapping[str, tuple[str | bool | None, ...]]
     sums: Mapping[str, Floats]
     first: datetime | None
     last: datetime | None
 
+    def __len__(self) -> int:
+        return len(self.group)
+
     @property
     def n(self) -> int:
         """How many requests there are."""
-        return self.total("n")
+        return int(self.total("n"))
 
-    def total(self, name: str) -> int:
-        """A count over all requests."""
-        return int(self.sums[name].sum())
+    @property
+    def compared(self) -> NDArray[np.bool_]:
+        """Rows of requests with every probability and cost, (n_rows,)."""
+        return self.where(compared=True)
 
-    def per_group(self, name: str) -> Floats:
-        """A sum in each random group, (N_GROUPS,)."""
-        return np.bincount(self.group, weights=self.sums[name], minlength=N_GROUPS).astype(np.float64)
+    @property
+    def foretold(self) -> NDArray[np.bool_]:
+        """Rows of requests that the chosen LLM answered, (n_rows,)."""
+        same = [one == other for one, other in zip(self.by["chosen"], self.by["served"], strict=True)]
+        return np.array(same, dtype=bool) & self.where(compared=True, status="success")
 
-    def per_value(self, column: str, name: str) -> dict[str | None, float]:
-        """A sum for each value of a column of `by`."""
-        found: dict[str | None, float] = {}
-        for value, amount in zip(self.by[column], self.sums[name].tolist(), strict=True):
-            found[value] = found.get(value, 0.0) + amount
+    def where(self, **values: str | bool | None) -> NDArray[np.bool_]:
+        """Rows whose columns have these values, (n_rows,)."""
+        found = np.ones(len(self), dtype=bool)
+        for column, value in values.items():
+            found &= np.array([one == value for one in self.by[column]], dtype=bool)
+        return found
+
+    def total(self, name: str, rows: NDArray[np.bool_] | None = None) -> float:
+        """A sum over some rows; over all by default."""
+        return float(self.sums[name].sum(where=True if rows is None else rows))
+
+    def per_group(self, name: str, rows: NDArray[np.bool_]) -> Floats:
+        """A sum over some rows in each random group, (N_GROUPS,)."""
+        return np.bincount(self.group[rows], weights=self.sums[name][rows], minlength=N_GROUPS).astype(np.float64)
+
+    def per_value(self, column: str, name: str, rows: NDArray[np.bool_] | None = None) -> dict[str, float]:
+        """A sum over some rows for each value of a column but None."""
+        found: dict[str, float] = {}
+        kept = np.ones(len(self), dtype=bool) if rows is None else rows
+        for value, amount, is_kept in zip(self.by[column], self.sums[name].tolist(), kept.tolist(), strict=True):
+            if is_kept and value is not None:
+                found[str(value)] = found.get(str(value), 0.0) + amount
         return found
 
 
@@ -108,14 +123,12 @@ def read_totals(source: RecordSource, filters: Filters, seed: int) -> Totals:
 
 
 def _sql(where: str, seed: int) -> str:
-    known = " AND ".join(f"{name} IS NOT NULL" for name in _WEIGHED)
-    foretold = "status = 'success' AND served = chosen AND billed_cost_usd + expected_cost_usd IS NOT NULL"
     sums = ", ".join(f"{sql} AS {name}" for name, sql in _SUMS.items())
-    by = ", ".join(_BY)
+    by = ", ".join(_BY[:-1])
     return f"""
-    SELECT {group(seed)} AS bin, {by}, {sums}, min("at") AS first, max("at") AS last
-    FROM (SELECT *, {known} AS compared, {foretold} AS foretold FROM requests WHERE {where}) AS meant
-    GROUP BY bin, {by}
+    SELECT {group(seed)} AS bin, {by}, {" + ".join(_WEIGHED)} IS NOT NULL AS compared, {sums},
+      min("at") AS first, max("at") AS last
+    FROM requests WHERE {where} GROUP BY bin, {by}, compared
     """  # noqa: S608 - our own columns and conditions
 
 

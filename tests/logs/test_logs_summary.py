@@ -225,7 +225,9 @@ def flat(value: object) -> dict[str, Any]:
             for number, inner in enumerate(part):
                 walk(f"{path}.{number}", inner)
         else:
-            found[f"{path} {'' if isinstance(part, float | int) else part}"] = part if isinstance(part, float | int) else 0
+            found[f"{path} {'' if isinstance(part, float | int) else part}"] = (
+                part if isinstance(part, float | int) else 0
+            )
 
     walk("", orjson.loads(orjson.dumps(value)))
     return found
