@@ -12,14 +12,12 @@ with one JSON line.
 
 import argparse
 import contextlib
-import itertools
 import json
 import os
 import random
 import resource
 import signal
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
@@ -36,22 +34,20 @@ import orjson
 from made_records import made_record
 from million_records import write_records
 from rich.progress import track
+from store_writer import ACKNOWLEDGED
 
 from embedllm_router.logs.filters import Filters
 from embedllm_router.logs.source import open_source
 from embedllm_router.logs.summary import summarize
-from embedllm_router.store import RecordStore, StoreOptions, open_store
+from embedllm_router.store import StoreOptions, open_store
 from embedllm_router.store.seal import seal_orphans
 from embedllm_router.store.segments import readable
 
 PACE = 200
 """Records per second of `put`: more than twice what the proxy handles on two cores."""
-ACKNOWLEDGED = struct.Struct("<Qd")
-"""Number of a record, and the monotonic time after it was handed over."""
+WRITER = Path(__file__).with_name("store_writer.py")
 ROWS_PER_FILE = 25_000
 """What 64 MB of JSON lines hold, the size at which the store seals a file."""
-MOST_WAITING = 1_000
-"""Records that `kill` lets wait: the promise is about what the writer keeps up with, and this is all it can."""
 
 
 def put(seconds: float) -> dict[str, float]:
@@ -90,22 +86,6 @@ def full_speed(folder: Path) -> float:
     return 1e6 * taken / len(records)
 
 
-def write_until_killed(folder: Path, flush_s: float) -> None:
-    """Writes as fast as it can and acknowledges each record on stdout; never ends by itself."""
-    store = open_store(StoreOptions(path=folder, flush_s=flush_s, rotate_mb=4))
-    for number in itertools.count():
-        if number % 100 == 0:
-            wait_for_room(store)
-        store.put(made_record(number))
-        os.write(sys.stdout.fileno(), ACKNOWLEDGED.pack(number, time.monotonic()))
-
-
-def wait_for_room(store: RecordStore) -> None:
-    """Lets the writer catch up: a queue that is full would drop records, and say so."""
-    while store.health().queued > MOST_WAITING:
-        time.sleep(0.001)
-
-
 @dataclass(frozen=True, slots=True)
 class Killed:
     """What one kill did.
@@ -131,7 +111,7 @@ class Killed:
 
 def kill(folder: Path, flush_s: float, rng: random.Random) -> Killed:
     """Starts a writer, kills it, and reads what is left in three ways that must agree."""
-    command = [sys.executable, __file__, "write", "--folder", str(folder), "--flush-s", str(flush_s)]
+    command = [sys.executable, str(WRITER), str(folder), str(flush_s)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     assert child.stdout is not None
     said = bytearray(child.stdout.read(ACKNOWLEDGED.size))
@@ -247,7 +227,7 @@ def summary(n_rows: int, folder: Path) -> dict[str, float]:
 def main() -> None:
     """Measures what is asked for, and prints it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["put", "kill", "summary", "write"])
+    parser.add_argument("what", choices=["put", "kill", "summary"])
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--flush-s", type=float, default=0.25)
@@ -256,9 +236,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or Path(scratch)
-        if options.what == "write":
-            write_until_killed(folder, options.flush_s)
-        elif options.what == "put":
+        if options.what == "put":
             figures = put(options.seconds)
         elif options.what == "kill":
             figures = kills(options.kills, folder, options.flush_s)

@@ -112,11 +112,12 @@ class BackgroundStore:
     def close(self) -> None:
         """Writes what waits, in bounded time; later records are dropped and counted."""
         self._closed = True
-        atexit.unregister(self.close)
         self._closing.set()
         self._backlog.hurry()
         if (thread := self._thread) is not None:
             thread.join(self._options.close_s)
+        elif self._backlog.queued:  # no thread could be started
+            self._run()
 
     def after_fork(self) -> None:
         """In a forked child: starts anew. The parent writes what waited."""
@@ -135,7 +136,6 @@ class BackgroundStore:
                 self._write_error = f"the thread that writes records cannot start: {error}"
                 return
             self._thread = thread
-            atexit.register(self.close)
 
     def _run(self) -> None:
         pause = idle = 0.0
@@ -206,6 +206,15 @@ def _sentence(error: OSError) -> str:
 
 
 _open_stores: "weakref.WeakSet[BackgroundStore]" = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for store in list(_open_stores):
+        store.close()
+
+
+# Registered at import and so called last: whoever uses a store may put its last records when the process ends, too.
+atexit.register(_close_all)
 
 
 def _after_fork_in_child() -> None:

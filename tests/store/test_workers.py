@@ -35,6 +35,37 @@ def test_a_program_that_just_ends_has_written_everything(tmp_path: Path) -> None
     assert len(ids(kept_requests(tmp_path))) == 500
 
 
+def test_what_is_put_when_the_process_ends_is_written_too(tmp_path: Path) -> None:
+    run(
+        """
+import atexit
+store = quick_store(folder, flush_s=30)
+atexit.register(lambda: store.put(make_record(1)))
+store.put(make_record(0))
+""",
+        tmp_path,
+    )
+    assert ids(kept_requests(tmp_path)) == ["request-0", "request-1"]
+
+
+def test_where_no_thread_can_be_started_records_are_written_on_closing(tmp_path: Path) -> None:
+    said = run(
+        """
+import threading
+def start(self): raise RuntimeError("can't start new thread")
+threading.Thread.start = start
+store = quick_store(folder)
+for i in range(3): store.put(make_record(i))
+print(store.health().queued, store.health().last_error)
+store.close()
+print(store.health().written, store.health().dropped, store.health().queued)
+""",
+        tmp_path,
+    )
+    assert said.splitlines() == ["3 the thread that writes records cannot start: can't start new thread", "3 0 0"]
+    assert len(ids(kept_requests(tmp_path))) == 3
+
+
 @pytest.mark.parametrize("before", ["", "wait_until(lambda: store.health().written == 50)"])
 def test_forked_workers_write_to_files_of_their_own(tmp_path: Path, before: str) -> None:
     """Whether the parent has written already or still has records waiting: each is written once, by one process."""
@@ -87,7 +118,7 @@ os.waitpid(pid, 0)
 
 
 def test_killed_at_random_moments_it_loses_the_last_flush_at_most(tmp_path: Path) -> None:
-    command = [sys.executable, str(BENCHMARK), "kill", "--kills", "5", "--folder", str(tmp_path)]
+    command = [sys.executable, str(BENCHMARK), "kill", "--kills", "5", "--flush-s", "0.4", "--folder", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert figures["kills"] == 5
