@@ -70,7 +70,7 @@ def record(number: int) -> RequestRecord:
 
 
 def measure(rounds: int) -> dict[str, float]:
-    """Microseconds to count a request, median and 99th percentile of batches, and milliseconds of a scrape."""
+    """Microseconds to count a request (best, median and 99th percentile of batches), milliseconds of a scrape."""
     from embedllm_router.prometheus_metrics import PrometheusMetrics  # noqa: PLC0415 - after the environment is set
 
     metrics = PrometheusMetrics(status)
@@ -90,6 +90,7 @@ def measure(rounds: int) -> dict[str, float]:
         body = metrics.scrape().body
         scrapes.append((time.perf_counter() - started) * 1e3)
     return {
+        "observe_us_best": round(min(taken), 2),
         "observe_us_p50": round(statistics.median(taken), 2),
         "observe_us_p99": round(statistics.quantiles(taken, n=100)[-1], 2),
         "scrape_ms": round(statistics.median(scrapes), 2),
@@ -117,7 +118,7 @@ def main() -> None:
         print(json.dumps(measure(options.rounds)))
         return
     results = {"one process": measure(options.rounds), "several": measure_with_files(options.rounds)}
-    table = Table("", "observe p50 µs", "p99 µs", "scrape ms", "scrape kB", title="counting a request")
+    table = Table("", "observe best µs", "p50 µs", "p99 µs", "scrape ms", "scrape kB", title="counting a request")
     for name, found in results.items():
         table.add_row(name, *(f"{value:.2f}" for value in found.values()))
     Console().print(table)

@@ -137,13 +137,11 @@ class StatusFiles:
 
     def __init__(self, status: Callable[[], Status]) -> None:
         self.status = status
-        own = CollectorRegistry()  # scrapes read the files; a registry would only show this worker's values
-        self._gauges = {
-            r.name: Gauge(r.name, r.meaning, registry=own, multiprocess_mode=r.merge) for r in _READINGS if r.merge
-        }
-        self._counters = {r.name: Counter(r.name, r.meaning, registry=own) for r in _READINGS if not r.merge}
-        self._counted = dict.fromkeys(self._counters, 0.0)
-        self._info = Gauge(_INFO, _INFO_MEANING, _INFO_LABELS, registry=own, multiprocess_mode="livesum")
+        self._own = CollectorRegistry()  # scrapes read the files; a registry would only show this worker's values
+        self._gauges: dict[str, Gauge] = {}  # made with their first value: until then the files hold none
+        self._counters: dict[str, Counter] = {}
+        self._counted: dict[str, float] = {}
+        self._info = Gauge(_INFO, _INFO_MEANING, _INFO_LABELS, registry=self._own, multiprocess_mode="livesum")
         self._weights: tuple[str, ...] | None = None
         self._lock = threading.Lock()
 
@@ -164,16 +162,23 @@ class StatusFiles:
             for reading in _READINGS:
                 value = reading.read(status)
                 if value is not None:
-                    self._put(reading.name, float(value))
+                    self._put(reading, float(value))
             self._show_weights(_info(status))
 
-    def _put(self, name: str, value: float) -> None:
-        if name in self._gauges:
-            self._gauges[name].set(value)
+    def _put(self, one: _Reading, value: float) -> None:
+        if one.merge is None:
+            self._count(one, value)
             return
-        before = self._counted[name]
-        self._counters[name].inc(value - before if value >= before else value)  # less: counted anew from 0
-        self._counted[name] = value
+        if one.name not in self._gauges:
+            self._gauges[one.name] = Gauge(one.name, one.meaning, registry=self._own, multiprocess_mode=one.merge)
+        self._gauges[one.name].set(value)
+
+    def _count(self, one: _Reading, value: float) -> None:
+        if one.name not in self._counters:
+            self._counters[one.name] = Counter(one.name, one.meaning, registry=self._own)
+        before = self._counted.get(one.name, 0.0)
+        self._counters[one.name].inc(value - before if value >= before else value)  # less: counted anew from 0
+        self._counted[one.name] = value
 
     def _show_weights(self, weights: tuple[str, ...]) -> None:
         if self._weights is not None and self._weights != weights:

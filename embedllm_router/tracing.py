@@ -55,7 +55,7 @@ class Tracer:
             return
         span = self._tracer.start_span(
             SPAN_NAME,
-            context=trace.set_span_in_context(parent) if isinstance(parent, trace.Span) else None,
+            context=trace.set_span_in_context(parent) if parent and isinstance(parent, trace.Span) else None,
             attributes={_OPERATION: "route", _REQUESTED: routed.virtual_model},
             start_time=started_ns,
         )

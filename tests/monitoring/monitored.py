@@ -1,11 +1,7 @@
-"""A plugin's status as planted, and a LiteLLM callback file that counts, traces and answers health checks.
-
-The callback stands where the plugin stands: in LiteLLM's hooks, in a real proxy.
-"""
+"""A plugin's status and records as planted, and the reading of a scrape."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 from recorded import LLMS, START, make_record, make_records
@@ -38,54 +34,6 @@ STATUS = Status(
 )
 
 NOT_LOADED = replace(STATUS, artifact=None, artifact_created=None, last_reload=None)
-
-PROBE = """
-import time
-from dataclasses import replace
-
-import litellm
-from litellm.integrations.custom_logger import CustomLogger
-from litellm.proxy import proxy_server
-from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
-
-from embedllm_router import Router
-from embedllm_router.events import Routed
-from embedllm_router.prometheus_metrics import PrometheusMetrics
-from embedllm_router.tracing import Tracer
-from embedllm_router.web_health import health_router
-from monitored import STATUS
-from recorded import make_record
-
-metrics, tracer, router = PrometheusMetrics(lambda: STATUS), Tracer(), Router.load({artifact!r})
-
-
-class Probe(CustomLogger):
-    async def async_pre_call_hook(self, user_api_key_dict, cache, data, call_type):
-        started = time.time_ns()
-        routing = router.route(data["messages"][-1]["content"], cost_weight=20.0)
-        routed = Routed(data["litellm_call_id"], "auto", call_type, "sprinter", 0.5, routing.decision)
-        parent = user_api_key_dict.parent_otel_span
-        tracer.decided(routed, routing, parent=parent, started_ns=started, ended_ns=time.time_ns())
-        metrics.observe(make_record(topic="chat"))
-        return data
-
-
-probe = Probe()
-proxy_server.app.include_router(
-    health_router(
-        status=lambda: STATUS,
-        metrics_text=metrics.scrape,
-        auth=user_api_key_auth,
-        metrics_auth=lambda: litellm.require_auth_for_metrics_endpoint is not False,
-    )
-)
-"""
-"""A LiteLLM callback file; `{artifact!r}` is to be filled in."""
-
-
-def write_probe(folder: Path, artifact: Path) -> None:
-    """Writes the callback file where a proxy configuration of that folder finds it."""
-    (folder / "probe.py").write_text(PROBE.replace("{artifact!r}", repr(str(artifact))))
 
 
 def sampled(text: str) -> dict[str, dict[frozenset[tuple[str, str]], float]]:

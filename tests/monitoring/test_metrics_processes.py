@@ -10,6 +10,7 @@ from typing import IO
 import pytest
 from monitored import sampled, total
 from prometheus_client import CollectorRegistry, generate_latest, multiprocess
+from recorded import START
 
 TESTS = Path(__file__).parent.parent
 
@@ -22,7 +23,7 @@ from embedllm_router.prometheus_metrics import PrometheusMetrics
 from embedllm_router.status import ReloadStatus
 
 number = int(sys.argv[1])
-now = [replace(STATUS, store=replace(STATUS.store, lag_s=float(number)))]
+now = [replace(STATUS, store=replace(STATUS.store, lag_s=float(number)), last_reload=None)]
 metrics = PrometheusMetrics(lambda: now[0])
 for i in range(10 * number):
     metrics.observe(make_record(i))
@@ -32,6 +33,8 @@ for line in sys.stdin:
             print(json.dumps(metrics.scrape().body.decode()), flush=True)
         case "new weights":
             now[0] = replace(now[0], artifact="fedcba987654", store=replace(now[0].store, written=130))
+        case "reload failed":
+            now[0] = replace(now[0], last_reload=ReloadStatus(STATUS.loaded_at, "no such file"))
         case "store anew":
             now[0] = replace(now[0], store=replace(now[0].store, written=5))
         case "again":
@@ -97,6 +100,12 @@ def test_a_scrape_of_one_worker_shows_all(tmp_path: Path) -> None:
         assert total(second, "embedllm_artifact_info", artifact="fedcba987654") == 1
         assert total(second, "embedllm_store_written_records_total") == 230
         assert total(second, "embedllm_decisions_total") == 31
+
+        assert "embedllm_last_reload_success" not in second  # nobody has reloaded yet
+        workers[0].say("reload failed")
+        third = workers[0].scrape()
+        assert third["embedllm_last_reload_success"] == {frozenset(): 0}
+        assert third["embedllm_last_reload_timestamp_seconds"] == {frozenset(): START.timestamp()}
 
         workers[0].say("store anew")
         assert total(workers[0].scrape(), "embedllm_store_written_records_total") == 235
