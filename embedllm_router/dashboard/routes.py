@@ -68,12 +68,12 @@ def dashboard_router(
     """
     router = APIRouter(prefix="/embedllm", include_in_schema=False)
     _add_files(router, page_files())
-    data = APIRouter(prefix="/api", dependencies=[Depends(auth)])
+    data = APIRouter(prefix="/embedllm/api", dependencies=[Depends(auth)], include_in_schema=False)
     shown = _Shown(Answers(), source)
     _add_figures(data, shown)
     _add_decisions(data, shown)
     _add_state(data, shown, status, artifact)
-    router.include_router(data)
+    router.routes.extend(data.routes)
     return router
 
 
