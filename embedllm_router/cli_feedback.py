@@ -6,6 +6,7 @@ Results go to stdout, bad rows and progress to stderr. Heavy imports wait until 
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +14,15 @@ import typer
 
 from embedllm_router.cli_errors import clear_errors
 from embedllm_router.cli_progress import progress
+from embedllm_router.cli_replay import read_log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from embedllm_router.artifact import Artifact
     from embedllm_router.feedback.reading import BadRow, Read
+    from embedllm_router.relearn.lesson import Lesson
+    from embedllm_router.relearn.update import Update
     from embedllm_router.store import RecordStore
 
 __all__ = ["app", "register"]
@@ -31,6 +36,7 @@ def register(app: typer.Typer) -> None:
     feedback.callback()(_feedback)
     feedback.command(name="import")(_import)
     app.add_typer(feedback, name="feedback")
+    app.command(name="learn")(_learn)
 
 
 def _feedback() -> None:
@@ -114,6 +120,98 @@ def _print_imported(read: "Read", *, stored: bool, as_json: bool) -> None:
     verb = "stored" if stored else "read, nothing stored"
     rest = f"; {len(read.bad):,} bad rows" if read.bad else ""
     typer.echo(f"{len(read.records):,} verdicts {verb}{rest}")
+
+
+class _HoldOut(StrEnum):
+    TIME = "time"
+    PROMPT = "prompt"
+
+
+def _learn(
+    out: Annotated[Path, typer.Option(help="Where the updated artifact shall be; an older one there is replaced.")],
+    origin: Annotated[
+        list[str] | None,
+        typer.Option("--from", help="Folder, file, glob or postgresql:// URL of the log; the proxy's own by default."),
+    ] = None,
+    artifact: Annotated[Path | None, typer.Option(help="Weights to update; the shipped ones by default.")] = None,
+    since: Annotated[str | None, typer.Option(help="Requests from then on: a time, or an age such as 30d.")] = None,
+    until: Annotated[str | None, typer.Option(help="Requests before then, likewise.")] = None,
+    virtual_model: Annotated[str | None, typer.Option(help="Requests for this virtual model.")] = None,
+    key_alias: Annotated[str | None, typer.Option(help="Requests of this API key.")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Feedback of this source counts; repeat for several.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most requests to read, the newest.")] = 200_000,
+    holdout: Annotated[
+        float, typer.Option(min=0.05, max=0.5, help="Share of the answers that judge the update.")
+    ] = 0.25,
+    holdout_by: Annotated[
+        _HoldOut, typer.Option(help="time: the newest answers. prompt: a hash of the prompt decides.")
+    ] = _HoldOut.TIME,
+    max_weight: Annotated[float, typer.Option(min=1, help="Largest weight of an explored answer.")] = 10.0,
+    force: Annotated[bool, typer.Option("--force", help="Write the update although the guard refuses it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Update LLM embeddings and calibration from feedback; refuse an update that is worse."""
+    with clear_errors():
+        from embedllm_router.artifact import default_artifact_path, load_artifact  # noqa: PLC0415 - when it runs
+        from embedllm_router.relearn.learn import learn_lesson  # noqa: PLC0415 - when the command runs
+        from embedllm_router.relearn.lesson import LessonOptions  # noqa: PLC0415 - when the command runs
+        from embedllm_router.relearn.writing import check_place  # noqa: PLC0415 - when the command runs
+        from embedllm_router.replay.options import log_filters  # noqa: PLC0415 - when the command runs
+
+        parent = artifact or default_artifact_path()
+        check_place(parent, out)
+        weights = load_artifact(parent)
+        filters = log_filters(since, until, virtual_model=virtual_model, key_alias=key_alias)
+        recorded = read_log(origin, filters, limit, source, with_text=True)
+        options = LessonOptions(holdout, holdout_by.value, max_weight)
+        with progress() as tell:
+            lesson, update = learn_lesson(recorded, weights, options, tell)
+        written = _write(parent, weights, lesson, update, out) if _shall_write(lesson, force=force) else None
+    _print_lesson(lesson, out, written, as_json=as_json)
+    if lesson.refusals and written is None:
+        raise typer.Exit(1)
+
+
+def _shall_write(lesson: "Lesson", *, force: bool) -> bool:
+    return lesson.changes and (force or not lesson.refusals)
+
+
+def _write(parent: Path, weights: "Artifact", lesson: "Lesson", update: "Update", out: Path) -> str:
+    from embedllm_router.relearn.writing import read_card, write_update  # noqa: PLC0415 - when the command runs
+
+    return write_update(weights, read_card(parent), update, lesson, out).id
+
+
+def _print_lesson(lesson: "Lesson", out: Path, written: str | None, *, as_json: bool) -> None:
+    if as_json:
+        import orjson  # noqa: PLC0415 - with the rest of the command
+
+        fields = {"written": written, "out": str(out) if written else None, **asdict(lesson)}
+        sys.stdout.buffer.write(orjson.dumps(fields, option=orjson.OPT_INDENT_2) + b"\n")
+        return
+    from rich.console import Console  # noqa: PLC0415 - when the command runs
+
+    from embedllm_router.relearn.tables import lesson_lines, lesson_tables  # noqa: PLC0415 - when the command runs
+
+    console = Console()
+    for line in lesson_lines(lesson):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for table in lesson_tables(lesson):
+        console.print(table)
+    for reason in lesson.refusals:
+        console.print(f"refused: {reason}", markup=False, highlight=False, soft_wrap=True)
+    console.print(_outcome(lesson, out, written), markup=False, highlight=False, soft_wrap=True)
+
+
+def _outcome(lesson: "Lesson", out: Path, written: str | None) -> str:
+    if written is not None:
+        forced = " although the guard refused it" if lesson.refusals else ""
+        return f"wrote {out}: artifact {written}{forced}"
+    if lesson.refusals:
+        return "nothing was written; --force writes it all the same"
+    return "nothing was written: the feedback shows nothing that the weights do not say already"
 
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)

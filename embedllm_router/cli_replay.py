@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from embedllm_router.replay.recorded import Recorded
     from embedllm_router.replay.result import Replay
 
-__all__ = ["app", "register"]
+__all__ = ["app", "read_log", "register"]
 
 
 class _Profile(StrEnum):  # overrides.py has the same names, but loads numpy; a test holds them together
@@ -65,8 +65,7 @@ def _replay(
 ) -> None:
     """Decide recorded requests again: with another objective, other weights or another configuration."""
     with clear_errors():
-        from embedllm_router.logs.filters import Filters  # noqa: PLC0415 - when the command runs
-        from embedllm_router.replay.options import moment, new_aim  # noqa: PLC0415 - when the command runs
+        from embedllm_router.replay.options import log_filters, new_aim  # noqa: PLC0415 - when the command runs
 
         aim, words = new_aim(
             cost_weight=cost_weight,
@@ -75,18 +74,10 @@ def _replay(
             within=within,
             max_cost_usd=max_cost_usd,
         )
-        filters = Filters(
-            since=moment(since, "--since"),
-            until=moment(until, "--until"),
-            virtual_model=virtual_model,
-            llm=llm,
-            key_alias=key_alias,
-            category=category,
-            arm=arm,
-            status=status,
-        )
+        named = {"virtual_model": virtual_model, "llm": llm, "key_alias": key_alias, "category": category}
+        filters = log_filters(since, until, arm=arm, status=status, **named)
         change, changed = _change(aim, words, artifact, config)
-        recorded = _read(origin, filters, limit, source, with_text=artifact is not None)
+        recorded = read_log(origin, filters, limit, source, with_text=artifact is not None)
         found = _run(recorded, change, changed, flips)
     _print(found, as_json=as_json)
 
@@ -116,9 +107,10 @@ def _change(
     ), words
 
 
-def _read(
+def read_log(
     origin: list[str] | None, filters: "Filters", limit: int, sources: list[str] | None, *, with_text: bool
 ) -> "Recorded":
+    """Reads the log a command names; the proxy's own where it names none."""
     from embedllm_router.logs.source import open_source  # noqa: PLC0415 - when the command runs
     from embedllm_router.replay.recorded import read_recorded  # noqa: PLC0415 - when the command runs
     from embedllm_router.store import default_store_path  # noqa: PLC0415 - when the command runs

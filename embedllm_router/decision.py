@@ -8,7 +8,7 @@ from functools import cached_property
 
 from embedllm_router.candidates import NO_RULES, CandidatePool, Capability, Codes, Exclusion, Floats, Rules
 
-__all__ = ["Assessment", "Decision", "Objective", "Observed", "Reason", "Request"]
+__all__ = ["NO_CONDITIONS", "Assessment", "Conditions", "Decision", "Objective", "Observed", "Reason", "Request"]
 
 
 class Reason(StrEnum):
@@ -58,6 +58,29 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
+class Conditions:
+    """What bears on a decision besides the prompt.
+
+    Attributes:
+        only: Candidates the client allows; None allows all.
+        rules: Which providers, regions and labels may answer.
+        barred: Candidates that may not be chosen now, and why, for reasons outside the prompt.
+        cached_tokens: Input tokens each candidate's provider has in its prompt cache, by name.
+        observed: What was seen while serving; None for nothing.
+    """
+
+    only: Collection[str] | None = None
+    rules: Rules = NO_RULES
+    barred: Mapping[str, Exclusion] = field(default_factory=dict)
+    cached_tokens: Mapping[str, int] = field(default_factory=dict)
+    observed: Observed | None = None
+
+
+NO_CONDITIONS = Conditions()
+"""Nothing but the prompt bears on the decision."""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What the policy needs to know of a request.
 
@@ -66,22 +89,14 @@ class Request:
         input_tokens: Estimated tokens of the whole request, at least 0.
         max_output_tokens: The request's own limit on the answer; None when it sets none.
         needs: What an LLM must be able to do to take it.
-        only: Candidates the client allows; None allows all.
-        rules: Which providers, regions and labels may answer.
-        barred: Candidates that may not be chosen now, and why, for reasons outside the prompt.
-        cached_tokens: Input tokens each candidate's provider has in its prompt cache, by name.
-        observed: What was seen while serving; None for nothing.
+        conditions: What else bears on the decision.
     """
 
     objective: Objective
     input_tokens: int
     max_output_tokens: int | None = None
     needs: frozenset[Capability] = frozenset()
-    only: Collection[str] | None = None
-    rules: Rules = NO_RULES
-    barred: Mapping[str, Exclusion] = field(default_factory=dict)
-    cached_tokens: Mapping[str, int] = field(default_factory=dict)
-    observed: Observed | None = None
+    conditions: Conditions = NO_CONDITIONS
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,14 @@ A model group may hold several deployments of one LLM. Its price is that of the 
 pick any; a price nobody states is unknown, never zero.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from embedllm_router.candidates import Candidate, Capability
+from embedllm_router.candidates import Candidate, Capability, PriceTier
 from embedllm_router.catalog import Catalog, Match
 
-__all__ = ["ModelGroup", "PriceMap", "Row", "group_of_deployment", "read_model_groups"]
+__all__ = ["UNKNOWN_PLACE", "ModelGroup", "PriceMap", "Row", "group_of_deployment", "read_model_groups"]
 
 Row = Mapping[str, object]
 PriceMap = Mapping[str, Mapping[str, object]]
@@ -22,6 +23,13 @@ _FLAGS = {
     Capability.TOOLS: "supports_function_calling",
     Capability.JSON_SCHEMA: "supports_response_schema",
 }
+
+
+UNKNOWN_PLACE = "unknown"
+"""Provider or region of a deployment that states none: on no list of allowed ones."""
+
+_TIER = re.compile(r"input_cost_per_token_above_(\d+)k_tokens")
+_REGIONS = ("region_name", "aws_region_name", "vertex_location", "vertex_ai_location")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,12 @@ def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Cata
         output_usd_per_token=_dearest([_figure(row, prices, "output_cost_per_token") for row in rows]),
         max_input_tokens=_smallest([_figure(row, prices, "max_input_tokens") for row in rows]),
         lacks=frozenset(c for c, field in _FLAGS.items() if any(_denies(row, prices, c, field) for row in rows)),
+        cached_usd_per_token=_dearest([_figure(row, prices, "cache_read_input_token_cost") for row in rows]),
+        usd_per_request=max(_figure(row, {}, "usd_per_request") or 0.0 for row in rows),
+        tiers=_tiers(rows, prices),
+        providers=frozenset(_provider(row, prices) for row in rows),
+        regions=frozenset(_region(row) for row in rows),
+        labels=frozenset.intersection(*(_labels(row) for row in rows)),
     )
     return ModelGroup(candidate, match, declared is not None)
 
@@ -107,6 +121,53 @@ def _figure(row: Row, prices: PriceMap, field: str) -> float | None:
         if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
             return float(value)
     return None
+
+
+def _tiers(rows: Sequence[Row], prices: PriceMap) -> tuple[PriceTier, ...]:
+    """Prices of long requests, each the dearest deployment's at that length."""
+    thresholds = sorted({n for row in rows for n in _thresholds(row, prices)})
+    tiers = []
+    for above in thresholds:
+        both = (_dearest([_price_above(row, prices, side, above) for row in rows]) for side in ("input", "output"))
+        input_price, output_price = both
+        if input_price is not None and output_price is not None:
+            tiers.append(PriceTier(above, input_price, output_price))
+    return tuple(tiers)
+
+
+def _thresholds(row: Row, prices: PriceMap) -> set[int]:
+    names = (*_section(row, "litellm_params"), *_section(row, "model_info"), *(_map_entry(row, prices) or {}))
+    return {int(found[1]) * 1_000 for name in names if (found := _TIER.fullmatch(name))}
+
+
+def _price_above(row: Row, prices: PriceMap, side: str, above: int) -> float | None:
+    """A deployment's price of a token in a request just longer than a threshold: of its highest tier up to there."""
+    for threshold in sorted(_thresholds(row, prices), reverse=True):
+        if threshold <= above:
+            price = _figure(row, prices, f"{side}_cost_per_token_above_{threshold // 1_000}k_tokens")
+            if price is not None:
+                return price
+    return _figure(row, prices, f"{side}_cost_per_token")
+
+
+def _provider(row: Row, prices: PriceMap) -> str:
+    params = _section(row, "litellm_params")
+    prefix, slash, _ = str(params.get("model", "")).partition("/")
+    said = params.get("custom_llm_provider") or (
+        prefix if slash else (_map_entry(row, prices) or {}).get("litellm_provider")
+    )
+    return str(said).lower() if said else UNKNOWN_PLACE
+
+
+def _region(row: Row) -> str:
+    params, info = _section(row, "litellm_params"), _section(row, "model_info")
+    said = info.get("region") or next((params[name] for name in _REGIONS if params.get(name)), None)
+    return str(said).lower() if said else UNKNOWN_PLACE
+
+
+def _labels(row: Row) -> frozenset[str]:
+    said = _section(row, "model_info").get("embedllm_labels")
+    return frozenset(str(label) for label in said) if isinstance(said, list) else frozenset()
 
 
 def _dearest(values: Sequence[float | None]) -> float | None:

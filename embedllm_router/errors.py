@@ -9,7 +9,17 @@
 Each message says what is wrong, what was expected, what was found and what to do about it.
 """
 
-__all__ = ["ArtifactError", "ConfigError", "DataError", "EmbedLLMRouterError", "RequestError"]
+from pathlib import Path
+
+__all__ = [
+    "ArtifactError",
+    "ConfigError",
+    "DataError",
+    "EmbedLLMRouterError",
+    "RequestError",
+    "told_by",
+    "where",
+]
 
 
 class EmbedLLMRouterError(Exception):
@@ -38,3 +48,16 @@ class RequestError(EmbedLLMRouterError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
+
+
+def told_by(error: Exception) -> str | None:
+    """An error's message where we wrote it ourselves; None where it may hold anything, a prompt for one."""
+    return str(error) if isinstance(error, EmbedLLMRouterError) else None
+
+
+def where(error: Exception) -> str | None:
+    """File and line an error was raised at; None when it never was."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last else None

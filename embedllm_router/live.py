@@ -13,6 +13,7 @@ from pathlib import Path
 from structlog.typing import FilteringBoundLogger
 
 from embedllm_router.artifact import MANIFEST, default_artifact_path
+from embedllm_router.catalog import Catalog
 from embedllm_router.deployments import ModelGroup, PriceMap, Row, group_of_deployment, read_model_groups
 from embedllm_router.errors import ArtifactError, ConfigError
 from embedllm_router.lanes import Lanes, build_lanes
@@ -54,12 +55,14 @@ class Served:
 
     Attributes:
         generation: What decides.
-        lanes: By virtual model.
+        lanes: By virtual model; empty without weights.
+        groups: The proxy's model groups by name, as the live weights know them.
         groups_by_deployment: Model group by LiteLLM's deployment id.
     """
 
     generation: Generation
     lanes: Mapping[str, Lanes]
+    groups: Mapping[str, ModelGroup]
     groups_by_deployment: Mapping[str, str]
 
 
@@ -89,10 +92,10 @@ class Live:
 
     @property
     def served(self) -> Served | None:
-        """What decides now; None until the deployments are known, or without weights."""
+        """What decides now; None until the deployments are known."""
         return self._served
 
-    def serve(self, rows: Sequence[Row], prices: PriceMap) -> Served | None:
+    def serve(self, rows: Sequence[Row], prices: PriceMap) -> Served:
         """What decides, for the proxy's current deployments; built again when LiteLLM has replaced them.
 
         Args:
@@ -100,12 +103,13 @@ class Live:
             prices: LiteLLM's price map, raw.
 
         Returns:
-            What decides; None when no weights are loaded.
+            What decides.
         """
-        if rows is not self._rows or (self._served is None and self.generation.router is not None):
+        served = self._served
+        if served is None or rows is not self._rows:
             self._rows, self._prices = rows, prices
-            self._served = self._apply(self.generation, rows)
-        return self._served
+            served = self._served = self._apply(self.generation, rows)
+        return served
 
     def changed(self) -> bool:
         """Whether the configuration file or a weights folder differs from when it was last looked at.
@@ -134,7 +138,7 @@ class Live:
             number = self.generation.number + 1
             generation = Generation(number, settings, routers, datetime.now(UTC))
             rows = self._rows
-            served = self._apply(generation, rows)
+            served = None if rows is None else self._apply(generation, rows)
         except (ConfigError, ArtifactError) as error:
             self.last_reload = ReloadStatus(datetime.now(UTC), str(error))
             self._log.error("routing.reload_failed", error=str(error), consequence="the previous ones stay in place")
@@ -147,16 +151,16 @@ class Live:
         self._log.info("routing.reloaded", generation=number, artifact=artifact)
         return generation
 
-    def _apply(self, generation: Generation, rows: Sequence[Row] | None) -> Served | None:
-        router = generation.router
-        if router is None or rows is None:
-            return None
+    def _apply(self, generation: Generation, rows: Sequence[Row]) -> Served:
         virtual = generation.settings.virtual_models
         real = [row for row in rows if row.get("model_name") not in virtual]
+        router = generation.router
+        if router is None:
+            return Served(generation, {}, read_model_groups(real, self._prices, Catalog(())), group_of_deployment(real))
         groups = {r: read_model_groups(real, self._prices, r.catalog) for r in set(generation.routers.values())}
         lanes = {n: build_lanes(n, s, generation.routers, router, groups) for n, s in virtual.items()}
         self._report(lanes, groups[router])
-        return Served(generation, lanes, group_of_deployment(real))
+        return Served(generation, lanes, groups[router], group_of_deployment(real))
 
     def _report(self, lanes: Mapping[str, Lanes], groups: Mapping[str, ModelGroup]) -> None:
         for finding in findings({name: one.live.virtual_model for name, one in lanes.items()}, groups):

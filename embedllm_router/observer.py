@@ -18,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from embedllm_router.events import Outcome, Routed, decided, served
 from embedllm_router.lanes import Lane
 from embedllm_router.metrics import Metrics, NoMetrics
+from embedllm_router.observed import Observations
 from embedllm_router.policy import Objective
 from embedllm_router.recording import Arrival, Kept, Shadow, to_record
 from embedllm_router.records import RequestRecord
@@ -87,9 +88,11 @@ class Observer:
         self._log_prompt = log_prompt
         self._tracer = tracer
         self._metrics: Metrics = NoMetrics()
+        self.observations = Observations()
         self._pending: OrderedDict[str, _Pending] = OrderedDict()
         self._shadows: ThreadPoolExecutor | None = None
         self._shadow_places = BoundedSemaphore(_MAX_SHADOWS)
+        self._n_pending = 0
         self.n_decided = 0
         self.n_failed_open = 0
         self.n_rejected = 0
@@ -103,7 +106,7 @@ class Observer:
     @property
     def n_pending(self) -> int:
         """Requests whose outcome is awaited."""
-        return sum(not one.recorded for one in self._pending.values())
+        return self._n_pending
 
     def find(self, request_id: str) -> Routed | None:
         """A request in flight, or one whose error's headers are still to be written."""
@@ -141,6 +144,8 @@ class Observer:
     def failed_open(self, routed: Routed, arrival: Arrival) -> None:
         """Awaits the outcome of a request that the default answers."""
         self.n_failed_open += 1
+        if self._pending.pop(arrival.request_id, None) is not None:  # decided, but the decision could not be told
+            self._n_pending -= 1
         self._remember(_Pending(routed, Kept(arrival), time.monotonic()))
         self._trace(routed, None, arrival)
 
@@ -165,20 +170,28 @@ class Observer:
             return
         if headers_follow:
             self._pending[request_id] = replace(pending, recorded=True)
+        self._n_pending -= 1
         self._log.info("routing.served", **served(pending.routed, outcome))
+        decision = pending.routed.decision
+        if decision is not None and outcome.served is not None:
+            self.observations.answered(decision, outcome.served, outcome.output_tokens, outcome.latency_ms)
         self._record(pending, outcome)
 
     def close(self) -> None:
         """Records what is in flight as of unknown outcome."""
         while self._pending:
-            self._give_up_oldest()
+            self._give_up(self._pending.popitem(last=False)[1])
         if self._shadows is not None:
             self._shadows.shutdown(wait=False, cancel_futures=True)
 
     def _remember(self, pending: _Pending) -> None:
+        earlier = self._pending.pop(pending.routed.request_id, None)  # clients may choose the id, and choose it twice
+        if earlier is not None:
+            self._give_up(earlier)
         self._pending[pending.routed.request_id] = pending
+        self._n_pending += 1
         while len(self._pending) > _MAX_PENDING or self._oldest_age_s() > _MAX_AGE_S:
-            self._give_up_oldest()
+            self._give_up(self._pending.popitem(last=False)[1])
 
     def _trace(self, routed: Routed, routing: Routing | None, arrival: Arrival) -> None:
         began = round(arrival.at.timestamp() * 1e9)
@@ -188,10 +201,10 @@ class Observer:
     def _oldest_age_s(self) -> float:
         return time.monotonic() - next(iter(self._pending.values())).since
 
-    def _give_up_oldest(self) -> None:
-        _, oldest = self._pending.popitem(last=False)
-        if not oldest.recorded:
-            self._record(oldest, _UNKNOWN)
+    def _give_up(self, pending: _Pending) -> None:
+        if not pending.recorded:
+            self._n_pending -= 1
+            self._record(pending, _UNKNOWN)
 
     def _record(self, pending: _Pending, outcome: Outcome) -> None:
         if not self._sinks:
@@ -221,12 +234,11 @@ class Observer:
 
 
 def _shadow(lane: Lane, routing: Routing, objective: Objective) -> Shadow:
-    only = routing.decision.request.only
     there = lane.router.route(
         routing.prompt,
         objective=objective,
         pool=lane.virtual_model.pool,
-        only=None if only is None else frozenset(only),
+        conditions=replace(routing.decision.request.conditions, observed=None),
     )
     return Shadow(there.artifact_id, there.decision.chosen)
 

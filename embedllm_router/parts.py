@@ -134,12 +134,33 @@ def _status(live: Live, observer: Observer, store: RecordStore, started_at: date
         n_llms=len(router.artifact.manifest.llms) if router else 0,
         config_path=str(live.config) if live.config else None,
         last_reload=live.last_reload,
-        virtual_models=tuple(_virtual_model(one) for one in live.served.lanes.values()) if live.served else (),
+        virtual_models=_virtual_models(live),
         decided=observer.n_decided,
         failed_open=observer.n_failed_open,
         rejected=observer.n_rejected,
         pending=observer.n_pending,
         store=store.health(),
+    )
+
+
+def _virtual_models(live: Live) -> tuple[VirtualModelStatus, ...]:
+    """Every virtual model; without weights what the configuration says of it."""
+    served = live.served
+    if served is None:
+        return ()
+    if served.lanes:
+        return tuple(_virtual_model(one) for one in served.lanes.values())
+    return tuple(
+        VirtualModelStatus(
+            name=name,
+            default=one.default,
+            objective=_said(one.objective),
+            candidates=one.candidates or tuple(served.groups),
+            excluded={},
+            shadow=False,
+            canary_share=0.0,
+        )
+        for name, one in served.generation.settings.virtual_models.items()
     )
 
 
@@ -160,4 +181,5 @@ def _said(objective: Objective) -> dict[str, float]:
     floors = {"min_p_correct": objective.min_p_correct, "within": objective.within}
     limits = {"max_cost_usd": objective.max_cost_usd}
     said = {name: value for name, value in (floors | limits).items() if value is not None}
-    return {"cost_weight": objective.cost_weight, **said}
+    slow = {"latency_weight": objective.latency_weight} if objective.latency_weight else {}
+    return {"cost_weight": objective.cost_weight, **said, **slow}

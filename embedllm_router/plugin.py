@@ -1,30 +1,35 @@
-"""The LiteLLM plugin: the only file that imports litellm.
+"""The LiteLLM plugin: with litellm_state.py the only file that imports litellm.
 
 One hook rewrites `model` before LiteLLM routes the request; the others report what came of it. Whatever goes
 wrong in here, the request goes to the virtual model's default instead.
 """
 
 import asyncio
+import random
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import litellm
-from fastapi import APIRouter, Depends, HTTPException
+from fastapi import APIRouter, HTTPException
 from litellm.integrations.custom_logger import CustomLogger
-from litellm.proxy._types import LitellmUserRoles, UserAPIKeyAuth
-from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 
-from embedllm_router.errors import ArtifactError, ConfigError, EmbedLLMRouterError, RequestError
+from embedllm_router import litellm_state
+from embedllm_router.asked import caller_of, nobody_left, ruled_out, wishes_of
+from embedllm_router.candidates import Exclusion
+from embedllm_router.decision import Conditions
+from embedllm_router.errors import ArtifactError, ConfigError, RequestError, told_by, where
 from embedllm_router.events import Outcome, response_headers
 from embedllm_router.lanes import Lane
 from embedllm_router.live import Served
-from embedllm_router.messages import opening, read_body
-from embedllm_router.overrides import BODY_FIELD, Overrides, read_overrides
+from embedllm_router.messages import read_body
+from embedllm_router.overrides import BODY_FIELD, Overrides, Wish, combine
 from embedllm_router.parts import Parts, assemble
+from embedllm_router.policy import explore
 from embedllm_router.recording import Arrival
 from embedllm_router.router import Routing
 from embedllm_router.setting_groups import VirtualModelSettings
@@ -38,8 +43,8 @@ ROUTED_CALL_TYPES = frozenset({"acompletion", "completion", "atext_completion", 
     "responses",
     "anthropic_messages",
 }
-_ADMINS = frozenset({LitellmUserRoles.PROXY_ADMIN, LitellmUserRoles.PROXY_ADMIN_VIEW_ONLY})
 _START_POLLS, _START_POLL_S = 300, 0.1
+_COOLDOWN_POLL_S = 1.0
 
 
 def create_proxy_handler() -> "ProxyHandler":
@@ -70,21 +75,23 @@ class ProxyHandler(CustomLogger):
         super().__init__()
         self._parts = parts
         self._live, self._observer, self._log = parts.live, parts.observer, parts.log
+        self._resting: frozenset[str] = frozenset()
+        self._dice = random.Random()  # noqa: S311 - draws what to explore, nothing secret
 
     def start(self) -> None:
         """Reports what every model group was matched to, as soon as LiteLLM knows its deployments; then watches."""
         with suppress(RuntimeError):  # no event loop: not inside a proxy; the first request reports
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            loop = asyncio.get_running_loop()
+            self._tasks = [loop.create_task(self._watch_files()), loop.create_task(self._watch_cooldowns())]
 
     def routers(self) -> list[APIRouter]:
         """Our pages and endpoints, behind the proxy's own authentication."""
-        return routers_of(self._parts, Doors(user_api_key_auth, _admin, _metrics_need_a_key))
+        doors = Doors(litellm_state.any_key, litellm_state.admin_only, litellm_state.metrics_need_a_key)
+        return routers_of(self._parts, doors)
 
-    async def _run(self) -> None:
-        from litellm.proxy import proxy_server  # noqa: PLC0415 - it imports us; see _served
-
+    async def _watch_files(self) -> None:
         for _ in range(_START_POLLS):
-            if proxy_server.llm_model_list:
+            if litellm_state.deployments():
                 self._served()
                 break
             await asyncio.sleep(_START_POLL_S)
@@ -93,6 +100,11 @@ class ProxyHandler(CustomLogger):
             if await asyncio.to_thread(self._live.changed):
                 with suppress(ConfigError, ArtifactError):  # reported where it happened; the old ones stay
                     await asyncio.to_thread(self._parts.reload)
+
+    async def _watch_cooldowns(self) -> None:
+        while True:
+            await asyncio.sleep(_COOLDOWN_POLL_S)
+            self._resting = await litellm_state.cooled_down(litellm_state.deployments())
 
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
@@ -108,8 +120,17 @@ class ProxyHandler(CustomLogger):
             return data
         arrival = self._arrival(name, data, call_type, user_api_key_dict)
         data["model"] = settings.default
-        with self._failing_open(arrival, settings, data):
-            self._route(arrival, wishes, data)
+        asked: list[Wish] = []
+        denied: dict[str, Exclusion] | None = None
+        try:
+            asked = wishes_of(user_api_key_dict, data, wishes)
+            denied = await self._denied(settings, user_api_key_dict)
+            self._route(arrival, asked, denied, data)
+        except RequestError as error:
+            self._observer.rejected(arrival, error.field)
+            raise _bad_request(error) from error
+        except Exception as error:  # noqa: BLE001 - our fault never becomes the client's error
+            self._fail_open(error, arrival, settings, data, ruled_out(settings, self._live.served, asked, denied))
         return data
 
     async def async_post_call_response_headers_hook(
@@ -125,7 +146,7 @@ class ProxyHandler(CustomLogger):
         routed = self._observer.find(_request_id(data))
         if routed is None:
             return None
-        deployment = _served_deployment(data, litellm_call_info or {})
+        deployment = litellm_state.served_deployment(data, litellm_call_info or {})
         return response_headers(routed, self._group_of(deployment))
 
     async def async_log_success_event(
@@ -157,18 +178,40 @@ class ProxyHandler(CustomLogger):
         outcome = Outcome(served=None, status="failure", error=type(original_exception).__name__)
         self._observer.ended(_request_id(request_data), outcome, headers_follow=True)
 
-    def _route(self, arrival: Arrival, wishes: object, data: dict[str, Any]) -> None:
-        served = self._served()
-        if served is None:
+    def _route(
+        self, arrival: Arrival, wishes: Sequence[Wish], denied: Mapping[str, Exclusion], data: dict[str, Any]
+    ) -> None:
+        lanes = self._served().lanes.get(arrival.virtual_model)
+        if lanes is None:
             raise ArtifactError("no artifact is loaded; see the event routing.artifact_unusable")
-        lanes = served.lanes[arrival.virtual_model]
-        lane = lanes.of(_caller(data)) if lanes.canary else lanes.live
-        headers = (data.get("proxy_server_request") or {}).get("headers") or {}
-        overrides = read_overrides(headers, wishes, lane.virtual_model.pool.names, lane.objective)
-        routing = _decide(lane, overrides, data)
+        lane = lanes.of(caller_of(data)) if lanes.canary else lanes.live
+        settings, pool = lane.virtual_model.settings, lane.virtual_model.pool
+        overrides = combine(lane.objective, settings.rules, wishes, settings.requests.allowed, pool.names)
+        resting = dict.fromkeys(self._resting, Exclusion.COOLED_DOWN)
+        conditions = Conditions(
+            only=overrides.candidates,
+            rules=overrides.rules,
+            barred={**resting, **denied},
+            observed=self._observer.observations.of(pool),
+        )
+        routing = _decide(lane, overrides, conditions, data)
+        if not overrides.by_client:
+            exploration = settings.exploration.exploration
+            routing = replace(routing, decision=explore(routing.decision, exploration, self._dice.random()))
+        self._send(arrival, routing, lane, lanes.shadow, overrides, data)
+
+    def _send(  # noqa: PLR0913, PLR0917 - what was decided, by what, for whom
+        self,
+        arrival: Arrival,
+        routing: Routing,
+        lane: Lane,
+        shadow: Lane | None,
+        overrides: Overrides,
+        data: dict[str, Any],
+    ) -> None:
         chosen = routing.decision.chosen
         if chosen is None:
-            raise _nobody_left(routing, overrides)
+            raise nobody_left(routing, overrides, lane.virtual_model.settings)
         data["model"] = chosen.name
         fallbacks = routing.decision.fallbacks(lane.virtual_model.settings.max_fallbacks)
         if fallbacks:
@@ -177,33 +220,41 @@ class ProxyHandler(CustomLogger):
             "canary" if lane.arm == "canary" and overrides.objective_from == "config" else overrides.objective_from
         )
         routed = arrival.routed(chosen.name, decision=routing.decision, arm=lane.arm, objective_from=said_by)
-        self._observer.decided(routed, routing, arrival, lane, lanes.shadow)
+        self._observer.decided(routed, routing, arrival, lane, shadow)
 
-    @contextmanager
-    def _failing_open(self, arrival: Arrival, settings: VirtualModelSettings, data: dict[str, Any]) -> Iterator[None]:
-        try:
-            yield
-        except RequestError as error:
-            self._observer.rejected(arrival, error.field)
-            raise _bad_request(error) from error
-        except Exception as error:  # noqa: BLE001 - our fault never becomes the client's error
-            reason = type(error).__name__
-            data["model"] = settings.default
-            self._observer.failed_open(arrival.routed(settings.default, failed_open=reason), arrival)
-            self._log.warning(
-                "routing.failed_open",
-                request_id=arrival.request_id,
-                virtual_model=arrival.virtual_model,
-                default=settings.default,
-                reason=reason,
-                error=_safe_message(error),
-                where=_where(error),
-            )
+    def _fail_open(
+        self,
+        error: Exception,
+        arrival: Arrival,
+        settings: VirtualModelSettings,
+        data: dict[str, Any],
+        ruled_out_by: Exclusion | None,
+    ) -> None:
+        if ruled_out_by is not None:
+            self._observer.rejected(arrival, "model")
+            told = f"routing failed, and the default {settings.default!r} may not answer: {ruled_out_by}"
+            raise _bad_request(RequestError("model", told)) from error
+        reason = type(error).__name__
+        data["model"] = settings.default
+        self._observer.failed_open(arrival.routed(settings.default, failed_open=reason), arrival)
+        self._log.warning(
+            "routing.failed_open",
+            request_id=arrival.request_id,
+            virtual_model=arrival.virtual_model,
+            default=settings.default,
+            reason=reason,
+            error=told_by(error),
+            where=where(error),
+        )
 
-    def _served(self) -> Served | None:
-        from litellm.proxy import proxy_server  # noqa: PLC0415 - it imports us; by now it is complete
+    async def _denied(self, settings: VirtualModelSettings, key: object) -> dict[str, Exclusion]:
+        """The model groups that a key may not call itself, where the virtual model says that this matters."""
+        if settings.access == "inherit":
+            return {}
+        return dict.fromkeys(await litellm_state.denied(key, list(self._served().groups)), Exclusion.KEY_ACCESS)
 
-        return self._live.serve(proxy_server.llm_model_list or [], litellm.model_cost)
+    def _served(self) -> Served:
+        return self._live.serve(litellm_state.deployments(), litellm_state.prices())
 
     def _group_of(self, deployment: object) -> str | None:
         served = self._live.served
@@ -223,51 +274,13 @@ class ProxyHandler(CustomLogger):
         )
 
 
-async def _admin(key: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) -> UserAPIKeyAuth:
-    """Lets the proxy's administrators through, and everybody where the proxy asks for no key.
-
-    Raises:
-        HTTPException: 403 for any other key.
-    """
-    from litellm.proxy import proxy_server  # noqa: PLC0415 - it imports us; by now it is complete
-
-    if proxy_server.master_key is not None and key.user_role not in _ADMINS:
-        raise HTTPException(403, detail="only an administrator's key opens this; found another one")
-    return key
-
-
-def _metrics_need_a_key() -> bool:
-    return litellm.require_auth_for_metrics_endpoint is not False  # as LiteLLM decides for its own /metrics
-
-
-def _decide(lane: Lane, overrides: Overrides, data: Mapping[str, Any]) -> Routing:
+def _decide(lane: Lane, overrides: Overrides, conditions: Conditions, data: Mapping[str, Any]) -> Routing:
     return lane.router.route(
         read_body(data, lane.virtual_model.settings.text_from),
         objective=overrides.objective,
         pool=lane.virtual_model.pool,
-        only=overrides.candidates,
+        conditions=conditions,
     )
-
-
-def _nobody_left(routing: Routing, overrides: Overrides) -> EmbedLLMRouterError:
-    reasons = {a.name: str(a.excluded) for a in routing.decision.assessments()}
-    if overrides.candidates or overrides.objective_from != "config":
-        return RequestError(BODY_FIELD, f"no candidate is left: {reasons}")
-    return EmbedLLMRouterError(f"every candidate is excluded: {reasons}")
-
-
-def _caller(data: Mapping[str, Any]) -> str:
-    """Who stays on one side of a canary: the end user if named, else the conversation by its first turn."""
-    user = data.get("user")
-    return user if isinstance(user, str) and user else opening(data)
-
-
-def _served_deployment(data: Mapping[str, Any], call_info: Mapping[str, Any]) -> object:
-    if call_info.get("model_id"):
-        return call_info["model_id"]
-    # The request's own metadata still names the first attempt after a fallback; the logging object does not.
-    details = getattr(data.get("litellm_logging_obj"), "model_call_details", None) or {}
-    return ((details.get("litellm_params") or {}).get("model_info") or {}).get("id")
 
 
 def _bad_request(error: RequestError) -> HTTPException:
@@ -278,14 +291,3 @@ def _bad_request(error: RequestError) -> HTTPException:
 
 def _request_id(data: Mapping[str, Any]) -> str:
     return str(data.get("litellm_call_id"))
-
-
-def _safe_message(error: Exception) -> str | None:
-    return str(error) if isinstance(error, EmbedLLMRouterError) else None
-
-
-def _where(error: Exception) -> str | None:
-    last = error.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    return f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last else None

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.candidates import CandidatePool, Codes, Exclusion, Floats
-from embedllm_router.decision import Assessment, Decision, Objective, Observed, Reason, Request
+from embedllm_router.decision import Assessment, Conditions, Decision, Objective, Observed, Reason, Request
 from embedllm_router.scorer import Scores
 
 __all__ = [
     "Assessment",
+    "Conditions",
     "Decision",
     "Exploration",
     "Objective",
@@ -58,12 +59,13 @@ def decide(pool: CandidatePool, scores: Scores, request: Request) -> Decision:
     objective = request.objective
     p_correct = np.where(pool.scored, scores.p_correct[pool.rows].astype(np.float64), np.nan)
     tokens = np.where(pool.scored, scores.output_tokens[pool.rows].astype(np.float64), np.nan)
-    if request.observed is not None:
-        tokens = tokens * request.observed.length_factor
+    given = request.conditions
+    if given.observed is not None:
+        tokens = tokens * given.observed.length_factor
     if request.max_output_tokens is not None:
         tokens = np.minimum(tokens, request.max_output_tokens)
-    cost_usd = pool.expected_cost(request.input_tokens, tokens, request.cached_tokens)
-    latency_cost = _latency_cost(objective, request.observed)
+    cost_usd = pool.expected_cost(request.input_tokens, tokens, given.cached_tokens)
+    latency_cost = _latency_cost(objective, given.observed)
     exclusions = _exclusions(pool, request, cost_usd)
     usable = exclusions == 0
     best_first, floor_met = rank(objective, p_correct, cost_usd, usable, latency_cost)
@@ -141,12 +143,13 @@ def _latency_cost(objective: Objective, observed: Observed | None) -> Floats | f
 
 
 def _exclusions(pool: CandidatePool, request: Request, cost_usd: Floats) -> Codes:
-    codes = pool.standing_codes.copy()
-    if request.only is not None:
-        _exclude(codes, Exclusion.NOT_REQUESTED, pool.mask(name not in request.only for name in pool.names))
-    for name, reason in request.barred.items():
+    codes, given = pool.standing_codes.copy(), request.conditions
+    if given.only is not None:
+        only = given.only
+        _exclude(codes, Exclusion.NOT_REQUESTED, pool.mask(name not in only for name in pool.names))
+    for name, reason in given.barred.items():
         _exclude(codes, reason, pool.mask(name == one for one in pool.names))
-    for reason, hit in pool.breaking(request.rules):
+    for reason, hit in pool.breaking(given.rules):
         _exclude(codes, reason, hit)
     if pool.has_limits:
         _exclude(codes, Exclusion.CONTEXT_WINDOW, pool.too_small(request.input_tokens, request.max_output_tokens or 0))

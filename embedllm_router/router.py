@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from embedllm_router.artifact import Artifact, default_artifact_path, load_artifact
 from embedllm_router.candidates import Candidate, CandidatePool
 from embedllm_router.catalog import Catalog
+from embedllm_router.decision import NO_CONDITIONS, Conditions, Decision, Objective, Request
 from embedllm_router.encoder import EncodedPrompt
 from embedllm_router.errors import ArtifactError
 from embedllm_router.landmarks import Landmarks
 from embedllm_router.manifest import LearnedLLM
 from embedllm_router.messages import Prompt, read_body
-from embedllm_router.policy import Decision, Objective, Request, decide
+from embedllm_router.policy import decide
 from embedllm_router.prompt_encoder import encoder_id, load_encoder
 from embedllm_router.scorer import Scorer, Scores
 
@@ -121,7 +122,7 @@ class Router:
         cost_weight: float = 0.0,
         objective: Objective | None = None,
         pool: CandidatePool | None = None,
-        only: frozenset[str] | None = None,
+        conditions: Conditions = NO_CONDITIONS,
     ) -> Routing:
         """Decides which candidate shall answer.
 
@@ -130,7 +131,7 @@ class Router:
             cost_weight: λ, the accuracy one gives up per US dollar; finite, at least 0.
             objective: What the best candidate is, when a cost weight alone does not say it; replaces `cost_weight`.
             pool: The candidates; None takes every learned LLM at its list price.
-            only: Names of candidates to keep; None keeps all.
+            conditions: What else bears on the decision, such as the only candidates allowed.
 
         Returns:
             The decision with every candidate's numbers.
@@ -146,7 +147,7 @@ class Router:
         _check_finite(scores)
         scored = time.perf_counter()
         aim = objective or Objective(cost_weight)
-        request = Request(aim, read.input_tokens, read.max_output_tokens, read.needs, only)
+        request = Request(aim, read.input_tokens, read.max_output_tokens, read.needs, conditions)
         decision = decide(pool or self._everyone, scores, request)
         decided = time.perf_counter()
         timing = Timing((encoded - started) * 1e3, (scored - encoded) * 1e3, (decided - scored) * 1e3)

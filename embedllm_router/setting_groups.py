@@ -6,18 +6,22 @@ settings.py reads them; values here are checked, nothing is opened or created.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from embedllm_router.candidates import Rules
 from embedllm_router.messages import TextFrom
-from embedllm_router.overrides import AIMS, PROFILES
-from embedllm_router.policy import Objective
+from embedllm_router.overrides import AIMS, FIELDS, PROFILES, Allowed
+from embedllm_router.policy import Exploration, Objective
 
 __all__ = [
     "CanarySettings",
     "DashboardSettings",
+    "ExplorationSettings",
     "LogSettings",
     "MetricsSettings",
+    "PlaceSettings",
     "ReloadSettings",
+    "RequestSettings",
     "ShadowSettings",
     "StoreSettings",
     "TracingSettings",
@@ -27,13 +31,17 @@ __all__ = [
 CostWeight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
 def _percent(value: object) -> object:
     """Reads "5%" as 0.05; leaves everything else to the type."""
     if isinstance(value, str) and value.strip().endswith("%"):
         return float(value.strip().removesuffix("%")) / 100
     return value
+
+
+def _known_field(name: str) -> str:
+    if name not in FIELDS:
+        raise ValueError(f"expected one of {', '.join(FIELDS)}")
+    return name
 
 
 class _Group(BaseModel):
@@ -53,6 +61,8 @@ class ObjectiveSettings(_Group):
     """Take the cheapest LLM whose p_correct is at most this far below the best one's."""
     max_cost_usd: Usd | None = None
     """Exclude LLMs whose expected cost of the request is higher."""
+    latency_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Accuracy you give up per second of waiting, by the latencies seen while serving."""
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> "ObjectiveSettings":
@@ -64,13 +74,54 @@ class ObjectiveSettings(_Group):
     @property
     def says_something(self) -> bool:
         """Whether any of its settings is set."""
-        return any(getattr(self, name) is not None for name in (*AIMS, "max_cost_usd"))
+        return self.latency_weight > 0 or any(getattr(self, name) is not None for name in (*AIMS, "max_cost_usd"))
 
     @property
     def objective(self) -> Objective:
         """What the best candidate is."""
         weight = PROFILES[self.profile] if self.profile else self.cost_weight or 0.0
-        return Objective(weight, self.min_p_correct, self.within, self.max_cost_usd)
+        return Objective(weight, self.min_p_correct, self.within, self.max_cost_usd, self.latency_weight)
+
+
+class PlaceSettings(_Group):
+    """Where requests may go."""
+
+    allow: tuple[str, ...] | None = None
+    """Only these; None allows all."""
+    deny: tuple[str, ...] = ()
+    """None of these."""
+
+
+class ExplorationSettings(_Group):
+    """Trying another candidate now and then, so that its answers can be learned from."""
+
+    epsilon: Share = 0.0
+    """Share of requests that try one."""
+    max_loss: Share = 0.1
+    """What it may lose in p_correct against the best one."""
+    max_extra_usd: Usd = 0.01
+    """What it may cost more than the best one."""
+
+    @property
+    def exploration(self) -> Exploration:
+        """The same as the policy's own value."""
+        return Exploration(self.epsilon, self.max_loss, self.max_extra_usd)
+
+
+class RequestSettings(_Group):
+    """What a request may set for itself, in its header or body."""
+
+    may_set: tuple[Annotated[str, AfterValidator(_known_field)], ...] = FIELDS
+    """Names of the fields; every one by default."""
+    min_cost_weight: CostWeight | None = None
+    """Least cost weight a request may ask for."""
+    max_cost_usd: Usd | None = None
+    """Highest limit on its expected cost that a request may ask for."""
+
+    @property
+    def allowed(self) -> Allowed:
+        """The same as the value that wishes are checked against."""
+        return Allowed(self.may_set, self.min_cost_weight, self.max_cost_usd)
 
 
 class ShadowSettings(ObjectiveSettings):
@@ -104,10 +155,44 @@ class VirtualModelSettings(ObjectiveSettings):
     """How many of the next best LLMs LiteLLM tries when the chosen one fails."""
     text_from: TextFrom = TextFrom.LAST_USER
     """Which text is embedded: `last_user`, `conversation` or `all` (with the system prompt)."""
+    access: Literal["inherit", "enforce"] = "inherit"
+    """Whether a key for this name reaches every candidate, or only those it may call itself."""
+    providers: PlaceSettings = PlaceSettings()
+    """Providers that may answer, by LiteLLM's names such as `openai` or `bedrock`."""
+    regions: PlaceSettings = PlaceSettings()
+    """Regions that may answer, by `model_info.region` or the deployment's own region setting."""
+    labels: tuple[str, ...] = ()
+    """Labels that a candidate must have in `model_info.embedllm_labels`, such as `zero-retention`."""
+    requests: RequestSettings = RequestSettings()
+    """What a request may set for itself."""
+    on_no_candidate: Literal["default", "refuse"] = "default"
+    """When no candidate can take a request for what it needs: the default answers, or a 400 that lists the reasons."""
+    exploration: ExplorationSettings = ExplorationSettings()
+    """Trying another candidate now and then."""
     shadow: ShadowSettings | None = None
     """What else decides, for the record only."""
     canary: CanarySettings | None = None
     """What decides instead, for a share of the callers."""
+
+    @property
+    def rules(self) -> Rules:
+        """Which candidates may answer at all."""
+        providers, regions = self.providers, self.regions
+        return Rules(
+            _names(providers.allow),
+            _set(providers.deny),
+            _names(regions.allow),
+            _set(regions.deny),
+            frozenset(self.labels),
+        )
+
+
+def _set(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(name.lower() for name in names)
+
+
+def _names(names: tuple[str, ...] | None) -> frozenset[str] | None:
+    return None if names is None else _set(names)
 
 
 class LogSettings(_Group):

@@ -23,14 +23,15 @@ REQUEST_PATH = (
     "scorer",
     "landmarks",
     "candidates",
+    "decision",
     "policy",
     "messages",
     "router",
 )
 """From the bottom up: a file may import those before it, never those after."""
 ONLY_IN = {
-    "litellm": ("plugin",),
-    "fastapi": ("plugin", "web", "web_health", "dashboard.routes", "feedback.routes"),
+    "litellm": ("plugin", "litellm_state"),
+    "fastapi": ("plugin", "litellm_state", "web", "web_health", "dashboard.routes", "feedback.routes"),
     "torch": ("learning", "cli_learning", "transformer_encoder"),
     "model2vec": ("learning.distill",),
     "sentence_transformers": ("transformer_encoder",),

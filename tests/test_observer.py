@@ -148,6 +148,24 @@ def test_requests_are_given_up_after_an_hour(watched: Watched, monkeypatch: pyte
     assert [r.request_id for r in watched.records] == ["old"]
 
 
+def test_an_id_that_comes_twice_makes_two_records(watched: Watched) -> None:
+    watched.decide("same")
+    watched.decide("same")
+    assert watched.observer.n_pending == 1
+    watched.end("same")
+    assert [r.status for r in watched.records] == ["unknown", "success"]
+    assert watched.observer.n_pending == 0
+
+
+def test_a_decision_that_could_not_be_told_makes_one_record(watched: Watched) -> None:
+    watched.decide("1")
+    arrival = Arrival("1", "auto", "acompletion", AT, time.perf_counter())
+    watched.observer.failed_open(arrival.routed("sprinter", failed_open="OSError"), arrival)
+    watched.end("1", served="sprinter")
+    assert [r.reason for r in watched.records] == ["failed_open"]
+    assert watched.observer.n_pending == 0
+
+
 def test_a_shadow_decides_for_the_record_only(watched: Watched) -> None:
     watched.decide(shadow=Objective(10_000.0))
     _wait_for_shadow(watched)

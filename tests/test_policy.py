@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedllm_router.candidates import Candidate, CandidatePool, Capability, Exclusion
-from embedllm_router.policy import Objective, Request, decide
+from embedllm_router.candidates import Candidate, CandidatePool, Capability, Exclusion, PriceTier, Rules
+from embedllm_router.policy import Conditions, Exploration, Objective, Observed, Reason, Request, decide, explore
 from embedllm_router.scorer import Scores
 
 _p = st.floats(0, 1, width=32)
@@ -108,7 +108,9 @@ def test_a_request_beyond_the_context_window_excludes() -> None:
 
 def test_only_keeps_what_the_client_allows() -> None:
     rows = [(0.9, 10.0, 0.0, 0.0), (0.5, 10.0, 0.0, 0.0)]
-    decision = decide(pool(rows), scores(rows), Request(Objective(0.0), 1, only=frozenset({"c1"})))
+    decision = decide(
+        pool(rows), scores(rows), Request(Objective(0.0), 1, conditions=Conditions(only=frozenset({"c1"})))
+    )
     assert decision.ranking == (1,)
     assert decision.excluded[0] is Exclusion.NOT_REQUESTED
 
@@ -196,3 +198,144 @@ def test_the_answer_asked_for_must_fit_too() -> None:
     rows = [(0.9, 10.0, 0.0, 0.0)]
     request = Request(Objective(), 60, max_output_tokens=50)
     assert decide(pool(rows, max_input_tokens=100), scores(rows), request).excluded == (Exclusion.CONTEXT_WINDOW,)
+
+
+def test_reasons() -> None:
+    rows = [(0.9, 10.0, 0.0, 1e-4), (0.5, 10.0, 0.0, 1e-6)]
+    for objective, reason, chosen in (
+        (Objective(0.0), Reason.HIGHEST_UTILITY, "c0"),
+        (Objective(min_p_correct=0.4), Reason.CHEAPEST_AT_FLOOR, "c1"),
+        (Objective(min_p_correct=0.95), Reason.FLOOR_UNREACHED, "c0"),
+        (Objective(max_cost_usd=1e-4), Reason.ONLY_CANDIDATE, "c1"),
+    ):
+        decision = decide(pool(rows), scores(rows), Request(objective, 0))
+        assert decision.chosen is not None
+        assert (decision.reason, decision.chosen.name) == (reason, chosen)
+
+
+@given(rows=_instance, weight=st.floats(0, 1e3))
+def test_the_likeliest_and_the_cheapest_are_what_they_say(
+    rows: list[tuple[float, float, float, float]], weight: float
+) -> None:
+    decision = decide(pool(rows), scores(rows), Request(Objective(weight), 100))
+    assert decision.likeliest is not None
+    assert decision.cheapest is not None
+    assert decision.likeliest.p_correct == max(decision.p_correct)
+    assert decision.cheapest.cost_usd == min(decision.cost_usd)
+
+
+def priced(name: str, **more: object) -> Candidate:
+    return Candidate(name, name, 0, 1e-6, 2e-6, **more)  # type: ignore[arg-type]  # fields of a candidate
+
+
+def cost(candidate: Candidate, input_tokens: int, cached: int = 0) -> float:
+    given_cached = Conditions(cached_tokens={candidate.name: cached})
+    one = Scores(np.array([0.5], dtype=np.float32), np.array([10.0], dtype=np.float32))
+    decision = decide(CandidatePool([candidate]), one, Request(Objective(), input_tokens, conditions=given_cached))
+    return float(decision.cost_usd[0])
+
+
+def test_long_requests_cost_what_their_tier_says() -> None:
+    tiers = (PriceTier(128_000, 2e-6, 4e-6), PriceTier(200_000, 3e-6, 6e-6))
+    one = priced("tiered", tiers=tiers)
+    assert cost(one, 128_000) == pytest.approx(128_000 * 1e-6 + 10 * 2e-6)
+    assert cost(one, 128_001) == pytest.approx(128_001 * 2e-6 + 10 * 4e-6)
+    assert cost(one, 300_000) == pytest.approx(300_000 * 3e-6 + 10 * 6e-6)
+
+
+def test_what_is_in_the_prompt_cache_costs_less() -> None:
+    one = priced("cached", cached_usd_per_token=1e-7)
+    assert cost(one, 1_000, cached=600) == pytest.approx(400 * 1e-6 + 600 * 1e-7 + 10 * 2e-6)
+    assert cost(one, 1_000, cached=9_999) == pytest.approx(1_000 * 1e-7 + 10 * 2e-6)
+    assert cost(priced("no cache"), 1_000, cached=600) == cost(priced("no cache"), 1_000)
+
+
+def test_a_price_per_request_is_added() -> None:
+    assert cost(priced("per request", usd_per_request=0.01), 0) == pytest.approx(0.01 + 10 * 2e-6)
+
+
+def test_lengths_seen_while_serving_change_the_forecast() -> None:
+    rows = [(0.9, 100.0, 0.0, 1e-6), (0.9, 100.0, 0.0, 1e-6)]
+    seen = Observed(np.array([3.0, 0.5]), np.array([np.nan, np.nan]))
+    decision = decide(pool(rows), scores(rows), Request(Objective(1.0), 0, conditions=Conditions(observed=seen)))
+    assert decision.output_tokens.tolist() == [300.0, 50.0]
+    assert decision.ranking == (1, 0)
+
+
+def test_a_latency_weight_prefers_the_quicker_and_nobody_waited_for_counts_as_quickest() -> None:
+    rows = [(0.90, 1.0, 0.0, 0.0), (0.88, 1.0, 0.0, 0.0), (0.87, 1.0, 0.0, 0.0)]
+    seen = Observed(np.ones(3), np.array([5.0, 1.0, np.nan]))
+    for weight, ranking in ((0.0, (0, 1, 2)), (0.01, (1, 2, 0))):
+        request = Request(Objective(latency_weight=weight), 0, conditions=Conditions(observed=seen))
+        assert decide(pool(rows), scores(rows), request).ranking == ranking
+
+
+RULED = [
+    priced("both", providers=frozenset({"openai", "azure"}), regions=frozenset({"eu"}), labels=frozenset({"zdr"})),
+    priced("us", providers=frozenset({"openai"}), regions=frozenset({"us"})),
+    priced("nowhere", providers=frozenset({"unknown"}), regions=frozenset({"unknown"})),
+]
+
+
+@pytest.mark.parametrize(
+    ("rules", "excluded"),
+    [
+        (Rules(), (None, None, None)),
+        (Rules(deny_providers=frozenset({"azure"})), (Exclusion.PROVIDER, None, None)),
+        (Rules(allow_providers=frozenset({"openai"})), (Exclusion.PROVIDER, None, Exclusion.PROVIDER)),
+        (Rules(allow_regions=frozenset({"eu"})), (None, Exclusion.REGION, Exclusion.REGION)),
+        (Rules(deny_regions=frozenset({"us"})), (None, Exclusion.REGION, None)),
+        (Rules(require_labels=frozenset({"zdr"})), (None, Exclusion.LABEL, Exclusion.LABEL)),
+    ],
+)
+def test_rules(rules: Rules, excluded: tuple[Exclusion | None, ...]) -> None:
+    """A group must keep a rule with every deployment; where it runs must be known to be on a list."""
+    one = Scores(np.array([0.5], dtype=np.float32), np.array([10.0], dtype=np.float32))
+    decision = decide(CandidatePool(RULED), one, Request(Objective(), 1, conditions=Conditions(rules=rules)))
+    assert decision.excluded == excluded
+
+
+def test_who_is_barred_is_out_with_the_reason() -> None:
+    rows = [(0.9, 1.0, 0.0, 0.0), (0.5, 1.0, 0.0, 0.0)]
+    barred = Conditions(barred={"c0": Exclusion.COOLED_DOWN, "stranger": Exclusion.KEY_ACCESS})
+    decision = decide(pool(rows), scores(rows), Request(Objective(), 0, conditions=barred))
+    assert (decision.ranking, decision.excluded) == ((1,), (Exclusion.COOLED_DOWN, None))
+
+
+def test_every_exclusion_has_its_own_code() -> None:
+    assert [Exclusion.of_code(reason.code) for reason in Exclusion] == list(Exclusion)
+    assert Exclusion.of_code(0) is None
+
+
+@given(rows=_instance, epsilon=st.floats(0.01, 1))
+def test_exploration_keeps_its_caps_and_its_propensities_add_up(
+    rows: list[tuple[float, float, float, float]], epsilon: float
+) -> None:
+    decision = decide(pool(rows), scores(rows), Request(Objective(1.0), 10))
+    best, caps = decision.ranking[0], Exploration(epsilon, max_loss=0.2, max_extra_usd=0.01)
+    chosen: dict[int, float] = {}
+    for draw in np.linspace(0, 1, 997, endpoint=False):
+        tried = explore(decision, caps, float(draw))
+        chosen[tried.ranking[0]] = tried.propensity
+        assert sorted(tried.ranking) == sorted(decision.ranking)
+        assert (tried.reason is Reason.EXPLORED) == (tried.ranking[0] != best)
+    for index in chosen:
+        assert decision.p_correct[index] >= decision.p_correct[best] - 0.2
+        assert decision.cost_usd[index] <= decision.cost_usd[best] + 0.01
+    assert sum(chosen.values()) <= 1 + 1e-9
+
+
+def test_exploration_chooses_as_often_as_its_propensities_say() -> None:
+    rows = [(0.9, 1.0, 0.0, 0.0), (0.85, 1.0, 0.0, 0.0), (0.1, 1.0, 0.0, 0.0)]
+    decision = decide(pool(rows), scores(rows), Request(Objective(), 0))
+    rng = np.random.default_rng(0)
+    tried = [explore(decision, Exploration(0.2), float(draw)) for draw in rng.random(20_000)]
+    share = np.bincount([one.ranking[0] for one in tried], minlength=3) / len(tried)
+    np.testing.assert_allclose(share, [0.9, 0.1, 0.0], atol=0.01)
+    assert {one.ranking[0]: one.propensity for one in tried} == pytest.approx({0: 0.9, 1: 0.1})
+
+
+def test_without_epsilon_nothing_is_explored() -> None:
+    rows = [(0.9, 1.0, 0.0, 0.0), (0.85, 1.0, 0.0, 0.0)]
+    decision = decide(pool(rows), scores(rows), Request(Objective(), 0))
+    assert explore(decision, Exploration(0.0), 0.0) is decision

@@ -23,6 +23,7 @@ from embedllm_router.dashboard.health import health, records_held
 from embedllm_router.dashboard.llms import map_of_llms
 from embedllm_router.dashboard.overview import overview
 from embedllm_router.errors import EmbedLLMRouterError
+from embedllm_router.logs.explain import explain
 from embedllm_router.logs.source import RecordSource
 from embedllm_router.status import Status
 
@@ -195,7 +196,7 @@ def _add_decisions(data: APIRouter, shown: _Shown) -> None:
 
 def _one(source: RecordSource, request_id: str, at: datetime | None) -> dict[str, object] | None:
     row = decision_row(source, request_id, at)
-    return None if row is None else {"record": row, "feedback": feedback_on(source, row)}
+    return None if row is None else {"record": row, "explanation": explain(row), "feedback": feedback_on(source, row)}
 
 
 def _add_state(

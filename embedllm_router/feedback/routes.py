@@ -129,10 +129,14 @@ def _read(body: bytes) -> list[_Verdict]:
 
 
 def _refused(error: ValidationError) -> Response:
-    problems = [(_field(e["loc"]), e["msg"].removeprefix("Value error, ")) for e in error.errors(include_input=False)]
+    problems = [(_field(e["loc"]), _message(e["type"], e["msg"])) for e in error.errors(include_input=False)]
     said = "; ".join(f"{field}: {message}" if field else message for field, message in problems[:_SHOWN_PROBLEMS])
     more = f"; and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
     return _problem(_BAD_REQUEST, f"{said}{more}. Nothing was stored.", problems[0][0] or None)
+
+
+def _message(kind: str, message: str) -> str:
+    return "expected an object" if kind == "model_type" else message.removeprefix("Value error, ")
 
 
 def _field(loc: tuple[int | str, ...]) -> str:

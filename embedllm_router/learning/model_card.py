@@ -12,16 +12,15 @@ it will write. `logit[llm] = e_llm · f(x) + b_llm`, after EmbedLLM (Zhuang et a
 
 _LIMITS = """## Limits
 
-- Learned from benchmarks (school to graduate multiple choice, grade-school and competition mathematics, code
-  reasoning, logic puzzles, open questions), not from conversations. On a prompt unlike these the probabilities are
-  guesses; they order LLMs more reliably than they state chances.
-- A label says that a published evaluation counted the answer right. Answers from which nothing could be read are left
+- Learned from graded answers to the data sets below, not from your traffic. On a prompt unlike theirs the probabilities
+  are guesses; they order LLMs more reliably than they state chances.
+- A label says that the data's own grading counted the answer right. Answers from which nothing could be read are left
   out, but other failures of format, prompting or extraction remain and count against the LLM.
-- English, except for a few multilingual mathematics items.
-- LLMs were graded on different benchmarks, by different protocols; LLMs that never met on one are compared through the
+- LLMs were graded on different prompts, by different protocols; LLMs that never met on one are compared through the
   prompt network only.
-- Output length was recorded for some LLMs only, in characters, on two benchmarks; the others get the average. Hidden
-  reasoning is an estimate. List prices are of the date given and belong to no deployment of yours.
+- Output length is learned from recorded token counts where the data have them, else from visible characters and an
+  estimate of hidden reasoning; LLMs without either get the average. List prices are of their source's date and belong
+  to no deployment of yours.
 - Everything below is from before the dates named; newer LLMs are not in it.
 """
 

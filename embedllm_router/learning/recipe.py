@@ -4,7 +4,7 @@ The order of events is here; each step is another file's. It knows nothing of co
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,14 +27,14 @@ from embedllm_router.learning.description import describe
 from embedllm_router.learning.distill import TokenTable
 from embedllm_router.learning.facts import Facts
 from embedllm_router.learning.inputs import LearningData, Progress, Trained
-from embedllm_router.learning.landmarks import FoundLandmarks, find_landmarks, measure_landmarks
+from embedllm_router.learning.landmarks import find_landmarks, measure_landmarks
 from embedllm_router.learning.lengths import log_output_tokens
 from embedllm_router.learning.lexicon import add_prompt_columns
 from embedllm_router.learning.model_card import model_card
 from embedllm_router.learning.team import Team
 from embedllm_router.learning.training import train_decoder
 from embedllm_router.learning.training_options import TrainingOptions
-from embedllm_router.manifest import EncoderSpec, Manifest
+from embedllm_router.manifest import EncoderSpec
 from embedllm_router.scorer import Scorer
 from embedllm_router.style import STYLE_FEATURES
 from embedllm_router.transformer_encoder import TransformerEncoder
@@ -100,36 +100,61 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
         ArtifactError: `out` cannot be written.
     """
     merged = merge_folders(folders, on_conflict)
-    matrix = _chat_llms(merged.matrix, facts, min_labels)
-    split = split_by_stem(matrix.prompts, seed=split_seed)
-    table, ready = _prepared(encoder, [matrix.prompts[i] for i in split.train], prompt_columns)
-    x = encode_prompts(ready, matrix.prompts)
+    ready = _prepare(_chat_llms(merged.matrix, facts, min_labels), split_seed, encoder, prompt_columns)
     team = team or Team()
-    trained = _train(_learning_data(matrix, facts, split, x), options, out, team, resume=resume, progress=progress)
+    trained = _train(_learning_data(ready, facts), options, out, team, resume=resume, progress=progress)
     if team.rank:
         return None
-    decoder = trained.decoder.tensors()
-    landmarks = find_landmarks(matrix.select_prompts(split.train), x[split.train], decoder)
-    metrics = _measure(matrix, x, split, decoder) | measure_landmarks(
-        landmarks, decoder, x[split.test], matrix.category_names()[split.test]
-    )
     how = {"split_seed": split_seed, "on_conflict": on_conflict.value}
-    manifest = describe(matrix, facts, encoder=ready.spec, options=options, trained=trained, metrics=metrics, how=how)
-    artifact = _save(out, landmarks.described_in(manifest), table, decoder, landmarks, command)
-    return LearnedArtifact(artifact, metrics, merged)
+    artifact = _write(out, ready, facts, options, trained, how, command)
+    return LearnedArtifact(artifact, artifact.manifest.metrics, merged)
 
 
-def _save(  # noqa: PLR0913, PLR0917 - the parts of a folder
-    out: Path, manifest: Manifest, table: TokenTable | None, decoder: Tensors, landmarks: FoundLandmarks, command: str
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """What there is to learn from: labels, who trains, and embeddings, float32 (n_prompts, d_prompt)."""
+
+    matrix: CorrectnessMatrix
+    split: Split
+    table: TokenTable | None
+    encoder: StaticEncoder | TransformerEncoder
+    x: NDArray[np.float32]
+
+
+def _prepare(
+    matrix: CorrectnessMatrix, split_seed: int, encoder: TokenTable | TransformerEncoder, prompt_columns: int
+) -> _Ready:
+    split = split_by_stem(matrix.prompts, seed=split_seed)
+    table, ready = _prepared(encoder, [matrix.prompts[i] for i in split.train], prompt_columns)
+    return _Ready(matrix, split, table, ready, encode_prompts(ready, matrix.prompts))
+
+
+def _write(  # noqa: PLR0913, PLR0917 - everything an artifact is made of
+    out: Path,
+    ready: _Ready,
+    facts: Facts,
+    options: TrainingOptions,
+    trained: Trained,
+    how: Mapping[str, str | int],
+    command: str,
 ) -> Artifact:
+    """Measures on the test part, then writes the folder."""
+    matrix, decoder = ready.matrix, trained.decoder.tensors()
+    train, test = ready.split.train, ready.split.test
+    found = find_landmarks(matrix.select_prompts(train), ready.x[train], decoder)
+    metrics = _measure(matrix, ready.x, ready.split, decoder)
+    metrics |= measure_landmarks(found, decoder, ready.x[test], matrix.category_names()[test])
+    manifest = found.described_in(
+        describe(matrix, facts, encoder=ready.encoder.spec, options=options, trained=trained, metrics=metrics, how=how)
+    )
     return save_artifact(
         out,
         manifest,
-        encoder=table.tensors() if table else {},
+        encoder=ready.table.tensors() if ready.table else {},
         decoder=decoder,
-        tokenizer_json=table.tokenizer_json if table else "",
+        tokenizer_json=ready.table.tokenizer_json if ready.table else "",
         model_card=model_card(manifest, command),
-        landmarks=landmarks.tensors,
+        landmarks=found.tensors,
     )
 
 
@@ -246,14 +271,15 @@ def _measure(matrix: CorrectnessMatrix, x: NDArray[np.float32], split: Split, de
     }
 
 
-def _learning_data(matrix: CorrectnessMatrix, facts: Facts, split: Split, x: NDArray[np.float32]) -> LearningData:
+def _learning_data(ready: _Ready, facts: Facts) -> LearningData:
+    matrix = ready.matrix
     return LearningData(
-        x=x,
+        x=ready.x,
         labels=matrix.labels().astype(np.uint8),
         observed=matrix.observed,
         log_tokens=log_output_tokens(matrix, facts.reasoning_tokens),
         thinking=np.array([llm in facts.llms and facts.llms[llm].thinking for llm in matrix.llm_ids]),
         categories=np.unique(matrix.category_names(), return_inverse=True)[1],
-        split=split,
+        split=ready.split,
         datasets=np.unique(matrix.datasets, return_inverse=True)[1],
     )

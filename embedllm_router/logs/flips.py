@@ -27,16 +27,23 @@ class Weighed:
         p_correct: (n,), in [0, 1] or NaN.
         cost_usd: (n,), or NaN.
         usable: (n,), which ones can be chosen; each of them has both numbers.
+        waiting: (n,), what waiting takes off the utility; a floor does not look at it.
     """
 
     p_correct: Floats
     cost_usd: Floats
     usable: NDArray[np.bool_]
+    waiting: Floats | float = 0.0
 
     @property
     def indices(self) -> list[int]:
         """Those that can be chosen."""
         return [int(i) for i in np.flatnonzero(self.usable)]
+
+    @property
+    def worth(self) -> Floats:
+        """Utility at λ = 0, (n,)."""
+        return self.p_correct - self.waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +90,7 @@ def knob_of(objective: Objective) -> Knob:
 
 def best(objective: Objective, weighed: Weighed) -> int | None:
     """The candidate that an objective chooses; None when there is none."""
-    order, _ = rank(objective, weighed.p_correct, weighed.cost_usd, weighed.usable)
+    order, _ = rank(objective, weighed.p_correct, weighed.cost_usd, weighed.usable, weighed.waiting)
     return next((int(i) for i in order if weighed.usable[i]), None)
 
 
@@ -98,13 +105,13 @@ def ranges(objective: Objective, weighed: Weighed) -> tuple[Range, ...]:
 
 
 def _by_cost_weight(weighed: Weighed) -> tuple[Range, ...]:
-    """The upper envelope of the lines p_correct - λ · cost, walked from λ = 0 to cheaper and cheaper ones."""
-    p, cost = weighed.p_correct, weighed.cost_usd
-    here, low = min(weighed.indices, key=lambda i: (-p[i], cost[i], i)), 0.0
+    """The upper envelope of the lines worth - λ · cost, walked from λ = 0 to cheaper and cheaper ones."""
+    worth, cost = weighed.worth, weighed.cost_usd
+    here, low = min(weighed.indices, key=lambda i: (-worth[i], cost[i], i)), 0.0
     found: list[Range] = []
     while True:
         cheaper = [i for i in weighed.indices if cost[i] < cost[here]]
-        crossings = [(float((p[here] - p[i]) / (cost[here] - cost[i])), cost[i], i) for i in cheaper]
+        crossings = [(float((worth[here] - worth[i]) / (cost[here] - cost[i])), cost[i], i) for i in cheaper]
         if not crossings:
             return (*found, Range(here, low, math.inf, "low"))
         high, _, following = min(crossings)
@@ -157,13 +164,14 @@ def overtakes(objective: Objective, weighed: Weighed, index: int) -> Change | No
     """
     chosen = best(objective, weighed)
     assert chosen is not None
-    more_p = float(weighed.p_correct[index] - weighed.p_correct[chosen])
-    more_cost = float(weighed.cost_usd[index] - weighed.cost_usd[chosen])
-    if more_p * more_cost <= 0:
-        return None  # dearer and no likelier, or as dear
     knob = knob_of(objective)
+    worth = weighed.worth if knob == "cost_weight" else weighed.p_correct
+    more_worth = float(worth[index] - worth[chosen])
+    more_cost = float(weighed.cost_usd[index] - weighed.cost_usd[chosen])
+    if more_worth * more_cost <= 0:
+        return None  # dearer and no better, or as dear
     if knob == "cost_weight":
-        return Change(more_p / more_cost, "below" if more_cost > 0 else "above")
+        return Change(more_worth / more_cost, "below" if more_cost > 0 else "above")
     weaker = float(min(weighed.p_correct[index], weighed.p_correct[chosen]))
     if knob == "min_p_correct":
         return Change(weaker, "above" if more_cost > 0 else "below")
@@ -192,12 +200,12 @@ def to_win(objective: Objective, weighed: Weighed, index: int) -> tuple[float | 
 def _to_win_utility(
     objective: Objective, weighed: Weighed, index: int, chosen: int
 ) -> tuple[float | None, float | None]:
-    p, cost, weight = weighed.p_correct, weighed.cost_usd, objective.cost_weight
-    utility = float(p[chosen] - weight * cost[chosen])
-    needed = utility + weight * float(cost[index])
+    worth, cost, weight = weighed.worth, weighed.cost_usd, objective.cost_weight
+    utility = float(worth[chosen] - weight * cost[chosen])
+    needed = utility + weight * float(cost[index]) + float(weighed.p_correct[index] - worth[index])
     if weight:
-        return (float(p[index]) - utility) / weight, needed
-    return (float(cost[chosen]) if p[index] == p[chosen] else None), needed
+        return (float(worth[index]) - utility) / weight, needed
+    return (float(cost[chosen]) if worth[index] == worth[chosen] else None), needed
 
 
 def _to_win_floor(objective: Objective, weighed: Weighed, index: int, chosen: int) -> tuple[float | None, float | None]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedllm_router.errors import DataError
-from embedllm_router.store.segments import OPEN, SEALED
+from embedllm_router.store.segments import MERGED, OPEN, SEALED, named, superseded
 
 __all__ = ["RecordFiles", "record_files"]
 
@@ -42,19 +42,19 @@ def record_files(places: Sequence[str], *, must_exist: bool = True) -> RecordFil
         must_exist: Whether a place that is not there is an error.
 
     Returns:
-        Each file once. A `.jsonl` beside a `.parquet` of the same stem is left out: sealing copies before it removes.
+        Each record once: what is being sealed or merged is listed either in its old or in its new form.
 
     Raises:
         DataError: A place does not exist, or a glob matches nothing.
     """
     found = {file.absolute() for place in places for file in _files_of(place, must_exist=must_exist)}
-    sealed = {file.with_suffix("") for file in found if file.suffix == SEALED}
-    unsealed = {file for file in found if file.suffix == OPEN and file.with_suffix("") not in sealed}
+    merges = {merge for folder in {file.parent for file in found} for merge in named(folder, MERGED)}
+    left = found - superseded(found | merges)
     return RecordFiles(
-        requests_parquet=_of(found, SEALED, feedback=False),
-        requests_jsonl=_of(unsealed, OPEN, feedback=False),
-        feedback_parquet=_of(found, SEALED, feedback=True),
-        feedback_jsonl=_of(unsealed, OPEN, feedback=True),
+        requests_parquet=_of(left, SEALED, feedback=False),
+        requests_jsonl=_of(left, OPEN, feedback=False),
+        feedback_parquet=_of(left, SEALED, feedback=True),
+        feedback_jsonl=_of(left, OPEN, feedback=True),
     )
 
 
@@ -79,9 +79,8 @@ def _files_of(place: str, *, must_exist: bool) -> list[Path]:
 
 
 def _inside(folder: Path) -> list[Path]:
-    # One listing may miss both names of a file that is sealed meanwhile; it cannot miss them twice.
-    twice = set(folder.iterdir()) | set(folder.iterdir())
-    return [file for file in twice if file.suffix in {SEALED, OPEN}]
+    # While files are sealed and merged, one listing may miss old and new names of the same records. Twice it cannot.
+    return [file for _ in range(2) for ending in (OPEN, SEALED) for file in named(folder, ending)]
 
 
 def _check_suffix(path: Path) -> None:

@@ -47,10 +47,13 @@ class Resampling:
         below = np.ones(self.n) if count is None else count
         n_counted = int(np.count_nonzero(below))
         value = float(total.sum() / below.sum()) if below.sum() else np.nan
+        return estimate(value, self.samples(total, below), n_counted)
+
+    def samples(self, total: Floats, count: Floats) -> Floats:
+        """The ratio in each resample, (draws,); NaN where the count is zero."""
         draws = _draws(self._n_groups, self.seed, self.draws)
-        totals, counts = draws @ self._grouped(total), draws @ self._grouped(below)
-        samples = np.divide(totals, counts, out=np.full(len(totals), np.nan), where=counts != 0)
-        return estimate(value, samples, n_counted)
+        totals, counts = draws @ self._grouped(total), draws @ self._grouped(count)
+        return np.divide(totals, counts, out=np.full(len(totals), np.nan), where=counts != 0)
 
     @property
     def _n_groups(self) -> int:

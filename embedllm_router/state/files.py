@@ -151,6 +151,11 @@ class FileLink:
             self._tended_at = time.monotonic()
             if self._own.exists():
                 os.utime(self._own)
-            for draft in self._folder.glob(f"{_DRAFT}*"):
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Deletes what a crash left half written."""
+        for draft in self._folder.glob(f"{_DRAFT}*"):
+            with contextlib.suppress(FileNotFoundError):
                 if draft.stat().st_mtime < time.time() - _DEAD_S:
-                    draft.unlink(missing_ok=True)
+                    draft.unlink()

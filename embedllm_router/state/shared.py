@@ -87,12 +87,18 @@ class SharedState:
             self._known.prune()
 
     async def run(self) -> None:
-        """Shares every `refresh_s`, and soon after each change, until it is cancelled."""
+        """Shares every `refresh_s`, and with Redis soon after each change, until it is cancelled."""
+        refresh_s = self._options.refresh_s
         while True:
             await self.exchange()
-            await asyncio.sleep(_PAUSE_S)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), self._options.refresh_s)
+            started = time.monotonic()
+            while self._redis is not None and time.monotonic() - started < refresh_s:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), refresh_s)
+                await asyncio.sleep(_PAUSE_S)
+                self._changed.clear()
+                await self._redis.exchange()
+            await asyncio.sleep(max(started + refresh_s - time.monotonic(), 0))
 
     async def aclose(self) -> None:
         """Shares a last time and lets go of Redis."""

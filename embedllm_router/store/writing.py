@@ -21,6 +21,8 @@ from embedllm_router.store.segments import Kind
 
 __all__ = ["BackgroundStore", "Sink"]
 
+_GATHER = 0.25
+"""Share of the flush time in which a group gathers; the rest is for writing it, on a busy machine, too."""
 _AFTER_TROUBLE_S = 30.0
 """When a sink is tended again that could not do what it had to."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 15.0
@@ -142,7 +144,7 @@ class BackgroundStore:
         try:
             while not self._closing.is_set():
                 if not self._unwritten and self._backlog.wait(idle):
-                    self._backlog.gather(self._options.flush_s / 2)
+                    self._backlog.gather(_GATHER * self._options.flush_s)
                 pause = 0.0 if self._write_waiting() else min(max(2 * pause, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
                 idle = self._tend()
                 self._closing.wait(pause)

@@ -5,6 +5,7 @@ import { ask } from "../api.js";
 import { h } from "../dom.js";
 import { count, fullTime, ms, percent, plain, probability, usd, words } from "../format.js";
 import { badge, bar, facts, named, panel, table, tile } from "../parts.js";
+import { wouldChange, toWin } from "./flips.js";
 import { outcome } from "./decisions.js";
 
 export const title = (params) => `Decision ${(params.id ?? "").slice(0, 12)}`;
@@ -17,8 +18,8 @@ export function draw({ record: r, feedback, explanation }) {
   return [
     h("p", {}, h("a", { href: "#/decisions", onclick: back }, "← All decisions")),
     tiles(r),
-    explained(explanation),
-    candidates(r),
+    wouldChange(explanation, r),
+    candidates(r, explanation),
     h("div", { class: "grid" }, request(r), cameOfIt(r), objective(r), timings(r), shadow(r), opinions(feedback)),
     r.prompt && panel("Prompt", { wide: true, note: "Kept because the settings ask for it." }, h("pre", { tabindex: "0" }, r.prompt)),
   ];
@@ -38,20 +39,15 @@ function tiles(r) {
     tile("Outcome", outcome(r), { id: "outcome", more: r.latency_ms === null ? null : `after ${ms(r.latency_ms)}` }));
 }
 
-function explained(explanation) {
-  if (!explanation?.length) return null;
-  return panel("In words", { wide: true, id: "explained" }, h("ul", { class: "list" }, explanation.map((sentence) => h("li", {}, sentence))));
-}
-
-function candidates(r) {
+function candidates(r, explanation) {
   if (!r.candidates?.length) return panel("Candidates", { wide: true }, h("p", {}, `Routing failed open (${r.failed_open ?? "unknown"}), so nothing was weighed and the default answered.`));
-  const columns = [{ name: "LLM" }, { name: "p_correct", number: true }, { name: "Expected cost", number: true }, { name: "Output tokens", number: true }, { name: "Utility", number: true }, { name: "" }];
+  const columns = [{ name: "LLM" }, { name: "p_correct", number: true }, { name: "Expected cost", number: true }, { name: "Output tokens", number: true }, { name: "Utility", number: true }, { name: "Would win" }, { name: "" }];
   const dearest = Math.max(...r.candidates.map((c) => c.cost_usd ?? 0)) || 1;
   return panel("Candidates", { wide: true, id: "candidates", note: "Best first; then those that could not be chosen, with the reason." },
-    table("Candidates", columns, r.candidates.map((c) => candidate(c, r, dearest)), { cards: true, id: "candidates" }));
+    table("Candidates", columns, r.candidates.map((c, i) => candidate(c, r, dearest, toWin(explanation, i))), { cards: true, id: "candidates" }));
 }
 
-function candidate(c, r, dearest) {
+function candidate(c, r, dearest, winning) {
   const marks = [
     c.name === r.chosen && badge("chosen", "good"), c.name === r.served && r.fallback && badge("answered", "warn"),
     c.name === r.runner_up && badge("runner-up"), c.name === r.likeliest && badge("likeliest"), c.name === r.cheapest && badge("cheapest"),
@@ -63,6 +59,7 @@ function candidate(c, r, dearest) {
     h("span", { class: "with-bar" }, c.cost_usd !== null && bar(c.cost_usd / dearest, { tone: "money" }), usd(c.cost_usd)),
     c.expected_output_tokens === null ? "–" : count(c.expected_output_tokens),
     c.utility === null ? "–" : c.utility.toFixed(4),
+    winning,
     h("span", {}, marks.filter(Boolean)),
   ];
 }
