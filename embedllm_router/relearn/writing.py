@@ -1,0 +1,106 @@
+"""An update → a weights folder beside the old one, with what it was learned from in its manifest and card."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from embedllm_router.artifact import CARD, Artifact, save_artifact
+from embedllm_router.errors import ConfigError
+from embedllm_router.relearn.lesson import Lesson
+from embedllm_router.relearn.update import Update
+
+__all__ = ["check_place", "read_card", "write_update"]
+
+
+def check_place(parent: Path, out: Path) -> None:
+    """Makes sure that the parent stays what it is.
+
+    Raises:
+        ConfigError: Both are the same folder.
+    """
+    if parent.resolve() == out.resolve():
+        raise ConfigError(f"--out {out} is the artifact itself: name another folder, so that one can go back.")
+
+
+def write_update(parent: Artifact, card: str, update: Update, lesson: Lesson, out: Path) -> Artifact:
+    """Writes updated weights.
+
+    Args:
+        parent: The weights that were updated.
+        card: Their model card.
+        update: What changes.
+        lesson: What is said of it.
+        out: Where the folder shall be; an older artifact there is replaced.
+
+    Returns:
+        The artifact as loaded from disk.
+
+    Raises:
+        ArtifactError: `out` holds something else.
+    """
+    held = lesson.held
+    manifest = parent.manifest.model_copy(
+        update={
+            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "training": {**parent.manifest.training, **_training(lesson)},
+            "metrics": {
+                "feedback.log_loss": held.log_loss_after,
+                "feedback.log_loss_before": held.log_loss_before,
+                "feedback.ece": held.ece_after,
+                "feedback.auc": held.auc_after,
+                "feedback.n_held_out": float(held.n),
+            },
+        }
+    )
+    return save_artifact(
+        out,
+        manifest,
+        encoder=parent.encoder,
+        decoder=update.applied(parent),
+        tokenizer_json=parent.tokenizer_json,
+        model_card=f"{card.rstrip()}\n\n{_section(lesson)}",
+        landmarks=parent.landmarks or None,
+    )
+
+
+def read_card(folder: Path) -> str:
+    """The model card of a weights folder; empty when it has none."""
+    try:
+        return (folder / CARD).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _training(lesson: Lesson) -> dict[str, str | int | float | bool | None]:
+    return {
+        "parent_artifact": lesson.parent,
+        "feedback_answers": lesson.n_answers,
+        "feedback_held_out": lesson.held.n,
+        "feedback_llms_changed": sum(one.changed in {"embedding", "calibration"} for one in lesson.llms),
+        "feedback_common_shift": lesson.common,
+        "feedback_forced": bool(lesson.refusals),
+    }
+
+
+def _section(lesson: Lesson) -> str:
+    held = lesson.held
+    lines = [
+        "## Updated from feedback",
+        "",
+        f"LLM embeddings, biases and calibration were updated from {lesson.n_answers:,} answers with feedback. The",
+        f"parent is {lesson.parent}; everything above describes it, and its test figures were not measured again.",
+        "",
+        f"On the {held.n:,} held-out answers log-loss went from {held.log_loss_before:.4f} to",
+        f"{held.log_loss_after:.4f} ({held.change.value:+.4f} [{held.change.low:+.4f}, {held.change.high:+.4f}]).",
+        "",
+        "| LLM | answers | changed | mean p before | after | mean score |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {one.llm} | {one.n + one.n_held} | {one.changed} | {one.mean_p_before:.3f} | {one.mean_p_after:.3f} | "
+        f"{one.mean_score:.3f} |"
+        for one in lesson.llms
+    ]
+    if lesson.refusals:
+        lines += ["", "The guard refused this update, and it was written all the same:", ""]
+        lines += [f"- {reason}" for reason in lesson.refusals]
+    return "\n".join(lines) + "\n"
