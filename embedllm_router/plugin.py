@@ -258,7 +258,7 @@ class ProxyHandler(CustomLogger):
 
     def _group_of(self, deployment: object) -> str | None:
         served = self._live.served
-        return served.groups_by_deployment.get(str(deployment)) if served else None
+        return None if served is None or deployment is None else served.groups_by_deployment.get(str(deployment))
 
     def _arrival(self, name: str, data: Mapping[str, Any], call_type: str, key: Any) -> Arrival:
         return Arrival(

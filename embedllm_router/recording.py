@@ -169,6 +169,7 @@ def _weighed(decision: Decision) -> dict[str, Any]:
         "expected_output_tokens": chosen.expected_output_tokens,
         "expected_cost_usd": chosen.cost_usd,
         "utility": chosen.utility,
+        "propensity": decision.propensity,
         "likeliest": likeliest.name,
         "likeliest_p_correct": likeliest.p_correct,
         "likeliest_cost_usd": likeliest.cost_usd,

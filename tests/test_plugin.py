@@ -5,12 +5,14 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from fastapi import HTTPException
+from litellm.proxy._types import UserAPIKeyAuth
 from proxied import planted_config
 
 from embedllm_router import Router
@@ -216,3 +218,155 @@ async def test_requests_never_answered_are_forgotten_in_the_end(
 async def test_a_megabyte_of_prompt_is_routed(handler: ProxyHandler) -> None:
     data = await routed(handler, model="auto-quality", messages=[{"role": "user", "content": "integral " * 120_000}])
     assert data["model"] == "wizard"
+
+
+def a_key(**more: Any) -> UserAPIKeyAuth:
+    return UserAPIKeyAuth(api_key="sk-made-up", key_alias="team-a", **more)
+
+
+async def asked(handler: ProxyHandler, key: UserAPIKeyAuth, **body: Any) -> dict[str, Any]:
+    data = {"model": "auto", "messages": [{"role": "user", "content": "integral"}], "litellm_call_id": "1", **body}
+    return await handler.async_pre_call_hook(key, None, data, "acompletion")
+
+
+async def test_request_key_team_and_virtual_model_in_this_order(handler: ProxyHandler, log_text: io.StringIO) -> None:
+    team, key = {"embedllm": {"cost_weight": 11}}, {"embedllm": {"cost_weight": 22}}
+    headers = {"headers": {"x-embedllm-cost-weight": "33"}}
+    await asked(handler, a_key())
+    await asked(handler, a_key(team_metadata=team))
+    await asked(handler, a_key(team_metadata=team, metadata=key))
+    await asked(handler, a_key(team_metadata=team, metadata=key), proxy_server_request=headers)
+    await asked(handler, a_key(metadata=key), proxy_server_request=headers, embedllm={"cost_weight": 44})
+    decided = logged(log_text, "routing.decided")
+    assert [e["cost_weight"] for e in decided] == [1, 11, 22, 33, 44]
+    assert [e["objective_from"] for e in decided] == ["config", "team", "key", "header", "body"]
+
+
+async def test_a_key_whose_own_settings_are_wrong_is_told_so(handler: ProxyHandler) -> None:
+    with pytest.raises(HTTPException) as caught:
+        await asked(handler, a_key(metadata={"embedllm": {"regoins": ["eu"]}}))
+    assert caught.value.param == "key.embedllm.regoins"  # type: ignore[attr-defined]  # ours, for LiteLLM
+
+
+async def test_what_a_request_may_set_is_the_operator_s_to_say(make_handler: Callable[..., ProxyHandler]) -> None:
+    virtual = {"auto": {"default": "sprinter", "requests": {"may_set": ["within"], "min_cost_weight": 1}}}
+    with pytest.raises(HTTPException) as caught:
+        await routed(make_handler(virtual_models=virtual), embedllm={"cost_weight": 0})
+    assert "it may set within" in str(caught.value.detail)
+
+
+def placed(rows: Any, **regions: str) -> list[dict[str, Any]]:
+    return [
+        {**row, "model_info": {**row["model_info"], "region": regions.get(row["model_name"], "us")}} for row in rows
+    ]
+
+
+async def test_a_region_rule_holds_and_says_so(
+    make_handler: Callable[..., ProxyHandler],
+    proxy_server: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    log_text: io.StringIO,
+) -> None:
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "regions": {"allow": ["EU"]}}})
+    monkeypatch.setattr(proxy_server, "llm_model_list", placed(proxy_server.llm_model_list, sprinter="eu"))
+    assert (await routed(handler))["model"] == "sprinter"
+    excluded = {c["name"]: c["excluded"] for c in logged(log_text, "routing.decided")[0]["candidates"]}
+    assert excluded == {"sprinter": None, "wizard": "region", "novice": "price_unknown", "stranger": "llm_unknown"}
+
+
+async def test_where_rules_leave_nobody_the_answer_is_a_400_that_lists_them(
+    make_handler: Callable[..., ProxyHandler], proxy_server: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "regions": {"allow": ["eu"]}}})
+    monkeypatch.setattr(proxy_server, "llm_model_list", placed(proxy_server.llm_model_list))
+    with pytest.raises(HTTPException) as caught:
+        await routed(handler)
+    assert caught.value.status_code == 400
+    assert "'wizard': 'region'" in str(caught.value.detail)
+
+
+@pytest.mark.parametrize("section", [{"regions": {"allow": ["eu"]}}, {"labels": ["zdr"]}, {"access": "enforce"}])
+async def test_when_we_fail_the_default_answers_only_if_no_rule_forbids_it(
+    make_handler: Callable[..., ProxyHandler],
+    proxy_server: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    section: dict[str, Any],
+) -> None:
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", **section}})
+    monkeypatch.setattr(proxy_server, "llm_model_list", placed(proxy_server.llm_model_list))
+    monkeypatch.setattr(handler._live.generation.router, "route", None)
+    with pytest.raises(HTTPException) as caught:
+        await asked(handler, a_key(models=["auto"]))
+    assert "the default 'sprinter' may not answer" in str(caught.value.detail)
+
+
+async def test_a_client_s_own_region_wish_binds_the_default_too(
+    handler: ProxyHandler, live_router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_router, "route", None)
+    with pytest.raises(HTTPException):
+        await routed(handler, embedllm={"regions": ["eu"]})
+    assert (await routed(handler))["model"] == "sprinter"
+
+
+async def test_access_is_inherited_unless_it_is_enforced(make_handler: Callable[..., ProxyHandler]) -> None:
+    key = a_key(models=["auto", "sprinter"])
+    assert (await asked(make_handler(), key))["model"] == "wizard"
+    enforcing = make_handler(virtual_models={"auto": {"default": "sprinter", "access": "enforce"}})
+    assert (await asked(enforcing, key))["model"] == "sprinter"
+
+
+async def test_a_group_that_rests_is_not_chosen(handler: ProxyHandler, log_text: io.StringIO) -> None:
+    handler._resting = frozenset({"wizard"})
+    assert (await routed(handler))["model"] == "sprinter"
+    excluded = {c["name"]: c["excluded"] for c in logged(log_text, "routing.decided")[0]["candidates"]}
+    assert excluded["wizard"] == "cooled_down"
+
+
+async def test_when_nothing_can_see_an_image_the_operator_may_prefer_a_400(
+    make_handler: Callable[..., ProxyHandler], proxy_server: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: Any = proxy_server.llm_model_list
+    blind = [{**row, "model_info": {**row["model_info"], "supports_vision": False}} for row in rows]
+    monkeypatch.setattr(proxy_server, "llm_model_list", blind)
+    image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
+    assert (await routed(make_handler(), messages=image))["model"] == "sprinter"
+    refusing = make_handler(virtual_models={"auto": {"default": "sprinter", "on_no_candidate": "refuse"}})
+    with pytest.raises(HTTPException) as caught:
+        await routed(refusing, messages=image)
+    assert "no_vision" in str(caught.value.detail)
+
+
+async def test_exploration_is_on_record_with_its_propensity(
+    make_handler: Callable[..., ProxyHandler], log_text: io.StringIO, records: Path
+) -> None:
+    exploration = {"epsilon": 1.0, "max_loss": 1.0, "max_extra_usd": 1.0}
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "exploration": exploration}})
+    chosen = {(await routed(handler, litellm_call_id=str(number)))["model"] for number in range(40)}
+    assert chosen == {"wizard", "sprinter"}
+    assert {e["reason"] for e in logged(log_text, "routing.decided")} == {"explored", "highest_utility"}
+    handler._parts.close()
+    assert {r["propensity"] for r in kept_in(records)} == {0.5}
+
+
+def kept_in(records: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for file in records.glob("requests-*.jsonl") for line in file.read_text().splitlines()]
+
+
+async def test_a_client_that_says_what_it_wants_is_not_explored_on(make_handler: Callable[..., ProxyHandler]) -> None:
+    exploration = {"epsilon": 1.0, "max_loss": 1.0, "max_extra_usd": 1.0}
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "exploration": exploration}})
+    wish = {"min_p_correct": 0.9}
+    assert {(await routed(handler, embedllm=wish))["model"] for _ in range(20)} == {"wizard"}
+
+
+async def test_lengths_seen_while_serving_sharpen_the_forecast(handler: ProxyHandler, log_text: io.StringIO) -> None:
+    now = datetime.now(UTC)
+    for number in range(300):
+        await routed(handler, litellm_call_id=str(number))
+        payload = {"model_group": "wizard", "prompt_tokens": 3, "completion_tokens": 800, "response_cost": 0.1}
+        kwargs = {"litellm_call_id": str(number), "standard_logging_object": payload}
+        await handler.async_log_success_event(kwargs, None, now, now)
+    first, last = (e["candidates"][0]["expected_output_tokens"] for e in logged(log_text, "routing.decided")[::299])
+    assert first == 400
+    assert 750 < last <= 800, "twice the forecast was answered, again and again"
