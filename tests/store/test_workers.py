@@ -104,9 +104,12 @@ import signal
 store = quick_store(folder)
 store.put(make_record(0))
 wait_until(lambda: store.health().written == 1)
+ready, say = os.pipe()
 pid = os.fork()
 if pid == 0:
+    os.write(say, b".")
     signal.pause()
+os.read(ready, 1)
 store.close()
 print([sealed.rows for sealed in seal_orphans(folder)])
 os.kill(pid, signal.SIGKILL)
