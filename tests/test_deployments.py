@@ -6,8 +6,8 @@ import pytest
 from planted import SPRINTER, WIZARD
 
 from embedllm_router import Router
-from embedllm_router.candidates import Capability
-from embedllm_router.deployments import ModelGroup, group_of_deployment, read_model_groups
+from embedllm_router.candidates import Capability, PriceTier
+from embedllm_router.deployments import UNKNOWN_PLACE, ModelGroup, Row, group_of_deployment, read_model_groups
 
 PRICES: Mapping[str, Mapping[str, object]] = {
     "wizard-2025-01-01": {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6, "max_input_tokens": 9000},
@@ -117,3 +117,53 @@ def test_the_row_s_own_word_on_a_capability_wins(router: Router) -> None:
     assert Capability.VISION not in sees.candidate.lacks
     blind = one(router, row("openai/nobody-knows", info={"supports_vision": False}))
     assert blind.candidate.lacks == {Capability.VISION}
+
+
+def test_where_a_deployment_runs_and_what_it_is_labelled(router: Router) -> None:
+    rows: list[Row] = [
+        {
+            "model_name": "one",
+            "litellm_params": {"model": "bedrock/wizard-2025-01-01", "aws_region_name": "EU-Central-1"},
+            "model_info": {"embedllm_labels": ["zdr", "audited"]},
+        },
+        {
+            "model_name": "one",
+            "litellm_params": {"model": "wizard-2025-01-01", "custom_llm_provider": "openai"},
+            "model_info": {"embedllm_labels": ["zdr"], "region": "us"},
+        },
+        {"model_name": "two", "litellm_params": {"model": "mapped"}, "model_info": {}},
+        {"model_name": "three", "litellm_params": {"model": "nowhere"}},
+    ]
+    groups = read_model_groups(rows, {"mapped": {"litellm_provider": "anthropic"}}, router.catalog)
+    one, two, three = (groups[name].candidate for name in ("one", "two", "three"))
+    assert one.providers == {"bedrock", "openai"}
+    assert one.regions == {"eu-central-1", "us"}
+    assert one.labels == {"zdr"}, "only what every deployment has"
+    assert (two.providers, two.regions) == ({"anthropic"}, {UNKNOWN_PLACE})
+    assert (three.providers, three.labels) == ({UNKNOWN_PLACE}, frozenset())
+
+
+def test_prices_of_long_requests_cached_tokens_and_requests(router: Router) -> None:
+    prices = {
+        "long": {
+            "input_cost_per_token": 1e-6,
+            "output_cost_per_token": 2e-6,
+            "input_cost_per_token_above_200k_tokens": 2e-6,
+            "output_cost_per_token_above_200k_tokens": 3e-6,
+            "cache_read_input_token_cost": 1e-7,
+        }
+    }
+    rows: list[Row] = [
+        {"model_name": "g", "litellm_params": {"model": "long"}, "model_info": {"usd_per_request": 0.001}},
+        {
+            "model_name": "g",
+            "litellm_params": {"model": "flat", "input_cost_per_token": 1.5e-6, "output_cost_per_token": 4e-6},
+            "model_info": {"cache_read_input_token_cost": 5e-7},
+        },
+    ]
+    one = read_model_groups(rows, prices, router.catalog)["g"].candidate
+    assert one.tiers == (PriceTier(200_000, 2e-6, 4e-6),), "each the dearest deployment's at that length"
+    assert one.cached_usd_per_token == 5e-7
+    assert one.usd_per_request == 0.001
+    alone = read_model_groups(rows[1:], prices, router.catalog)["g"].candidate
+    assert (alone.tiers, alone.usd_per_request) == ((), 0.0)
