@@ -6,7 +6,7 @@ import { h } from "./dom.js";
 /** A figure with its name and what to make of it. */
 export function tile(name, value, { more = null, tone = null, id = null } = {}) {
   return h("div", { class: `tile ${tone ?? ""}`, "data-tile": id },
-    h("h3", {}, name),
+    h("h2", {}, name),
     h("p", { class: "value" }, value),
     more && h("p", { class: "more" }, more));
 }

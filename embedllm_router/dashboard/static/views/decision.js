@@ -41,7 +41,7 @@ function tiles(r) {
 
 function candidates(r, explanation) {
   if (!r.candidates?.length) return panel("Candidates", { wide: true }, h("p", {}, `Routing failed open (${r.failed_open ?? "unknown"}), so nothing was weighed and the default answered.`));
-  const columns = [{ name: "LLM" }, { name: "p_correct", number: true }, { name: "Expected cost", number: true }, { name: "Output tokens", number: true }, { name: "Utility", number: true }, { name: "Would win" }, { name: "" }];
+  const columns = [{ name: "LLM" }, { name: "p_correct", number: true }, { name: "Expected cost", number: true }, { name: "Output tokens", number: true }, { name: "Utility", number: true }, { name: "Would win" }, { name: "Role" }];
   const dearest = Math.max(...r.candidates.map((c) => c.cost_usd ?? 0)) || 1;
   return panel("Candidates", { wide: true, id: "candidates", note: "Best first; then those that could not be chosen, with the reason." },
     table("Candidates", columns, r.candidates.map((c, i) => candidate(c, r, dearest, toWin(explanation, i))), { cards: true, id: "candidates" }));

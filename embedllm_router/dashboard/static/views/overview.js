@@ -93,8 +93,11 @@ function lines(title, { starts, step_s: step }, series, y, more = {}) {
   });
 }
 
+/** Whether a step lies wholly in the span; sums of the others look like a drop that is none. */
+const isWhole = ({ since, until, step_s: step }, start) => start >= Date.parse(since) / 1000 && start + step <= Date.parse(until) / 1000;
+
 function spendChart(data) {
-  const of = (name) => data.by_step.map((sums) => sums[name]);
+  const of = (name) => data.by_step.map((sums, i) => (isWhole(data, data.starts[i]) ? sums[name] : null));
   const series = [
     { name: "billed", swatch: "c0", values: of("billed_usd") },
     { name: "always-likeliest, expected", swatch: "c1", dash: [6, 4], values: of("likeliest_usd") },

@@ -84,7 +84,7 @@ function mixPanel(step, { names, now }) {
   const total = step.mix.reduce((a, b) => a + b, 0);
   const order = names.map((name, i) => [name, step.mix[i], now.mix[i]]).filter(([, a, b]) => a || b).sort((a, b) => b[2] - a[2] || b[1] - a[1]);
   const rows = order.map(([name, n, before]) => [named(name), bar(n / total, { name }), percent(n / total), percent(before / total)]);
-  return panel("Who would be chosen", { id: "mix" }, table("Predicted mix", [{ name: "LLM" }, { name: "" }, { name: "at this λ", number: true }, { name: "was chosen", number: true }], rows, { id: "mix" }));
+  return panel("Who would be chosen", { id: "mix" }, table("Predicted mix", [{ name: "LLM" }, { name: "share" }, { name: "at this λ", number: true }, { name: "was chosen", number: true }], rows, { id: "mix" }));
 }
 
 function frontierChart(shown) {
