@@ -15,7 +15,15 @@ import orjson
 import typer
 from rich.console import Console
 
-from embedllm_router import __version__, cli_evaluation, cli_ingest, cli_learning
+from embedllm_router import (
+    __version__,
+    cli_evaluation,
+    cli_feedback,
+    cli_ingest,
+    cli_learning,
+    cli_logs,
+    cli_replay,
+)
 from embedllm_router.artifact import default_artifact_path, load_artifact, shipped_path
 from embedllm_router.cli_errors import clear_errors
 from embedllm_router.demo.run import COST_WEIGHTS, DemoRequest, run_demo
@@ -215,6 +223,9 @@ def _candidate_fields(assessment: Assessment) -> dict[str, object]:
 cli_ingest.register(app)
 cli_learning.register(app)
 cli_evaluation.register(app)
+cli_logs.register(app)
+cli_replay.register(app)
+cli_feedback.register(app)
 
 if __name__ == "__main__":
     main()

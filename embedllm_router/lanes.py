@@ -7,10 +7,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from embedllm_router.decision import Conditions, Objective
 from embedllm_router.deployments import ModelGroup
-from embedllm_router.policy import Objective
-from embedllm_router.router import Router
+from embedllm_router.messages import read_body
+from embedllm_router.router import Router, Routing
 from embedllm_router.setting_groups import ShadowSettings, VirtualModelSettings
 from embedllm_router.virtual_models import VirtualModel, build_virtual_model
 
@@ -35,6 +37,18 @@ class Lane:
     router: Router
     virtual_model: VirtualModel
     objective: Objective
+
+    def decide(self, body: Mapping[str, Any], objective: Objective, conditions: Conditions) -> Routing:
+        """Decides who shall answer a request.
+
+        Args:
+            body: As parsed from JSON.
+            objective: What the best candidate is for this request.
+            conditions: What else bears on the decision.
+        """
+        model = self.virtual_model
+        prompt = read_body(body, model.settings.text_from)
+        return self.router.route(prompt, objective=objective, pool=model.pool, conditions=conditions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,9 @@ from embedllm_router.candidates import Exclusion
 from embedllm_router.decision import Conditions
 from embedllm_router.errors import ArtifactError, ConfigError, RequestError, told_by, where
 from embedllm_router.events import Outcome, response_headers
+from embedllm_router.feedback.thumbs import feedback_in
 from embedllm_router.lanes import Lane
 from embedllm_router.live import Served
-from embedllm_router.messages import read_body
 from embedllm_router.overrides import BODY_FIELD, Overrides, Wish, combine
 from embedllm_router.parts import Parts, assemble
 from embedllm_router.policy import explore
@@ -113,6 +113,7 @@ class ProxyHandler(CustomLogger):
         del cache
         if call_type not in ROUTED_CALL_TYPES:
             return data
+        self._take_thumb(data, user_api_key_dict)
         wishes = data.pop(BODY_FIELD, None)
         name = data.get("model")
         settings = self._live.generation.settings.virtual_models.get(name) if isinstance(name, str) else None
@@ -194,7 +195,7 @@ class ProxyHandler(CustomLogger):
             barred={**resting, **denied},
             observed=self._observer.observations.of(pool),
         )
-        routing = _decide(lane, overrides, conditions, data)
+        routing = lane.decide(data, overrides.objective, conditions)
         if not overrides.by_client:
             exploration = settings.exploration.exploration
             routing = replace(routing, decision=explore(routing.decision, exploration, self._dice.random()))
@@ -221,6 +222,16 @@ class ProxyHandler(CustomLogger):
         )
         routed = arrival.routed(chosen.name, decision=routing.decision, arm=lane.arm, objective_from=said_by)
         self._observer.decided(routed, routing, arrival, lane, shadow)
+
+    def _take_thumb(self, data: Mapping[str, Any], key: object) -> None:
+        """Keeps feedback on an earlier answer that a request carries in its metadata."""
+        alias = getattr(key, "key_alias", None)
+        try:
+            feedback = feedback_in(data.get("metadata"), at=datetime.now(UTC), key_alias=alias)
+        except RequestError as error:
+            raise _bad_request(error) from error
+        if feedback is not None:
+            self._parts.take(feedback)
 
     def _fail_open(
         self,
@@ -272,15 +283,6 @@ class ProxyHandler(CustomLogger):
             team_alias=getattr(key, "team_alias", None),
             parent_span=getattr(key, "parent_otel_span", None),
         )
-
-
-def _decide(lane: Lane, overrides: Overrides, conditions: Conditions, data: Mapping[str, Any]) -> Routing:
-    return lane.router.route(
-        read_body(data, lane.virtual_model.settings.text_from),
-        objective=overrides.objective,
-        pool=lane.virtual_model.pool,
-        conditions=conditions,
-    )
 
 
 def _bad_request(error: RequestError) -> HTTPException:

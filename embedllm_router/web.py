@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException
 from embedllm_router.artifact import Artifact
 from embedllm_router.dashboard.routes import dashboard_router
 from embedllm_router.errors import ArtifactError, ConfigError
+from embedllm_router.feedback.routes import feedback_router
 from embedllm_router.live import Generation
 from embedllm_router.logs.source import Limits, RecordSource, open_source
 from embedllm_router.parts import Parts, store_options
@@ -53,6 +55,7 @@ def routers_of(parts: Parts, doors: Doors) -> list[APIRouter]:
             metrics_auth=doors.metrics_need_a_key,
         ),
         reload_router(admin=doors.admin, reload=parts.reload),
+        feedback_router(auth=doors.key, put=parts.take, clock=lambda: datetime.now(UTC)),
     ]
     if parts.live.generation.settings.dashboard.enabled:
         routers.append(_dashboard(parts, doors))

@@ -349,8 +349,8 @@ async def test_exploration_is_on_record_with_its_propensity(
     assert {r["propensity"] for r in kept_in(records)} == {0.5}
 
 
-def kept_in(records: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for file in records.glob("requests-*.jsonl") for line in file.read_text().splitlines()]
+def kept_in(records: Path, kind: str = "requests") -> list[dict[str, Any]]:
+    return [json.loads(line) for file in records.glob(f"{kind}-*.jsonl") for line in file.read_text().splitlines()]
 
 
 async def test_a_client_that_says_what_it_wants_is_not_explored_on(make_handler: Callable[..., ProxyHandler]) -> None:
@@ -370,3 +370,14 @@ async def test_lengths_seen_while_serving_sharpen_the_forecast(handler: ProxyHan
     first, last = (e["candidates"][0]["expected_output_tokens"] for e in logged(log_text, "routing.decided")[::299])
     assert first == 400
     assert 750 < last <= 800, "twice the forecast was answered, again and again"
+
+
+async def test_a_thumb_in_the_metadata_is_kept_as_feedback(handler: ProxyHandler, records: Path) -> None:
+    thumb = {"embedllm_feedback_for": "chatcmpl-7", "embedllm_thumb": "down"}
+    assert (await asked(handler, a_key(), metadata=thumb))["model"] == "wizard"
+    with pytest.raises(HTTPException) as caught:
+        await asked(handler, a_key(), metadata={**thumb, "embedllm_thumb": "sideways"})
+    assert caught.value.param == "metadata.embedllm_thumb"  # type: ignore[attr-defined]  # ours, for LiteLLM
+    handler._parts.close()
+    (kept,) = kept_in(records, "feedback")
+    assert (kept["request_id"], kept["score"], kept["key_alias"]) == ("chatcmpl-7", 0.0, "team-a")

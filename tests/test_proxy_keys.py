@@ -77,3 +77,17 @@ def test_health_is_public_and_holds_no_secret(proxy_with_keys: RunningProxy) -> 
     ready = httpx.get(f"{root}/readyz", timeout=30)
     assert ready.status_code == 200
     assert json.loads(ready.text)["ready"]
+
+
+def test_whoever_may_call_the_route_may_give_feedback(proxy_with_keys: RunningProxy) -> None:
+    """A key of LiteLLM's internal users needs `/embedllm/feedback` in its `allowed_routes`; LiteLLM decides."""
+    url = proxy_with_keys.base_url.replace("/v1", "/embedllm/feedback")
+    verdict = {"request_id": ask(proxy_with_keys, "sk-narrow").headers["x-litellm-call-id"], "thumb": "up"}
+    status = {
+        key: httpx.post(url, json=verdict, headers={"authorization": f"Bearer {key}"}, timeout=30).status_code
+        for key in ("sk-admin", "sk-nobody")
+    }
+    assert status["sk-admin"] == 202
+    assert status["sk-nobody"] in {401, 403}
+    wrong = httpx.post(url, json={**verdict, "score": 2}, headers={"authorization": "Bearer sk-admin"}, timeout=30)
+    assert wrong.status_code == 400

@@ -43,7 +43,7 @@ class Team:
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
         try:
-            from accelerate import PartialState  # type: ignore[import-untyped]  # noqa: PLC0415 - only a team needs it
+            from accelerate import PartialState
         except ImportError as error:
             raise ConfigError("several processes need Accelerate: pip install 'embedllm-router[learn]'.") from error
         state = PartialState(cpu=not torch.cuda.is_available())
@@ -65,7 +65,7 @@ class Team:
         drawn = torch.randperm(n)
         if self.size == 1:
             return drawn
-        from accelerate.utils import broadcast  # type: ignore[import-untyped]  # noqa: PLC0415 - only a team needs it
+        from accelerate.utils import broadcast
 
         everyones: Tensor = broadcast(drawn.to(self._device()))
         return everyones.cpu()
