@@ -43,7 +43,7 @@ class Team:
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
         try:
-            from accelerate import PartialState
+            from accelerate import PartialState  # noqa: PLC0415 - only a team needs it
         except ImportError as error:
             raise ConfigError("several processes need Accelerate: pip install 'embedllm-router[learn]'.") from error
         state = PartialState(cpu=not torch.cuda.is_available())
@@ -65,7 +65,7 @@ class Team:
         drawn = torch.randperm(n)
         if self.size == 1:
             return drawn
-        from accelerate.utils import broadcast
+        from accelerate.utils import broadcast  # noqa: PLC0415 - only a team needs it
 
         everyones: Tensor = broadcast(drawn.to(self._device()))
         return everyones.cpu()
