@@ -14,13 +14,14 @@ from embedllm_router.candidates import Exclusion
 from embedllm_router.policy import Objective
 from embedllm_router.records import CandidateRecord
 
-__all__ = ["CandidateBatch", "CandidateColumns", "Objectives", "choose", "usable_under"]
+__all__ = ["CandidateBatch", "CandidateColumns", "Objectives", "choose", "usable_under", "waiting_of"]
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 
 _LAST = np.iinfo(np.int32).max
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class CandidateColumns:
         p_correct: (n_rows,), NaN where unknown.
         cost_usd: (n_rows,), NaN where unknown.
         excluded: (n_rows,), why it could not be chosen; None when it could.
+        waiting: (n_rows,), what waiting for it takes off its utility; 0 where nothing does.
     """
 
     request: NDArray[np.integer]
@@ -40,6 +42,7 @@ class CandidateColumns:
     p_correct: Floats
     cost_usd: Floats
     excluded: Sequence[str | None]
+    waiting: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class CandidateBatch:
         usable: (n_requests, n_names), which ones could be chosen but for a limit on cost: `choose` applies its own.
         position: int32 (n_requests, n_names), place in the recorded order, which breaks ties; where a request did not
             weigh a name, the largest int32.
+        waiting: (n_requests, n_names), what waiting for it takes off its utility; 0 where nothing does.
     """
 
     names: tuple[str, ...]
@@ -60,37 +64,64 @@ class CandidateBatch:
     cost_usd: Floats
     usable: Flags
     position: NDArray[np.int32]
+    waiting: Floats
 
     def __len__(self) -> int:
         return len(self.p_correct)
 
     @classmethod
     def from_rows(cls, rows: Iterable[Mapping[str, Any]]) -> "CandidateBatch":
-        """Reads the `candidates` of stored requests, one mapping per request; None counts as an empty list."""
-        lists: list[Sequence[Mapping[str, Any]]] = [row["candidates"] or () for row in rows]
-        flat = [one for members in lists for one in members]
-        columns = CandidateColumns(
-            request=np.repeat(np.arange(len(lists)), [len(members) for members in lists]),
-            name=[one["name"] for one in flat],
-            p_correct=_floats([one["p_correct"] for one in flat]),
-            cost_usd=_floats([one["cost_usd"] for one in flat]),
-            excluded=[one["excluded"] for one in flat],
+        """Reads stored requests, one mapping per request.
+
+        Args:
+            rows: With `candidates`, where None counts as an empty list, and `cost_weight`; where either lacks what a
+                candidate's utility was made of, waiting took nothing off it.
+        """
+        listed = [(row["candidates"] or (), row.get("cost_weight")) for row in rows]
+        flat = [one for members, _ in listed for one in members]
+        return cls._from_flat(
+            [len(members) for members, _ in listed],
+            [weight for _, weight in listed],
+            _Flat(
+                [one["name"] for one in flat],
+                _floats([one["p_correct"] for one in flat]),
+                _floats([one["cost_usd"] for one in flat]),
+                [one["excluded"] for one in flat],
+                _floats([one.get("utility") for one in flat]),
+            ),
         )
-        return cls.from_columns(len(lists), columns)
 
     @classmethod
-    def from_records(cls, requests: Iterable[Sequence[CandidateRecord]]) -> "CandidateBatch":
-        """Lays out the candidates of requests, one sequence per request."""
-        lists = list(requests)
-        flat = [one for members in lists for one in members]
-        columns = CandidateColumns(
-            request=np.repeat(np.arange(len(lists)), [len(members) for members in lists]),
-            name=[one.name for one in flat],
-            p_correct=_floats([one.p_correct for one in flat]),
-            cost_usd=_floats([one.cost_usd for one in flat]),
-            excluded=[one.excluded for one in flat],
+    def from_records(cls, requests: Iterable[tuple[Sequence[CandidateRecord], float]]) -> "CandidateBatch":
+        """Lays out the candidates of requests, and the cost weight that their utilities were made with."""
+        listed = list(requests)
+        flat = [one for members, _ in listed for one in members]
+        return cls._from_flat(
+            [len(members) for members, _ in listed],
+            [weight for _, weight in listed],
+            _Flat(
+                [one.name for one in flat],
+                _floats([one.p_correct for one in flat]),
+                _floats([one.cost_usd for one in flat]),
+                [one.excluded for one in flat],
+                _floats([one.utility for one in flat]),
+            ),
         )
-        return cls.from_columns(len(lists), columns)
+
+    @classmethod
+    def _from_flat(cls, sizes: list[int], weights: list[float | None], flat: "_Flat") -> "CandidateBatch":
+        weight = np.repeat(_floats(weights), sizes)
+        return cls.from_columns(
+            len(sizes),
+            CandidateColumns(
+                request=np.repeat(np.arange(len(sizes)), sizes),
+                name=flat.name,
+                p_correct=flat.p_correct,
+                cost_usd=flat.cost_usd,
+                excluded=flat.excluded,
+                waiting=waiting_of(flat.p_correct, flat.cost_usd, weight, flat.utility),
+            ),
+        )
 
     @classmethod
     def from_columns(cls, n_requests: int, rows: CandidateColumns) -> "CandidateBatch":
@@ -104,10 +135,18 @@ class CandidateBatch:
         cells = rows.request, np.array([column_of[one] for one in rows.name], dtype=np.intp)
         free = np.array([reason is None or reason == Exclusion.TOO_EXPENSIVE for reason in rows.excluded], dtype=bool)
         shape = n_requests, len(names)
-        batch = cls(names, np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape, bool), _nowhere(shape))
+        batch = cls(
+            names=names,
+            p_correct=np.full(shape, np.nan),
+            cost_usd=np.full(shape, np.nan),
+            usable=np.zeros(shape, dtype=bool),
+            position=np.full(shape, _LAST, dtype=np.int32),
+            waiting=np.zeros(shape),
+        )
         batch.p_correct[cells] = rows.p_correct
         batch.cost_usd[cells] = rows.cost_usd
         batch.usable[cells] = free & np.isfinite(rows.p_correct) & np.isfinite(rows.cost_usd)
+        batch.waiting[cells] = rows.waiting
         batch.position[cells] = np.arange(len(rows.request)) - np.searchsorted(rows.request, rows.request)
         return batch
 
@@ -125,6 +164,23 @@ class CandidateBatch:
             return np.full(len(self), np.nan)
         picked: Floats = np.where(chosen >= 0, values[np.arange(len(self)), chosen], np.nan)
         return picked
+
+
+@dataclass(frozen=True, slots=True)
+class _Flat:
+    """The fields of candidates, one under another."""
+
+    name: Sequence[str]
+    p_correct: Floats
+    cost_usd: Floats
+    excluded: Sequence[str | None]
+    utility: Floats
+
+
+def waiting_of(p_correct: Floats, cost_usd: Floats, cost_weight: Floats, utility: Floats) -> Floats:
+    """How far a recorded utility is below p_correct - cost_weight * cost_usd; 0 within rounding, or where unknown."""
+    waiting = p_correct - cost_weight * cost_usd - utility
+    return np.where(np.abs(waiting) > _ROUNDING, waiting, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +222,7 @@ def choose(batch: CandidateBatch, objective: Objective | Objectives) -> Indices:
     reaches = batch.p_correct >= floor
     floored = np.isfinite(floor)
     p, cost = batch.p_correct, batch.cost_usd
-    left = _smallest(np.where(floored, ~reaches, aim.cost_weight * cost - p), left)
+    left = _smallest(np.where(floored, ~reaches, aim.cost_weight * cost + batch.waiting - p), left)
     left = _smallest(np.where(floored & ~reaches, -p, cost), left)
     left = _smallest(-p, left, where=floored)
     chosen = np.where(left, batch.position, _LAST).argmin(axis=1)
@@ -194,7 +250,3 @@ def _smallest(key: NDArray[Any], left: Flags, where: Flags | None = None) -> Fla
 
 def _floats(values: Sequence[float | None]) -> Floats:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-
-
-def _nowhere(shape: tuple[int, int]) -> NDArray[np.int32]:
-    return np.full(shape, _LAST, dtype=np.int32)

@@ -12,6 +12,7 @@ from embedllm_router.replay.batch import CandidateBatch, Objectives, choose
 from embedllm_router.replay.change import Weighed
 from embedllm_router.replay.intervals import Estimate, Resampling
 from embedllm_router.replay.off_policy import Logged
+from embedllm_router.replay.reach import reachable
 from embedllm_router.replay.recorded import RecordedRequest
 from embedllm_router.replay.result import Compared, Flip, Group, MixRow, Yardstick
 
@@ -51,6 +52,7 @@ class Choices:
         before: (n_requests,), indices of `names`.
         after: (n_requests,), likewise; -1 when nobody could take it.
         same: (n_requests,), whether it is the same candidate, standing for the same LLM.
+        reachable: (n_requests,), whether exploration might have asked the new choice.
         numbers: The recorded ones, then the new ones where there are any.
         drawn: Resamples of the requests.
     """
@@ -60,6 +62,7 @@ class Choices:
     before: Indices
     after: Indices
     same: Flags
+    reachable: Flags
     numbers: tuple[Numbers, ...]
     drawn: Resampling
 
@@ -99,6 +102,7 @@ class Choices:
             asked=self.before,
             wanted=np.where(other_llm, len(self.names), self.after),
             propensity=np.array([request.propensity for request in self.requests]),
+            reachable=self.reachable & ~other_llm,
             score=np.array([_own_score(request) for request in self.requests]),
             p_asked=np.where(np.isnan(last.p_before), recorded.p_before, last.p_before),
             p_wanted=last.p_after,
@@ -151,8 +155,11 @@ def make_choices(weighed: Sequence[Weighed], *, new_numbers: bool, seed: int = 0
         Both sets of choices.
     """
     requests = [one.request for one in weighed]
-    recorded = CandidateBatch.from_records(request.candidates for request in requests)
-    new = CandidateBatch.from_records(one.candidates for one in weighed) if new_numbers else recorded
+    weights = [request.objective.cost_weight for request in requests]
+    recorded = CandidateBatch.from_records((r.candidates, w) for r, w in zip(requests, weights, strict=True))
+    new = recorded
+    if new_numbers:
+        new = CandidateBatch.from_records((one.candidates, w) for one, w in zip(weighed, weights, strict=True))
     chosen = choose(new, Objectives.of(one.objective for one in weighed))
     after = [new.names[i] if i >= 0 else None for i in chosen.tolist()]
     names = tuple(sorted({*(r.chosen for r in requests), *(name for name in after if name is not None)}))
@@ -166,6 +173,7 @@ def make_choices(weighed: Sequence[Weighed], *, new_numbers: bool, seed: int = 0
         before=np.array([column[r.chosen] for r in requests], dtype=np.intp),
         after=np.array([-1 if name is None else column[name] for name in after], dtype=np.intp),
         same=np.array([one.stays(name) for one, name in zip(weighed, after, strict=True)], dtype=bool),
+        reachable=reachable(requests, recorded, after),
         numbers=tuple(numbers),
         drawn=Resampling(len(weighed), seed),
     )

@@ -53,7 +53,8 @@ class Resampling:
         """The ratio in each resample, (draws,); NaN where the count is zero."""
         draws = _draws(self._n_groups, self.seed, self.draws)
         totals, counts = draws @ self._grouped(total), draws @ self._grouped(count)
-        return np.divide(totals, counts, out=np.full(len(totals), np.nan), where=counts != 0)
+        ratios: Floats = np.divide(totals, counts, out=np.full(len(totals), np.nan), where=counts != 0)
+        return ratios
 
     @property
     def _n_groups(self) -> int:

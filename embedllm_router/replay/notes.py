@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from embedllm_router.replay.change import NOT_SCORED, Change, Weighed
+from embedllm_router.replay.change import Change, Weighed
 from embedllm_router.replay.choices import Choices
 from embedllm_router.replay.off_policy import OffPolicy
 from embedllm_router.replay.prices import ImpliedPrice
 from embedllm_router.replay.recorded import Recorded
+from embedllm_router.replay.reweigh import NOT_SCORED
 
 __all__ = ["Findings", "notes"]
 
@@ -65,7 +66,10 @@ def _prices(prices: Mapping[str, ImpliedPrice]) -> list[str]:
     moved = [name for name, price in prices.items() if not price.exact]
     said = []
     if prices:
-        said.append("Costs at the new lengths of answers use the prices that the recorded costs imply.")
+        said.append(
+            "Lengths of answers are the new weights' own, without what the proxy saw of lengths while serving; their "
+            "costs use the prices that the recorded costs imply."
+        )
     if moved:
         said.append(f"The recorded costs of {', '.join(moved)} fit no single price: it changed within the log.")
     return said

@@ -11,11 +11,11 @@ An answer is observed when its LLM was asked and somebody said something of it. 
 the second is estimated as the share of an LLM's answers with feedback, which takes for granted that, given the LLM,
 whether somebody says something does not depend on whether the answer was right.
 
-A decision of propensity 1 says nothing of the LLMs it did not ask. Where the new policy asks another one there, only
-predictions remain; such requests are left out of IPS, and counted. It knows nothing of where the numbers come from.
+A decision says nothing of LLMs that nothing could have made it ask. Where the new policy asks such a one, only
+predictions remain; these requests are left out of IPS, and counted. It knows nothing of where the numbers come from.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ class Logged:
         asked: intp, which LLM was asked, an index; the same one has the same index in `wanted`.
         wanted: intp, which LLM the new policy would ask; -1 for none.
         propensity: Probability with which the one that was asked was, in (0, 1].
+        reachable: bool, whether exploration might have asked the wanted one.
         score: Verdict on its answer, in [0, 1]; NaN without.
         p_asked: Predicted probability that the one that was asked is right; NaN when unknown.
         p_wanted: Predicted probability that the one the new policy would ask is right; NaN when unknown.
@@ -44,6 +45,7 @@ class Logged:
     asked: NDArray[np.intp]
     wanted: NDArray[np.intp]
     propensity: Floats
+    reachable: Flags
     score: Floats
     p_asked: Floats
     p_wanted: Floats
@@ -58,8 +60,8 @@ class OffPolicy:
         n_feedback: With a verdict.
         n_explored: Decided with a propensity below 1.
         n_flips: Where the new policy asks another LLM.
-        n_flips_unobserved: Of those, the ones of which no verdict can say anything: decided without exploration, or
-            for an LLM nobody ever said anything of.
+        n_flips_unobserved: Of those, the ones of which no verdict can say anything: exploration never went to the LLM
+            that is wanted, or nobody ever said anything of it.
         supported: Share of requests where the LLM the new policy wants had a chance of being observed.
         n_matched: Verdicts on answers of the LLM the new policy wants: all that IPS rests on.
         effective_n: Kish's effective number of those verdicts, (Σw)² / Σw².
@@ -108,7 +110,7 @@ def off_policy(logged: Logged, *, seed: int = 0) -> OffPolicy | None:
     score = np.where(seen, known.score, 0.0)
     reached = np.where(seen, 1.0 / np.where(seen, rate[known.asked], 1.0), 0.0)
     weight = np.where(same, reached / known.propensity, 0.0)
-    supported = (same | (known.propensity < 1)) & (rate[known.wanted] > 0)
+    supported = (same | known.reachable) & (rate[known.wanted] > 0)
     old = known.p_asked + reached * (score - known.p_asked)
     new = known.p_wanted + weight * (score - known.p_wanted)
     drawn = Resampling(len(seen), seed)
@@ -133,14 +135,7 @@ def off_policy(logged: Logged, *, seed: int = 0) -> OffPolicy | None:
 
 
 def _select(logged: Logged, rows: Flags) -> Logged:
-    return Logged(
-        logged.asked[rows],
-        logged.wanted[rows],
-        logged.propensity[rows],
-        logged.score[rows],
-        logged.p_asked[rows],
-        logged.p_wanted[rows],
-    )
+    return Logged(**{one.name: getattr(logged, one.name)[rows] for one in fields(logged)})
 
 
 def _feedback_rate(logged: Logged, seen: Flags) -> Floats:

@@ -9,20 +9,21 @@ from hypothesis import strategies as st
 from recorded import COST_WEIGHT, make_record, make_records
 
 from embedllm_router.policy import Objective, rank
-from embedllm_router.replay.batch import CandidateBatch, Objectives, choose
+from embedllm_router.replay.batch import CandidateBatch, CandidateColumns, Objectives, choose
 
 _few = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])  # few values: ties are common
 _p = _few | st.floats(0, 1)
 _cost = st.sampled_from([0.0, 1e-6, 1e-3]) | st.floats(0, 1)
+_waiting = st.sampled_from([0.0, 0.0, 0.125, 0.5])  # exact in binary: ties stay ties
 _name = st.sampled_from(["ant", "bee", "cat", "dog", "elk"])
 _reason = st.sampled_from([None, None, None, "too_expensive", "no_vision"])
 
 
 @st.composite
 def _candidate(draw: st.DrawFn) -> dict[str, object]:
-    known = draw(st.sampled_from([True, True, True, False]))
-    figures = (draw(_p), draw(_cost), draw(_reason)) if known else (None, None, "llm_unknown")
-    return dict(zip(("p_correct", "cost_usd", "excluded"), figures, strict=True))
+    if draw(st.sampled_from([True, True, True, False])):
+        return {"p_correct": draw(_p), "cost_usd": draw(_cost), "excluded": draw(_reason), "waiting": draw(_waiting)}
+    return {"p_correct": None, "cost_usd": None, "excluded": "llm_unknown", "waiting": 0.0}
 
 
 _request = st.dictionaries(_name, _candidate(), max_size=5).flatmap(
@@ -41,15 +42,26 @@ def chosen_by_the_policy(candidates: list[dict[str, object]], objective: Objecti
     """One request at a time, the order of the list breaking ties."""
     p = np.array([np.nan if c["p_correct"] is None else c["p_correct"] for c in candidates], dtype=np.float64)
     cost = np.array([np.nan if c["cost_usd"] is None else c["cost_usd"] for c in candidates], dtype=np.float64)
+    waiting = np.array([c.get("waiting", 0.0) for c in candidates], dtype=np.float64)
     usable = np.array([c["excluded"] in {None, "too_expensive"} for c in candidates], dtype=bool)
     if objective.max_cost_usd is not None:
         usable &= ~(cost > objective.max_cost_usd)
-    order, _ = rank(objective, p, cost, usable)
+    order, _ = rank(objective, p, cost, usable, waiting)
     return next((str(candidates[i]["name"]) for i in order.tolist() if usable[i]), None)
 
 
 def names_chosen(rows: list[list[dict[str, object]]], objective: Objective | Objectives) -> list[str | None]:
-    batch = CandidateBatch.from_rows([{"candidates": row} for row in rows])
+    """By columns, so that the waits are exact."""
+    flat = [one for row in rows for one in row]
+    columns = CandidateColumns(
+        request=np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
+        name=[str(one["name"]) for one in flat],
+        p_correct=np.array([one["p_correct"] for one in flat], dtype=np.float64),
+        cost_usd=np.array([one["cost_usd"] for one in flat], dtype=np.float64),
+        excluded=[one["excluded"] for one in flat],  # type: ignore[misc]  # strings or None
+        waiting=np.array([one.get("waiting", 0.0) for one in flat], dtype=np.float64),
+    )
+    batch = CandidateBatch.from_columns(len(rows), columns)
     return [batch.names[i] if i >= 0 else None for i in choose(batch, objective).tolist()]
 
 
@@ -92,3 +104,21 @@ def test_no_requests_and_no_candidates_are_no_error() -> None:
 def test_equal_candidates_keep_the_recorded_order(weight: float) -> None:
     twins = [{"name": name, "p_correct": 0.5, "cost_usd": 1e-3, "excluded": None} for name in ("zebra", "ape")]
     assert names_chosen([twins, twins[::-1]], Objective(weight)) == ["zebra", "ape"]
+
+
+@given(rows=st.lists(_request, min_size=1, max_size=8), weight=st.sampled_from([0.0, 1.0, 250.0]))
+def test_the_wait_is_read_out_of_the_recorded_utility(rows: list[list[dict[str, object]]], weight: float) -> None:
+    recorded = []
+    for row in rows:
+        utilities = [
+            None if c["p_correct"] is None else c["p_correct"] - weight * c["cost_usd"] - c["waiting"]  # type: ignore[operator]  # numbers
+            for c in row
+        ]
+        candidates = [{**c, "utility": u} for c, u in zip(row, utilities, strict=True)]
+        recorded.append({"cost_weight": weight, "candidates": candidates})
+    batch = CandidateBatch.from_rows(recorded)
+    for i, row in enumerate(rows):
+        for c in row:
+            found = batch.waiting[i, batch.names.index(str(c["name"]))]
+            assert found == pytest.approx(c["waiting"], abs=1e-9)
+            assert c["waiting"] or found == 0.0  # exactly: a tie without waiting stays a tie

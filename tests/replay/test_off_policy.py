@@ -1,6 +1,6 @@
 """Off-policy estimates on logs whose truth is known: the truth of the new policy is planted, not estimated."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -38,6 +38,7 @@ class World:
             asked=asked,
             wanted=NEW[topic],
             propensity=chance[rows, asked],
+            reachable=chance[rows, NEW[topic]] > 0,
             score=np.where(said, right, np.nan),
             p_asked=believed[topic, asked],
             p_wanted=believed[topic, NEW[topic]],
@@ -103,9 +104,7 @@ def test_a_deterministic_log_says_nothing_of_the_flips() -> None:
 
 def test_the_same_policy_changes_nothing() -> None:
     logged, *_ = World(exploration=0.0).log(0)
-    same = off_policy(
-        Logged(logged.asked, logged.asked, logged.propensity, logged.score, logged.p_asked, logged.p_asked)
-    )
+    same = off_policy(replace(logged, wanted=logged.asked, p_wanted=logged.p_asked))
     assert same is not None
     assert (same.change.value, same.change.low, same.change.high) == (0, 0, 0)
     assert (same.supported, same.n_flips) == (1, 0)
@@ -117,7 +116,7 @@ def test_effective_n_counts_equal_weights_fully_and_a_dominant_one_as_one() -> N
     propensity = np.full(101, 1.0)
     propensity[0] = 1e-6
     ones = np.ones(101)
-    found = off_policy(Logged(asked, asked, propensity, ones, ones * 0.5, ones * 0.5))
+    found = off_policy(Logged(asked, asked, propensity, ones > 0, ones, ones * 0.5, ones * 0.5))
     assert found is not None
     assert found.effective_n == pytest.approx(1, abs=0.001)
     assert found.largest_weight == pytest.approx(1e6)

@@ -17,10 +17,11 @@ from embedllm_router.errors import ConfigError
 from embedllm_router.logs.source import open_source
 from embedllm_router.policy import Objective
 from embedllm_router.records import CandidateRecord, RequestRecord
-from embedllm_router.replay.change import NOT_SCORED, Change, weigh
+from embedllm_router.replay.change import Change, weigh
 from embedllm_router.replay.new_config import read_new_config
 from embedllm_router.replay.recorded import Recorded, read_recorded
 from embedllm_router.replay.rescore import Rescorer
+from embedllm_router.replay.reweigh import NOT_SCORED
 from embedllm_router.replay.run import replay
 
 PRICED = {WIZARD: PRICES[WIZARD], SPRINTER: PRICES[SPRINTER], NOVICE: None}

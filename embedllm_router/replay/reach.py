@@ -1,0 +1,70 @@
+"""How far exploration went: which candidates it might have asked where it did not.
+
+A record has the probability of the choice that was made, not of the others, and exploration keeps within caps on what
+it may lose. The caps are not recorded; the furthest that exploration of the same virtual model was seen to go is within
+them, so whoever is no further might have been asked.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedllm_router.replay.batch import CandidateBatch, Objectives, choose
+from embedllm_router.replay.recorded import RecordedRequest
+
+__all__ = ["reachable"]
+
+_ROUNDING: Final = 1e-9
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class _Distance:
+    """How far candidates are from the best one, by the recorded numbers; NaN where unknown."""
+
+    loss: Floats
+    extra_usd: Floats
+
+
+def reachable(requests: Sequence[RecordedRequest], recorded: CandidateBatch, wanted: Sequence[str | None]) -> Flags:
+    """Whether exploration might have asked the wanted candidate, (n_requests,).
+
+    Args:
+        requests: As recorded.
+        recorded: Their candidates.
+        wanted: Names; None for none.
+    """
+    column = {name: i for i, name in enumerate(recorded.names)}
+    chosen = np.array([column.get(request.chosen, -1) for request in requests], dtype=np.intp)
+    asked = np.array([-1 if name is None else column.get(name, -1) for name in wanted], dtype=np.intp)
+    best = choose(recorded, Objectives.of(request.objective for request in requests))
+    explores = np.array([request.propensity < 1 for request in requests], dtype=bool)
+    model = np.array([request.virtual_model for request in requests], dtype=object)
+    usable = (asked >= 0) & recorded.usable[np.arange(len(requests)), asked]
+    caps = _seen(_distance(recorded, best, chosen), explores, model)
+    there = _distance(recorded, best, asked)
+    loss, extra = (np.array([caps.get(name, (-1.0, -1.0))[i] for name in model]) for i in (0, 1))
+    within = (there.loss <= loss + _ROUNDING) & (there.extra_usd <= extra + _ROUNDING)
+    found: Flags = explores & usable & (within | (asked == best))
+    return found
+
+
+def _distance(recorded: CandidateBatch, best: NDArray[np.intp], other: NDArray[np.intp]) -> _Distance:
+    p, usd = recorded.p_correct, recorded.cost_usd
+    return _Distance(recorded.at(p, best) - recorded.at(p, other), recorded.at(usd, other) - recorded.at(usd, best))
+
+
+def _seen(gone: _Distance, explores: Flags, model: NDArray[np.object_]) -> Mapping[str, tuple[float, float]]:
+    """The furthest that exploration went, by virtual model: at least not at all."""
+    known = explores & np.isfinite(gone.loss) & np.isfinite(gone.extra_usd)
+    return {
+        str(name): (
+            float(np.max(gone.loss, where=known & (model == name), initial=0.0)),
+            float(np.max(gone.extra_usd, where=known & (model == name), initial=0.0)),
+        )
+        for name in set(model[known].tolist())
+    }
