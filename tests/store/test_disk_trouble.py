@@ -80,7 +80,8 @@ def test_a_disk_that_turns_read_only_and_back_loses_nothing(tmp_path: Path) -> N
         store.put(make_record(0))
         wait_until(lambda: store.health().written == 1)
         wait_until(lambda: readable(disk / "records").requests_parquet)
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        read_only = ["mount", "-o", "remount,ro", str(disk)]  # refused while the process that seals is still at work
+        wait_until(lambda: subprocess.run(read_only, capture_output=True, check=False).returncode == 0)
         store.put(make_record(1))
         wait_until(lambda: store.health().failed)
         assert "Read-only file system" in str(store.health().last_error)

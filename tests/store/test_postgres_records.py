@@ -15,12 +15,13 @@ from postgres_server import PASSWORD, PostgresServer
 from psycopg.rows import dict_row
 from recorded import make_feedback, make_record, make_records
 from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
 from stored import ids, plain, wait_until
 
 from embedllm_router.errors import ConfigError
 from embedllm_router.store import RecordStore, StoreOptions, open_store
 from embedllm_router.store.migrating import upgrade
-from embedllm_router.store.postgres import database_url
+from embedllm_router.store.postgres import PostgresSink, database_url
 from embedllm_router.store.tables import METADATA, VERSION_TABLE
 
 
@@ -190,6 +191,29 @@ def test_a_wrong_password_is_told_and_the_right_one_is_not(postgres: PostgresSer
     assert "password authentication failed" in said
     assert "s3cret" not in said
     assert "s3cret" not in repr(StoreOptions(url=wrong))
+
+
+def test_a_password_in_a_message_of_the_driver_is_struck_out() -> None:
+    for url in ("postgresql://user:s3cret%40@host/db", "postgresql://user@host/db?password=s3cret%40"):
+        sink = PostgresSink(StoreOptions(url=url))
+        said = str(sink._failure(OperationalError("SELECT 1", None, OSError("no host s3cret@ at s3cret@"))))
+        assert said == "postgresql://host/db: no host *** at ***"
+
+
+def test_a_statement_that_fails_does_not_put_the_prompt_into_a_message(url: str) -> None:
+    keep_one(url)
+    with psycopg.connect(url) as sql:
+        sql.execute("ALTER TABLE requests RENAME TO hidden")
+    store = quick(url, prompt=True)
+    store.put(make_record(1, prompt="a secret plan"))
+    wait_until(lambda: store.health().failed)
+    assert 'relation "requests" does not exist' in str(store.health().last_error)
+    assert "secret" not in str(store.health())
+    with psycopg.connect(url) as sql:
+        sql.execute("ALTER TABLE hidden RENAME TO requests")
+    wait_until(lambda: store.health().written)
+    store.close()
+    assert len(rows(url)) == 2
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,16 @@ def test_a_full_queue_refuses_the_newest_and_counts_them(tmp_path: Path) -> None
     assert ids(kept_requests(blocked / "records")) == sorted(r.request_id for r in records[:kept])
 
 
+def test_what_is_written_makes_room_for_more(tmp_path: Path) -> None:
+    """Far more records than the queue holds, a few at a time: none is refused."""
+    store = quick_store(tmp_path, queue_mb=0.1, flush_s=0.01)
+    for number in range(300):
+        store.put(make_record(number))
+        wait_until(lambda: store.health().queued < 20)
+    store.close()
+    assert (store.health().written, store.health().dropped) == (300, 0)
+
+
 @pytest.mark.parametrize("asked", [True, False])
 def test_texts_and_embeddings_are_kept_only_if_asked(tmp_path: Path, asked: bool) -> None:  # noqa: FBT001 - a parameter
     record = make_record(prompt="a secret plan", embedding="AAAA")
