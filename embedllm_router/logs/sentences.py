@@ -53,6 +53,7 @@ def why(row: Row, explanation: Explanation) -> str:
 
 def _only(chosen: str, n_excluded: int) -> str:
     others = f"all {n_excluded} others were excluded" if n_excluded else "there was no other"
+    others = "the other one was excluded" if n_excluded == 1 else others
     return f"{chosen} was the only candidate that could take the request; {others}."
 
 
@@ -74,10 +75,9 @@ def _cheapest(row: Row, usable: Sequence[Explained]) -> str:
     if row["within"] is not None:
         floor = max(one.p_correct or 0.0 for one in usable) - row["within"]
     reach = [one for one in usable if (one.p_correct or 0.0) >= floor]
-    return (
-        f"{row['chosen']} is the cheapest, {usd(row['expected_cost_usd'])}, of the {len(reach)} candidates whose "
-        f"p_correct reaches {probability(floor)}; its own is {probability(row['p_correct'])}."
-    )
+    which = f"the cheapest of {len(reach)} candidates" if len(reach) > 1 else "the only candidate"
+    figures = f"{probability(row['p_correct'])} for {usd(row['expected_cost_usd'])}"
+    return f"{row['chosen']}, with {figures}, is {which} whose p_correct reaches {probability(floor)}."
 
 
 def _unreached(row: Row) -> str:
@@ -88,7 +88,7 @@ def _unreached(row: Row) -> str:
 
 
 def _explored(row: Row, explanation: Explanation) -> str:
-    usual = f"; by its objective, {explanation.best} would have been chosen" if explanation.best else ""
+    usual = f"; by its objective, it would have been {explanation.best}" if explanation.best else ""
     return f"{row['chosen']} was drawn to learn about it, with probability {number(row['propensity'])}{usual}."
 
 
@@ -120,7 +120,7 @@ def to_win(explanation: Explanation, one: Explained) -> str:
         return "would win if allowed" if one.would_win else ""
     ways = [_span(explanation, one.name)]
     if one.cost_to_win_usd is not None and one.cost_usd:
-        ways.append(f"cost {percent(one.cost_to_win_usd / one.cost_usd - 1)}")
+        ways.append(f"cost down {percent(1 - one.cost_to_win_usd / one.cost_usd)}")
     if one.p_to_win is not None:
         ways.append(f"p ≥ {probability(one.p_to_win)}")
     mark = "chosen; best if " if one.name == explanation.chosen else ""

@@ -13,8 +13,11 @@ from embedllm_router.logs.flips import Knob, Weighed, best, knob_of, overtakes, 
 from embedllm_router.policy import Objective, rank
 
 _candidates = st.lists(
-    st.tuples(st.integers(0, 100), st.integers(0, 1000), st.booleans()), min_size=1, max_size=7
-).filter(lambda rows: any(usable for *_, usable in rows))
+    st.tuples(st.integers(0, 100), st.integers(0, 1000), st.booleans(), st.sampled_from([0, 0, 1, 5])),
+    min_size=1,
+    max_size=7,
+).filter(lambda rows: any(usable for _, _, usable, _ in rows))
+Rows = list[tuple[int, int, bool, int]]
 _knobs = st.sampled_from(["cost_weight", "min_p_correct", "within"])
 _NEAR = 1e-6
 GRIDS = {
@@ -24,10 +27,10 @@ GRIDS = {
 }
 
 
-def weighed(rows: list[tuple[int, int, bool]]) -> Weighed:
-    """Probabilities in hundredths and costs in ten-thousandths of a dollar, so that ties happen."""
-    p, cost = (np.array([row[i] for row in rows], dtype=np.float64) for i in (0, 1))
-    return Weighed(p / 100, cost / 1e4, np.array([usable for *_, usable in rows]))
+def weighed(rows: Rows) -> Weighed:
+    """Probabilities and waiting in hundredths, costs in ten-thousandths of a dollar, so that ties happen."""
+    p, cost, waiting = (np.array([row[i] for row in rows], dtype=np.float64) for i in (0, 1, 3))
+    return Weighed(p / 100, cost / 1e4, np.array([row[2] for row in rows]), waiting / 100)
 
 
 def turned(knob: Knob, value: float) -> Objective:
@@ -36,7 +39,7 @@ def turned(knob: Knob, value: float) -> Objective:
 
 @settings(deadline=None)
 @given(rows=_candidates, knob=_knobs)
-def test_ranges_say_whom_every_setting_chooses(rows: list[tuple[int, int, bool]], knob: Knob) -> None:
+def test_ranges_say_whom_every_setting_chooses(rows: Rows, knob: Knob) -> None:
     those = weighed(rows)
     found = ranges(turned(knob, 0.0), those)
     ends = [end for one in found for end in (one.low, one.high)]
@@ -52,9 +55,7 @@ def test_ranges_say_whom_every_setting_chooses(rows: list[tuple[int, int, bool]]
 
 @settings(deadline=None)
 @given(rows=_candidates, knob=_knobs, at=st.integers(0, 300))
-def test_a_candidate_overtakes_where_the_ranking_says_so(
-    rows: list[tuple[int, int, bool]], knob: Knob, at: int
-) -> None:
+def test_a_candidate_overtakes_where_the_ranking_says_so(rows: Rows, knob: Knob, at: int) -> None:
     those = weighed(rows)
     objective = turned(knob, GRIDS[knob][at % len(GRIDS[knob])])
     chosen = best(objective, those)
@@ -66,9 +67,11 @@ def test_a_candidate_overtakes_where_the_ranking_says_so(
         for value in GRIDS[knob]:
             if change is not None and math.isclose(value, change.at, rel_tol=_NEAR, abs_tol=1e-9):
                 continue
-            order = rank(turned(knob, value), those.p_correct, those.cost_usd, those.usable)[0].tolist()
+            turned_to = turned(knob, value)
+            order = rank(turned_to, those.p_correct, those.cost_usd, those.usable, those.waiting)[0].tolist()
             is_ahead = order.index(index) < order.index(chosen)
-            if those.p_correct[index] == those.p_correct[chosen] or those.cost_usd[index] == those.cost_usd[chosen]:
+            worth = those.worth if knob == "cost_weight" else those.p_correct
+            if math.isclose(worth[index], worth[chosen]) or those.cost_usd[index] == those.cost_usd[chosen]:
                 continue  # ties have no side
             expected = change is not None and (value < change.at if change.side == "below" else value > change.at)
             assert is_ahead == expected, (value, change)
@@ -76,9 +79,9 @@ def test_a_candidate_overtakes_where_the_ranking_says_so(
 
 @settings(deadline=None)
 @given(rows=_candidates, knob=_knobs, at=st.integers(0, 300))
-def test_what_it_takes_to_win_is_just_enough(rows: list[tuple[int, int, bool]], knob: Knob, at: int) -> None:
+def test_what_it_takes_to_win_is_just_enough(rows: Rows, knob: Knob, at: int) -> None:
     those = weighed(rows)
-    assume(len({p for p, *_ in rows}) == len({cost for _, cost, _ in rows}) == len(rows))
+    assume(len({row[0] for row in rows}) == len({row[1] for row in rows}) == len(rows))
     objective = turned(knob, GRIDS[knob][at % len(GRIDS[knob])] + 1e-4)
     for index in those.indices:
         if index == best(objective, those):

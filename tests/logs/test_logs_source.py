@@ -153,7 +153,7 @@ def test_sealing_while_reading_loses_and_doubles_nothing(tmp_path: Path) -> None
     """A file vanishes between listing and reading: the folder is listed again."""
 
     def write_and_seal() -> None:
-        for number in range(25):
+        for number in range(15):
             whole = write_lines(tmp_path / "next", [make_record(number * 10 + i) for i in range(10)])
             lines = whole.rename(tmp_path / f"requests-{number:03}.jsonl")
             seal(lines, tmp_path / "sealed").rename(lines.with_suffix(".parquet"))

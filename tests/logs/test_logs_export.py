@@ -1,0 +1,63 @@
+"""What is exported is what was recorded, from either back end, in every format."""
+
+import csv
+import json
+from pathlib import Path
+
+import orjson
+import pytest
+from reading import Sources
+from recorded import make_record, make_records
+
+from embedllm_router.errors import ConfigError
+from embedllm_router.logs import export as exporting
+from embedllm_router.logs.export import export
+from embedllm_router.logs.filters import Filters
+from embedllm_router.logs.source import open_source
+from embedllm_router.records import REQUEST_COLUMNS
+
+RECORDS = make_records(250, seed=2)
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl"])
+def test_a_written_file_reads_as_the_records(
+    recorded: Sources, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "_PAGE", 40)
+    source = recorded([*reversed(RECORDS)])
+    out = tmp_path / f"it's{ending}"
+    assert export(source, Filters(), out) == len(RECORDS)
+    again = open_source(out)
+    assert again.rows('SELECT * FROM requests ORDER BY "at"') == source.rows('SELECT * FROM requests ORDER BY "at"')
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == [out.name], "nothing else is left"
+    again.close()
+
+
+def test_csv_holds_lists_as_json(recorded: Sources, tmp_path: Path) -> None:
+    source = recorded([make_record(3, needs=("vision",))])
+    export(source, Filters(), tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert list(row) == list(REQUEST_COLUMNS)
+    assert json.loads(row["candidates"]) == orjson.loads(orjson.dumps(make_record(3).candidates))
+    assert json.loads(row["needs"]) == ["vision"]
+    assert (row["at"], row["team_alias"]) == ("2026-01-01 00:00:03", "")
+
+
+def test_only_what_is_meant_is_written(recorded: Sources, tmp_path: Path) -> None:
+    source = recorded([*RECORDS])
+    n = export(source, Filters(status="failure"), tmp_path / "a.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert len(lines) == n == sum(r.status == "failure" for r in RECORDS)
+    assert {line["status"] for line in lines} == {"failure"}
+
+
+def test_nothing_is_an_empty_file(recorded: Sources, tmp_path: Path) -> None:
+    assert export(recorded([RECORDS[0]]), Filters(llm="nobody"), tmp_path / "a.jsonl") == 0
+    assert (tmp_path / "a.jsonl").read_bytes() == b""
+
+
+@pytest.mark.parametrize(("name", "said"), [("a.xls", "ends in .csv, .parquet"), ("none/a.csv", "cannot be written")])
+def test_a_file_that_cannot_be_written_is_said(recorded: Sources, tmp_path: Path, name: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        export(recorded([RECORDS[0]]), Filters(), tmp_path / name)
