@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedllm_router.cli_errors import clear_errors
+from embedllm_router.cli_log_options import Place, filters_of, place_of, with_options
 from embedllm_router.cli_progress import progress
-from embedllm_router.cli_replay import read_log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from embedllm_router.artifact import Artifact
     from embedllm_router.feedback.reading import BadRow, Read
+    from embedllm_router.logs.filters import Filters
     from embedllm_router.relearn.lesson import Lesson
     from embedllm_router.relearn.update import Update
     from embedllm_router.store import RecordStore
@@ -36,7 +37,7 @@ def register(app: typer.Typer) -> None:
     feedback.callback()(_feedback)
     feedback.command(name="import")(_import)
     app.add_typer(feedback, name="feedback")
-    app.command(name="learn")(_learn)
+    app.command(name="learn")(with_options(_learn, place_of, filters_of))
 
 
 def _feedback() -> None:
@@ -93,12 +94,13 @@ def _store(read: "Read", into: str | None) -> None:
 
 
 def _open(into: str | None) -> "RecordStore":
+    from embedllm_router.logs.default_place import places  # noqa: PLC0415 - when the command runs
     from embedllm_router.logs.source import is_database  # noqa: PLC0415 - when the command runs
-    from embedllm_router.store import StoreOptions, default_store_path, open_store  # noqa: PLC0415 - likewise
+    from embedllm_router.store import StoreOptions, open_store  # noqa: PLC0415 - when the command runs
 
-    if into is not None and is_database(into):
-        return open_store(StoreOptions(url=into, flush_s=0.05))
-    return open_store(StoreOptions(path=Path(into) if into else default_store_path(), flush_s=0.05))
+    where = places([into] if into else None, None)[0]
+    place = {"url": where} if is_database(where) else {"path": Path(where)}
+    return open_store(StoreOptions(**place, flush_s=0.05))
 
 
 def _show(bad: "Sequence[BadRow]") -> None:
@@ -128,23 +130,15 @@ class _HoldOut(StrEnum):
 
 
 def _learn(
+    place: Place,
+    filters: "Filters",
     out: Annotated[Path, typer.Option(help="Where the updated artifact shall be; an older one there is replaced.")],
-    origin: Annotated[
-        list[str] | None,
-        typer.Option("--from", help="Folder, file, glob or postgresql:// URL of the log; the proxy's own by default."),
-    ] = None,
     artifact: Annotated[Path | None, typer.Option(help="Weights to update; the shipped ones by default.")] = None,
-    since: Annotated[str | None, typer.Option(help="Requests from then on: a time, or an age such as 30d.")] = None,
-    until: Annotated[str | None, typer.Option(help="Requests before then, likewise.")] = None,
-    virtual_model: Annotated[str | None, typer.Option(help="Requests for this virtual model.")] = None,
-    key_alias: Annotated[str | None, typer.Option(help="Requests of this API key.")] = None,
     source: Annotated[
         list[str] | None, typer.Option(help="Feedback of this source counts; repeat for several.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Most requests to read, the newest.")] = 200_000,
-    holdout: Annotated[
-        float, typer.Option(min=0.05, max=0.5, help="Share of the answers that judge the update.")
-    ] = 0.25,
+    holdout: Annotated[float, typer.Option(min=0.05, max=0.5, help="Share of answers that judge the update.")] = 0.25,
     holdout_by: Annotated[
         _HoldOut, typer.Option(help="time: the newest answers. prompt: a hash of the prompt decides.")
     ] = _HoldOut.TIME,
@@ -153,22 +147,20 @@ def _learn(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Update LLM embeddings and calibration from feedback; refuse an update that is worse."""
-    with clear_errors():
-        from embedllm_router.artifact import default_artifact_path, load_artifact  # noqa: PLC0415 - when it runs
-        from embedllm_router.relearn.learn import learn_lesson  # noqa: PLC0415 - when the command runs
-        from embedllm_router.relearn.lesson import LessonOptions  # noqa: PLC0415 - when the command runs
-        from embedllm_router.relearn.writing import check_place  # noqa: PLC0415 - when the command runs
-        from embedllm_router.replay.options import log_filters  # noqa: PLC0415 - when the command runs
+    from embedllm_router.artifact import default_artifact_path, load_artifact  # noqa: PLC0415 - when it runs
+    from embedllm_router.relearn.learn import learn_lesson  # noqa: PLC0415 - when the command runs
+    from embedllm_router.relearn.lesson import LessonOptions  # noqa: PLC0415 - when the command runs
+    from embedllm_router.relearn.writing import check_place  # noqa: PLC0415 - when the command runs
+    from embedllm_router.replay.recorded import read_recorded  # noqa: PLC0415 - when the command runs
 
-        parent = artifact or default_artifact_path()
-        check_place(parent, out)
-        weights = load_artifact(parent)
-        filters = log_filters(since, until, virtual_model=virtual_model, key_alias=key_alias)
-        recorded = read_log(origin, filters, limit, source, with_text=True)
-        options = LessonOptions(holdout, holdout_by.value, max_weight)
-        with progress() as tell:
-            lesson, update = learn_lesson(recorded, weights, options, tell)
-        written = _write(parent, weights, lesson, update, out) if _shall_write(lesson, force=force) else None
+    parent = artifact or default_artifact_path()
+    check_place(parent, out)
+    weights = load_artifact(parent)
+    with place.opened() as log:
+        recorded = read_recorded(log, filters, limit=limit, with_text=True, sources=source)
+    with progress() as tell:
+        lesson, update = learn_lesson(recorded, weights, LessonOptions(holdout, holdout_by.value, max_weight), tell)
+    written = _write(parent, weights, lesson, update, out) if _shall_write(lesson, force=force) else None
     _print_lesson(lesson, out, written, as_json=as_json)
     if lesson.refusals and written is None:
         raise typer.Exit(1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli_errors import clear_errors
+from embedllm_router.cli_log_options import filters_of, place_of, with_options
 from embedllm_router.cli_progress import progress
 from embedllm_router.errors import ConfigError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from embedllm_router.replay.recorded import Recorded
     from embedllm_router.replay.result import Replay
 
-__all__ = ["app", "read_log", "register"]
+__all__ = ["app", "register"]
 
 
 class _Profile(StrEnum):  # overrides.py has the same names, but loads numpy; a test holds them together
@@ -31,13 +31,14 @@ class _Profile(StrEnum):  # overrides.py has the same names, but loads numpy; a 
 
 def register(app: typer.Typer) -> None:
     """Adds the command to a Typer application."""
-    app.command(name="replay")(_replay)
+    app.command(name="replay")(with_options(_replay, filters_of))
 
 
 def _replay(
+    filters: "Filters",
     origin: Annotated[
         list[str] | None,
-        typer.Option("--from", help="Folder, file, glob or postgresql:// URL of the log; the proxy's own by default."),
+        typer.Option("--from", help="Folder, file, glob or postgresql:// URL of the log; the proxy's by default."),
     ] = None,
     artifact: Annotated[Path | None, typer.Option(help="Decide with these weights.")] = None,
     config: Annotated[
@@ -48,14 +49,6 @@ def _replay(
     min_p_correct: Annotated[float | None, typer.Option(help="Take the cheapest LLM that reaches this.")] = None,
     within: Annotated[float | None, typer.Option(help="Take the cheapest LLM this close to the best.")] = None,
     max_cost_usd: Annotated[float | None, typer.Option(help="Exclude LLMs expected to cost more.")] = None,
-    since: Annotated[str | None, typer.Option(help="Requests from then on: a time, or an age such as 24h.")] = None,
-    until: Annotated[str | None, typer.Option(help="Requests before then, likewise.")] = None,
-    virtual_model: Annotated[str | None, typer.Option(help="Requests for this virtual model.")] = None,
-    llm: Annotated[str | None, typer.Option(help="Requests this LLM was chosen for, or answered.")] = None,
-    key_alias: Annotated[str | None, typer.Option(help="Requests of this API key.")] = None,
-    category: Annotated[str | None, typer.Option(help="Requests near this training category.")] = None,
-    arm: Annotated[str | None, typer.Option(help="live or canary.")] = None,
-    status: Annotated[str | None, typer.Option(help="success, failure or unknown.")] = None,
     source: Annotated[
         list[str] | None, typer.Option(help="Feedback of this source counts; repeat for several.")
     ] = None,
@@ -64,22 +57,20 @@ def _replay(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Decide recorded requests again: with another objective, other weights or another configuration."""
-    with clear_errors():
-        from embedllm_router.replay.options import log_filters, new_aim  # noqa: PLC0415 - when the command runs
+    from embedllm_router.replay.options import new_aim  # noqa: PLC0415 - when the command runs
+    from embedllm_router.replay.recorded import read_recorded  # noqa: PLC0415 - when the command runs
 
-        aim, words = new_aim(
-            cost_weight=cost_weight,
-            profile=profile.value if profile else None,
-            min_p_correct=min_p_correct,
-            within=within,
-            max_cost_usd=max_cost_usd,
-        )
-        named = {"virtual_model": virtual_model, "llm": llm, "key_alias": key_alias, "category": category}
-        filters = log_filters(since, until, arm=arm, status=status, **named)
-        change, changed = _change(aim, words, artifact, config)
-        recorded = read_log(origin, filters, limit, source, with_text=artifact is not None)
-        found = _run(recorded, change, changed, flips)
-    _print(found, as_json=as_json)
+    aim, words = new_aim(
+        cost_weight=cost_weight,
+        profile=profile.value if profile else None,
+        min_p_correct=min_p_correct,
+        within=within,
+        max_cost_usd=max_cost_usd,
+    )
+    change, changed = _change(aim, words, artifact, config)
+    with place_of(origin).opened() as log:
+        recorded = read_recorded(log, filters, limit=limit, with_text=artifact is not None, sources=source)
+    _print(_run(recorded, change, changed, flips), as_json=as_json)
 
 
 def _change(
@@ -105,21 +96,6 @@ def _change(
         rescorer=Rescorer(weights) if weights else None,
         config=read_new_config(config, weights) if config else None,
     ), words
-
-
-def read_log(
-    origin: list[str] | None, filters: "Filters", limit: int, sources: list[str] | None, *, with_text: bool
-) -> "Recorded":
-    """Reads the log a command names; the proxy's own where it names none."""
-    from embedllm_router.logs.source import open_source  # noqa: PLC0415 - when the command runs
-    from embedllm_router.replay.recorded import read_recorded  # noqa: PLC0415 - when the command runs
-    from embedllm_router.store import default_store_path  # noqa: PLC0415 - when the command runs
-
-    log = open_source(list(origin) if origin else default_store_path())
-    try:
-        return read_recorded(log, filters, limit=limit, with_text=with_text, sources=sources)
-    finally:
-        log.close()
 
 
 def _run(recorded: "Recorded", change: "Change", changed: tuple[str, ...], flips: int) -> "Replay":

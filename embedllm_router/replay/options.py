@@ -3,15 +3,13 @@
 import math
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from embedllm_router.errors import ConfigError
-from embedllm_router.logs.filters import Filters
 from embedllm_router.overrides import PROFILES
 from embedllm_router.policy import Objective
 from embedllm_router.replay.change import NewAim
 
-__all__ = ["log_filters", "moment", "new_aim"]
+__all__ = ["moment", "new_aim"]
 
 _AGO = re.compile(r"(\d+)\s*([mhdw])")
 _UNIT = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -49,21 +47,6 @@ def new_aim(
     aim = Objective(weight, min_p_correct, within) if said else None
     words = [f"{name} {value}" for name, value in (*said.items(), ("max_cost_usd", max_cost_usd)) if value is not None]
     return NewAim(aim, max_cost_usd), tuple(words)
-
-
-def log_filters(since: str | None, until: str | None, **conditions: str | None) -> Filters:
-    """Reads which requests are meant.
-
-    Args:
-        since: Of `--since`, as `moment` reads it.
-        until: Of `--until`.
-        conditions: Further fields of `Filters`.
-
-    Raises:
-        ConfigError: A time cannot be read.
-    """
-    given: dict[str, Any] = conditions
-    return Filters(since=moment(since, "--since"), until=moment(until, "--until"), **given)
 
 
 def moment(text: str | None, option: str, *, now: datetime | None = None) -> datetime | None:

@@ -66,16 +66,16 @@ WORLDS = {
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_the_95_percent_interval_holds_the_truth_about_95_times_in_100(name: str) -> None:
-    made = estimates(WORLDS[name], runs=100)
+    made = estimates(WORLDS[name], runs=60)
     for figure in ("ips", "snips", "dr"):
         held = sum(getattr(o, figure).low <= new <= getattr(o, figure).high for o, new, _ in made)
-        assert held >= 88, f"{figure}: {held} of 100"  # P(fewer than 88 | 0.95) = 0.0015; estimated rates widen it
-    assert sum(o.before.low <= old <= o.before.high for o, _, old in made) >= 88
-    assert sum(o.change.low <= new - old <= o.change.high for o, new, old in made) >= 88
+        assert held >= 51, f"{figure}: {held} of 60"  # chance of fewer at 95 %: 0.0003; at 90 %: 0.1
+    assert sum(o.before.low <= old <= o.before.high for o, _, old in made) >= 51
+    assert sum(o.change.low <= new - old <= o.change.high for o, new, old in made) >= 51
 
 
 def test_the_estimates_are_unbiased_where_predictions_are_wrong() -> None:
-    made = estimates(World(bias=0.25, feedback=(0.2, 0.9, 0.4)), runs=60)
+    made = estimates(World(bias=0.25, feedback=(0.2, 0.9, 0.4)), runs=40)
     predicted = World(bias=0.25).log(0)[0].p_wanted.mean()
     truth = np.mean([new for _, new, _ in made])
     assert abs(predicted - truth) > 0.1  # the direct method is far off

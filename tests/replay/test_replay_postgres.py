@@ -1,0 +1,66 @@
+"""The same log in PostgreSQL: stored by the command and the store, read and decided again alike."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from log_files import write_log
+from postgres_server import PostgresServer, postgres_server, why_absent
+from recorded import make_feedback, make_records
+from typer.testing import CliRunner
+
+from embedllm_router.cli_feedback import app
+from embedllm_router.logs.filters import Filters
+from embedllm_router.logs.source import open_source
+from embedllm_router.policy import Objective
+from embedllm_router.records import RequestRecord
+from embedllm_router.replay.change import Change, NewAim
+from embedllm_router.replay.recorded import Recorded, read_recorded
+from embedllm_router.replay.run import replay
+from embedllm_router.store import StoreOptions, open_store
+
+CHANGE = Change(NewAim(Objective(cost_weight=100.0)))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    if reason := why_absent():
+        pytest.skip(reason)
+    with postgres_server() as running:
+        yield running
+
+
+def stored(url: str, records: list[RequestRecord]) -> None:
+    store = open_store(StoreOptions(url=url, flush_s=0.05, close_s=30))
+    for record in records:
+        store.put(record)
+    store.close()
+    assert store.health().dropped == 0
+
+
+def read(where: str | Path, **how: object) -> Recorded:
+    source = open_source(where)
+    try:
+        return read_recorded(source, with_text=True, **how)  # type: ignore[arg-type]  # as given by the test
+    finally:
+        source.close()
+
+
+def test_files_and_postgres_are_read_and_decided_alike(server: PostgresServer, tmp_path: Path) -> None:
+    records = make_records(200)
+    feedback = make_feedback(records, share=0.5)
+    stored(server.url(), records)
+    verdicts = tmp_path / "verdicts.csv"
+    lines = [f"{one.request_id},{one.score},{one.at.isoformat()}" for one in feedback]
+    verdicts.write_text("\n".join(["request_id,score,at", *lines]))
+    done = CliRunner().invoke(app, ["feedback", "import", str(verdicts), "--into", server.url(), "--source", "user"])
+    assert done.exit_code == 0, done.output
+    files = write_log(tmp_path / "log", records, feedback)
+    for how in ({}, {"filters": Filters(virtual_model="auto", excluded="llm_unknown")}, {"sources": ["nobody"]}):
+        one, other = read(files, **how), read(server.url(), **how)
+        assert one.requests == other.requests
+        assert one.n_meant == other.n_meant
+        first, second = replay(one, CHANGE, ["λ"]), replay(other, CHANGE, ["λ"])
+        assert first.observed == second.observed
+        assert first.mix == second.mix
+        assert first.flips == second.flips
