@@ -6,7 +6,7 @@ users: the figures hold for the requests with feedback.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -82,9 +82,8 @@ def calibration(source: RecordSource, filters: Filters, seed: int) -> Calibratio
         filters: Which requests are meant.
         seed: Of the random groups that are resampled.
     """
-    where, parameters = filters.where()
     n_given = source.rows("SELECT count(*) AS n FROM feedback")[0]["n"]
-    rows = source.rows(_sql(where, seed, N_JUDGED / max(n_given, 1)), parameters)
+    rows = source.rows(*_sql(filters, seed, N_JUDGED / max(n_given, 1)))
     binned = [row for row in rows if row["bin"] is not None]
     if not binned:
         return None
@@ -141,24 +140,33 @@ def _ratio(value: float, above: Floats, below: Floats, n: int) -> Estimate:
     return estimate(float(value), samples, n)
 
 
-def _sql(where: str, seed: int, share: float) -> str:
-    given = 'request_id AS given_for, source, key_alias, score, "at" AS given_at'
+def _sql(filters: Filters, seed: int, share: float) -> tuple[str, dict[str, object]]:
+    """Rows of sums by bin and group, and after them one row for each source, whose bin is NULL.
+
+    Conditions but time are looked at after the join: feedback that no request has by its id is looked for by the id
+    of its response, which takes another pass, and most often there is none.
+    """
+    time, parameters = Filters(since=filters.since, until=filters.until).where()
+    other, more = replace(filters, since=None, until=None).where()
+    later = time if filters.until is None else Filters(since=filters.since).where()[0]
     drawn = "TRUE" if share >= 1 else f"draw_of(request_id) < {share}"
-    meant = (
-        'SELECT request_id, response_id, served_p_correct AS p, "at" '  # noqa: S608 - as below
-        f"FROM requests WHERE served_p_correct IS NOT NULL AND {where}"
+    requests = (
+        f'SELECT request_id, response_id, served_p_correct AS p, "at", ({other}) AS is_meant '  # noqa: S608 - as below
+        f"FROM requests WHERE {time}"
     )
-    return f"""
-    WITH given AS MATERIALIZED (SELECT {given} FROM feedback WHERE score BETWEEN 0 AND 1 AND {drawn}),
-    by_request AS MATERIALIZED (
-      SELECT given.*, m.request_id, m.p, m."at" FROM given JOIN ({meant}) m ON given_for = m.request_id
+    sql = f"""
+    WITH given AS MATERIALIZED (
+      SELECT request_id AS given_for, source, key_alias, score, "at" AS given_at
+      FROM feedback WHERE score BETWEEN 0 AND 1 AND {later} AND {drawn}
+    ), by_request AS MATERIALIZED (
+      SELECT given.*, r.request_id, r.p, r."at", r.is_meant FROM given JOIN ({requests}) r ON given_for = r.request_id
     ), by_response AS (
-      SELECT g.*, m.request_id, m.p, m."at"
+      SELECT g.*, r.request_id, r.p, r."at", r.is_meant
       FROM (SELECT * FROM given WHERE given_for NOT IN (SELECT given_for FROM by_request)) g
-      JOIN ({meant}) m ON given_for = m.response_id
+      JOIN ({requests}) r ON given_for = r.response_id
     ), newest AS (
       SELECT *, row_number() OVER (PARTITION BY request_id, source, key_alias ORDER BY given_at DESC) AS place
-      FROM (SELECT * FROM by_request UNION ALL SELECT * FROM by_response) either
+      FROM (SELECT * FROM by_request UNION ALL SELECT * FROM by_response) either WHERE is_meant AND p IS NOT NULL
     ), counted AS MATERIALIZED (SELECT * FROM newest WHERE place = 1),
     judged AS (
       SELECT min(p) AS p, {group(seed)} AS bucket, avg(score) AS score FROM counted GROUP BY request_id, "at"
@@ -168,3 +176,4 @@ def _sql(where: str, seed: int, share: float) -> str:
     FROM judged GROUP BY 1, 2
     UNION ALL SELECT NULL, NULL, source, count(*), NULL, NULL, NULL FROM counted GROUP BY source
     """  # noqa: S608 - our own columns and conditions
+    return sql, parameters | more

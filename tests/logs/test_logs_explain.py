@@ -164,8 +164,8 @@ def test_an_excluded_one_that_would_have_won_is_named() -> None:
             "wizard, with 0.950 for $0.0160, is the only candidate whose p_correct reaches 0.900.",
         ),
         (
-            make_record(0, topic="chat", reason="cheapest_at_floor", within=0.5),
-            "sprinter, with 0.950 for $0.0000600, is the cheapest of 3 candidates whose p_correct reaches 0.450.",
+            make_record(0, topic="chat", reason="cheapest_at_floor", within=0.3),
+            "sprinter, with 0.950 for $0.0000600, is the cheapest of 2 candidates whose p_correct reaches 0.650.",
         ),
         (
             make_record(0, reason="floor_unreached", min_p_correct=0.99),
