@@ -16,6 +16,7 @@ from embedllm_router.errors import DataError, EmbedLLMRouterError
 from embedllm_router.logs.places import RecordFiles, record_files
 from embedllm_router.logs.source import Limits
 from embedllm_router.records import CANDIDATE_COLUMNS, FEEDBACK_COLUMNS, REQUEST_COLUMNS
+from embedllm_router.store.segments import REJECTED, named
 
 __all__ = ["FileSource", "view"]
 
@@ -64,6 +65,13 @@ class FileSource:
     def files(self) -> RecordFiles:
         """The files as they are now."""
         return record_files(self._places, must_exist=self._must_exist)
+
+    def rejected_lines(self) -> int:
+        """Lines that were no records when their file was sealed; they are set aside beside it."""
+        files = self.files()
+        listed = (*files.requests_parquet, *files.requests_jsonl, *files.feedback_parquet, *files.feedback_jsonl)
+        aside = [path for folder in {file.parent for file in listed} for path in named(folder, REJECTED)]
+        return sum(path.read_bytes().count(b"\n") for path in aside)
 
     def rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
         """Runs a query over the files as they are now; see `RecordSource.rows`."""

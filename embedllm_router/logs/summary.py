@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.logs.calibration import Calibration, calibration
+from embedllm_router.logs.file_source import FileSource
 from embedllm_router.logs.filters import Filters
 from embedllm_router.logs.forecast import Forecast, forecast
 from embedllm_router.logs.mix import Count, LlmShare, Outcomes, llm_shares, outcomes, reasons
@@ -54,6 +55,7 @@ class Summary:
         calibration: Predicted p_correct beside feedback; None without feedback.
         route_ms: Time that routing added.
         latency_ms: From the call to its last byte, routing included.
+        rejected_lines: Lines of record files that were no records, whatever the filters; each may have been one.
     """
 
     where: str
@@ -69,6 +71,7 @@ class Summary:
     calibration: Calibration | None
     route_ms: Percentiles
     latency_ms: Percentiles
+    rejected_lines: int
 
 
 def summarize(source: RecordSource, filters: Filters | None = None, *, seed: int = 0) -> Summary:
@@ -103,6 +106,7 @@ def summarize(source: RecordSource, filters: Filters | None = None, *, seed: int
         calibration=calibration(source, filters, seed),
         route_ms=_percentiles(sample.route_ms),
         latency_ms=_percentiles(sample.latency_ms),
+        rejected_lines=source.rejected_lines() if isinstance(source, FileSource) else 0,
     )
 
 

@@ -85,6 +85,8 @@ def _outcomes(summary: Summary) -> Text:
         "under the floor": out.floor_missed,
     }
     ended = [f"{name} {_count(count)}" for name, count in parts.items() if count.n or name == "answered"]
+    if summary.rejected_lines:
+        ended.append(f"and {summary.rejected_lines:,} damaged lines, which may have been records")
     why = [f"{reason} {_count(count)}" for reason, count in summary.reasons.items()]
     return Text(f"outcomes: {', '.join(ended)}\nreasons: {', '.join(why)}")
 

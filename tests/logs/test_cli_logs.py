@@ -146,6 +146,16 @@ def test_seal_turns_lines_into_parquet(tmp_path: Path) -> None:
     assert run("seal", "--from", tmp_path / "records").stdout == "0 files sealed\n"
 
 
+def test_damaged_lines_are_counted(tmp_path: Path) -> None:
+    write(tmp_path, RECORDS[:5])
+    (lines_file,) = tmp_path.glob("requests-*.jsonl")
+    with lines_file.open("ab") as file:
+        file.write(b'{"request_id": 5, "at": "never"}\nno record\n')
+    assert "2 lines rejected" in run("seal", "--from", tmp_path).stdout
+    assert "5 requests" in run("summary", "--from", tmp_path).stdout
+    assert "and 2 damaged lines, which may have been records" in run("summary", "--from", tmp_path).stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
