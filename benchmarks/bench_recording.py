@@ -16,7 +16,7 @@ import time
 from datetime import UTC, datetime
 
 from embedllm_router.events import Outcome
-from embedllm_router.lanes import Lane
+from embedllm_router.lanes import Lane, Lanes
 from embedllm_router.parts import assemble
 from embedllm_router.policy import Objective
 from embedllm_router.recording import Arrival
@@ -41,7 +41,7 @@ def cpu_us(n_requests: int, *, kept: bool) -> float:
         if router is None:
             raise SystemExit("the shipped weights do not load")
         pool, objective = router.pool([*LLMS, "llama-3.1-8b-instruct"]), Objective(20.0)
-        lane = Lane("live", router, VirtualModel("auto", VirtualModelSettings(default="x"), pool), objective)
+        lanes = Lanes(Lane("live", router, VirtualModel("auto", VirtualModelSettings(default="x"), pool), objective))
         outcome = Outcome("gpt-4o-mini", "success", input_tokens=90, output_tokens=70, cost_usd=1e-4, latency_ms=800.0)
         routings = [router.route(PROMPT, objective=objective, pool=pool) for _ in range(n_requests)]
         started = time.process_time()
@@ -49,7 +49,7 @@ def cpu_us(n_requests: int, *, kept: bool) -> float:
             arrival = Arrival(str(number), "auto", "acompletion", datetime.now(UTC), time.perf_counter())
             chosen = routing.decision.chosen
             routed = arrival.routed(chosen.name if chosen else "-", decision=routing.decision)
-            parts.observer.decided(routed, routing, arrival, lane, None)
+            parts.observer.decided(routed, routing, arrival, lanes)
             parts.observer.ended(str(number), outcome)
         parts.close()
         return (time.process_time() - started) / n_requests * 1e6

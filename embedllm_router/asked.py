@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from embedllm_router.candidates import NO_RULES, Exclusion, Rules
+from embedllm_router.decision import Decision
 from embedllm_router.errors import EmbedLLMRouterError, RequestError
 from embedllm_router.live import Served
 from embedllm_router.messages import opening
 from embedllm_router.overrides import BODY_FIELD, Overrides, Wish, header_wish, read_wish
-from embedllm_router.router import Routing
 from embedllm_router.setting_groups import VirtualModelSettings
 
 __all__ = ["caller_of", "nobody_left", "ruled_out", "wishes_of"]
@@ -36,14 +36,19 @@ def wishes_of(key: object, data: Mapping[str, Any], body: object) -> list[Wish]:
     return [read_wish("team", team), read_wish("key", own), header_wish(headers), read_wish("body", body)]
 
 
-def nobody_left(routing: Routing, overrides: Overrides, settings: VirtualModelSettings) -> EmbedLLMRouterError:
+def nobody_left(decision: Decision, overrides: Overrides, settings: VirtualModelSettings) -> EmbedLLMRouterError:
     """The error of a decision without a choice.
+
+    Args:
+        decision: All of whose candidates are excluded.
+        overrides: What the request was to be routed by.
+        settings: The virtual model's.
 
     Returns:
         A `RequestError` that lists the reasons, where a rule, the client's own wish or the settings forbid that the
         default answers; another error where it shall.
     """
-    excluded = {a.name: a.excluded for a in routing.decision.assessments()}
+    excluded = {a.name: a.excluded for a in decision.assessments()}
     reasons = {name: str(reason) for name, reason in excluded.items()}
     by_rule = any(reason is not None and reason.is_a_rule for reason in excluded.values())
     if by_rule or overrides.by_client or settings.on_no_candidate == "refuse":

@@ -19,6 +19,9 @@ class Reason(StrEnum):
     FLOOR_UNREACHED = "floor_unreached"
     ONLY_CANDIDATE = "only_candidate"
     EXPLORED = "explored"
+    WITHIN_BUDGET = "within_budget"
+    SESSION_KEPT = "session_kept"
+    SESSION_LOCKED = "session_locked"
 
 
 @dataclass(frozen=True, slots=True)

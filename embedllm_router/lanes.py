@@ -67,6 +67,10 @@ class Lanes:
     shadow: Lane | None = None
     canary_share: float = 0.0
 
+    def named(self, arm: str) -> Lane:
+        """The lane of an arm that decides, "live" or "canary"."""
+        return self.canary if arm == "canary" and self.canary is not None else self.live
+
     def of(self, caller: str) -> Lane:
         """The lane that decides for a caller; the same one every time."""
         if self.canary is not None and in_share(f"{self.live.virtual_model.name}\0{caller}", self.canary_share):

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from structlog.typing import FilteringBoundLogger
 
-from embedllm_router.events import Outcome, Routed, decided, served
-from embedllm_router.lanes import Lane
+from embedllm_router.events import Outcome, Routed, billed_usd, decided, served
+from embedllm_router.lanes import Lane, Lanes
 from embedllm_router.metrics import Metrics, NoMetrics
 from embedllm_router.observed import Observations
 from embedllm_router.policy import Objective
@@ -25,10 +25,13 @@ from embedllm_router.records import RequestRecord
 from embedllm_router.router import Router, Routing
 from embedllm_router.tracing import Tracer
 
-__all__ = ["Keep", "Observer", "Sink"]
+__all__ = ["Keep", "Observer", "OnEnd", "Sink"]
 
 Sink = Callable[[RequestRecord], None]
 """Takes a record; never blocks and never raises."""
+
+OnEnd = Callable[[float | None], None]
+"""Takes what a request was billed in USD: 0 when nobody answered it, None when the bill is unknown."""
 
 _MAX_PENDING = 10_000  # requests in flight whose outcome is awaited; beyond it the oldest is recorded without one
 _MAX_AGE_S = 3600.0  # LiteLLM has given up on a request by then
@@ -59,6 +62,7 @@ class _Pending:
     embedding: NDArray[np.float32] | None = None
     router: Router | None = None
     shadow: "Future[Shadow] | None" = None
+    on_end: OnEnd | None = None
     recorded: bool = False
 
 
@@ -113,16 +117,19 @@ class Observer:
         found = self._pending.get(request_id)
         return found.routed if found else None
 
-    def decided(self, routed: Routed, routing: Routing, arrival: Arrival, lane: Lane, shadow: Lane | None) -> None:
+    def decided(
+        self, routed: Routed, routing: Routing, arrival: Arrival, lanes: Lanes, on_end: OnEnd | None = None
+    ) -> None:
         """Reports a decision and awaits its outcome.
 
         Args:
             routed: Where the request was sent.
             routing: Everything that was weighed.
             arrival: When it came, and from whom.
-            lane: What decided.
-            shadow: What shall decide for the record only; None for nothing.
+            lanes: What decided, and what shall decide for the record only.
+            on_end: Told the bill when the outcome is known.
         """
+        lane, shadow = lanes.named(routed.arm), lanes.shadow
         self.n_decided += 1
         text, wanted = routing.prompt.text, self._keep
         kept = Kept(
@@ -136,7 +143,8 @@ class Observer:
             embedding=routing.prompt_embedding if wanted.embedding else None,
         )
         future = self._decide_in_shadow(shadow, routing, routed.objective_from) if shadow else None
-        self._remember(_Pending(routed, kept, time.monotonic(), routing.prompt_embedding, lane.router, future))
+        embedding = routing.prompt_embedding
+        self._remember(_Pending(routed, kept, time.monotonic(), embedding, lane.router, future, on_end))
         self._trace(routed, routing, arrival)
         if self._log.is_enabled_for(logging.INFO):
             self._log.info("routing.decided", **decided(routed, routing, with_prompt=self._log_prompt))
@@ -207,6 +215,8 @@ class Observer:
             self._record(pending, _UNKNOWN)
 
     def _record(self, pending: _Pending, outcome: Outcome) -> None:
+        if pending.on_end is not None:
+            pending.on_end(0.0 if outcome.status == "failure" else billed_usd(pending.routed, outcome))
         if not self._sinks:
             return
         category = pending.router.category(pending.embedding) if pending.router else None

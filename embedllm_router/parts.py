@@ -10,6 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from embedllm_router import __version__
 from embedllm_router.artifact import default_artifact_path
+from embedllm_router.budgets import Ledger
 from embedllm_router.errors import EmbedLLMRouterError
 from embedllm_router.lanes import Lanes
 from embedllm_router.live import Generation, Live
@@ -18,8 +19,10 @@ from embedllm_router.metrics import Metrics, open_metrics
 from embedllm_router.observer import Keep, Observer, Sink
 from embedllm_router.policy import Objective
 from embedllm_router.records import FeedbackRecord
-from embedllm_router.setting_groups import StoreSettings
-from embedllm_router.settings import RouterSettings
+from embedllm_router.setting_groups import StateSettings, StoreSettings
+from embedllm_router.settings import RouterSettings, read_litellm_redis
+from embedllm_router.spending import Spending
+from embedllm_router.state import RedisAddress, SharedState, StateOptions, default_state_path, open_state
 from embedllm_router.status import Status, VirtualModelStatus
 from embedllm_router.store import RecordStore, StoreOptions, default_store_path, open_store
 from embedllm_router.tracing import Tracer
@@ -37,6 +40,8 @@ class Parts:
         observer: What follows requests to their outcome.
         store: Where records go.
         metrics: What counts.
+        state: What this proxy and others know together.
+        spending: What keeps decisions within budgets.
         started_at: When they were put together, UTC.
     """
 
@@ -45,6 +50,8 @@ class Parts:
     observer: Observer
     store: RecordStore
     metrics: Metrics
+    state: SharedState
+    spending: Spending
     started_at: datetime
 
     def status(self) -> Status:
@@ -75,6 +82,7 @@ class Parts:
         """Records what is in flight and flushes the store; safe to call twice."""
         self.observer.close()
         self.store.close()
+        self.state.save()
 
 
 def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: TextIO | None = None) -> Parts:
@@ -100,7 +108,8 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
     live, started_at = Live(settings, log, config), datetime.now(UTC)
     metrics = open_metrics(lambda: _status(live, observer, store, started_at), log, enabled=settings.metrics.enabled)
     observer.count_with(metrics)
-    parts = Parts(log, live, observer, store, metrics, started_at)
+    state = open_state(_state_options(settings.state, config), log)
+    parts = Parts(log, live, observer, store, metrics, state, Spending(Ledger(state)), started_at)
     atexit.register(parts.close)
     return parts
 
@@ -119,6 +128,12 @@ def store_options(settings: StoreSettings) -> StoreOptions:
         embedding=settings.embedding,
         hash_key=settings.hash_key.get_secret_value() if settings.hash_key else None,
     )
+
+
+def _state_options(settings: StateSettings, config: Path | None) -> StateOptions:
+    own = settings.redis_url
+    redis = RedisAddress(url=own.get_secret_value()) if own else read_litellm_redis(config) if config else None
+    return StateOptions(path=settings.path or default_state_path(), redis=redis, namespace=settings.namespace)
 
 
 def _status(live: Live, observer: Observer, store: RecordStore, started_at: datetime) -> Status:

@@ -21,9 +21,9 @@ from litellm.integrations.custom_logger import CustomLogger
 from embedllm_router import litellm_state
 from embedllm_router.asked import caller_of, nobody_left, ruled_out, wishes_of
 from embedllm_router.candidates import Exclusion
-from embedllm_router.decision import Conditions
+from embedllm_router.decision import Conditions, Decision
 from embedllm_router.errors import ArtifactError, ConfigError, RequestError, told_by, where
-from embedllm_router.events import Outcome, response_headers
+from embedllm_router.events import Outcome, Routed, response_headers
 from embedllm_router.feedback.thumbs import feedback_in
 from embedllm_router.lanes import Lane
 from embedllm_router.live import Served
@@ -31,7 +31,6 @@ from embedllm_router.overrides import BODY_FIELD, Overrides, Wish, combine
 from embedllm_router.parts import Parts, assemble
 from embedllm_router.policy import explore
 from embedllm_router.recording import Arrival
-from embedllm_router.router import Routing
 from embedllm_router.setting_groups import VirtualModelSettings
 from embedllm_router.settings import SECTION, read_settings
 from embedllm_router.web import Doors, mount, routers_of
@@ -82,7 +81,8 @@ class ProxyHandler(CustomLogger):
         """Reports what every model group was matched to, as soon as LiteLLM knows its deployments; then watches."""
         with suppress(RuntimeError):  # no event loop: not inside a proxy; the first request reports
             loop = asyncio.get_running_loop()
-            self._tasks = [loop.create_task(self._watch_files()), loop.create_task(self._watch_cooldowns())]
+            watching = (self._watch_files(), self._watch_cooldowns(), self._parts.state.run())
+            self._tasks = [loop.create_task(one) for one in watching]
 
     def routers(self) -> list[APIRouter]:
         """Our pages and endpoints, behind the proxy's own authentication."""
@@ -196,32 +196,27 @@ class ProxyHandler(CustomLogger):
             observed=self._observer.observations.of(pool),
         )
         routing = lane.decide(data, overrides.objective, conditions)
+        decision, scopes = self._parts.spending.within(routing.decision, settings, arrival)
         if not overrides.by_client:
-            exploration = settings.exploration.exploration
-            routing = replace(routing, decision=explore(routing.decision, exploration, self._dice.random()))
-        self._send(arrival, routing, lane, lanes.shadow, overrides, data)
+            decision = explore(decision, settings.exploration.exploration, self._dice.random())
+        if decision.chosen is None:
+            raise nobody_left(decision, overrides, settings)
+        routed = self._sent(arrival, decision, lane, overrides, data)
+        on_end = self._parts.spending.charge(scopes, decision)
+        self._observer.decided(routed, replace(routing, decision=decision), arrival, lanes, on_end)
 
-    def _send(  # noqa: PLR0913, PLR0917 - what was decided, by what, for whom
-        self,
-        arrival: Arrival,
-        routing: Routing,
-        lane: Lane,
-        shadow: Lane | None,
-        overrides: Overrides,
-        data: dict[str, Any],
-    ) -> None:
-        chosen = routing.decision.chosen
-        if chosen is None:
-            raise nobody_left(routing, overrides, lane.virtual_model.settings)
-        data["model"] = chosen.name
-        fallbacks = routing.decision.fallbacks(lane.virtual_model.settings.max_fallbacks)
+    def _sent(
+        self, arrival: Arrival, decision: Decision, lane: Lane, overrides: Overrides, data: dict[str, Any]
+    ) -> Routed:
+        """Writes the choice into the request; where it is sent."""
+        data["model"] = decision.pool.names[decision.ranking[0]]
+        fallbacks = decision.fallbacks(lane.virtual_model.settings.max_fallbacks)
         if fallbacks:
             data.setdefault("fallbacks", fallbacks)
         said_by = (
             "canary" if lane.arm == "canary" and overrides.objective_from == "config" else overrides.objective_from
         )
-        routed = arrival.routed(chosen.name, decision=routing.decision, arm=lane.arm, objective_from=said_by)
-        self._observer.decided(routed, routing, arrival, lane, shadow)
+        return arrival.routed(data["model"], decision=decision, arm=lane.arm, objective_from=said_by)
 
     def _take_thumb(self, data: Mapping[str, Any], key: object) -> None:
         """Keeps feedback on an earlier answer that a request carries in its metadata."""
@@ -281,6 +276,8 @@ class ProxyHandler(CustomLogger):
             generation=self._live.generation.number,
             key_alias=getattr(key, "key_alias", None),
             team_alias=getattr(key, "team_alias", None),
+            key_id=getattr(key, "token", None) or getattr(key, "api_key", None),
+            team_id=getattr(key, "team_id", None),
             parent_span=getattr(key, "parent_otel_span", None),
         )
 

@@ -30,6 +30,8 @@ class Arrival:
         generation: Number of the configuration that decides.
         key_alias: Alias of the API key; None when it has none.
         team_alias: Alias of the key's team; None when it has none.
+        key_id: Id of the API key, for budgets of its own; never kept. None without one.
+        team_id: Id of the key's team, likewise.
         parent_span: LiteLLM's OpenTelemetry span of the request; None without one.
     """
 
@@ -41,6 +43,8 @@ class Arrival:
     generation: int = 1
     key_alias: str | None = None
     team_alias: str | None = None
+    key_id: str | None = None
+    team_id: str | None = None
     parent_span: object | None = None
 
     @property

@@ -8,12 +8,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from embedllm_router.budgets import Budget, Per, Whose
 from embedllm_router.candidates import Rules
 from embedllm_router.messages import TextFrom
 from embedllm_router.overrides import AIMS, FIELDS, PROFILES, Allowed
 from embedllm_router.policy import Exploration, Objective
 
 __all__ = [
+    "BudgetSettings",
     "CanarySettings",
     "DashboardSettings",
     "ExplorationSettings",
@@ -23,6 +25,7 @@ __all__ = [
     "ReloadSettings",
     "RequestSettings",
     "ShadowSettings",
+    "StateSettings",
     "StoreSettings",
     "TracingSettings",
     "VirtualModelSettings",
@@ -31,6 +34,8 @@ __all__ = [
 CostWeight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
 def _percent(value: object) -> object:
     """Reads "5%" as 0.05; leaves everything else to the type."""
     if isinstance(value, str) and value.strip().endswith("%"):
@@ -108,6 +113,22 @@ class ExplorationSettings(_Group):
         return Exploration(self.epsilon, self.max_loss, self.max_extra_usd)
 
 
+class BudgetSettings(_Group):
+    """A spend target that the cost weight adapts to."""
+
+    usd: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """What may be spent in each period."""
+    per: Per = Per.DAY
+    """The period, `day` or `month`, in UTC."""
+    scope: Whose = Whose.VIRTUAL_MODEL
+    """Who shares it: `virtual_model` everybody who asks for the name, `key` or `team` each of them for itself."""
+
+    @property
+    def budget(self) -> Budget:
+        """The same as the ledger's own value."""
+        return Budget(self.usd, self.per, self.scope)
+
+
 class RequestSettings(_Group):
     """What a request may set for itself, in its header or body."""
 
@@ -167,6 +188,8 @@ class VirtualModelSettings(ObjectiveSettings):
     """What a request may set for itself."""
     on_no_candidate: Literal["default", "refuse"] = "default"
     """When no candidate can take a request for what it needs: the default answers, or a 400 that lists the reasons."""
+    budgets: tuple[BudgetSettings, ...] = ()
+    """Spend targets that the cost weight adapts to; when one is exhausted, the cheapest answers."""
     exploration: ExplorationSettings = ExplorationSettings()
     """Trying another candidate now and then."""
     shadow: ShadowSettings | None = None
@@ -229,6 +252,17 @@ class StoreSettings(_Group):
     """Whether the prompt embedding is kept, which lets other weights decide again without the text."""
     hash_key: SecretStr | None = None
     """Key of the prompt hash; None makes one per folder. Give all proxies the same to link equal prompts."""
+
+
+class StateSettings(_Group):
+    """Where budgets and sessions are kept between requests."""
+
+    path: Path | None = None
+    """Folder that survives a restart; None takes `embedllm-router/state` in the user's state folder."""
+    redis_url: SecretStr | None = None
+    """Redis that several proxies share, such as `redis://host:6379`; None takes LiteLLM's own, if it names one."""
+    namespace: str = Field(default="embedllm", min_length=1)
+    """What every Redis key begins with."""
 
 
 class DashboardSettings(_Group):

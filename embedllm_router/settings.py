@@ -25,12 +25,14 @@ from embedllm_router.setting_groups import (
     LogSettings,
     MetricsSettings,
     ReloadSettings,
+    StateSettings,
     StoreSettings,
     TracingSettings,
     VirtualModelSettings,
 )
+from embedllm_router.state import RedisAddress
 
-__all__ = ["CALLBACK", "SECTION", "RouterSettings", "read_proxy_config", "read_settings"]
+__all__ = ["CALLBACK", "SECTION", "RouterSettings", "read_litellm_redis", "read_proxy_config", "read_settings"]
 
 SECTION = "embedllm_router"
 """Our key under LiteLLM's `callback_settings`."""
@@ -56,6 +58,8 @@ class RouterSettings(BaseSettings):
     """How decisions are logged."""
     store: StoreSettings = StoreSettings()
     """Where records of requests are kept."""
+    state: StateSettings = StateSettings()
+    """Where budgets and sessions are kept between requests."""
     dashboard: DashboardSettings = DashboardSettings()
     """The pages under /embedllm/."""
     metrics: MetricsSettings = MetricsSettings()
@@ -129,6 +133,49 @@ def read_proxy_config(path: Path) -> RouterSettings:
     return read_settings((config.get("callback_settings") or {}).get(SECTION))
 
 
+def read_litellm_redis(path: Path) -> RedisAddress | None:
+    """Reads the Redis that LiteLLM itself is told to use: in `router_settings`, `cache_params` or the environment.
+
+    Args:
+        path: The proxy configuration; one that cannot be read names none.
+
+    Returns:
+        Its address; None where LiteLLM uses no Redis.
+
+    Raises:
+        ConfigError: It refers to an environment variable that is not set.
+    """
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        config = {}
+    router = _resolved(config.get("router_settings") or {})
+    cache = _resolved((config.get("litellm_settings") or {}).get("cache_params") or {})
+    said = {name.removeprefix("redis_"): value for name, value in router.items() if name.startswith("redis_")}
+    if not said and cache.get("type") == "redis":
+        said = cache
+    for name in ("url", "host", "port", "password", "username", "ssl", "db"):
+        if said.get(name) is None and os.environ.get(f"REDIS_{name.upper()}"):
+            said[name] = os.environ[f"REDIS_{name.upper()}"]
+    return _address(said)
+
+
+def _address(said: Mapping[str, Any]) -> RedisAddress | None:
+    if said.get("url"):
+        return RedisAddress(url=str(said["url"]))
+    if not said.get("host"):
+        return None
+    secure = str(said.get("ssl", "")).lower() in {"true", "1", "yes"}
+    return RedisAddress(
+        host=str(said["host"]),
+        port=int(said.get("port") or 6379),
+        username=said.get("username"),
+        password=said.get("password"),
+        ssl=secure,
+        db=int(said.get("db") or 0),
+    )
+
+
 def _problem(loc: tuple[int | str, ...], message: str, kind: str) -> str:
     path = ".".join(map(str, loc))
     if kind == "extra_forbidden":
@@ -152,5 +199,13 @@ def _resolved(value: Any) -> Any:
 
 
 def _every_name() -> set[str]:
-    groups = (CanarySettings, VirtualModelSettings, LogSettings, StoreSettings, ReloadSettings, RouterSettings)
+    groups = (
+        CanarySettings,
+        VirtualModelSettings,
+        LogSettings,
+        StoreSettings,
+        StateSettings,
+        ReloadSettings,
+        RouterSettings,
+    )
     return {name for group in groups for name in group.model_fields}

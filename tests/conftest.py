@@ -17,6 +17,7 @@ def records_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     """Keeps records that a test does not place elsewhere out of the user's own folder."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("EMBEDLLM_ROUTER_STORE__PATH", str(tmp_path_factory.mktemp("records")))
+        environment.setenv("EMBEDLLM_ROUTER_STATE__PATH", str(tmp_path_factory.mktemp("state")))
         yield
 
 

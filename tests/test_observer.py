@@ -14,7 +14,7 @@ from planted import SPRINTER, WIZARD
 
 from embedllm_router import Router
 from embedllm_router.events import Outcome
-from embedllm_router.lanes import Lane
+from embedllm_router.lanes import Lane, Lanes
 from embedllm_router.log import configure_logging
 from embedllm_router.observer import Keep, Observer
 from embedllm_router.policy import Objective
@@ -33,6 +33,7 @@ class Watched:
 
     def __init__(self, router: Router, **keep: bool) -> None:
         self.router, self.records, self.log = router, list[RequestRecord](), io.StringIO()
+        self.bills: list[float | None] = []
         log = configure_logging(LogSettings(), self.log)
         kept = Keep(lambda text: f"hash of {len(text)}", **keep)
         self.observer = Observer(log, [self.records.append], kept, tracer=Tracer())
@@ -47,7 +48,7 @@ class Watched:
         arrival = Arrival(request_id, "auto", "acompletion", AT, time.perf_counter(), key_alias="team-a")
         routed = arrival.routed(routing.decision.chosen.name, decision=routing.decision, objective_from=objective_from)
         beside = self.lane("shadow", shadow) if shadow else None
-        self.observer.decided(routed, routing, arrival, lane, beside)
+        self.observer.decided(routed, routing, arrival, Lanes(lane, shadow=beside), self.bills.append)
 
     def end(self, request_id: str = "1", **outcome: object) -> RequestRecord:
         fields = {"served": WIZARD, "status": "success", "input_tokens": 5, "output_tokens": 7, "cost_usd": 0.1}
@@ -199,3 +200,13 @@ def _wait_for_shadow(watched: Watched) -> None:
     shadows = watched.observer._shadows
     assert shadows is not None
     shadows.submit(lambda: None).result(timeout=10)
+
+
+def test_the_bill_is_told_once_whatever_the_outcome(watched: Watched) -> None:
+    for request_id in ("answered", "failed", "lost"):
+        watched.decide(request_id)
+    watched.end("answered")
+    watched.observer.ended("failed", Outcome(None, "failure", error="Timeout"), headers_follow=True)
+    watched.end("failed")
+    watched.observer.close()
+    assert watched.bills == [0.1, 0.0, None]

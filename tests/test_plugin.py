@@ -51,6 +51,7 @@ def make_handler(
     config: dict[str, Any] = planted_config(artifact_dir)
     monkeypatch.setattr(proxy_server, "llm_model_list", config["model_list"])
     monkeypatch.setenv("EMBEDLLM_ROUTER_STORE__PATH", str(records))
+    monkeypatch.setenv("EMBEDLLM_ROUTER_STATE__PATH", str(records.parent / "state"))
     built: list[Parts] = []
 
     def make(**section: Any) -> ProxyHandler:
@@ -381,3 +382,44 @@ async def test_a_thumb_in_the_metadata_is_kept_as_feedback(handler: ProxyHandler
     handler._parts.close()
     (kept,) = kept_in(records, "feedback")
     assert (kept["request_id"], kept["score"], kept["key_alias"]) == ("chatcmpl-7", 0.0, "team-a")
+
+
+async def billed(handler: ProxyHandler, call_id: str, usd: float) -> None:
+    now = datetime.now(UTC)
+    payload = {"model_group": "wizard", "prompt_tokens": 3, "completion_tokens": 800, "response_cost": usd}
+    await handler.async_log_success_event(
+        {"litellm_call_id": call_id, "standard_logging_object": payload}, None, now, now
+    )
+
+
+async def test_an_exhausted_budget_downgrades_rather_than_refuses(
+    make_handler: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    budgets = [{"usd": 5_000.0, "per": "day"}]
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "budgets": budgets}})
+    assert (await routed(handler, litellm_call_id="1"))["model"] == "wizard"
+    await billed(handler, "1", 6_000.0)
+    assert (await routed(handler, litellm_call_id="2"))["model"] == "sprinter"
+    last = logged(log_text, "routing.decided")[-1]
+    assert last["reason"] == "within_budget"
+    assert last["cost_weight"] > 1e6, "at any price the cheapest"
+
+
+async def test_each_key_has_its_own_budget(make_handler: Callable[..., ProxyHandler]) -> None:
+    budgets = [{"usd": 5_000.0, "per": "month", "scope": "key"}]
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "budgets": budgets}})
+    mine, yours = a_key(), UserAPIKeyAuth(api_key="sk-another")
+    await asked(handler, mine, litellm_call_id="1")
+    await billed(handler, "1", 6_000.0)
+    assert (await asked(handler, mine, litellm_call_id="2"))["model"] == "sprinter"
+    assert (await asked(handler, yours, litellm_call_id="3"))["model"] == "wizard"
+
+
+async def test_what_is_billed_replaces_what_was_expected(make_handler: Callable[..., ProxyHandler]) -> None:
+    budgets = [{"usd": 10.0, "per": "day"}]
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "budgets": budgets}})
+    await routed(handler, litellm_call_id="1")
+    await billed(handler, "1", 0.123)
+    (status,) = handler._parts.spending.status()
+    assert status.committed_usd == pytest.approx(0.123)
+    assert status.in_flight_usd == pytest.approx(0.0)

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from embedllm_router.errors import ConfigError
 from embedllm_router.messages import TextFrom
 from embedllm_router.policy import Objective
-from embedllm_router.settings import read_proxy_config, read_settings
+from embedllm_router.settings import read_litellm_redis, read_proxy_config, read_settings
+from embedllm_router.state import RedisAddress
 
 AUTO = {"virtual_models": {"auto": {"default": "sprinter"}}}
 
@@ -106,3 +108,33 @@ def test_references_to_the_environment_are_resolved_as_litellm_does(monkeypatch:
     assert "hunter2" not in repr(settings)
     with pytest.raises(ConfigError, match="NOT_THERE is not set"):
         read_settings({**AUTO, "store": {"url": "os.environ/NOT_THERE"}})
+
+
+@pytest.mark.parametrize(
+    ("config", "address"),
+    [
+        ({}, None),
+        ({"router_settings": {"num_retries": 0}}, None),
+        ({"router_settings": {"redis_host": "h", "redis_port": "7000"}}, RedisAddress(host="h", port=7000)),
+        ({"router_settings": {"redis_url": "redis://h"}}, RedisAddress(url="redis://h")),
+        (
+            {"litellm_settings": {"cache_params": {"type": "redis", "host": "c", "password": "os.environ/SECRET"}}},
+            RedisAddress(host="c", password="hunter2"),
+        ),
+        ({"litellm_settings": {"cache_params": {"type": "s3", "host": "c"}}}, None),
+    ],
+)
+def test_the_redis_that_litellm_uses(
+    config: dict[str, object], address: RedisAddress | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    assert read_litellm_redis(file) == address
+    assert "hunter2" not in repr(address)
+
+
+def test_the_redis_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_HOST", "from-environment")
+    monkeypatch.setenv("REDIS_PORT", "6400")
+    assert read_litellm_redis(tmp_path / "missing.yaml") == RedisAddress(host="from-environment", port=6400)

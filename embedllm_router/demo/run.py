@@ -153,6 +153,7 @@ def running_proxy(
         ready = f"http://127.0.0.1:{proxy_port}/health/liveliness"
         log = logs / "proxy.log"
         more_environment.setdefault("EMBEDLLM_ROUTER_STORE__PATH", str(logs / "records"))
+        more_environment.setdefault("EMBEDLLM_ROUTER_STATE__PATH", str(logs / "state"))
         started = time.perf_counter()
         pid = stack.enter_context(_running("proxy", serve, more_environment, ready, log))
         start_s = time.perf_counter() - started
