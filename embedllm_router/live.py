@@ -179,7 +179,7 @@ class Live:
 
     def _tell_what_needs_a_restart(self, new: RouterSettings) -> None:
         old = self.generation.settings
-        fixed = ("log", "store", "dashboard", "metrics", "tracing")
+        fixed = ("log", "store", "state", "dashboard", "metrics", "tracing")
         late = [name for name in fixed if getattr(old, name) != getattr(new, name)]
         if late:
             self._log.warning("routing.restart_needed", settings=late)
