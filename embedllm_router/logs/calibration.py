@@ -5,8 +5,10 @@ on one request the newest counts; of several sources their mean. Whoever gives f
 users: the figures hold for the requests with feedback.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
@@ -38,7 +40,7 @@ class Bin:
         high: Upper end.
         n: Requests.
         p_correct: Mean prediction.
-        score: Mean of what was said.
+        score: Mean of what was said, with its Wilson interval.
     """
 
     low: float
@@ -100,7 +102,7 @@ def calibration(source: RecordSource, filters: Filters, seed: int) -> Calibratio
         score=_ratio(total["score"] / n, drawn["score"].sum(axis=1), drawn["n"].sum(axis=1), n),
         brier=_ratio(total["squared"] / n, drawn["squared"].sum(axis=1), drawn["n"].sum(axis=1), n),
         ece=_ratio(_gaps(sums).sum() / n, np.abs(drawn["score"] - drawn["p"]).sum(axis=1), drawn["n"].sum(axis=1), n),
-        bins=_bins(sums, drawn),
+        bins=_bins(sums),
     )
 
 
@@ -119,7 +121,7 @@ def _gaps(sums: Mapping[str, Floats]) -> Floats:
     return gaps
 
 
-def _bins(sums: Mapping[str, Floats], drawn: Mapping[str, Floats]) -> tuple[Bin, ...]:
+def _bins(sums: Mapping[str, Floats]) -> tuple[Bin, ...]:
     n = sums["n"].sum(axis=0)
     p, score = sums["p"].sum(axis=0), sums["score"].sum(axis=0)
     return tuple(
@@ -128,11 +130,22 @@ def _bins(sums: Mapping[str, Floats], drawn: Mapping[str, Floats]) -> tuple[Bin,
             high=(i + 1) / _BINS,
             n=int(n[i]),
             p_correct=float(p[i] / n[i]),
-            score=_ratio(score[i] / n[i], drawn["score"][:, i], drawn["n"][:, i], int(n[i])),
+            score=_wilson(float(score[i] / n[i]), int(n[i])),
         )
         for i in range(_BINS)
         if n[i]
     )
+
+
+def _wilson(mean: float, n: int) -> Estimate:
+    """A mean of n values in [0, 1] with its score interval (Wilson, 1927), which holds for few of them, too.
+
+    It is exact in form for values of 0 and 1; values between vary less, so for them it is wider than it need be.
+    """
+    z2 = NormalDist().inv_cdf(0.975) ** 2
+    centre = (mean + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 / n * (mean * (1 - mean) + z2 / (4 * n))) / (1 + z2 / n)
+    return Estimate(mean, max(centre - half, 0.0), min(centre + half, 1.0), n)
 
 
 def _ratio(value: float, above: Floats, below: Floats, n: int) -> Estimate:

@@ -10,7 +10,7 @@ from embedllm_router.logs.wording import milliseconds, probability, usd
 __all__ = ["decision_line", "header_line"]
 
 _COLUMNS: Final = {
-    "time UTC": 14,
+    "UTC": 14,
     "request": 13,
     "asked for": 12,
     "chosen": 20,

@@ -43,7 +43,7 @@ def lines(result: Result) -> list[dict[str, Any]]:
 def test_tail_lists_the_newest_one_line_each(folder: Path) -> None:
     result = run("tail", "-n", "5", "--from", folder)
     header, *rows = result.stdout.splitlines()
-    assert header.split()[:2] == ["time", "UTC"]
+    assert header.split()[:2] == ["UTC", "request"]
     assert [row.split()[2] for row in rows] == [r.request_id for r in RECORDS[-5:]]
     assert RECORDS[-1].chosen in rows[-1]
 

@@ -134,6 +134,17 @@ def test_calibration_is_that_of_the_llm_that_answered(planted: Summary) -> None:
         assert one.score.low <= one.p_correct <= one.score.high, "verdicts were drawn from the predictions"
 
 
+def test_few_verdicts_make_a_wide_interval(recorded: Sources) -> None:
+    """Wilson's interval of nothing right in three is known: up to 0.5615."""
+    records = [make_record(n) for n in range(3)]
+    verdicts = [FeedbackRecord(at=r.at, request_id=r.request_id, score=0.0, source="user") for r in records]
+    found = summarize(recorded([*records, *verdicts])).calibration
+    assert found is not None
+    (one,) = found.bins
+    assert (one.score.value, one.score.low) == (0.0, 0.0)
+    assert one.score.high == pytest.approx(0.5615, abs=1e-4)
+
+
 def test_the_newest_verdict_of_a_source_counts_however_the_request_is_named(recorded: Sources) -> None:
     request = make_record(1)  # served_p_correct 0.95
 
