@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
     "FORMAT_VERSION",
+    "ContractRow",
     "DataSource",
     "DecoderSpec",
     "EncoderSpec",
@@ -146,6 +147,35 @@ class Landmark(_Record):
     mean_correctness: float = Field(ge=0, le=1)
 
 
+class ContractRow(_Record):
+    """How often answers were right on held-out prompts where a promise was made of them.
+
+    Attributes:
+        promise: "min_p_correct": the cheapest LLM that reaches a floor τ was chosen, where one did. "cost_weight": the
+            LLM of the highest utility at λ was chosen. "any_llm": every graded LLM that reaches τ.
+        value: τ in [0, 1], or λ.
+        data: Data set of the prompts; None for all of them together.
+        n_prompts: Prompts for which the promise was made.
+        n_labels: Graded answers it was made of; of a choice, one per prompt.
+        predicted: Their mean p_correct, in [0, 1].
+        correct: Share of them that was right.
+        low: Lower end of the 95 % interval of that share.
+        high: Upper end.
+        at_least: One-sided 95 % lower bound of that share; what one can sign.
+    """
+
+    promise: Literal["min_p_correct", "cost_weight", "any_llm"]
+    value: float = Field(ge=0)
+    data: str | None = None
+    n_prompts: int = Field(gt=0)
+    n_labels: int = Field(gt=0)
+    predicted: float = Field(ge=0, le=1)
+    correct: float = Field(ge=0, le=1)
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
+    at_least: float = Field(ge=0, le=1)
+
+
 class DataSource(_Record):
     """A correctness data set the artifact was learned from."""
 
@@ -166,7 +196,8 @@ class FileRecord(_Record):
 class Manifest(_Record):
     """All there is to know of an artifact besides its tensors.
 
-    Landmarks are optional: a folder without them has an empty list and a `d_landmark` of 0.
+    Landmarks are optional: a folder without them has an empty list and a `d_landmark` of 0. So is the contract, what
+    was measured of promises on held-out prompts.
     """
 
     format: Literal["embedllm-router artifact"] = "embedllm-router artifact"
@@ -180,6 +211,7 @@ class Manifest(_Record):
     metrics: dict[str, float]
     landmarks: tuple[Landmark, ...] = ()
     d_landmark: int = Field(default=0, ge=0)
+    contract: tuple[ContractRow, ...] = ()
     files: dict[str, FileRecord] = {}
 
     @model_validator(mode="after")
