@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["app", "register"]
 
 _SHOWN = 10
+_PIPED_WIDTH = 160
 
 
 def register(app: typer.Typer) -> None:
@@ -151,13 +152,14 @@ def _learn(
     from embedllm_router.relearn.learn import learn_lesson  # noqa: PLC0415 - when the command runs
     from embedllm_router.relearn.lesson import LessonOptions  # noqa: PLC0415 - when the command runs
     from embedllm_router.relearn.writing import check_place  # noqa: PLC0415 - when the command runs
-    from embedllm_router.replay.recorded import read_recorded  # noqa: PLC0415 - when the command runs
+    from embedllm_router.replay.recorded import Wanted, read_recorded  # noqa: PLC0415 - when the command runs
 
     parent = artifact or default_artifact_path()
     check_place(parent, out)
     weights = load_artifact(parent)
+    wanted = Wanted(filters=filters, limit=limit, with_text=True, only_judged=True, sources=source)
     with place.opened() as log:
-        recorded = read_recorded(log, filters, limit=limit, with_text=True, sources=source)
+        recorded = read_recorded(log, wanted)
     with progress() as tell:
         lesson, update = learn_lesson(recorded, weights, LessonOptions(holdout, holdout_by.value, max_weight), tell)
     written = _write(parent, weights, lesson, update, out) if _shall_write(lesson, force=force) else None
@@ -187,7 +189,7 @@ def _print_lesson(lesson: "Lesson", out: Path, written: str | None, *, as_json: 
 
     from embedllm_router.relearn.tables import lesson_lines, lesson_tables  # noqa: PLC0415 - when the command runs
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
     for line in lesson_lines(lesson):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for table in lesson_tables(lesson):

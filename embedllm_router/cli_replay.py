@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "register"]
 
+_PIPED_WIDTH = 160
+
 
 class _Profile(StrEnum):  # overrides.py has the same names, but loads numpy; a test holds them together
     QUALITY = "quality"
@@ -58,7 +60,7 @@ def _replay(
 ) -> None:
     """Decide recorded requests again: with another objective, other weights or another configuration."""
     from embedllm_router.replay.options import new_aim  # noqa: PLC0415 - when the command runs
-    from embedllm_router.replay.recorded import read_recorded  # noqa: PLC0415 - when the command runs
+    from embedllm_router.replay.recorded import Wanted, read_recorded  # noqa: PLC0415 - when the command runs
 
     aim, words = new_aim(
         cost_weight=cost_weight,
@@ -69,7 +71,8 @@ def _replay(
     )
     change, changed = _change(aim, words, artifact, config)
     with place_of(origin).opened() as log:
-        recorded = read_recorded(log, filters, limit=limit, with_text=artifact is not None, sources=source)
+        wanted = Wanted(filters=filters, limit=limit, with_text=artifact is not None, sources=source)
+        recorded = read_recorded(log, wanted)
     _print(_run(recorded, change, changed, flips), as_json=as_json)
 
 
@@ -115,7 +118,7 @@ def _print(found: "Replay", *, as_json: bool) -> None:
 
     from embedllm_router.replay.tables import replay_lines, replay_tables  # noqa: PLC0415 - when the command runs
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
     for line in replay_lines(found):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     for table in replay_tables(found):

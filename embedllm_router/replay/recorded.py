@@ -4,8 +4,8 @@ Feedback may name LiteLLM's call id or the id inside the response body. Of sever
 latest counts. It knows nothing of weights.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from embedllm_router.logs.source import RecordSource
 from embedllm_router.policy import Objective
 from embedllm_router.records import CandidateRecord
 
-__all__ = ["Recorded", "RecordedRequest", "Verdict", "read_recorded"]
+__all__ = ["Recorded", "RecordedRequest", "Verdict", "Wanted", "read_recorded"]
 
 _SAME: Final = (
     *("at", "request_id", "virtual_model", "category", "objective_from", "chosen", "served", "artifact", "encoder"),
@@ -27,6 +27,9 @@ _COLUMNS: Final = (
     *("cost_weight", "min_p_correct", "within", "max_cost_usd", "propensity", "candidates", "needs"),
 )
 _TEXT: Final = ("prompt", "embedding")
+
+_JUDGED: Final = """(request_id IN (SELECT request_id FROM feedback)
+  OR response_id IN (SELECT request_id FROM feedback))"""
 
 _VERDICTS: Final = """
 WITH meant AS (SELECT request_id, response_id FROM requests WHERE {where}),
@@ -140,22 +143,31 @@ class Recorded:
     where: str
 
 
-def read_recorded(
-    source: RecordSource,
-    filters: Filters | None = None,
-    *,
-    limit: int = 100_000,
-    with_text: bool = False,
-    sources: Iterable[str] | None = None,
-) -> Recorded:
-    """Reads the newest requests that meet some filters, and the feedback on them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What to read of a log.
+
+    Attributes:
+        filters: Which requests are meant.
+        limit: Most requests to read, the newest.
+        with_text: Whether prompts and embeddings are read, where they were kept.
+        only_judged: Whether only requests with feedback are meant.
+        sources: Sources of feedback that count; None counts all.
+    """
+
+    filters: Filters = field(default_factory=Filters)
+    limit: int = 100_000
+    with_text: bool = False
+    only_judged: bool = False
+    sources: Collection[str] | None = None
+
+
+def read_recorded(source: RecordSource, wanted: Wanted | None = None) -> Recorded:
+    """Reads requests and the feedback on them.
 
     Args:
         source: The log.
-        filters: Which requests are meant; None means all.
-        limit: Most requests to read.
-        with_text: Whether prompts and embeddings are read, where they were kept.
-        sources: Sources of feedback that count; None counts all.
+        wanted: What to read; None takes the newest requests of all.
 
     Returns:
         The requests.
@@ -163,12 +175,14 @@ def read_recorded(
     Raises:
         DataError: The log cannot be read.
     """
-    where, parameters = (filters or Filters()).where()
-    columns = ", ".join((*_COLUMNS, *_TEXT) if with_text else _COLUMNS)
-    newest = f'SELECT {columns} FROM requests WHERE {where} ORDER BY "at" DESC, request_id LIMIT {int(limit)}'  # noqa: S608 - own columns and conditions
+    want = wanted or Wanted()
+    where, parameters = want.filters.where()
+    where = f"({where}) AND {_JUDGED}" if want.only_judged else where
+    columns = ", ".join((*_COLUMNS, *_TEXT) if want.with_text else _COLUMNS)
+    newest = f'SELECT {columns} FROM requests WHERE {where} ORDER BY "at" DESC, request_id LIMIT {want.limit:d}'  # noqa: S608 - own columns and conditions
     rows = source.rows(newest, parameters)
     n_meant = int(source.rows(f"SELECT count(*) AS n FROM requests WHERE {where}", parameters)[0]["n"])  # noqa: S608 - as above
-    said = _verdicts(source, where, parameters, None if sources is None else frozenset(sources))
+    said = _verdicts(source, where, parameters, want.sources)
     decided = [row for row in reversed(rows) if row["candidates"] and row["cost_weight"] is not None]
     valid = [row for row in decided if row["propensity"] is None or 0 < row["propensity"] <= 1]
     return Recorded(
@@ -182,7 +196,7 @@ def read_recorded(
 
 
 def _verdicts(
-    source: RecordSource, where: str, parameters: Mapping[str, object], sources: frozenset[str] | None
+    source: RecordSource, where: str, parameters: Mapping[str, object], sources: Collection[str] | None
 ) -> dict[str, list[Verdict]]:
     said: dict[str, list[Verdict]] = {}
     for row in source.rows(_VERDICTS.format(where=where), parameters):

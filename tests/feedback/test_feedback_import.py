@@ -18,7 +18,7 @@ from embedllm_router.feedback.verdicts import Scale, to_score
 from embedllm_router.feedback.writing import store_all
 from embedllm_router.logs.source import open_source
 from embedllm_router.records import FeedbackRecord
-from embedllm_router.replay.recorded import read_recorded
+from embedllm_router.replay.recorded import Wanted, read_recorded
 from embedllm_router.status import StoreHealth
 from embedllm_router.store import StoreOptions, open_store
 
@@ -176,7 +176,7 @@ def test_the_command_stores_what_a_replay_then_reads(tmp_path: Path) -> None:
     source = open_source(log)
     try:
         assert [r.score for r in read_recorded(source).requests] == [1.0, 0.0, None]
-        assert [r.score for r in read_recorded(source, sources=["user"]).requests] == [None] * 3
+        assert [r.score for r in read_recorded(source, Wanted(sources=["user"])).requests] == [None] * 3
     finally:
         source.close()
 

@@ -13,7 +13,7 @@ from planted import LOGIT, NOVICE, SPRINTER, TOPICS, WIZARD, WORDS
 from embedllm_router import Router
 from embedllm_router.logs.source import open_source
 from embedllm_router.records import CandidateRecord, FeedbackRecord, RequestRecord
-from embedllm_router.replay.recorded import Recorded, read_recorded
+from embedllm_router.replay.recorded import Recorded, Wanted, read_recorded
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 WORD_OF = {topic: word for word, topic in WORDS.items()}
@@ -74,7 +74,7 @@ def read_back(folder: Path, records: Sequence[RequestRecord], feedback: Sequence
         (folder / f"{name}-planted.jsonl").write_bytes(b"".join(orjson.dumps(one) + b"\n" for one in written))
     source = open_source(folder)
     try:
-        return read_recorded(source, with_text=True)
+        return read_recorded(source, Wanted(with_text=True, only_judged=True))
     finally:
         source.close()
 

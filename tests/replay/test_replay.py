@@ -18,7 +18,7 @@ from embedllm_router.policy import Objective
 from embedllm_router.records import FeedbackRecord, RequestRecord
 from embedllm_router.replay.change import Change, NewAim
 from embedllm_router.replay.prices import imply_prices
-from embedllm_router.replay.recorded import Recorded, read_recorded
+from embedllm_router.replay.recorded import Recorded, Wanted, read_recorded
 from embedllm_router.replay.rescore import Basis, Rescorer
 from embedllm_router.replay.result import Replay
 from embedllm_router.replay.run import replay
@@ -40,7 +40,7 @@ def read(
 ) -> Recorded:
     source = open_source(write_log(folder, records, feedback))
     opened.append(source)
-    return read_recorded(source, with_text=True, **how)  # type: ignore[arg-type]  # as given by the test
+    return read_recorded(source, Wanted(with_text=True, **how))  # type: ignore[arg-type]  # as given by the test
 
 
 def aim(**objective: float) -> Change:
@@ -140,6 +140,17 @@ def test_feedback_counts_once_per_source_by_either_id_and_only_on_the_chosen(
     assert (found.observed.n_feedback, found.n_feedback_not_used) == (1, 1)
     only_judge = read(tmp_path, opened, records, *feedback, sources=["judge"])
     assert [r.score for r in only_judge.requests] == [0.5, None, None]
+
+
+def test_only_what_was_judged_can_be_read(tmp_path: Path, opened: list[RecordSource]) -> None:
+    records = [make_record(i) for i in range(6)]
+    said = [
+        FeedbackRecord(at=r.at, request_id=i, score=1.0, source="user")
+        for r, i in zip(records, ("request-0", "chatcmpl-3", "request-0", "request-77"), strict=False)
+    ]
+    recorded = read(tmp_path, opened, records, *said, only_judged=True)
+    assert [r.request_id for r in recorded.requests] == ["request-0", "request-3"]
+    assert recorded.n_meant == 2
 
 
 def test_without_feedback_it_says_so(tmp_path: Path, opened: list[RecordSource]) -> None:

@@ -19,7 +19,7 @@ from embedllm_router.policy import Objective
 from embedllm_router.records import CandidateRecord, RequestRecord
 from embedllm_router.replay.change import Change, weigh
 from embedllm_router.replay.new_config import read_new_config
-from embedllm_router.replay.recorded import Recorded, read_recorded
+from embedllm_router.replay.recorded import Recorded, Wanted, read_recorded
 from embedllm_router.replay.rescore import Rescorer
 from embedllm_router.replay.reweigh import NOT_SCORED
 from embedllm_router.replay.run import replay
@@ -56,7 +56,7 @@ class Config:
 def log(folder: Path, records: list[RequestRecord]) -> Recorded:
     source = open_source(write_log(folder, records))
     try:
-        return read_recorded(source, with_text=True)
+        return read_recorded(source, Wanted(with_text=True))
     finally:
         source.close()
 

@@ -15,7 +15,7 @@ from embedllm_router.logs.source import open_source
 from embedllm_router.policy import Objective
 from embedllm_router.records import RequestRecord
 from embedllm_router.replay.change import Change, NewAim
-from embedllm_router.replay.recorded import Recorded, read_recorded
+from embedllm_router.replay.recorded import Recorded, Wanted, read_recorded
 from embedllm_router.replay.run import replay
 from embedllm_router.store import StoreOptions, open_store
 
@@ -41,7 +41,7 @@ def stored(url: str, records: list[RequestRecord]) -> None:
 def read(where: str | Path, **how: object) -> Recorded:
     source = open_source(where)
     try:
-        return read_recorded(source, with_text=True, **how)  # type: ignore[arg-type]  # as given by the test
+        return read_recorded(source, Wanted(with_text=True, **how))  # type: ignore[arg-type]  # as given by the test
     finally:
         source.close()
 
@@ -56,7 +56,12 @@ def test_files_and_postgres_are_read_and_decided_alike(server: PostgresServer, t
     done = CliRunner().invoke(app, ["feedback", "import", str(verdicts), "--into", server.url(), "--source", "user"])
     assert done.exit_code == 0, done.output
     files = write_log(tmp_path / "log", records, feedback)
-    for how in ({}, {"filters": Filters(virtual_model="auto", excluded="llm_unknown")}, {"sources": ["nobody"]}):
+    for how in (
+        {},
+        {"filters": Filters(virtual_model="auto", excluded="llm_unknown")},
+        {"sources": ["nobody"]},
+        {"only_judged": True},
+    ):
         one, other = read(files, **how), read(server.url(), **how)
         assert one.requests == other.requests
         assert one.n_meant == other.n_meant
