@@ -175,6 +175,14 @@ class ContractRow(_Record):
     high: float = Field(ge=0, le=1)
     at_least: float = Field(ge=0, le=1)
 
+    @model_validator(mode="after")
+    def _is_possible(self) -> "ContractRow":
+        if self.promise != "cost_weight" and self.value > 1:
+            raise ValueError(f"{self.promise} is a probability, found {self.value}")
+        if not self.low <= self.correct <= self.high:
+            raise ValueError(f"the share {self.correct} lies outside its interval [{self.low}, {self.high}]")
+        return self
+
 
 class DataSource(_Record):
     """A correctness data set the artifact was learned from."""
