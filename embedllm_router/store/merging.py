@@ -19,7 +19,7 @@ from embedllm_router.store.segments import MERGED, OPEN, SEALED, merged_into, na
 
 __all__ = ["merge_days"]
 
-_SMALL, _LARGEST = 4_000_000, 64_000_000
+_SMALL, _LARGEST = 4_000_000, 16_000_000
 """Bytes of a file that is worth merging, and of all that are merged to one."""
 _FEWEST = 4
 """Files that are worth merging."""

@@ -14,7 +14,7 @@ from embedllm_router.store.segment_file import sync_folder
 
 __all__ = ["put_in_place", "quoted", "quoted_path", "scratch", "write_sorted"]
 
-_MEMORY = "512MB"
+_MEMORY, _ROW_GROUP = "512MB", "32MB"
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def scratch(path: Path) -> Iterator[Path]:
 
 
 def write_sorted(select: str, parquet: Path) -> tuple[int, int]:
-    """Writes what a query finds to a file, sorted by time.
+    """Writes what a query finds to a file, sorted by time; far more than memory holds, in the order it is found.
 
     Args:
         select: The query.
@@ -47,13 +47,23 @@ def write_sorted(select: str, parquet: Path) -> tuple[int, int]:
     Raises:
         duckdb.Error: The query fails, or the file cannot be written.
     """
+    try:
+        return _write(f'{select} ORDER BY "at"', parquet)
+    except duckdb.OutOfMemoryException:
+        return _write(select, parquet)
+
+
+def _write(select: str, parquet: Path) -> tuple[int, int]:
     limits: dict[str, str | bool | int | float | list[str]] = {
         "threads": 1,
         "memory_limit": _MEMORY,
         "temp_directory": str(parquet.parent),
+        "preserve_insertion_order": False,  # else row groups cannot be cut by their size
+        "autoinstall_known_extensions": False,
     }
+    options = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE_BYTES '{_ROW_GROUP}'"
     with duckdb.connect(config=limits) as sql:
-        sql.execute(f'COPY ({select} ORDER BY "at") TO {quoted(str(parquet))} (FORMAT parquet, COMPRESSION zstd)')
+        sql.execute(f"COPY ({select}) TO {quoted(str(parquet))} ({options})")
         counted = sql.execute(
             "SELECT count(*), count(*) FILTER (request_id IS NULL) "  # noqa: S608 - a name of our own
             f"FROM read_parquet({quoted_path(parquet)})"

@@ -25,7 +25,7 @@ from embedllm_router.store.sifting import sift
 __all__ = ["Sealed", "seal_file", "seal_orphans"]
 
 _COLUMNS: dict[Kind, Mapping[str, str]] = {"requests": REQUEST_COLUMNS, "feedback": FEEDBACK_COLUMNS}
-_LONGEST_LINE = 32 * 2**20
+_LONGEST_LINE = 16 * 2**20
 _NICENESS = 15
 
 
@@ -48,10 +48,20 @@ def seal_orphans(folder: Path) -> list[Sealed]:
     """Seals every file of a folder that nobody writes to, such as those of processes that were killed.
 
     Raises:
-        OSError: A file cannot be read, or the folder not be written to.
-        duckdb.Error: A file cannot be converted; it stays as it is.
+        OSError: A file cannot be read, or the folder not be written to; the other files are sealed.
+        duckdb.Error: A file cannot be converted and stays as it is; likewise.
     """
-    return [sealed for path in named(folder, OPEN) if (sealed := seal_file(path)) is not None]
+    sealed: list[Sealed] = []
+    failures: list[OSError | duckdb.Error] = []
+    for path in named(folder, OPEN):
+        try:
+            if (one := seal_file(path)) is not None:
+                sealed.append(one)
+        except (OSError, duckdb.Error) as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return sealed
 
 
 def seal_file(path: Path) -> Sealed | None:

@@ -8,11 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import duckdb
 import orjson
 import pytest
 from recorded import make_feedback, make_record, make_records
 from stored import from_lines, from_parquet, ids, keep, kept_requests, plain, quick_store, wait_until
 
+from embedllm_router.store import parquet
 from embedllm_router.store.seal import seal_file, seal_orphans
 from embedllm_router.store.segments import readable
 
@@ -185,6 +187,29 @@ def test_a_file_that_cannot_be_sealed_stays_and_health_says_so(tmp_path: Path) -
     assert store.health().failed == 0
     store.close()
     assert path.read_bytes() == LINE + b"garbage\n"
+
+
+def test_one_file_that_cannot_be_sealed_does_not_keep_the_others(tmp_path: Path) -> None:
+    bad = write_file(tmp_path, LINE + b"garbage\n", "requests-1.jsonl")
+    bad.with_suffix(".rejected").mkdir()
+    good = write_file(tmp_path, LINE, "requests-2.jsonl")
+    with pytest.raises(OSError, match=r"requests-1\.rejected"):
+        seal_orphans(tmp_path)
+    assert good.with_suffix(".parquet").exists()
+    assert bad.exists()
+
+
+def test_a_file_that_memory_cannot_sort_is_sealed_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "_MEMORY", "150MB")
+    records = (make_record(i * 7919 % 14_000, prompt=str(i) * 1_000) for i in range(14_000))
+    sealed = seal_file(write_file(tmp_path, b"".join(orjson.dumps(record) + b"\n" for record in records)))
+    assert sealed is not None
+    assert sealed.rows == 14_000
+    with duckdb.connect() as sql:
+        found = sql.execute("SELECT request_id FROM read_parquet(?)", [str(sealed.path)]).fetchall()
+    numbers = [int(request_id.removeprefix("request-")) for (request_id,) in found]
+    assert sorted(numbers) == list(range(14_000))
+    assert numbers != sorted(numbers), "it was too large to sort, or this test tests nothing"
 
 
 def test_set_aside_lines_are_told_in_health(tmp_path: Path) -> None:
