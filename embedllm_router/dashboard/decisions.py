@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from embedllm_router.dashboard.asked import Asked
+from embedllm_router.dashboard.newest import place_of_newest
 from embedllm_router.logs.source import RecordSource
 from embedllm_router.records import REQUEST_COLUMNS
 
@@ -37,20 +38,11 @@ _LISTED: Final = (
     "category",
     "arm",
 )
-_SEARCHED: Final = (
-    "request_id",
-    "response_id",
-    "chosen",
-    "served",
-    "llm",
-    "category",
-    "error",
-    "failed_open",
-    "prompt_hash",
-    "prompt",
-)
+_SEARCHED: Final = ("chosen", "served", "llm", "category", "error", "failed_open", "prompt")
+_SEARCHED_AS_IT_IS: Final = ("request_id", "response_id", "prompt_hash")
 _LEFT_OUT: Final = ("embedding",)
 _MOST_OPINIONS: Final = 100
+_NEAR: Final = timedelta(seconds=2)
 
 Row = dict[str, Any]
 
@@ -60,7 +52,8 @@ class Sought:
     """What is looked for among the records asked about; None sets no condition.
 
     Attributes:
-        text: Occurs in an id, a model group, a category, an error, the prompt's hash or, where kept, its text.
+        text: Occurs in a model group, a category, an error or a kept prompt, whatever its case; or, letter for letter,
+            in an id or a prompt's hash.
         llm: The group that was chosen or answered, or the learned LLM chosen.
         reason: Why the chosen one was chosen.
         status: How it ended.
@@ -111,15 +104,18 @@ def decision_page(source: RecordSource, asked: Asked, sought: Sought, offset: in
     filters = replace(filters, llm=sought.llm, reason=sought.reason, status=sought.status, arm=sought.arm)
     where, given = filters.where()
     if sought.text:
-        where = f"{where} AND ({' OR '.join(f'lower({c}) LIKE $text ESCAPE $escape' for c in _SEARCHED)})"
-        given |= {"text": _pattern(sought.text), "escape": "!"}
+        found = [f"strpos(lower({column}), $lower) > 0" for column in _SEARCHED]
+        found += [f"strpos({column}, $text) > 0" for column in _SEARCHED_AS_IT_IS]
+        where = f"{where} AND ({' OR '.join(found)})"
+        given |= {"text": sought.text, "lower": sought.text.lower()}
     where += {"fallback": " AND fallback", "failed_open": " AND failed_open IS NOT NULL"}.get(sought.only or "", "")
-    total = source.rows(f"SELECT count(*) AS n FROM requests WHERE {where}", given)[0]["n"]  # noqa: S608 - our own SQL
+    place = place_of_newest(source, where, given, range(offset, offset + limit), scattered=sought.text is not None)
     columns = ", ".join(f'"{name}"' for name in _LISTED)
-    part = f'WHERE {where} ORDER BY "at" DESC, request_id LIMIT {limit:d} OFFSET {offset:d}'
-    rows = source.rows(f"SELECT {columns} FROM requests {part}", given)  # noqa: S608 - our own SQL
+    part = f'ORDER BY "at" DESC, request_id LIMIT {limit:d} OFFSET {offset - place.before:d}'
+    sql = f"SELECT {columns} FROM requests WHERE {place.where} AND {where} {part}"  # noqa: S608 - our own SQL
+    rows = source.rows(sql, {**given, **place.given}) if place.given else []
     scores = _mean_scores(source, rows)
-    return DecisionPage(total, offset, [{**row, "feedback": _score(scores, row)} for row in rows])
+    return DecisionPage(place.total, offset, [{**row, "feedback": _score(scores, row)} for row in rows])
 
 
 def decision_row(source: RecordSource, request_id: str, at: datetime | None) -> Row | None:
@@ -133,15 +129,15 @@ def decision_row(source: RecordSource, request_id: str, at: datetime | None) -> 
     Returns:
         Every column but the embedding; None when there is no such record.
     """
+    is_it, given = "(request_id = $request_id OR response_id = $request_id)", {"request_id": request_id}
+    if at is None:  # its time first, from few columns: then only the files of that time are opened
+        at = source.rows(f'SELECT max("at") AS "at" FROM requests WHERE {is_it}', given)[0]["at"]  # noqa: S608 - our own SQL
+    if at is None:
+        return None
     columns = ", ".join(f'"{name}"' for name in REQUEST_COLUMNS if name not in _LEFT_OUT)
-    where, given = "(request_id = $request_id OR response_id = $request_id)", {"request_id": request_id}
-    near = {} if at is None else {"from": at - timedelta(seconds=2), "to": at + timedelta(seconds=2)}
-    if near:
-        where += ' AND "at" BETWEEN $from AND $to'
-    found = source.rows(
-        f'SELECT {columns} FROM requests WHERE {where} ORDER BY "at" DESC LIMIT 1',  # noqa: S608 - our own SQL
-        {**given, **near},
-    )
+    near = {"from": at - _NEAR, "to": at + _NEAR}
+    where = f'"at" BETWEEN $from AND $to AND {is_it} ORDER BY "at" DESC LIMIT 1'
+    found = source.rows(f"SELECT {columns} FROM requests WHERE {where}", {**given, **near})  # noqa: S608 - our own SQL
     return found[0] if found else None
 
 
@@ -170,8 +166,3 @@ def _mean_scores(source: RecordSource, rows: Sequence[Row]) -> dict[str, float]:
 def _score(scores: dict[str, float], row: Row) -> float | None:
     given = scores.get(row["request_id"])
     return scores.get(row["response_id"]) if given is None else given
-
-
-def _pattern(text: str) -> str:
-    escaped = text.lower().replace("!", "!!").replace("%", "!%").replace("_", "!_")
-    return f"%{escaped}%"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.dashboard.asked import Asked
+from embedllm_router.dashboard.newest import place_of_newest
 from embedllm_router.logs.source import RecordSource
 from embedllm_router.policy import Objective
 from embedllm_router.replay.batch import CandidateBatch, Objectives, choose
@@ -118,15 +119,12 @@ def frontier(source: RecordSource, asked: Asked, n: int) -> Frontier:
 
 
 def _latest(source: RecordSource, asked: Asked, n: int) -> list[Row]:
-    """The newest requests that were decided, newest first: their times first, from columns that are quick to read."""
+    """The newest requests that were decided, newest first."""
     where, given = asked.filters().where()
     decided = f"{where} AND failed_open IS NULL AND p_correct IS NOT NULL"
-    newest = f'SELECT "at" FROM requests WHERE {decided} ORDER BY "at" DESC LIMIT {n:d}'  # noqa: S608 - our own SQL
-    oldest = source.rows(f'SELECT min("at") AS oldest FROM ({newest}) AS newest', given)[0]["oldest"]  # noqa: S608 - likewise
-    if oldest is None:
-        return []
-    wanted = f'SELECT {_COLUMNS} FROM requests WHERE {decided} AND "at" >= $oldest ORDER BY "at" DESC LIMIT {n:d}'  # noqa: S608 - likewise
-    return source.rows(wanted, {**given, "oldest": oldest})
+    place = place_of_newest(source, decided, given, range(n))
+    wanted = f'SELECT {_COLUMNS} FROM requests WHERE {place.where} AND {decided} ORDER BY "at" DESC LIMIT {n:d}'  # noqa: S608 - our own SQL
+    return source.rows(wanted, {**given, **place.given}) if place.given else []
 
 
 def _aims(rows: list[Row]) -> Objectives:

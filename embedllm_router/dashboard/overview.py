@@ -106,6 +106,7 @@ class Overview:
         step_s: Length of a step in seconds.
         starts: Start of every step, seconds since 1970.
         total: Sums over everything.
+        every: Percentiles are over every so-manieth request, told by the microsecond it came in; 1 is all of them.
         spread: Percentiles over everything.
         by_step: Sums of every step.
         spread_by_step: Percentiles of every step.
@@ -119,6 +120,7 @@ class Overview:
     step_s: int
     starts: tuple[int, ...]
     total: Sums
+    every: int
     spread: Spread
     by_step: tuple[Sums, ...]
     spread_by_step: tuple[Spread, ...]
@@ -128,6 +130,9 @@ class Overview:
 
 
 _MOST_LLMS: Final = 200
+_THINNINGS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_SORTED: Final = 250_000
+"""Requests that are sorted for percentiles; more would tell little and take long."""
 _MOST_PROBLEMS: Final = 20
 _SUMS: Final = {
     "requests": "count(*)",
@@ -169,7 +174,10 @@ _SPREADS: Final = f"""
 SELECT GROUPING(step, served) AS grouped, step, served,
   percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY latency_ms) AS latency,
   percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY route_ms) AS route
-FROM (SELECT {_STEP} AS step, served, latency_ms, route_ms FROM requests WHERE {{where}}) AS r
+FROM (
+  SELECT {_STEP} AS step, served, latency_ms, route_ms FROM requests
+  WHERE {{where}} AND CAST(extract(microseconds FROM "at") AS BIGINT) % $every = 0
+) AS r
 GROUP BY GROUPING SETS ((), (step), (served))
 """  # noqa: S608 - our own SQL
 _NOT_BY_STEP, _NOT_BY_SERVED, _BY_NOTHING = 0b10, 0b01, 0b11
@@ -192,7 +200,9 @@ def overview(source: RecordSource, asked: Asked) -> Overview:
     where, given = window.filters.where()
     given = {**given, "step_s": window.step_s}
     added = _grouped(source.rows(_ADDED_UP.format(where=where), given))
-    spreads = _grouped(source.rows(_SPREADS.format(where=where), given))
+    total = _total(added[_BY_STEP])
+    every = _thinning(total.requests)
+    spreads = _grouped(source.rows(_SPREADS.format(where=where), {**given, "every": every}))
     steps = _in_steps(window, added[_BY_STEP])
     measured = {row["step"]: _spread(row) for row in spreads[_NOT_BY_SERVED]}
     return Overview(
@@ -200,7 +210,8 @@ def overview(source: RecordSource, asked: Asked) -> Overview:
         until=window.until,
         step_s=window.step_s,
         starts=window.starts,
-        total=_total(added[_BY_STEP]),
+        total=total,
+        every=every,
         spread=next(map(_spread, spreads[_BY_NOTHING]), Spread()),
         by_step=tuple(_total(rows) for rows in steps),
         spread_by_step=tuple(measured.get(start // window.step_s, Spread()) for start in window.starts),
@@ -211,6 +222,11 @@ def overview(source: RecordSource, asked: Asked) -> Overview:
 
 
 Row = Mapping[str, Any]
+
+
+def _thinning(requests: int) -> int:
+    """How many requests stand behind one that is sorted: a divisor of 1,000, since clocks may tick in milliseconds."""
+    return next((every for every in _THINNINGS if requests / every <= _SORTED), _THINNINGS[-1])
 
 
 def _grouped(rows: Iterable[Row]) -> defaultdict[int, list[Row]]:

@@ -54,6 +54,7 @@ def dashboard_router(
     status: Callable[[], Status],
     source: Callable[[], RecordSource],
     artifact: Callable[[], Artifact | None],
+    answers: Answers | None = None,
 ) -> APIRouter:
     """The routes under /embedllm/.
 
@@ -63,6 +64,7 @@ def dashboard_router(
         status: The plugin as it is now.
         source: The records; called in a worker thread.
         artifact: The live weights; None when there are none.
+        answers: How answers are computed and kept; None takes one at a time and the usual times.
 
     Returns:
         The router, to be mounted at the root of an application.
@@ -70,7 +72,7 @@ def dashboard_router(
     router = APIRouter(prefix="/embedllm", include_in_schema=False)
     _add_files(router, page_files())
     data = APIRouter(prefix="/embedllm/api", dependencies=[Depends(auth)], include_in_schema=False)
-    shown = _Shown(Answers(), source)
+    shown = _Shown(answers or Answers(), source)
     _add_figures(data, shown)
     _add_decisions(data, shown)
     _add_state(data, shown, status, artifact)

@@ -106,16 +106,18 @@ function spendChart(data) {
   return lines("Spend over time", data, series, { title: "USD per step", format: usd }, { id: "spend", summary: `Billed ${usd(data.total.billed_usd)} in all; always the likeliest would have been expected to cost ${usd(data.total.likeliest_usd)}.` });
 }
 
+const thinned = ({ every }) => (every > 1 ? `Over one in ${count(every)} of the requests.` : null);
+
 function latencyChart(data) {
   const of = (name) => data.spread_by_step.map((s) => s[name]);
   const series = [{ name: "median", swatch: "c0", values: of("latency_p50") }, { name: "95th percentile", swatch: "c1", dash: [6, 4], values: of("latency_p95") }];
-  return lines("Latency", data, series, { title: "", format: ms }, { id: "latency", summary: `From call to last byte. Median ${ms(data.spread.latency_p50)}, 95th percentile ${ms(data.spread.latency_p95)}.` });
+  return lines("Latency", data, series, { title: "", format: ms }, { id: "latency", note: thinned(data), summary: `From call to last byte. Median ${ms(data.spread.latency_p50)}, 95th percentile ${ms(data.spread.latency_p95)}.` });
 }
 
 function overheadChart(data) {
   const of = (name) => data.spread_by_step.map((s) => s[name]);
   const series = [{ name: "median", swatch: "c0", values: of("route_p50") }, { name: "95th percentile", swatch: "c1", dash: [6, 4], values: of("route_p95") }];
-  return lines("Time added by routing", data, series, { title: "", format: ms }, { id: "overhead", summary: `Median ${ms(data.spread.route_p50)}, 95th percentile ${ms(data.spread.route_p95)}.` });
+  return lines("Time added by routing", data, series, { title: "", format: ms }, { id: "overhead", note: thinned(data), summary: `Median ${ms(data.spread.route_p50)}, 95th percentile ${ms(data.spread.route_p95)}.` });
 }
 
 function troubleChart(data) {
