@@ -21,6 +21,7 @@ from embedllm_router.store.segments import REJECTED, named
 __all__ = ["FileSource", "view"]
 
 Result = TypeVar("Result")
+Files = tuple[Path, ...]
 
 _ATTEMPTS: Final = 10
 """A file may be sealed between listing and reading it; then the folder is listed again."""
@@ -59,7 +60,7 @@ class FileSource:
         self.files()
         self._database = _connect(limits)
         self._lock = threading.Lock()
-        self._viewed: RecordFiles | None = None
+        self._viewed: dict[str, tuple[Files, Files]] = {}
         self._schemas: dict[Path, str] = {}
 
     def files(self) -> RecordFiles:
@@ -90,7 +91,7 @@ class FileSource:
             files = self.files()
             try:
                 with _translated(), contextlib.closing(self._database.cursor()) as cursor:
-                    self._look_at(files, cursor)
+                    files = self._look(cursor, with_feedback="feedback" in sql)
                     return take(cursor.execute(sql, used))
             except DataError:
                 if attempt == _ATTEMPTS - 1 or self.files() == files:
@@ -101,18 +102,28 @@ class FileSource:
         """Closes the database."""
         self._database.close()
 
-    def _look_at(self, files: RecordFiles, cursor: duckdb.DuckDBPyConnection) -> None:
-        """Makes the views those of some files; queries that run keep what they had."""
+    def _look(self, cursor: duckdb.DuckDBPyConnection, *, with_feedback: bool) -> RecordFiles:
+        """Makes the views those of the files as they are now, which it returns; queries that run keep what they had."""
         with self._lock:
-            if files == self._viewed:
-                return
-            self._viewed = None
-            requests = view(self._alike(files.requests_parquet, cursor), files.requests_jsonl, REQUEST_COLUMNS)
-            feedback = view(self._alike(files.feedback_parquet, cursor), files.feedback_jsonl, FEEDBACK_COLUMNS)
-            cursor.execute(f"CREATE OR REPLACE VIEW requests AS {requests}")
-            cursor.execute(f"CREATE OR REPLACE VIEW feedback AS {feedback}")
+            files = self.files()
+            requests = (files.requests_parquet, files.requests_jsonl)
+            feedback = (files.feedback_parquet, files.feedback_jsonl)
+            self._view("requests", requests, REQUEST_COLUMNS, cursor)
+            if with_feedback:
+                self._view("feedback", feedback, FEEDBACK_COLUMNS, cursor)
+            return files
+
+    def _view(
+        self, name: str, files: tuple[Files, Files], columns: Mapping[str, str], cursor: duckdb.DuckDBPyConnection
+    ) -> None:
+        if self._viewed.get(name) == files:
+            return
+        self._viewed.pop(name, None)
+        sealed, lines = files
+        cursor.execute(f"CREATE OR REPLACE VIEW {name} AS {view(self._alike(sealed, cursor), lines, columns)}")
+        if name == "requests":
             cursor.execute(_WEIGHED)
-            self._viewed = files
+        self._viewed[name] = files
 
     def _alike(self, files: Sequence[Path], cursor: duckdb.DuckDBPyConnection) -> list[list[Path]]:
         """Groups files by their columns: such can be read together without comparing them at every query."""

@@ -38,9 +38,12 @@ def find(source: RecordSource, text: str) -> Found:
     Raises:
         DataError: No request has such an id, or requests of different ids begin so.
     """
-    named = "request_id = $text OR response_id = $text"
-    rows = source.rows(f'SELECT * FROM requests WHERE {named} ORDER BY "at" DESC LIMIT 1', {"text": text})  # noqa: S608 - our own
-    row = rows[0] if rows else _by_beginning(source, text)
+    exact = (
+        'SELECT request_id, "at" FROM requests WHERE request_id = $text '
+        'UNION ALL SELECT request_id, "at" FROM requests WHERE response_id = $text ORDER BY "at" DESC LIMIT 1'
+    )
+    named = source.rows(exact, {"text": text}) or [_by_beginning(source, text)]
+    row = source.rows('SELECT * FROM requests WHERE request_id = $request_id AND "at" = $at', named[0])[0]
     said = source.rows(
         'SELECT * FROM feedback WHERE request_id = $request OR request_id = $response ORDER BY "at"',
         {"request": row["request_id"], "response": row["response_id"] or row["request_id"]},
@@ -48,19 +51,19 @@ def find(source: RecordSource, text: str) -> Found:
     return Found(row, tuple(said))
 
 
-def _by_beginning(source: RecordSource, text: str) -> Mapping[str, Any]:
+def _by_beginning(source: RecordSource, text: str) -> dict[str, Any]:
     begins = "starts_with(request_id, $text) OR starts_with(response_id, $text)"
-    ids = source.rows(
-        f"SELECT request_id FROM requests WHERE {begins} GROUP BY request_id ORDER BY request_id LIMIT {_SHOWN + 1}",  # noqa: S608 - our own
+    found = source.rows(
+        f'SELECT request_id, max("at") AS "at" FROM requests WHERE {begins} GROUP BY request_id ORDER BY request_id '  # noqa: S608 - our own
+        f"LIMIT {_SHOWN + 1}",
         {"text": text},
     )
-    if not ids or not text:
+    if not found or not text:
         raise DataError(
             f"no request with the id {text!r} in {source.where}: expected a request id (x-litellm-call-id), a response "
             "id, or the beginning of either. `embedllm-router logs tail` lists the newest."
         )
-    if len(ids) > 1:
-        shown = ", ".join(row["request_id"] for row in ids[:_SHOWN]) + (" and more" if len(ids) > _SHOWN else "")
+    if len(found) > 1:
+        shown = ", ".join(row["request_id"] for row in found[:_SHOWN]) + (" and more" if len(found) > _SHOWN else "")
         raise DataError(f"several requests have an id that begins with {text!r}: {shown}. Give more of it.")
-    only = {"id": ids[0]["request_id"]}
-    return source.rows('SELECT * FROM requests WHERE request_id = $id ORDER BY "at" DESC LIMIT 1', only)[0]
+    return found[0]
