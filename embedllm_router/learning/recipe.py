@@ -20,9 +20,12 @@ from embedllm_router.data.split import Split, split_by_stem
 from embedllm_router.encoder import MAX_CHARS, StaticEncoder, clip_middle
 from embedllm_router.errors import DataError
 from embedllm_router.evaluation.metrics import auc, log_loss
+from embedllm_router.evaluation.parts import Part
 from embedllm_router.evaluation.report import evaluate_predictions, llm_means
 from embedllm_router.evaluation.yardsticks import knn, repeat_means
 from embedllm_router.learning.checkpoint import Checkpoint, fingerprint
+from embedllm_router.learning.contract import with_contract
+from embedllm_router.learning.contract_card import card_with_contract
 from embedllm_router.learning.description import describe
 from embedllm_router.learning.distill import TokenTable
 from embedllm_router.learning.facts import Facts
@@ -147,13 +150,14 @@ def _write(  # noqa: PLR0913, PLR0917 - everything an artifact is made of
     manifest = found.described_in(
         describe(matrix, facts, encoder=ready.encoder.spec, options=options, trained=trained, metrics=metrics, how=how)
     )
+    manifest = with_contract(manifest, decoder, Part(matrix.select_prompts(test), ready.x[test]))
     return save_artifact(
         out,
         manifest,
         encoder=ready.table.tensors() if ready.table else {},
         decoder=decoder,
         tokenizer_json=ready.table.tokenizer_json if ready.table else "",
-        model_card=model_card(manifest, command),
+        model_card=card_with_contract(model_card(manifest, command), manifest.contract),
         landmarks=found.tensors,
     )
 
