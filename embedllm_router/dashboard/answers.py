@@ -36,7 +36,7 @@ class Answers:
         most: How many are kept.
     """
 
-    def __init__(self, at_once: int = 1, keep_s: float = 3.0, keep_most_s: float = 30.0, most: int = 128) -> None:
+    def __init__(self, at_once: int = 1, keep_s: float = 2.0, keep_most_s: float = 10.0, most: int = 128) -> None:
         self._at_once = at_once
         self._keep_s = keep_s
         self._keep_most_s = keep_most_s

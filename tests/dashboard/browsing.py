@@ -51,7 +51,10 @@ class Watched:
 
     def go(self, view: str) -> None:
         """Opens a view and waits until it is drawn."""
-        self.page.goto(f"{self.address}/embedllm/#/{view}")
+        there = f"{self.address}/embedllm/#/{view}"
+        if self.page.url.startswith(self.address) and self.page.url != there:
+            self.evaluate("document.getElementById('main').setAttribute('aria-busy', 'true')")
+        self.page.goto(there)  # within the page this loads nothing: the page itself takes the mark away when it is done
         self.drawn()
 
     def drawn(self) -> None:

@@ -189,14 +189,23 @@ def test_calibration_and_health_show_their_figures(seen: Watched, day: Day) -> N
     assert "llm unknown" in seen.page.locator('[data-table="virtual-models"]').inner_text()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_view_fits_a_phone_in_both_themes(browser: Browser, address: str, day: Day, scheme: str) -> None:
-    with watched(browser, address, viewport=NARROW, color_scheme=scheme) as seen:
+def test_every_view_fits_a_phone_in_both_themes_and_names_its_controls(
+    browser: Browser, address: str, day: Day
+) -> None:
+    grounds = {"light": "rgb(245, 246, 249)", "dark": "rgb(15, 19, 25)"}
+    with watched(browser, address, viewport=NARROW) as seen:
         for view in (*VIEWS, f"decision?id={day.requests[0].request_id}"):
             seen.go(view)
-            assert seen.fits(), view
-        ground = seen.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert ground == {"light": "rgb(245, 246, 249)", "dark": "rgb(15, 19, 25)"}[scheme]
+            for scheme in ("light", "dark"):
+                seen.page.emulate_media(color_scheme=scheme)
+                assert seen.evaluate("getComputedStyle(document.body).backgroundColor") == grounds[scheme]
+                assert seen.fits(), view
+            assert seen.evaluate(_UNNAMED) == [], view
+            assert seen.page.locator("main h1").count() == 1
+
+
+_UNNAMED = """[...document.querySelectorAll('input, select, button, canvas, a')].filter((e) => e.checkVisibility()
+  && !(e.labels?.length || e.getAttribute('aria-label') || e.textContent.trim())).map((e) => e.outerHTML)"""
 
 
 def test_the_theme_can_be_chosen_and_is_kept(seen: Watched) -> None:
@@ -227,21 +236,13 @@ def test_it_can_be_used_with_the_keyboard_and_a_screen_reader(seen: Watched) -> 
     assert seen.evaluate("document.activeElement.tagName") == "H1"
     assert seen.page.locator('nav a[aria-current="page"]').inner_text() == "Trade-off"
     assert "Trade-off loaded" in seen.page.locator("#said").inner_text()
-    for view in VIEWS:
-        seen.go(view)
-        assert seen.evaluate(_UNNAMED) == [], view
-        assert seen.page.locator("main h1").count() == 1
 
 
-_UNNAMED = """[...document.querySelectorAll('input, select, button, canvas, a')].filter((e) => e.checkVisibility()
-  && !(e.labels?.length || e.getAttribute('aria-label') || e.textContent.trim())).map((e) => e.outerHTML)"""
-
-
-def test_no_motion_for_those_who_want_none(browser: Browser, address: str) -> None:
+def test_no_motion_for_those_who_want_none(seen: Watched) -> None:
     for motion, expected in (("reduce", False), ("no-preference", {"duration": 200})):
-        with watched(browser, address, reduced_motion=motion) as seen:
-            seen.go("overview?range=all")
-            assert seen.evaluate("Chart.defaults.animation") == expected
+        seen.page.emulate_media(reduced_motion=motion)
+        seen.go(f"calibration?range=all&key_alias={'search' if motion == 'reduce' else ''}")
+        assert seen.evaluate("Chart.defaults.animation") == expected
 
 
 def test_live_asks_again_and_keeps_the_place(browser: Browser, address: str) -> None:
