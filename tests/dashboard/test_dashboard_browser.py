@@ -73,6 +73,7 @@ def test_charts_are_drawn_and_told_in_tables(seen: Watched) -> None:
         assert seen.evaluate(_PAINTED % f'[data-chart="{chart}"] canvas') > 200
     mix = seen.page.locator('[data-chart="mix"]')
     mix.locator("summary").click()
+    expect(mix.locator("tbody tr").first).to_be_visible()
     cells = mix.locator("tbody td").all_inner_texts()
     assert sum(int(cell.replace(",", "")) for cell in cells) == 1_200
 

@@ -33,11 +33,12 @@ function spanChoice(value, short, name, params) {
 
 const field = (name, input) => h("label", { class: "field" }, h("span", {}, name), input);
 
-/** A choice of one value or any. A value from the address that no record has stays selectable. */
+/** A choice of one value, or pair of value and text, or any. A value from the address that no record has stays selectable. */
 export function selection(name, parameter, values, params, { any = "Any", onchange = (value) => set({ [parameter]: value }) } = {}) {
   const now = params[parameter] ?? "";
-  const listed = [...new Set([...(values ?? []), ...(now ? [now] : [])])];
-  const options = [["", any], ...listed.map((v) => (Array.isArray(v) ? v : [v, v]))];
+  const known = (values ?? []).map((one) => (Array.isArray(one) ? one : [one, one]));
+  const own = now && !known.some(([value]) => value === now) ? [[now, now]] : [];
+  const options = [["", any], ...known, ...own];
   return field(name, h("select", { id: `f-${parameter}`, onchange: (e) => onchange(e.target.value) },
     options.map(([value, text]) => h("option", { value, selected: value === now }, text))));
 }

@@ -52,10 +52,10 @@ const settings = ({ low, high }, name) => (high === null ? `${name} > ${at(low)}
 export function toWin(e, index) {
   const one = e?.candidates?.[index];
   if (!one || one.name === e.best) return "";
-  if (one.excluded) return one.would_win ? "if it could be chosen" : "";
+  if (one.excluded) return one.would_win ? "if it could be" : "";
   const ways = [];
   for (const span of e.spans.filter(({ name }) => name === one.name)) ways.push(settings(span, KNOBS[e.knob]));
   if (one.p_to_win !== null) ways.push(`p ≥ ${probability(one.p_to_win)}`);
   if (one.cost_to_win_usd !== null) ways.push(`cost < ${usd(one.cost_to_win_usd)}`);
-  return ways.join(", or ") || "never";
+  return h("span", { class: "ways" }, (ways.length ? ways : ["never"]).map((way, i) => h("span", {}, i ? `or ${way}` : way)));
 }
