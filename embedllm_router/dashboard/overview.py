@@ -131,7 +131,7 @@ class Overview:
 
 _MOST_LLMS: Final = 200
 _THINNINGS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-_SORTED: Final = 250_000
+_SORTED: Final = 100_000
 """Requests that are sorted for percentiles; more would tell little and take long."""
 _MOST_PROBLEMS: Final = 20
 _SUMS: Final = {
