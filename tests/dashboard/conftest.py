@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browsing import Watched, chromium, watched
 from day import Day, stored
+from pages import application, served
+from playwright.sync_api import Browser
 from postgres_server import PostgresServer, postgres_server, why_absent
 from traffic import make_day, now
 
-from embedllm_router.artifact import Artifact, load_artifact
+from embedllm_router.artifact import Artifact, default_artifact_path, load_artifact
 from embedllm_router.logs.source import Limits, RecordSource, open_source
 
 
@@ -57,3 +60,26 @@ def nothing(tmp_path: Path) -> Iterator[RecordSource]:
 @pytest.fixture(scope="session")
 def artifact(artifact_dir: Path) -> Artifact:
     return load_artifact(artifact_dir)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Artifact:
+    return load_artifact(default_artifact_path())
+
+
+@pytest.fixture(scope="module")
+def address(day_folder: Path, shipped: Artifact) -> Iterator[str]:
+    with served(application(day_folder, shipped)) as running:
+        yield running
+
+
+@pytest.fixture
+def seen(browser: Browser, address: str) -> Iterator[Watched]:
+    with watched(browser, address) as page:
+        yield page

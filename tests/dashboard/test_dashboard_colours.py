@@ -8,7 +8,7 @@ import pytest
 
 import embedllm_router.dashboard
 
-STYLE = (Path(embedllm_router.dashboard.__file__).parent / "static/style.css").read_text()
+STYLE = (Path(embedllm_router.dashboard.__file__).parent / "static/colours.css").read_text()
 TEXT, GRAPHICS = 4.5, 3.0
 SERIES = [f"c{n}" for n in range(10)] + ["cx", "ca"]
 

@@ -73,7 +73,7 @@ def test_a_request_is_seen_a_moment_later(proxy: RunningProxy, origin: str, aske
 def test_the_page_opens_with_the_master_key(proxy: RunningProxy, origin: str, asked: list[str]) -> None:
     refusals = ("status of 400", "status of 401", "status of 403")
     with chromium() as browser, watched(browser, origin, expected=refusals) as seen:
-        seen.go("overview")
+        seen.go("overview?virtual_model=auto")
         key = seen.page.get_by_role("textbox", name="Key")
         key.fill("sk-wrong")
         seen.page.keyboard.press("Enter")
@@ -81,7 +81,7 @@ def test_the_page_opens_with_the_master_key(proxy: RunningProxy, origin: str, as
         key.fill(proxy.api_key)
         seen.page.keyboard.press("Enter")
         expect(seen.page.locator('[data-tile="requests"]')).to_be_visible()
-        seen.go("overview?virtual_model=auto")
+        seen.drawn()
         assert int(seen.tile("requests")) >= N_ASKED
         seen.go(f"decision?id={asked[0]}")
         assert asked[0] in seen.page.locator("main").inner_text()

@@ -52,7 +52,11 @@ function draw(view, data, moved) {
   Object.assign(state, { shown: view, data });
   const title = view.title(here().params);
   const heading = h("h1", { tabindex: "-1" }, title);
-  fill(main, h("div", { class: "head" }, heading, h("p", { class: "lead" }, view.lead)), view.draw(data, here().params, state.choices));
+  fill(
+    main,
+    h("div", { class: "head" }, heading, h("p", { class: "lead" }, view.lead)),
+    view.draw(data, here().params, state.choices),
+  );
   startCharts();
   document.title = `${title} · embedllm-router`;
   document.getElementById("forget").hidden = !key.get();
@@ -74,8 +78,12 @@ async function loadChoices(view, params, signal) {
 function showNav(current) {
   const within = current === "decision" ? "decisions" : current;
   const nav = document.getElementById("nav");
-  fill(nav, IN_NAV.map((name) =>
-    h("a", { href: linkTo(name, carried()), "aria-current": name === within ? "page" : null }, VIEWS[name].title({}))));
+  fill(
+    nav,
+    IN_NAV.map((name) =>
+      h("a", { href: linkTo(name, carried()), "aria-current": name === within ? "page" : null }, VIEWS[name].title({})),
+    ),
+  );
   const now = nav.querySelector("[aria-current]");
   if (now) nav.scrollLeft = now.offsetLeft - nav.offsetLeft - (nav.clientWidth - now.offsetWidth) / 2;
 }
@@ -94,7 +102,9 @@ function refreshNow() {
 
 function setLive(on) {
   clearInterval(state.live);
-  state.live = on ? setInterval(() => document.hidden || main.hasAttribute("aria-busy") || show({ refresh: true }), LIVE_MS) : null;
+  state.live = on
+    ? setInterval(() => document.hidden || main.hasAttribute("aria-busy") || show({ refresh: true }), LIVE_MS)
+    : null;
 }
 
 const skeleton = (view) => [
@@ -107,9 +117,16 @@ function showProblem(error) {
   endCharts();
   Object.assign(state, { shown: null, data: null });
   if (error instanceof Refused) return showKeyForm(error.message);
-  fill(main, h("section", { class: "notice bad", role: "alert" },
-    h("h1", {}, "This could not be shown"), h("p", {}, error.message),
-    h("button", { type: "button", onclick: () => show() }, "Try again")));
+  fill(
+    main,
+    h(
+      "section",
+      { class: "notice bad", role: "alert" },
+      h("h1", {}, "This could not be shown"),
+      h("p", {}, error.message),
+      h("button", { type: "button", onclick: () => show() }, "Try again"),
+    ),
+  );
 }
 
 function showKeyForm(said) {
@@ -117,18 +134,36 @@ function showKeyForm(said) {
   key.forget();
   document.getElementById("forget").hidden = true;
   document.getElementById("filters").hidden = true;
-  const input = h("input", { id: "key", type: "password", autocomplete: "off", required: true, "aria-describedby": "key-said", spellcheck: "false" });
+  const input = h("input", {
+    id: "key",
+    type: "password",
+    autocomplete: "off",
+    required: true,
+    "aria-describedby": "key-said",
+    spellcheck: "false",
+  });
   const enter = (event) => {
     event.preventDefault();
     key.set(input.value.trim());
     show();
   };
-  fill(main, h("form", { class: "panel key", onsubmit: enter },
-    h("h1", {}, "The proxy’s key"),
-    tried && h("p", { class: "notice bad", role: "alert", id: "key-refused" }, `The proxy did not accept this key: ${said}`),
-    h("p", { id: "key-said" }, "These pages show what was asked of the proxy. They need its master key, or the key of an administrator. It stays in this browser tab and is sent to this proxy only."),
-    h("label", { class: "field" }, h("span", {}, "Key"), input),
-    h("button", { type: "submit", class: "primary" }, "Show the dashboard")));
+  fill(
+    main,
+    h(
+      "form",
+      { class: "panel key", onsubmit: enter },
+      h("h1", {}, "The proxy’s key"),
+      tried &&
+        h("p", { class: "notice bad", role: "alert", id: "key-refused" }, `The proxy did not accept this key: ${said}`),
+      h(
+        "p",
+        { id: "key-said" },
+        "These pages show what was asked of the proxy. They need its master key, or the key of an administrator. It stays in this browser tab and is sent to this proxy only.",
+      ),
+      h("label", { class: "field" }, h("span", {}, "Key"), input),
+      h("button", { type: "submit", class: "primary" }, "Show the dashboard"),
+    ),
+  );
   input.focus();
 }
 
@@ -153,9 +188,13 @@ function themeChanged() {
 }
 
 function start() {
-  document.getElementById("zone").textContent = `Times are in ${Intl.DateTimeFormat().resolvedOptions().timeZone ?? "local time"}.`;
+  document.getElementById("zone").textContent =
+    `Times are in ${Intl.DateTimeFormat().resolvedOptions().timeZone ?? "local time"}.`;
   document.getElementById("theme").addEventListener("click", nextTheme);
-  document.getElementById("forget").addEventListener("click", () => { key.forget(); show(); });
+  document.getElementById("forget").addEventListener("click", () => {
+    key.forget();
+    show();
+  });
   document.getElementById("skip").addEventListener("click", () => main.focus());
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", themeChanged);
   addEventListener("hashchange", () => show());

@@ -17,14 +17,20 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
  * @param {Array<{name: string, swatch?: string, dash?: boolean}>} [chart.legend] names; `swatch` is a class, else the name's own
  * @param {{columns: Array, rows: () => Array}} chart.table
  */
-export function chartFigure(title, { summary, config, legend = [], table, note = null, tall = false, wide = false, id = null, onStart = null }) {
+export function chartFigure(
+  title,
+  { summary, config, legend = [], table, note = null, tall = false, wide = false, id = null, onStart = null },
+) {
   const canvas = h("canvas", { role: "img", "aria-label": `${title}. ${summary}` });
   pending.push({ canvas, config, onStart });
-  return h("figure", { class: `panel chart ${wide ? "wide" : ""} ${tall ? "tall" : ""}`, "data-chart": id },
+  return h(
+    "figure",
+    { class: `panel chart ${wide ? "wide" : ""} ${tall ? "tall" : ""}`, "data-chart": id },
     h("figcaption", {}, h("h2", {}, title), note && h("p", { class: "note" }, note)),
     legend.length > 0 && h("ul", { class: "legend" }, legend.map(legendItem)),
     h("div", { class: "canvas" }, canvas),
-    table && foldedTable(title, table.columns, table.rows));
+    table && foldedTable(title, table.columns, table.rows),
+  );
 }
 
 function legendItem({ name, swatch = colourClass(name), dash = false }) {
@@ -62,13 +68,19 @@ function setDefaults() {
   d.maintainAspectRatio = false;
   d.plugins.legend.display = false;
   Object.assign(d.plugins.tooltip, {
-    backgroundColor: colour("--ink"), titleColor: colour("--ground"), bodyColor: colour("--ground"),
-    padding: 10, cornerRadius: 6, boxPadding: 4, usePointStyle: true,
+    backgroundColor: colour("--ink"),
+    titleColor: colour("--ground"),
+    bodyColor: colour("--ground"),
+    padding: 10,
+    cornerRadius: 6,
+    boxPadding: 4,
+    usePointStyle: true,
   });
 }
 
 /** Without zeros at the end: 20.00 s → 20 s; cents stay. */
-export const short = (text) => (text.startsWith("$") ? text.replace(/(\.\d\d\d*?)0+$/, "$1") : text.replace(/\.0+(?= |$)|(\.\d*?)0+(?= |$)/, "$1"));
+export const short = (text) =>
+  text.startsWith("$") ? text.replace(/(\.\d\d\d*?)0+$/, "$1") : text.replace(/\.0+(?= |$)|(\.\d*?)0+(?= |$)/, "$1");
 
 /** Writes names beside points: the weightiest first, none over another. `points` are {x, y, r, name, bold, weight}, `avoid` {x, y, r}. */
 export function writeNames({ ctx, chartArea: area }, points, avoid = []) {
@@ -89,8 +101,26 @@ const overlap = (a, b) => a.x < b.x + b.w && b.x < a.x + a.w && a.y < b.y + b.h 
 
 function spotFor(point, w, area, taken) {
   const gap = point.r + 4;
-  const spots = [[gap, -7], [-gap - w, -7], [-w / 2, -gap - 13], [-w / 2, gap], [gap, -gap - 6], [gap, gap - 8], [-gap - w, -gap - 8], [-gap - w, gap - 4], [gap, -gap - 18], [gap, gap + 6]].map(([dx, dy]) => ({ x: point.x + dx, y: point.y + dy, w: w + 5, h: 13 }));
-  return spots.find((s) => s.x >= area.left && s.x + w <= area.right + 4 && s.y >= area.top - 6 && s.y + 13 <= area.bottom + 6 && !taken.some((other) => other.own !== point && overlap(s, other)));
+  const spots = [
+    [gap, -7],
+    [-gap - w, -7],
+    [-w / 2, -gap - 13],
+    [-w / 2, gap],
+    [gap, -gap - 6],
+    [gap, gap - 8],
+    [-gap - w, -gap - 8],
+    [-gap - w, gap - 4],
+    [gap, -gap - 18],
+    [gap, gap + 6],
+  ].map(([dx, dy]) => ({ x: point.x + dx, y: point.y + dy, w: w + 5, h: 13 }));
+  return spots.find(
+    (s) =>
+      s.x >= area.left &&
+      s.x + w <= area.right + 4 &&
+      s.y >= area.top - 6 &&
+      s.y + 13 <= area.bottom + 6 &&
+      !taken.some((other) => other.own !== point && overlap(s, other)),
+  );
 }
 
 /** Options of an axis. */

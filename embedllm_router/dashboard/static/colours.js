@@ -24,5 +24,7 @@ export const colourOf = (name) => colour(`--${colourClass(name)}`);
 
 /** A colour, partly transparent. */
 export function faded(hex, opacity) {
-  return `${hex}${Math.round(opacity * 255).toString(16).padStart(2, "0")}`;
+  return `${hex}${Math.round(opacity * 255)
+    .toString(16)
+    .padStart(2, "0")}`;
 }

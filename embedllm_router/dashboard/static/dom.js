@@ -12,7 +12,9 @@ const AS_PROPERTY = new Set(["value", "checked", "disabled", "hidden", "selected
 export function h(tag, traits = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(traits)) setTrait(element, name, value);
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 

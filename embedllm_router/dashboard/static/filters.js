@@ -3,7 +3,13 @@
 import { go, here, shared } from "./address.js";
 import { fill, h } from "./dom.js";
 
-const SPANS = [["1h", "1 h", "1 hour"], ["24h", "24 h", "24 hours"], ["7d", "7 d", "7 days"], ["30d", "30 d", "30 days"], ["all", "All", "All records"]];
+const SPANS = [
+  ["1h", "1 h", "1 hour"],
+  ["24h", "24 h", "24 hours"],
+  ["7d", "7 d", "7 days"],
+  ["30d", "30 d", "30 days"],
+  ["all", "All", "All records"],
+];
 
 /**
  * Shows the bar as the address has it.
@@ -14,33 +20,82 @@ const SPANS = [["1h", "1 h", "1 hour"], ["24h", "24 h", "24 hours"], ["7d", "7 d
 export function showFilters(place, choices, controls) {
   const { params } = here();
   const focused = document.activeElement?.id;
-  fill(place,
-    h("fieldset", { class: "spans" }, h("legend", { class: "unseen" }, "Span of time"), SPANS.map(([value, short, name]) => spanChoice(value, short, name, params))),
-    field("Ending", h("input", { id: "f-until", type: "datetime-local", value: localInput(params.until), onchange: (e) => set({ until: utcOf(e.target.value) }) })),
+  fill(
+    place,
+    h(
+      "fieldset",
+      { class: "spans" },
+      h("legend", { class: "unseen" }, "Span of time"),
+      SPANS.map(([value, short, name]) => spanChoice(value, short, name, params)),
+    ),
+    field(
+      "Ending",
+      h("input", {
+        id: "f-until",
+        type: "datetime-local",
+        value: localInput(params.until),
+        onchange: (e) => set({ until: utcOf(e.target.value) }),
+      }),
+    ),
     selection("Virtual model", "virtual_model", choices?.virtual_model, params),
     selection("API key", "key_alias", choices?.key_alias, params),
     h("div", { class: "spacer" }),
-    h("div", { class: "actions" }, h("label", { class: "switch" }, h("input", { id: "f-live", type: "checkbox", checked: controls.live, onchange: (e) => controls.setLive(e.target.checked) }), "Live"),
-    h("button", { id: "f-refresh", type: "button", onclick: controls.refresh }, "Refresh")));
+    h(
+      "div",
+      { class: "actions" },
+      h(
+        "label",
+        { class: "switch" },
+        h("input", {
+          id: "f-live",
+          type: "checkbox",
+          checked: controls.live,
+          onchange: (e) => controls.setLive(e.target.checked),
+        }),
+        "Live",
+      ),
+      h("button", { id: "f-refresh", type: "button", onclick: controls.refresh }, "Refresh"),
+    ),
+  );
   if (focused?.startsWith("f-")) document.getElementById(focused)?.focus();
 }
 
 function spanChoice(value, short, name, params) {
   const chosen = (params.range ?? "24h") === value;
-  const input = h("input", { type: "radio", name: "span", id: `f-span-${value}`, value, checked: chosen, "aria-label": name, onchange: () => set({ range: value }) });
+  const input = h("input", {
+    type: "radio",
+    name: "span",
+    id: `f-span-${value}`,
+    value,
+    checked: chosen,
+    "aria-label": name,
+    onchange: () => set({ range: value }),
+  });
   return h("label", { for: `f-span-${value}` }, input, h("span", { title: name }, short));
 }
 
 const field = (name, input) => h("label", { class: "field" }, h("span", {}, name), input);
 
 /** A choice of one value, or pair of value and text, or any. A value from the address that no record has stays selectable. */
-export function selection(name, parameter, values, params, { any = "Any", onchange = (value) => set({ [parameter]: value }) } = {}) {
+export function selection(
+  name,
+  parameter,
+  values,
+  params,
+  { any = "Any", onchange = (value) => set({ [parameter]: value }) } = {},
+) {
   const now = params[parameter] ?? "";
   const known = (values ?? []).map((one) => (Array.isArray(one) ? one : [one, one]));
   const own = now && !known.some(([value]) => value === now) ? [[now, now]] : [];
   const options = [["", any], ...known, ...own];
-  return field(name, h("select", { id: `f-${parameter}`, onchange: (e) => onchange(e.target.value) },
-    options.map(([value, text]) => h("option", { value, selected: value === now }, text))));
+  return field(
+    name,
+    h(
+      "select",
+      { id: `f-${parameter}`, onchange: (e) => onchange(e.target.value) },
+      options.map(([value, text]) => h("option", { value, selected: value === now }, text)),
+    ),
+  );
 }
 
 function set(change) {

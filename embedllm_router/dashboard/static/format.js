@@ -57,10 +57,12 @@ const year = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", 
 const asDate = (moment) => (typeof moment === "number" ? new Date(moment * 1000) : new Date(moment));
 
 /** "25 Nov, 14:03:05", in the reader's own zone. */
-export const time = (moment) => (absent(moment) ? DASH : `${day.format(asDate(moment))}, ${clockSeconds.format(asDate(moment))}`);
+export const time = (moment) =>
+  absent(moment) ? DASH : `${day.format(asDate(moment))}, ${clockSeconds.format(asDate(moment))}`;
 
 /** "25 Nov 2026, 14:03:05". */
-export const fullTime = (moment) => (absent(moment) ? DASH : `${year.format(asDate(moment))}, ${clockSeconds.format(asDate(moment))}`);
+export const fullTime = (moment) =>
+  absent(moment) ? DASH : `${year.format(asDate(moment))}, ${clockSeconds.format(asDate(moment))}`;
 
 export const dayOf = (moment) => day.format(asDate(moment));
 export const clockOf = (moment) => clock.format(asDate(moment));
@@ -69,7 +71,12 @@ export const clockOf = (moment) => clock.format(asDate(moment));
 export function ago(moment) {
   if (absent(moment)) return DASH;
   const seconds = Math.max(0, (Date.now() - asDate(moment)) / 1000);
-  const [unit, size] = [["second", 1], ["minute", 60], ["hour", 3600], ["day", 86400]].findLast(([, size]) => seconds >= size) ?? ["second", 1];
+  const [unit, size] = [
+    ["second", 1],
+    ["minute", 60],
+    ["hour", 3600],
+    ["day", 86400],
+  ].findLast(([, size]) => seconds >= size) ?? ["second", 1];
   const number = Math.floor(seconds / size);
   return `${number} ${unit}${number === 1 ? "" : "s"} ago`;
 }

@@ -6,16 +6,36 @@ import { clockOf, dayOf, fullTime } from "./format.js";
 const ROUND_S = [300, 900, 1800, 3600, 7200, 10800, 14400, 21600, 43200, 86400, 172800, 604800, 1209600, 2592000];
 
 /** Options of a chart whose categories are `starts`, seconds since 1970. */
-export function timeOptions(starts, step, y, { stacked = false, label = (item) => `${item.dataset.label}: ${y.format(item.parsed.y)}` } = {}) {
+export function timeOptions(
+  starts,
+  step,
+  y,
+  { stacked = false, label = (item) => `${item.dataset.label}: ${y.format(item.parsed.y)}` } = {},
+) {
   return {
     interaction: { mode: "index", intersect: false },
     scales: {
-      x: { stacked, border: { display: false }, grid: { display: false },
-        ticks: { autoSkip: false, maxRotation: 0, callback(_, index) { return tickLabel(starts, step, index, this.chart?.width ?? 800); } } },
+      x: {
+        stacked,
+        border: { display: false },
+        grid: { display: false },
+        ticks: {
+          autoSkip: false,
+          maxRotation: 0,
+          callback(_, index) {
+            return tickLabel(starts, step, index, this.chart?.width ?? 800);
+          },
+        },
+      },
       y: axis(y.title, y.format, { stacked, beginAtZero: true, ...y.more }),
     },
-    plugins: { tooltip: { itemSort: (a, b) => (stacked ? b.parsed.y - a.parsed.y : 0), filter: (item) => item.parsed.y !== null && (!stacked || item.parsed.y > 0),
-      callbacks: { title: (items) => spanText(starts[items[0].dataIndex], step), label } } },
+    plugins: {
+      tooltip: {
+        itemSort: (a, b) => (stacked ? b.parsed.y - a.parsed.y : 0),
+        filter: (item) => item.parsed.y !== null && (!stacked || item.parsed.y > 0),
+        callbacks: { title: (items) => spanText(starts[items[0].dataIndex], step), label },
+      },
+    },
   };
 }
 
@@ -30,5 +50,7 @@ function tickLabel(starts, step, index, width) {
 
 /** "25 Nov 2026, 14:00:00 – 14:30". */
 export function spanText(start, step) {
-  return step >= 86400 ? `${dayOf(start)} – ${dayOf(start + step)}` : `${fullTime(start).slice(0, -3)} – ${clockOf(start + step)}`;
+  return step >= 86400
+    ? `${dayOf(start)} – ${dayOf(start + step)}`
+    : `${fullTime(start).slice(0, -3)} – ${clockOf(start + step)}`;
 }

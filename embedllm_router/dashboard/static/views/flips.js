@@ -14,16 +14,28 @@ const at = (value) => plain(Number(value.toPrecision(ROUND)));
 export function wouldChange(e, r) {
   if (!e?.knob) return null;
   const name = KNOBS[e.knob];
-  return panel("What would change it", { wide: true, id: "flips" },
+  return panel(
+    "What would change it",
+    { wide: true, id: "flips" },
     h("p", {}, sentences(e, r, name)),
     e.spans.length > 1 && strip(e, name),
-    e.spans.length > 1 && table("Who is chosen at which setting", [{ name: `${name} from` }, { name: "to" }, { name: "chooses" }],
-      e.spans.map((span) => [at(span.low), span.high === null ? "no end" : at(span.high), h("span", {}, named(span.name), span === here(e) && badge("now", "good"))])));
+    e.spans.length > 1 &&
+      table(
+        "Who is chosen at which setting",
+        [{ name: `${name} from` }, { name: "to" }, { name: "chooses" }],
+        e.spans.map((span) => [
+          at(span.low),
+          span.high === null ? "no end" : at(span.high),
+          h("span", {}, named(span.name), span === here(e) && badge("now", "good")),
+        ]),
+      ),
+  );
 }
 
 function sentences(e, r, name) {
   const parts = [`${name} stood at ${plain(e.setting)}, which chooses ${e.best}.`];
-  if (e.best !== r.chosen) parts.push(`The request was sent to ${r.chosen} all the same: the numbers alone did not decide.`);
+  if (e.best !== r.chosen)
+    parts.push(`The request was sent to ${r.chosen} all the same: the numbers alone did not decide.`);
   if (e.below) parts.push(`Below ${at(e.below.at)} it would have been ${e.below.name}.`);
   if (e.above) parts.push(`Above ${at(e.above.at)} it would have been ${e.above.name}.`);
   if (!e.below && !e.above) parts.push("No other setting would have changed that.");
@@ -39,14 +51,22 @@ function strip(e, name) {
   const widths = e.spans.map(({ low, high }) => Math.max(scale(high ?? last) - scale(low), 0));
   const whole = widths.reduce((sum, width) => sum + width, 0) || 1;
   const segment = (span, i) => {
-    const part = h("span", { class: `segment ${colourClass(span.name)} ${span === here(e) ? "now" : ""}`, title: `${span.name}: ${name} ${at(span.low)} to ${span.high === null ? "no end" : at(span.high)}` });
+    const part = h("span", {
+      class: `segment ${colourClass(span.name)} ${span === here(e) ? "now" : ""}`,
+      title: `${span.name}: ${name} ${at(span.low)} to ${span.high === null ? "no end" : at(span.high)}`,
+    });
     part.style.flexGrow = String(Math.max(widths[i] / whole, 0.02));
     return part;
   };
   return h("div", { class: "strip", "aria-hidden": "true" }, e.spans.map(segment));
 }
 
-const settings = ({ low, high }, name) => (high === null ? `${name} > ${at(low)}` : low === 0 ? `${name} < ${at(high)}` : `${name} from ${at(low)} to ${at(high)}`);
+const settings = ({ low, high }, name) =>
+  high === null
+    ? `${name} > ${at(low)}`
+    : low === 0
+      ? `${name} < ${at(high)}`
+      : `${name} from ${at(low)} to ${at(high)}`;
 
 /** What one candidate would have needed to be chosen. */
 export function toWin(e, index) {
@@ -57,5 +77,9 @@ export function toWin(e, index) {
   for (const span of e.spans.filter(({ name }) => name === one.name)) ways.push(settings(span, KNOBS[e.knob]));
   if (one.p_to_win !== null) ways.push(`p ≥ ${probability(one.p_to_win)}`);
   if (one.cost_to_win_usd !== null) ways.push(`cost < ${usd(one.cost_to_win_usd)}`);
-  return h("span", { class: "ways" }, (ways.length ? ways : ["never"]).map((way, i) => h("span", {}, i ? `or ${way}` : way)));
+  return h(
+    "span",
+    { class: "ways" },
+    (ways.length ? ways : ["never"]).map((way, i) => h("span", {}, i ? `or ${way}` : way)),
+  );
 }

@@ -22,56 +22,134 @@ export async function load(_, signal) {
 export function draw({ status: s, not_ready: why, held }) {
   return [
     verdict(s, why),
-    h("div", { class: "tiles" },
+    h(
+      "div",
+      { class: "tiles" },
       tile("Routed since start", count(s.decided), { id: "decided", more: `started ${ago(s.started_at)}` }),
-      tile("Failed open", count(s.failed_open), { id: "failed-open", tone: s.failed_open > s.decided / 100 ? "bad" : null, more: "the default answered" }),
+      tile("Failed open", count(s.failed_open), {
+        id: "failed-open",
+        tone: s.failed_open > s.decided / 100 ? "bad" : null,
+        more: "the default answered",
+      }),
       tile("Refused", count(s.rejected), { id: "rejected", more: "a wish that could not be met" }),
-      tile("Outcome awaited", count(s.pending), { id: "pending" })),
+      tile("Outcome awaited", count(s.pending), { id: "pending" }),
+    ),
     h("div", { class: "grid" }, weights(s), reloads(s), store(s.store), records(held)),
     virtualModels(s.virtual_models),
   ];
 }
 
 function verdict(s, why) {
-  const troubles = [why && `Routing is not at work: ${why}. The defaults answer.`, s.last_reload?.error && `The latest reload was rolled back: ${s.last_reload.error}`, s.store.dropped > 0 && `${count(s.store.dropped)} records were lost.`, s.store.last_error && `The store: ${s.store.last_error}`].filter(Boolean);
-  if (!troubles.length) return h("p", { class: "notice good", id: "verdict" }, h("b", {}, "All is well. "), "Weights are loaded, virtual models are known and records are written.");
-  return h("div", { class: `notice ${why ? "bad" : "warn"}`, id: "verdict", role: "status" }, troubles.map((text) => h("p", {}, text)));
+  const troubles = [
+    why && `Routing is not at work: ${why}. The defaults answer.`,
+    s.last_reload?.error && `The latest reload was rolled back: ${s.last_reload.error}`,
+    s.store.dropped > 0 && `${count(s.store.dropped)} records were lost.`,
+    s.store.last_error && `The store: ${s.store.last_error}`,
+  ].filter(Boolean);
+  if (!troubles.length)
+    return h(
+      "p",
+      { class: "notice good", id: "verdict" },
+      h("b", {}, "All is well. "),
+      "Weights are loaded, virtual models are known and records are written.",
+    );
+  return h(
+    "div",
+    { class: `notice ${why ? "bad" : "warn"}`, id: "verdict", role: "status" },
+    troubles.map((text) => h("p", {}, text)),
+  );
 }
 
 function weights(s) {
-  return panel("Weights", { id: "weights" }, facts([
-    ["Artifact", s.artifact ? h("code", {}, s.artifact) : badge("none", "bad")], ["Made", s.artifact_created], ["LLMs", count(s.n_llms)], ["Folder", s.artifact_path && h("code", {}, s.artifact_path)], ["Software", `embedllm-router ${s.version}`],
-  ]));
+  return panel(
+    "Weights",
+    { id: "weights" },
+    facts([
+      ["Artifact", s.artifact ? h("code", {}, s.artifact) : badge("none", "bad")],
+      ["Made", s.artifact_created],
+      ["LLMs", count(s.n_llms)],
+      ["Folder", s.artifact_path && h("code", {}, s.artifact_path)],
+      ["Software", `embedllm-router ${s.version}`],
+    ]),
+  );
 }
 
 function reloads(s) {
   const last = s.last_reload;
-  return panel("Configuration", { id: "reload" }, facts([
-    ["File", s.config_path && h("code", {}, s.config_path)], ["Generation", `${s.generation}, loaded ${ago(s.loaded_at)}`],
-    ["Latest reload", last ? h("span", {}, fullTime(last.at), " ", last.error ? badge("rolled back", "bad") : badge("taken up", "good")) : "none since the start"],
-    ["Its error", last?.error],
-  ]));
+  return panel(
+    "Configuration",
+    { id: "reload" },
+    facts([
+      ["File", s.config_path && h("code", {}, s.config_path)],
+      ["Generation", `${s.generation}, loaded ${ago(s.loaded_at)}`],
+      [
+        "Latest reload",
+        last
+          ? h("span", {}, fullTime(last.at), " ", last.error ? badge("rolled back", "bad") : badge("taken up", "good"))
+          : "none since the start",
+      ],
+      ["Its error", last?.error],
+    ]),
+  );
 }
 
 function store(store) {
-  if (store.kind === "off") return panel("Record store", { id: "store" }, h("p", {}, badge("off", "warn"), " No records are kept: ", h("code", {}, "store.enabled"), " is false."));
-  return panel("Record store", { id: "store" }, facts([
-    ["Kind", store.kind], ["Where", store.location && h("code", {}, store.location)], ["Written", count(store.written)], ["Waiting", `${count(store.queued)}, the oldest for ${store.lag_s.toFixed(1)} s`],
-    ["Lost", store.dropped ? badge(count(store.dropped), "bad") : "0"], ["Failed writes", store.failed ? badge(count(store.failed), "warn") : "0"], ["Latest error", store.last_error],
-  ]));
+  if (store.kind === "off")
+    return panel(
+      "Record store",
+      { id: "store" },
+      h("p", {}, badge("off", "warn"), " No records are kept: ", h("code", {}, "store.enabled"), " is false."),
+    );
+  return panel(
+    "Record store",
+    { id: "store" },
+    facts([
+      ["Kind", store.kind],
+      ["Where", store.location && h("code", {}, store.location)],
+      ["Written", count(store.written)],
+      ["Waiting", `${count(store.queued)}, the oldest for ${store.lag_s.toFixed(1)} s`],
+      ["Lost", store.dropped ? badge(count(store.dropped), "bad") : "0"],
+      ["Failed writes", store.failed ? badge(count(store.failed), "warn") : "0"],
+      ["Latest error", store.last_error],
+    ]),
+  );
 }
 
 function records(held) {
   if (held.problem) return panel("Records", { id: "records" }, h("p", { class: "notice bad" }, held.problem));
-  return panel("Records", { id: "records" }, facts([
-    ["Requests", count(held.requests)], ["Feedback", count(held.feedback)], ["First", held.oldest && fullTime(held.oldest)], ["Latest", held.newest && `${fullTime(held.newest)} (${ago(held.newest)})`], ["Read from", h("code", {}, held.where)],
-  ]));
+  return panel(
+    "Records",
+    { id: "records" },
+    facts([
+      ["Requests", count(held.requests)],
+      ["Feedback", count(held.feedback)],
+      ["First", held.oldest && fullTime(held.oldest)],
+      ["Latest", held.newest && `${fullTime(held.newest)} (${ago(held.newest)})`],
+      ["Read from", h("code", {}, held.where)],
+    ]),
+  );
 }
 
 function virtualModels(models) {
-  if (!models.length) return panel("Virtual models", { wide: true, id: "virtual-models" }, h("p", {}, "The deployments are not known yet."));
-  const columns = [{ name: "Virtual model" }, { name: "Objective" }, { name: "Default" }, { name: "Candidates" }, { name: "Never chosen" }, { name: "Trial" }];
-  return panel("Virtual models", { wide: true, id: "virtual-models" }, table("Virtual models", columns, models.map(model), { cards: true, id: "virtual-models" }));
+  if (!models.length)
+    return panel(
+      "Virtual models",
+      { wide: true, id: "virtual-models" },
+      h("p", {}, "The deployments are not known yet."),
+    );
+  const columns = [
+    { name: "Virtual model" },
+    { name: "Objective" },
+    { name: "Default" },
+    { name: "Candidates" },
+    { name: "Never chosen" },
+    { name: "Trial" },
+  ];
+  return panel(
+    "Virtual models",
+    { wide: true, id: "virtual-models" },
+    table("Virtual models", columns, models.map(model), { cards: true, id: "virtual-models" }),
+  );
 }
 
 function model(m) {
@@ -79,10 +157,18 @@ function model(m) {
   const trials = [m.shadow && "shadow", m.canary_share > 0 && `canary ${percent(m.canary_share)}`].filter(Boolean);
   return [
     h("b", {}, m.name),
-    Object.entries(m.objective).map(([name, value]) => `${name} ${plain(value)}`).join(", ") || "cost_weight 0",
+    Object.entries(m.objective)
+      .map(([name, value]) => `${name} ${plain(value)}`)
+      .join(", ") || "cost_weight 0",
     named(m.default),
     h("span", { class: "names" }, m.candidates.filter((name) => !(name in m.excluded)).map(named)),
-    out.length ? h("ul", { class: "list" }, out.map(([name, reason]) => h("li", {}, name, " ", badge(words(reason), "warn")))) : "–",
+    out.length
+      ? h(
+          "ul",
+          { class: "list" },
+          out.map(([name, reason]) => h("li", {}, name, " ", badge(words(reason), "warn"))),
+        )
+      : "–",
     trials.join(", ") || "–",
   ];
 }
