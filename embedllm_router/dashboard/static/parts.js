@@ -124,5 +124,6 @@ export function noRecords(params) {
     filtered
       ? "The filters above may hide what there is: clear them."
       : "Older requests may lie outside: choose a longer span above.",
+    h("span", {}, h("a", { href: "#/health" }, "Health"), " says whether records are kept at all."),
   );
 }
