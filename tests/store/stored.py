@@ -1,5 +1,8 @@
 """A quick store, and what it wrote read back in the plainest way."""
 
+import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -69,6 +72,17 @@ def kept_requests(folder: Path) -> Rows:
 def ids(rows: Rows) -> list[str]:
     """Their request ids, sorted; one that is there twice is there twice."""
     return sorted(row["request_id"] for row in rows)
+
+
+def killed_at_work(code: str, folder: Path, rng: random.Random) -> bool:
+    """Runs a program that seals or merges and kills it a moment after it began; returns whether it was at work still."""
+    child = subprocess.Popen([sys.executable, "-c", code])
+    wait_until(lambda: child.poll() is not None or list(folder.glob(".seal-*")))
+    time.sleep(rng.uniform(0.0, 0.06))
+    alive = child.poll() is None
+    child.kill()
+    child.wait()
+    return alive
 
 
 def _row(line: bytes) -> dict[str, Any]:

@@ -3,9 +3,7 @@
 import json
 import os
 import random
-import subprocess
-import sys
-import time
+import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from recorded import make_records
-from stored import from_parquet, ids, keep, kept_requests, plain, quick_store, wait_until
+from stored import from_parquet, ids, keep, kept_requests, killed_at_work, plain, quick_store, wait_until
 
 from embedllm_router.store import merging
 from embedllm_router.store.merging import merge_days
@@ -111,19 +109,25 @@ def test_before_every_step_each_record_is_read_once(
 
 
 def test_killed_while_merging_each_record_is_read_once(tmp_path: Path) -> None:
-    sealed_files(tmp_path, 6, per_file=100, day="20200101")
+    made = sealed_files(tmp_path, 6, per_file=100)
+    contents = {path: path.read_bytes() for path in made}
     expected = ids(kept_requests(tmp_path))
-    rng = random.Random(0)
-    for _ in range(3):
-        code = "import sys; from pathlib import Path; from embedllm_router.store.merging import merge_days\n"
-        child = subprocess.Popen([sys.executable, "-c", f"{code}merge_days(Path({str(tmp_path)!r}))"])
-        time.sleep(rng.uniform(0.1, 0.6))
-        child.kill()
-        child.wait()
-        assert ids(kept_requests(tmp_path)) == expected
-    merge_days(tmp_path)
-    assert ids(kept_requests(tmp_path)) == expected
-    assert len(list(tmp_path.iterdir())) == 1, "nothing is left behind"
+    folder, rng, killed = tmp_path / "records", random.Random(0), 0
+    code = (
+        "from datetime import date; from pathlib import Path; from embedllm_router.store.merging import merge_days\n"
+        f"merge_days(Path({str(folder)!r}), date(2030, 1, 2))"
+    )
+    for _ in range(4):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for path, content in contents.items():
+            (folder / path.name).write_bytes(content)
+        killed += killed_at_work(code, folder, rng)
+        assert ids(kept_requests(folder)) == expected
+    assert killed > 0
+    merge_days(folder, TODAY)
+    assert ids(kept_requests(folder)) == expected
+    assert len(list(folder.iterdir())) == 1, "nothing is left behind"
 
 
 def test_a_sealed_file_that_still_hides_its_lines_is_not_merged(tmp_path: Path) -> None:

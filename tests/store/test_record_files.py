@@ -48,12 +48,12 @@ def test_a_store_that_is_off_keeps_nothing(tmp_path: Path) -> None:
 
 
 def test_a_record_is_on_disk_within_the_flush_time(tmp_path: Path) -> None:
-    store = quick_store(tmp_path, flush_s=0.4)
+    store = quick_store(tmp_path, flush_s=1.0)
     for number in range(3):
         store.put(make_record(number))
         started = time.monotonic()
         wait_until(lambda wanted=number + 1: len(kept_requests(tmp_path)) == wanted)  # type: ignore[misc]
-        assert time.monotonic() - started < 0.4
+        assert time.monotonic() - started < 1.0
     store.close()
 
 

@@ -3,16 +3,13 @@
 import os
 import random
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import duckdb
 import orjson
 import pytest
 from recorded import make_feedback, make_record, make_records
-from stored import from_lines, from_parquet, ids, keep, kept_requests, plain, quick_store, wait_until
+from stored import from_lines, from_parquet, ids, keep, kept_requests, killed_at_work, plain, quick_store, wait_until
 
 from embedllm_router.store import parquet
 from embedllm_router.store.seal import seal_file, seal_orphans
@@ -69,19 +66,17 @@ def test_an_end_between_the_two_steps_leaves_no_record_twice(tmp_path: Path) -> 
 
 
 def test_killed_while_sealing_every_record_is_there_once(tmp_path: Path) -> None:
-    rng = random.Random(0)
     keep(tmp_path, make_records(2_000))
     expected = ids(kept_requests(tmp_path))
     (path,) = readable(tmp_path).requests_jsonl
-    kills = 0
-    for _ in range(5):
-        child = subprocess.Popen([sys.executable, "-m", "embedllm_router.store.seal", str(path)])
-        time.sleep(rng.uniform(0.1, 0.5))
-        kills += child.poll() is None
-        child.kill()
-        child.wait()
+    content, rng, killed = path.read_bytes(), random.Random(0), 0
+    for _ in range(4):
+        path.with_suffix(".parquet").unlink(missing_ok=True)
+        path.write_bytes(content)
+        code = f"from embedllm_router.store.seal import _main; _main([{str(path)!r}])"
+        killed += killed_at_work(code, tmp_path, rng)
         assert ids(kept_requests(tmp_path)) == expected
-    assert kills > 0
+    assert killed > 0
     seal_orphans(tmp_path)
     assert ids(from_parquet(readable(tmp_path).requests_parquet)) == expected
     assert [p.name for p in tmp_path.iterdir()] == [path.with_suffix(".parquet").name], "nothing is left behind"
