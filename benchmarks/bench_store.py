@@ -40,8 +40,9 @@ from embedllm_router.logs.filters import Filters
 from embedllm_router.logs.source import open_source
 from embedllm_router.logs.summary import summarize
 from embedllm_router.store import StoreOptions, open_store
+from embedllm_router.store.locks import abandoned
 from embedllm_router.store.seal import seal_orphans
-from embedllm_router.store.segments import readable
+from embedllm_router.store.segments import OPEN, named, readable
 
 PACE = 200
 """Records per second of `put`: more than twice what the proxy handles on two cores."""
@@ -125,7 +126,7 @@ def kill(folder: Path, flush_s: float, rng: random.Random) -> Killed:
     child.wait()
     reader.join()
     time.sleep(rng.uniform(0.0, 0.2))
-    kill_group(child.pid)
+    kill_group(child.pid, folder)
     child.stdout.close()
     whole = len(said) - len(said) % ACKNOWLEDGED.size
     acknowledged = dict(ACKNOWLEDGED.iter_unpack(bytes(said[:whole])))
@@ -176,13 +177,13 @@ def numbers_in(source: str, files: Sequence[Path]) -> Counter[int]:
         return Counter(dict(sql.execute(query).fetchall()))
 
 
-def kill_group(group: int) -> None:
-    """Ends what the killed process had started itself: a process that seals a file, or nothing."""
-    deadline = time.monotonic() + 10
+def kill_group(group: int, folder: Path) -> None:
+    """Ends what the killed process had started itself, a process that seals a file, if there is one."""
     with contextlib.suppress(ProcessLookupError):
-        while time.monotonic() < deadline:
-            os.killpg(group, signal.SIGKILL)
-            time.sleep(0.01)
+        os.killpg(group, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while not all(map(abandoned, named(folder, OPEN))) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def seal_everything(folder: Path) -> int:

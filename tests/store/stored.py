@@ -75,7 +75,7 @@ def ids(rows: Rows) -> list[str]:
 
 
 def killed_at_work(code: str, folder: Path, rng: random.Random) -> bool:
-    """Runs a program that seals or merges and kills it a moment after it began; returns whether it was at work still."""
+    """Runs a program that seals or merges and kills it a moment after it began; returns whether it was still alive."""
     child = subprocess.Popen([sys.executable, "-c", code])
     wait_until(lambda: child.poll() is not None or list(folder.glob(".seal-*")))
     time.sleep(rng.uniform(0.0, 0.06))
