@@ -33,6 +33,15 @@ def test_a_written_file_reads_as_the_records(
     again.close()
 
 
+def test_requests_of_one_moment_are_all_written(
+    recorded: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages of a database end between them."""
+    monkeypatch.setattr(exporting, "_PAGE", 2)
+    together = [make_record(1, request_id=f"r{n}") for n in range(5)]
+    assert export(recorded([*together]), Filters(), tmp_path / "a.jsonl") == 5
+
+
 def test_csv_holds_lists_as_json(recorded: Sources, tmp_path: Path) -> None:
     source = recorded([make_record(3, needs=("vision",))])
     export(source, Filters(), tmp_path / "a.csv")

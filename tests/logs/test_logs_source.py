@@ -173,6 +173,19 @@ def test_sealing_while_reading_loses_and_doubles_nothing(tmp_path: Path) -> None
     assert len(set(counts)) > 3
 
 
+@pytest.mark.parametrize("place", ["", "requests-*", "*.parquet"])
+def test_while_files_are_merged_each_record_is_read_once(tmp_path: Path, place: str) -> None:
+    """The merged file and its parts are both there, and a list says so."""
+    parts = [seal(write_lines(tmp_path / f"requests-{i}.jsonl", [make_record(i)])) for i in range(3)]
+    seal(write_lines(tmp_path / "requests-day.jsonl", [make_record(i) for i in range(3)]))
+    (tmp_path / "requests-day.merged").write_bytes(orjson.dumps([part.name for part in parts]))
+    for lines in tmp_path.glob("*.jsonl"):
+        lines.unlink()
+    source = open_source(f"{tmp_path}/{place}")
+    assert ids(source) == ["request-0", "request-1", "request-2"]
+    source.close()
+
+
 def test_a_damaged_file_is_named(folder: Path, source: RecordSource) -> None:
     (folder / "requests-7.parquet").write_bytes(b"PAR1 this is no parquet file")
     with pytest.raises(DataError, match=r"requests-7\.parquet"):
