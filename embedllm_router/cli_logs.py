@@ -201,7 +201,9 @@ def _print_rows(rows: Iterable[Mapping[str, Any]], *, as_json: bool, with_header
     console = _stdout()
     lines = [decision_line(row) for row in rows]
     for line in [header_line(), *lines] if with_header and lines else lines:
-        console.print(line, overflow="ellipsis", soft_wrap=not sys.stdout.isatty())
+        console.print(
+            line, no_wrap=True, overflow="ellipsis", crop=console.is_terminal, soft_wrap=not console.is_terminal
+        )
 
 
 def _fail_without(found: Iterable[object]) -> None:

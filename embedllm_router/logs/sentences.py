@@ -154,7 +154,10 @@ def outcome(row: Row) -> str:
 
 
 def _after(row: Row) -> str:
-    return "" if row["latency_ms"] is None else f" after {row['latency_ms'] / 1000:.1f} s"
+    waited = row["latency_ms"]
+    if waited is None:
+        return ""
+    return f" after {waited / 1000:.1f} s" if waited >= 1000 else f" after {waited:.0f} ms"  # noqa: PLR2004 - a second
 
 
 def _against(row: Row) -> str:

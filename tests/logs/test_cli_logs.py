@@ -14,6 +14,7 @@ import pytest
 import yaml
 from reading import write
 from recorded import make_feedback, make_record, make_records
+from rich.text import Text
 from typer.testing import CliRunner, Result
 
 from embedllm_router.cli_logs import app
@@ -53,6 +54,18 @@ def test_tail_marks_what_went_wrong(folder: Path) -> None:
     assert "highest_utility, answered by novice" in fallen
     assert "failure: APIConnectionError" in fallen
     assert "failed_open (ArtifactError)" in fallen
+
+
+def test_in_a_terminal_each_decision_keeps_to_one_line(folder: Path) -> None:
+    ours, theirs = os.openpty()
+    environment = {**os.environ, "COLUMNS": "60", "TERM": "xterm"}
+    arguments = ["logs", "tail", "--from", str(folder), "-n", "5", "--status", "failure"]
+    subprocess.run([*COMMAND, *arguments], stdout=theirs, env=environment, timeout=60, check=True)
+    os.close(theirs)
+    shown = [Text.from_ansi(line) for line in os.read(ours, 10_000).decode().splitlines()]
+    os.close(ours)
+    assert [len(line) for line in shown] == [60] * 6
+    assert all(line.spans for line in shown), "failures are red"
 
 
 def test_tail_as_json_lines(folder: Path) -> None:

@@ -200,9 +200,9 @@ def test_a_request_that_failed_open_is_explained_by_its_error() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "wizard answered after 0.8 s: 12 + 90 tokens, $0.0144 billed, 10.0 % less than the $0.0160 forecast"),
-        ({"served": "novice", "fallback": True}, "novice answered instead of wizard after 0.8 s"),
-        ({"status": "failure", "error": "Timeout", "served": None}, "No answer: Timeout after 0.8 s."),
+        ({}, "wizard answered after 800 ms: 12 + 90 tokens, $0.0144 billed, 10.0 % less than the $0.0160 forecast"),
+        ({"served": "novice", "fallback": True}, "novice answered instead of wizard after 800 ms"),
+        ({"status": "failure", "error": "Timeout", "served": None}, "No answer: Timeout after 800 ms."),
         ({"status": "unknown", "served": None}, "No outcome was reported"),
     ],
 )
