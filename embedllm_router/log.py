@@ -12,7 +12,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-from embedllm_router.setting_groups import LogSettings
+from embedllm_router.process_settings import LogSettings
 
 __all__ = ["configure_logging"]
 

@@ -30,8 +30,8 @@ __all__ = ["Keep", "Observer", "OnEnd", "Sink"]
 Sink = Callable[[RequestRecord], None]
 """Takes a record; never blocks and never raises."""
 
-OnEnd = Callable[[float | None], None]
-"""Takes what a request was billed in USD: 0 when nobody answered it, None when the bill is unknown."""
+OnEnd = Callable[[Outcome, float | None], None]
+"""Takes what became of a request, and its bill in USD: 0 when nobody answered it, None when it is unknown."""
 
 _MAX_PENDING = 10_000  # requests in flight whose outcome is awaited; beyond it the oldest is recorded without one
 _MAX_AGE_S = 3600.0  # LiteLLM has given up on a request by then
@@ -127,7 +127,7 @@ class Observer:
             routing: Everything that was weighed.
             arrival: When it came, and from whom.
             lanes: What decided, and what shall decide for the record only.
-            on_end: Told the bill when the outcome is known.
+            on_end: Told the outcome and the bill.
         """
         lane, shadow = lanes.named(routed.arm), lanes.shadow
         self.n_decided += 1
@@ -216,7 +216,7 @@ class Observer:
 
     def _record(self, pending: _Pending, outcome: Outcome) -> None:
         if pending.on_end is not None:
-            pending.on_end(0.0 if outcome.status == "failure" else billed_usd(pending.routed, outcome))
+            pending.on_end(outcome, 0.0 if outcome.status == "failure" else billed_usd(pending.routed, outcome))
         if not self._sinks:
             return
         category = pending.router.category(pending.embedding) if pending.router else None

@@ -11,17 +11,20 @@ from structlog.typing import FilteringBoundLogger
 from embedllm_router import __version__
 from embedllm_router.artifact import default_artifact_path
 from embedllm_router.budgets import Ledger
+from embedllm_router.conversing import Conversing, Talk
+from embedllm_router.decision import Decision
 from embedllm_router.errors import EmbedLLMRouterError
+from embedllm_router.events import Outcome
 from embedllm_router.lanes import Lanes
 from embedllm_router.live import Generation, Live
 from embedllm_router.log import configure_logging
 from embedllm_router.metrics import Metrics, open_metrics
-from embedllm_router.observer import Keep, Observer, Sink
+from embedllm_router.observer import Keep, Observer, OnEnd, Sink
 from embedllm_router.policy import Objective
+from embedllm_router.process_settings import StateSettings, StoreSettings
 from embedllm_router.records import FeedbackRecord
-from embedllm_router.setting_groups import StateSettings, StoreSettings
 from embedllm_router.settings import RouterSettings, read_litellm_redis
-from embedllm_router.spending import Spending
+from embedllm_router.spending import Scopes, Spending
 from embedllm_router.state import RedisAddress, SharedState, StateOptions, default_state_path, open_state
 from embedllm_router.status import Status, VirtualModelStatus
 from embedllm_router.store import RecordStore, StoreOptions, default_store_path, open_store
@@ -42,6 +45,7 @@ class Parts:
         metrics: What counts.
         state: What this proxy and others know together.
         spending: What keeps decisions within budgets.
+        conversing: What keeps conversations on their LLM.
         started_at: When they were put together, UTC.
     """
 
@@ -52,6 +56,7 @@ class Parts:
     metrics: Metrics
     state: SharedState
     spending: Spending
+    conversing: Conversing
     started_at: datetime
 
     def status(self) -> Status:
@@ -72,6 +77,27 @@ class Parts:
             raise
         self.metrics.reloaded(ok=True)
         return generation
+
+    def following(self, talk: Talk | None, scopes: Scopes, decision: Decision) -> OnEnd:
+        """Charges what is sent and remembers who is asked.
+
+        Args:
+            talk: The conversation it belongs to; None where conversations are not kept.
+            scopes: The budgets that count it.
+            decision: With a choice.
+
+        Returns:
+            What makes good for both when the outcome is known.
+        """
+        tokens = decision.request.input_tokens
+        settle = self.spending.charge(scopes, decision)
+        self.conversing.sent(talk, decision.pool.names[decision.ranking[0]], tokens)
+
+        def ended(outcome: Outcome, billed_usd: float | None) -> None:
+            settle(billed_usd)
+            self.conversing.ended(talk, outcome, tokens)
+
+        return ended
 
     def take(self, feedback: FeedbackRecord) -> None:
         """Keeps what somebody thought of an answer."""
@@ -109,7 +135,7 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
     metrics = open_metrics(lambda: _status(live, observer, store, started_at), log, enabled=settings.metrics.enabled)
     observer.count_with(metrics)
     state = open_state(_state_options(settings.state, config), log)
-    parts = Parts(log, live, observer, store, metrics, state, Spending(Ledger(state)), started_at)
+    parts = Parts(log, live, observer, store, metrics, state, Spending(Ledger(state)), Conversing(state), started_at)
     atexit.register(parts.close)
     return parts
 

@@ -25,7 +25,6 @@ from embedllm_router.decision import Conditions, Decision
 from embedllm_router.errors import ArtifactError, ConfigError, RequestError, told_by, where
 from embedllm_router.events import Outcome, Routed, response_headers
 from embedllm_router.feedback.thumbs import feedback_in
-from embedllm_router.lanes import Lane
 from embedllm_router.live import Served
 from embedllm_router.overrides import BODY_FIELD, Overrides, Wish, combine
 from embedllm_router.parts import Parts, assemble
@@ -188,35 +187,26 @@ class ProxyHandler(CustomLogger):
         lane = lanes.of(caller_of(data)) if lanes.canary else lanes.live
         settings, pool = lane.virtual_model.settings, lane.virtual_model.pool
         overrides = combine(lane.objective, settings.rules, wishes, settings.requests.allowed, pool.names)
+        talk = self._parts.conversing.find(data, arrival, settings.sessions, self._group_of)
         resting = dict.fromkeys(self._resting, Exclusion.COOLED_DOWN)
         conditions = Conditions(
             only=overrides.candidates,
             rules=overrides.rules,
             barred={**resting, **denied},
+            cached_tokens=talk.cached_tokens if talk else {},
             observed=self._observer.observations.of(pool),
         )
         routing = lane.decide(data, overrides.objective, conditions)
         decision, scopes = self._parts.spending.within(routing.decision, settings, arrival)
-        if not overrides.by_client:
+        decision = self._parts.conversing.keep(decision, talk)
+        if not overrides.by_client and (talk is None or talk.is_new):
             decision = explore(decision, settings.exploration.exploration, self._dice.random())
         if decision.chosen is None:
             raise nobody_left(decision, overrides, settings)
-        routed = self._sent(arrival, decision, lane, overrides, data)
-        on_end = self._parts.spending.charge(scopes, decision)
+        n_fallbacks = settings.max_fallbacks if talk is None or talk.allows_fallbacks else 0
+        routed = _sent(arrival, decision, lane.arm, overrides, data, n_fallbacks)
+        on_end = self._parts.following(talk, scopes, decision)
         self._observer.decided(routed, replace(routing, decision=decision), arrival, lanes, on_end)
-
-    def _sent(
-        self, arrival: Arrival, decision: Decision, lane: Lane, overrides: Overrides, data: dict[str, Any]
-    ) -> Routed:
-        """Writes the choice into the request; where it is sent."""
-        data["model"] = decision.pool.names[decision.ranking[0]]
-        fallbacks = decision.fallbacks(lane.virtual_model.settings.max_fallbacks)
-        if fallbacks:
-            data.setdefault("fallbacks", fallbacks)
-        said_by = (
-            "canary" if lane.arm == "canary" and overrides.objective_from == "config" else overrides.objective_from
-        )
-        return arrival.routed(data["model"], decision=decision, arm=lane.arm, objective_from=said_by)
 
     def _take_thumb(self, data: Mapping[str, Any], key: object) -> None:
         """Keeps feedback on an earlier answer that a request carries in its metadata."""
@@ -280,6 +270,20 @@ class ProxyHandler(CustomLogger):
             team_id=getattr(key, "team_id", None),
             parent_span=getattr(key, "parent_otel_span", None),
         )
+
+
+def _sent(  # noqa: PLR0913, PLR0917 - what was decided, by what, for whom
+    arrival: Arrival, decision: Decision, arm: str, overrides: Overrides, data: dict[str, Any], n_fallbacks: int
+) -> Routed:
+    """Writes the choice into the request; where it is sent."""
+    data["model"] = decision.pool.names[decision.ranking[0]]
+    fallbacks = decision.fallbacks(n_fallbacks)
+    if fallbacks:
+        data.setdefault("fallbacks", fallbacks)
+    said_by = overrides.objective_from
+    if arm == "canary" and said_by == "config":
+        said_by = "canary"
+    return arrival.routed(data["model"], decision=decision, arm=arm, objective_from=said_by)
 
 
 def _bad_request(error: RequestError) -> HTTPException:

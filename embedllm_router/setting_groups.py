@@ -1,4 +1,4 @@
-"""The groups of settings under `callback_settings.embedllm_router`: each setting, its default and its meaning.
+"""The settings of a virtual model: each setting, its default and its meaning.
 
 settings.py reads them; values here are checked, nothing is opened or created.
 """
@@ -6,7 +6,7 @@ settings.py reads them; values here are checked, nothing is opened or created.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from embedllm_router.budgets import Budget, Per, Whose
 from embedllm_router.candidates import Rules
@@ -17,17 +17,11 @@ from embedllm_router.policy import Exploration, Objective
 __all__ = [
     "BudgetSettings",
     "CanarySettings",
-    "DashboardSettings",
     "ExplorationSettings",
-    "LogSettings",
-    "MetricsSettings",
     "PlaceSettings",
-    "ReloadSettings",
     "RequestSettings",
+    "SessionSettings",
     "ShadowSettings",
-    "StateSettings",
-    "StoreSettings",
-    "TracingSettings",
     "VirtualModelSettings",
 ]
 
@@ -129,6 +123,21 @@ class BudgetSettings(_Group):
         return Budget(self.usd, self.per, self.scope)
 
 
+class SessionSettings(_Group):
+    """Conversations stay on their LLM while it keeps up."""
+
+    enabled: bool = True
+    """Whether they do."""
+    ttl_s: float = Field(default=3600, gt=0)
+    """How long after its last request a conversation is remembered, in seconds."""
+    margin: Share = 0.02
+    """How much better in utility another LLM must be to take over."""
+    cost_margin: float = Field(default=0.1, ge=0)
+    """With a floor under p_correct: how much cheaper another must be, as a share of its cost."""
+    cache_s: float = Field(default=300, ge=0)
+    """How long a provider is taken to keep a conversation in its prompt cache, in seconds."""
+
+
 class RequestSettings(_Group):
     """What a request may set for itself, in its header or body."""
 
@@ -190,6 +199,8 @@ class VirtualModelSettings(ObjectiveSettings):
     """When no candidate can take a request for what it needs: the default answers, or a 400 that lists the reasons."""
     budgets: tuple[BudgetSettings, ...] = ()
     """Spend targets that the cost weight adapts to; when one is exhausted, the cheapest answers."""
+    sessions: SessionSettings = SessionSettings()
+    """Conversations stay on their LLM."""
     exploration: ExplorationSettings = ExplorationSettings()
     """Trying another candidate now and then."""
     shadow: ShadowSettings | None = None
@@ -216,80 +227,3 @@ def _set(names: tuple[str, ...]) -> frozenset[str]:
 
 def _names(names: tuple[str, ...] | None) -> frozenset[str] | None:
     return None if names is None else _set(names)
-
-
-class LogSettings(_Group):
-    """How decisions are logged, on stderr."""
-
-    format: Literal["json", "console"] = "json"
-    """One JSON object per line, or coloured text for people."""
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severe level that is written; decisions are `info`."""
-    prompt: bool = False
-    """Whether the embedded text itself is logged. Off, no prompt text is ever logged."""
-
-
-class StoreSettings(_Group):
-    """Where records of requests are kept."""
-
-    enabled: bool = True
-    """Whether records are kept at all."""
-    path: Path | None = None
-    """Folder of the record files; None takes `embedllm-router/records` in the user's state folder."""
-    url: SecretStr | None = None
-    """PostgreSQL instead of files: `postgresql://user:password@host/database`."""
-    flush_s: float = Field(default=1.0, gt=0, le=60)
-    """Longest time a record waits before it is on disk: what a crash may lose."""
-    rotate_mb: float = Field(default=64, gt=0, le=4096)
-    """Size at which a file is closed and sealed as Parquet."""
-    rotate_s: float = Field(default=3600, gt=0)
-    """Age at which a file is closed and sealed, in seconds."""
-    retention_days: float | None = Field(default=None, gt=0)
-    """Records older than this are deleted; None keeps them."""
-    prompt: bool = False
-    """Whether the embedded text itself is kept. Off, only a keyed hash of it is."""
-    embedding: bool = False
-    """Whether the prompt embedding is kept, which lets other weights decide again without the text."""
-    hash_key: SecretStr | None = None
-    """Key of the prompt hash; None makes one per folder. Give all proxies the same to link equal prompts."""
-
-
-class StateSettings(_Group):
-    """Where budgets and sessions are kept between requests."""
-
-    path: Path | None = None
-    """Folder that survives a restart; None takes `embedllm-router/state` in the user's state folder."""
-    redis_url: SecretStr | None = None
-    """Redis that several proxies share, such as `redis://host:6379`; None takes LiteLLM's own, if it names one."""
-    namespace: str = Field(default="embedllm", min_length=1)
-    """What every Redis key begins with."""
-
-
-class DashboardSettings(_Group):
-    """The pages under /embedllm/."""
-
-    enabled: bool = True
-    """Whether the proxy serves them."""
-
-
-class MetricsSettings(_Group):
-    """Prometheus metrics."""
-
-    enabled: bool = True
-    """Whether they are counted and served: at /embedllm/metrics, and on LiteLLM's /metrics when its callback is on."""
-
-
-class TracingSettings(_Group):
-    """OpenTelemetry spans."""
-
-    enabled: bool = True
-    """Whether a span is made per decision; without a tracer in the process it costs nothing."""
-
-
-class ReloadSettings(_Group):
-    """Taking up changed configuration and weights while running."""
-
-    watch: bool = True
-    """Whether the configuration file and weights folders are watched."""
-    every_s: float = Field(default=2.0, gt=0, le=3600)
-    """How often they are looked at, in seconds."""

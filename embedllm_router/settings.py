@@ -19,8 +19,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from embedllm_router.errors import ConfigError
-from embedllm_router.setting_groups import (
-    CanarySettings,
+from embedllm_router.process_settings import (
     DashboardSettings,
     LogSettings,
     MetricsSettings,
@@ -28,8 +27,8 @@ from embedllm_router.setting_groups import (
     StateSettings,
     StoreSettings,
     TracingSettings,
-    VirtualModelSettings,
 )
+from embedllm_router.setting_groups import CanarySettings, VirtualModelSettings
 from embedllm_router.state import RedisAddress
 
 __all__ = ["CALLBACK", "SECTION", "RouterSettings", "read_litellm_redis", "read_proxy_config", "read_settings"]

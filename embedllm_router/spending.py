@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from embedllm_router.budgets import BudgetStatus, Hold, Ledger, Scope, paced, scopes_of
 from embedllm_router.decision import Decision, Reason
-from embedllm_router.observer import OnEnd
 from embedllm_router.recording import Arrival
 from embedllm_router.setting_groups import VirtualModelSettings
 
-__all__ = ["Spending"]
+__all__ = ["Scopes", "Spending"]
 
 
 Scopes = tuple[Scope, ...]
+"""The budgets that count a request."""
 
 
 class Spending:
@@ -51,11 +51,11 @@ class Spending:
             kept = replace(kept, instead=Reason.WITHIN_BUDGET)
         return kept, scopes
 
-    def charge(self, scopes: Scopes, decision: Decision) -> OnEnd | None:
-        """Reserves the expected cost of what is sent; returns what settles it, None without budgets."""
+    def charge(self, scopes: Scopes, decision: Decision) -> Callable[[float | None], None]:
+        """Reserves the expected cost of what is sent; returns what settles it by the bill."""
         chosen = decision.chosen
         if not scopes or chosen is None:
-            return None
+            return lambda _: None
         hold: Hold = self._ledger.reserve(scopes, chosen.cost_usd or 0.0, self._clock())
         return lambda billed_usd: self._ledger.settle(hold, billed_usd, self._clock())
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from embedllm_router import process_settings, setting_groups
 from embedllm_router.settings import RouterSettings
 
 ROOT = Path(__file__).parents[1]
@@ -17,7 +18,7 @@ def names(group: type[BaseModel]) -> set[str]:
     found = set(group.model_fields)
     for field in group.model_fields.values():
         for inner in re.findall(r"(\w+Settings)", str(field.annotation)):
-            found |= names(getattr(__import__("embedllm_router.setting_groups", fromlist=[inner]), inner))
+            found |= names(getattr(setting_groups, inner, None) or getattr(process_settings, inner))
     return found
 
 

@@ -16,7 +16,7 @@ from embedllm_router.errors import ArtifactError, ConfigError
 from embedllm_router.live import Live
 from embedllm_router.log import configure_logging
 from embedllm_router.policy import Objective
-from embedllm_router.setting_groups import LogSettings
+from embedllm_router.process_settings import LogSettings
 from embedllm_router.settings import read_proxy_config
 
 

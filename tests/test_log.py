@@ -8,7 +8,7 @@ import structlog
 
 from embedllm_router.candidates import Exclusion
 from embedllm_router.log import configure_logging
-from embedllm_router.setting_groups import LogSettings
+from embedllm_router.process_settings import LogSettings
 
 
 def test_json_lines_lead_with_time_level_and_event() -> None:

@@ -18,9 +18,10 @@ from embedllm_router.lanes import Lane, Lanes
 from embedllm_router.log import configure_logging
 from embedllm_router.observer import Keep, Observer
 from embedllm_router.policy import Objective
+from embedllm_router.process_settings import LogSettings
 from embedllm_router.recording import Arrival
 from embedllm_router.records import RequestRecord
-from embedllm_router.setting_groups import LogSettings, VirtualModelSettings
+from embedllm_router.setting_groups import VirtualModelSettings
 from embedllm_router.tracing import Tracer
 from embedllm_router.virtual_models import VirtualModel
 
@@ -48,7 +49,9 @@ class Watched:
         arrival = Arrival(request_id, "auto", "acompletion", AT, time.perf_counter(), key_alias="team-a")
         routed = arrival.routed(routing.decision.chosen.name, decision=routing.decision, objective_from=objective_from)
         beside = self.lane("shadow", shadow) if shadow else None
-        self.observer.decided(routed, routing, arrival, Lanes(lane, shadow=beside), self.bills.append)
+        self.observer.decided(
+            routed, routing, arrival, Lanes(lane, shadow=beside), lambda _, bill: self.bills.append(bill)
+        )
 
     def end(self, request_id: str = "1", **outcome: object) -> RequestRecord:
         fields = {"served": WIZARD, "status": "success", "input_tokens": 5, "output_tokens": 7, "cost_usd": 0.1}

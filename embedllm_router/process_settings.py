@@ -1,0 +1,100 @@
+"""The settings of the process: log, records, state, pages, metrics, traces, reload. Each with its default and meaning.
+
+settings.py reads them; values here are checked, nothing is opened or created.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+__all__ = [
+    "DashboardSettings",
+    "LogSettings",
+    "MetricsSettings",
+    "ReloadSettings",
+    "StateSettings",
+    "StoreSettings",
+    "TracingSettings",
+]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LogSettings(_Group):
+    """How decisions are logged, on stderr."""
+
+    format: Literal["json", "console"] = "json"
+    """One JSON object per line, or coloured text for people."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe level that is written; decisions are `info`."""
+    prompt: bool = False
+    """Whether the embedded text itself is logged. Off, no prompt text is ever logged."""
+
+
+class StoreSettings(_Group):
+    """Where records of requests are kept."""
+
+    enabled: bool = True
+    """Whether records are kept at all."""
+    path: Path | None = None
+    """Folder of the record files; None takes `embedllm-router/records` in the user's state folder."""
+    url: SecretStr | None = None
+    """PostgreSQL instead of files: `postgresql://user:password@host/database`."""
+    flush_s: float = Field(default=1.0, gt=0, le=60)
+    """Longest time a record waits before it is on disk: what a crash may lose."""
+    rotate_mb: float = Field(default=64, gt=0, le=4096)
+    """Size at which a file is closed and sealed as Parquet."""
+    rotate_s: float = Field(default=3600, gt=0)
+    """Age at which a file is closed and sealed, in seconds."""
+    retention_days: float | None = Field(default=None, gt=0)
+    """Records older than this are deleted; None keeps them."""
+    prompt: bool = False
+    """Whether the embedded text itself is kept. Off, only a keyed hash of it is."""
+    embedding: bool = False
+    """Whether the prompt embedding is kept, which lets other weights decide again without the text."""
+    hash_key: SecretStr | None = None
+    """Key of the prompt hash; None makes one per folder. Give all proxies the same to link equal prompts."""
+
+
+class StateSettings(_Group):
+    """Where budgets and sessions are kept between requests."""
+
+    path: Path | None = None
+    """Folder that survives a restart; None takes `embedllm-router/state` in the user's state folder."""
+    redis_url: SecretStr | None = None
+    """Redis that several proxies share, such as `redis://host:6379`; None takes LiteLLM's own, if it names one."""
+    namespace: str = Field(default="embedllm", min_length=1)
+    """What every Redis key begins with."""
+
+
+class DashboardSettings(_Group):
+    """The pages under /embedllm/."""
+
+    enabled: bool = True
+    """Whether the proxy serves them."""
+
+
+class MetricsSettings(_Group):
+    """Prometheus metrics."""
+
+    enabled: bool = True
+    """Whether they are counted and served: at /embedllm/metrics, and on LiteLLM's /metrics when its callback is on."""
+
+
+class TracingSettings(_Group):
+    """OpenTelemetry spans."""
+
+    enabled: bool = True
+    """Whether a span is made per decision; without a tracer in the process it costs nothing."""
+
+
+class ReloadSettings(_Group):
+    """Taking up changed configuration and weights while running."""
+
+    watch: bool = True
+    """Whether the configuration file and weights folders are watched."""
+    every_s: float = Field(default=2.0, gt=0, le=3600)
+    """How often they are looked at, in seconds."""
