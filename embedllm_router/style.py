@@ -6,13 +6,14 @@ benchmarks the lot predicts correctness about as well as the token vectors do (d
 
 import math
 import re
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["STYLE_FEATURES", "style_features"]
+__all__ = ["STYLE_FEATURES", "Surface", "read_surface", "style_features", "style_of"]
 
 _SHARES: Final = ("digit", "capital", "symbol", "space", "non_ascii")
 _SHAPES: Final = (
@@ -74,6 +75,32 @@ def _byte_kinds() -> NDArray[np.uint8]:
 _KINDS = _byte_kinds()
 
 
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """A text, its bytes and what kind of character each is of.
+
+    Attributes:
+        text: The text.
+        padded: Its UTF-8 bytes between two zero bytes, uint8 (n_bytes + 2,).
+        padded_kinds: Their kinds, uint8 in [0, 8), of the same shape.
+    """
+
+    text: str
+    padded: NDArray[np.uint8]
+    padded_kinds: NDArray[np.uint8]
+
+    @property
+    def kinds(self) -> NDArray[np.uint8]:
+        """Kinds of the text's own bytes, uint8 (n_bytes,)."""
+        return self.padded_kinds[1:-1]
+
+
+def read_surface(text: str) -> Surface:
+    """Looks at the bytes of any text, also an empty one; lone surrogates are allowed."""
+    padded = np.frombuffer(b"\0" + text.encode("utf-8", errors="surrogatepass") + b"\0", dtype=np.uint8)
+    return Surface(text, padded, _KINDS[padded])
+
+
 def style_features(text: str, *, n_chars: int | None = None) -> NDArray[np.float32]:
     """Describes the surface of a text.
 
@@ -85,10 +112,14 @@ def style_features(text: str, *, n_chars: int | None = None) -> NDArray[np.float
         The values named by `STYLE_FEATURES`, float32 (len(STYLE_FEATURES),), finite, none negative. Shares are in
         [0, 1]; they, and all counts of characters but the first, are of UTF-8 bytes.
     """
-    padded = np.frombuffer(b"\0" + text.encode("utf-8", errors="surrogatepass") + b"\0", dtype=np.uint8)
+    return style_of(read_surface(text), n_chars=n_chars)
+
+
+def style_of(surface: Surface, *, n_chars: int | None = None) -> NDArray[np.float32]:
+    """`style_features` of a text whose surface was read already."""
+    text, padded, kinds = surface.text, surface.padded, surface.padded_kinds
     n_bytes = len(padded) - 2
     counts = np.bincount(padded, minlength=256)
-    kinds = _KINDS[padded]
     chunks = text.split()
     numbers, letters = _runs(kinds == _DIGIT), _runs((kinds == _LOWER) | (kinds == _UPPER))
     options = [match.start() for match in _OPTION.finditer(text)]
