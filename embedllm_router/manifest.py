@@ -36,14 +36,14 @@ class NgramSpec(_Record):
         name: What its tensors and columns are called after.
         reads: Of what the n-grams are: token ids, the kind of every byte, or those kinds with equal neighbours merged.
         n: Neighbours that make one n-gram.
-        n_rows: Rows that n-grams are hashed to, a power of two.
+        n_rows: Rows that n-grams are hashed to, a power of two of at most 2^16.
         n_columns: Length of a vector.
     """
 
     name: str = Field(pattern="^[a-z][a-z_]*$")
     reads: Literal["tokens", "kinds", "shapes"]
     n: int = Field(ge=1, le=8)
-    n_rows: int = Field(ge=2, le=2**24)
+    n_rows: int = Field(ge=2, le=2**16)
     n_columns: int = Field(gt=0)
 
     @field_validator("n_rows")
