@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from embedllm_router.artifact import Artifact
 from embedllm_router.errors import ArtifactError
 from embedllm_router.manifest import EncoderSpec
-from embedllm_router.ngrams import NgramTable, read_sequence
+from embedllm_router.ngrams import NgramTable, read_sequence, unit_sum
 from embedllm_router.style import STYLE_FEATURES, read_surface, style_of
 
 __all__ = ["MAX_CHARS", "EncodedPrompt", "StaticEncoder", "clip_middle"]
@@ -104,9 +104,7 @@ class StaticEncoder:
         """
         read = clip_middle(text, MAX_CHARS).encode("utf-8", errors="replace").decode("utf-8")
         ids, surface = np.asarray(self.token_ids(read), dtype=np.int64), read_surface(read)
-        vectors = self._embeddings[ids].astype(np.float32)
-        vectors *= self._scales[ids, None]
-        parts = [self._pool(pool, vectors) for pool in self.spec.pools]
+        parts = [self._pool(ids[-self.spec.tail_tokens :] if pool == "tail" else ids) for pool in self.spec.pools]
         parts += [table.pool(read_sequence(table.spec, ids, surface.kinds)) for table in self._ngrams]
         return EncodedPrompt(np.concatenate([*parts, style_of(surface, n_chars=len(text))]), len(ids))
 
@@ -115,11 +113,8 @@ class StaticEncoder:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
-    def _pool(self, pool: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        window = vectors[-self.spec.tail_tokens :] if pool == "tail" else vectors
-        total: NDArray[np.float32] = window.sum(axis=0)
-        norm = np.float32(np.sqrt(total @ total))
-        return total / norm if norm > 0 else total
+    def _pool(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        return unit_sum(self._scales[ids], self._embeddings.take(ids, axis=0))
 
 
 def clip_middle(text: str, max_chars: int) -> str:

@@ -49,10 +49,21 @@ STYLE_FEATURES: Final = (
 """Names of the features, in order. "log" is the natural logarithm of one plus the value."""
 
 _OPTION = re.compile(r"^\s*\(?[A-J][.)]\s", re.MULTILINE)
-_CODE = re.compile(
-    r"```|\bdef \w+\(|\breturn\b|\bimport \w|#include|\bfunction\b|\bclass \w+[:({]|=>|;[ \t]*$",
-    re.MULTILINE,
+_CODE: Final = tuple(
+    (hint, re.compile(pattern, re.MULTILINE))
+    for hint, pattern in (
+        ("```", r"```"),
+        ("def ", r"\bdef \w+\("),
+        ("return", r"\breturn\b"),
+        ("import ", r"\bimport \w"),
+        ("#include", r"#include"),
+        ("function", r"\bfunction\b"),
+        ("class ", r"\bclass \w+[:({]"),
+        ("=>", r"=>"),
+        (";", r";[ \t]*$"),
+    )
 )
+"""What code looks like, each with a part of it that is found faster: one pattern of all took half of `style_of`."""
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)")
 _OTHER, _LOWER, _UPPER, _DIGIT, _NEWLINE, _SPACE, _SYMBOL, _FOREIGN = range(8)
 
@@ -140,7 +151,7 @@ def style_of(surface: Surface, *, n_chars: int | None = None) -> NDArray[np.floa
         np.log1p(stem_chars),
         np.log1p(len(text) - stem_chars),
         "?" in text,
-        _CODE.search(text) is not None,
+        any(hint in text and pattern.search(text) for hint, pattern in _CODE),
     )
     of_kind = np.bincount(kinds, minlength=8)[[_DIGIT, _UPPER, _SYMBOL, _SPACE, _FOREIGN]]
     return np.concatenate([np.log1p(logs), rest, of_kind / max(n_bytes, 1), np.log1p(counts[33:127])], dtype=np.float32)

@@ -1,4 +1,5 @@
 import json
+import re
 import time
 from dataclasses import replace
 from functools import cache
@@ -64,6 +65,32 @@ def test_style_counts_what_its_names_say() -> None:
     assert found["question_mark"] == 1
     assert found["code"] == 0
     assert style("```python\nreturn 1```")["code"] == 1
+
+
+CODE = re.compile(
+    r"```|\bdef \w+\(|\breturn\b|\bimport \w|#include|\bfunction\b|\bclass \w+[:({]|=>|;[ \t]*$",
+    re.MULTILINE,
+)
+PIECES = (
+    "```",
+    "def f(",
+    "def ",
+    "return",
+    "returns",
+    "import os",
+    "#include",
+    "function",
+    "class A:",
+    "=",
+    ">",
+    ";",
+    "x",
+)
+
+
+@given(st.lists(st.sampled_from((*PIECES, " ", "\t", "\n")), max_size=8).map("".join))
+def test_code_is_what_one_pattern_of_all_its_signs_finds(text: str) -> None:
+    assert style(text)["code"] == (CODE.search(text) is not None)
 
 
 @pytest.mark.parametrize("text", ["", " \n\t", "😀👩‍👩‍👧", "\ud800 lone", "中文", "\x00\x7f", "a" * 5000])
