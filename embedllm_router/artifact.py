@@ -2,7 +2,7 @@
 
     DIR/
       manifest.json         what the folder holds, and the SHA-256 of every other file
-      encoder.safetensors   token vectors of a static prompt encoder; absent where the manifest names a transformer
+      encoder.safetensors   token and n-gram vectors of a static encoder; absent where the manifest names a transformer
       tokenizer.json        its tokenizer (Hugging Face `tokenizers` format); absent likewise
       decoder.safetensors   prompt networks, LLM embeddings and biases
       landmarks.safetensors mean prompts by category; absent where the manifest lists no landmarks
@@ -60,8 +60,8 @@ class Artifact:
     Attributes:
         id: First 12 hex digits of the manifest's SHA-256: it covers every byte of the folder that matters.
         manifest: What the folder says of itself.
-        encoder: `token_embeddings` int8 (vocab_size, d_embedding), `token_scales` float32 (vocab_size,); empty where
-            the manifest names a sentence transformer.
+        encoder: The tensors of `encoder_shapes`: int8 vectors and float32 scales of tokens and n-grams; empty where the
+            manifest names a sentence transformer.
         decoder: The tensors of `decoder_shapes`, float32.
         tokenizer_json: Contents of tokenizer.json, or empty likewise.
         landmarks: The tensors of `landmark_shapes`, float16; empty without landmarks.
@@ -89,10 +89,13 @@ def shipped_path(name: str) -> Path:
 
 def encoder_shapes(spec: EncoderSpec) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and dtype of every tensor of encoder.safetensors."""
-    return {
-        "token_embeddings": ((spec.vocab_size, spec.d_embedding), "int8"),
-        "token_scales": ((spec.vocab_size,), "float32"),
-    }
+    tables = [("token", spec.vocab_size, spec.d_embedding)]
+    tables += [(table.name, table.n_rows, table.n_columns) for table in spec.ngrams]
+    shapes: dict[str, tuple[tuple[int, ...], str]] = {}
+    for name, n_rows, n_columns in tables:
+        shapes[f"{name}_embeddings"] = ((n_rows, n_columns), "int8")
+        shapes[f"{name}_scales"] = ((n_rows,), "float32")
+    return shapes
 
 
 def decoder_shapes(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -1,9 +1,10 @@
 """Prompt text → prompt embedding.
 
-The static encoder looks its tokens up in a table and averages them: no transformer, no torch, and the whole text
-is read up to a bound. It knows nothing of LLMs.
+The static encoder looks its tokens and n-grams up in tables and averages them: no transformer, no torch, and the whole
+text is read up to a bound. It knows nothing of LLMs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,8 @@ from tokenizers import Tokenizer
 from embedllm_router.artifact import Artifact
 from embedllm_router.errors import ArtifactError
 from embedllm_router.manifest import EncoderSpec
-from embedllm_router.style import STYLE_FEATURES, style_features
+from embedllm_router.ngrams import NgramTable, read_sequence, unit_sum
+from embedllm_router.style import STYLE_FEATURES, read_surface, style_of
 
 __all__ = ["MAX_CHARS", "EncodedPrompt", "StaticEncoder", "clip_middle"]
 
@@ -35,13 +37,14 @@ class EncodedPrompt:
 
 
 class StaticEncoder:
-    """Averages of token vectors, distilled from a sentence transformer, and a few style features.
+    """Averages of token vectors, distilled from a sentence transformer, and of n-gram vectors; a few style features.
 
     Args:
         spec: Shape of the encoder.
         token_embeddings: int8 (vocab_size, d_embedding); row times scale is the token's vector.
         token_scales: float32 (vocab_size,).
         tokenizer_json: A Hugging Face `tokenizers` file's contents.
+        ngrams: The tables of `spec.ngrams`, in order.
 
     Raises:
         ArtifactError: The tokenizer does not parse, does not fit the table, or the spec names style features this
@@ -54,13 +57,18 @@ class StaticEncoder:
         token_embeddings: NDArray[np.int8],
         token_scales: NDArray[np.float32],
         tokenizer_json: str,
+        ngrams: Sequence[NgramTable] = (),
     ) -> None:
         if spec.style_features != STYLE_FEATURES:
             raise ArtifactError(
                 f"the encoder was made with style features {list(spec.style_features)}, this version computes "
                 f"{list(STYLE_FEATURES)}. Retrain, or install the version that wrote the artifact."
             )
+        found = tuple(table.spec for table in ngrams)
+        if found != spec.ngrams:
+            raise ArtifactError(f"expected the n-gram tables {list(spec.ngrams)}, found {list(found)}. Pass these.")
         self.spec = spec
+        self._ngrams = tuple(ngrams)
         self._embeddings = token_embeddings
         self._scales = token_scales
         self._tokenizer = _parse_tokenizer(tokenizer_json, spec.vocab_size)
@@ -76,6 +84,12 @@ class StaticEncoder:
             tensors["token_embeddings"].view(np.int8),
             tensors["token_scales"].view(np.float32),
             artifact.tokenizer_json,
+            [
+                NgramTable(
+                    one, tensors[f"{one.name}_embeddings"].view(np.int8), tensors[f"{one.name}_scales"].view(np.float32)
+                )
+                for one in spec.ngrams
+            ],
         )
 
     def encode(self, text: str) -> EncodedPrompt:
@@ -89,22 +103,18 @@ class StaticEncoder:
             The embedding, finite. A text without tokens has zero pools.
         """
         read = clip_middle(text, MAX_CHARS).encode("utf-8", errors="replace").decode("utf-8")
-        ids = self.token_ids(read)
-        vectors = self._embeddings[ids].astype(np.float32)
-        vectors *= self._scales[ids, None]
-        parts = [self._pool(pool, vectors) for pool in self.spec.pools]
-        return EncodedPrompt(np.concatenate([*parts, style_features(read, n_chars=len(text))]), len(ids))
+        ids, surface = np.asarray(self.token_ids(read), dtype=np.int64), read_surface(read)
+        parts = [self._pool(ids[-self.spec.tail_tokens :] if pool == "tail" else ids) for pool in self.spec.pools]
+        parts += [table.pool(read_sequence(table.spec, ids, surface.kinds)) for table in self._ngrams]
+        return EncodedPrompt(np.concatenate([*parts, style_of(surface, n_chars=len(text))]), len(ids))
 
     def token_ids(self, text: str) -> list[int]:
         """Rows of the token table a text looks up, in order; the text is not clipped."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
-    def _pool(self, pool: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        window = vectors[-self.spec.tail_tokens :] if pool == "tail" else vectors
-        total: NDArray[np.float32] = window.sum(axis=0)
-        norm = np.float32(np.sqrt(total @ total))
-        return total / norm if norm > 0 else total
+    def _pool(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        return unit_sum(self._scales[ids], self._embeddings.take(ids, axis=0))
 
 
 def clip_middle(text: str, max_chars: int) -> str:

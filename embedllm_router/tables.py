@@ -40,7 +40,7 @@ def summary_table(artifact_id: str, manifest: Manifest) -> Table:
     """What an artifact was made of, and how well it predicts."""
     encoder, decoder = manifest.encoder, manifest.decoder
     table = Table(title=f"artifact {artifact_id}, {manifest.created}", show_header=False)
-    pools = " + ".join(encoder.pools)
+    pools = " + ".join((*encoder.pools, *(table.name for table in encoder.ngrams)))
     table.add_row("encoder", f"{encoder.source}: {encoder.vocab_size} tokens x {encoder.d_embedding}, {pools}")
     table.add_row("decoder", f"{decoder.kind}, hidden {list(decoder.hidden)}, LLM embedding {decoder.d_llm}")
     for source in manifest.data:

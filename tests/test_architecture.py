@@ -16,6 +16,7 @@ REQUEST_PATH = (
     "style",
     "manifest",
     "artifact",
+    "ngrams",
     "encoder",
     "transformer_encoder",
     "prompt_encoder",

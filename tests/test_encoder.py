@@ -1,4 +1,5 @@
 import json
+import re
 import time
 from dataclasses import replace
 from functools import cache
@@ -66,6 +67,32 @@ def test_style_counts_what_its_names_say() -> None:
     assert style("```python\nreturn 1```")["code"] == 1
 
 
+CODE = re.compile(
+    r"```|\bdef \w+\(|\breturn\b|\bimport \w|#include|\bfunction\b|\bclass \w+[:({]|=>|;[ \t]*$",
+    re.MULTILINE,
+)
+PIECES = (
+    "```",
+    "def f(",
+    "def ",
+    "return",
+    "returns",
+    "import os",
+    "#include",
+    "function",
+    "class A:",
+    "=",
+    ">",
+    ";",
+    "x",
+)
+
+
+@given(st.lists(st.sampled_from((*PIECES, " ", "\t", "\n")), max_size=8).map("".join))
+def test_code_is_what_one_pattern_of_all_its_signs_finds(text: str) -> None:
+    assert style(text)["code"] == (CODE.search(text) is not None)
+
+
 @pytest.mark.parametrize("text", ["", " \n\t", "😀👩‍👩‍👧", "\ud800 lone", "中文", "\x00\x7f", "a" * 5000])
 def test_odd_texts_are_embedded(default: Artifact, text: str) -> None:
     assert np.isfinite(StaticEncoder.from_artifact(default).encode(text).prompt_embedding).all()
@@ -73,9 +100,8 @@ def test_odd_texts_are_embedded(default: Artifact, text: str) -> None:
 
 def test_a_text_without_tokens_has_zero_pools(default: Artifact) -> None:
     encoded = StaticEncoder.from_artifact(default).encode("")
-    spec = default.manifest.encoder
     assert encoded.n_tokens == 0
-    assert not encoded.prompt_embedding[: len(spec.pools) * spec.d_embedding].any()
+    assert not encoded.prompt_embedding[: -len(STYLE_FEATURES)].any()
 
 
 def test_a_million_characters_take_bounded_time_and_both_ends_count(default: Artifact) -> None:

@@ -17,13 +17,15 @@ from sklearn.utils.extmath import randomized_svd  # type: ignore[import-untyped]
 
 from embedllm_router.learning.distill import TokenTable, quantise
 
-__all__ = ["add_prompt_columns"]
+__all__ = ["add_prompt_columns", "count_rows", "latent_columns"]
 
 _MIN_PROMPTS: Final = 2  # a token of one prompt says nothing about others
 _POWER_ITERATIONS: Final = 3
 
 
-def add_prompt_columns(table: TokenTable, prompt_tokens: Sequence[Sequence[int]], n_columns: int) -> TokenTable:
+def add_prompt_columns(
+    table: TokenTable, prompt_tokens: Sequence[Sequence[int] | NDArray[np.integer]], n_columns: int
+) -> TokenTable:
     """Appends latent semantic columns to a token table.
 
     Args:
@@ -36,8 +38,8 @@ def add_prompt_columns(table: TokenTable, prompt_tokens: Sequence[Sequence[int]]
         prompt's average, and share its row scales.
     """
     vocab_size = len(table.token_scales)
-    counts = _count(prompt_tokens, vocab_size)
-    new = _latent_columns(counts, min(n_columns, vocab_size - 1, len(prompt_tokens)))
+    counts = count_rows(prompt_tokens, vocab_size)
+    new = latent_columns(counts, min(n_columns, vocab_size - 1, len(prompt_tokens)), n_iter=_POWER_ITERATIONS)
     old = table.token_embeddings * table.token_scales[:, None]
     sizes = [float(np.linalg.norm(counts @ part, axis=1).mean()) for part in (old, new)]
     joint = np.hstack([old, new * (sizes[0] / max(sizes[1], 1e-12))]).astype(np.float32)
@@ -46,16 +48,26 @@ def add_prompt_columns(table: TokenTable, prompt_tokens: Sequence[Sequence[int]]
     return replace(table, source=source, token_embeddings=vectors, token_scales=scales)
 
 
-def _count(prompt_tokens: Sequence[Sequence[int]], vocab_size: int) -> sparse.csr_matrix:
-    sizes = [len(tokens) for tokens in prompt_tokens]
-    rows = np.repeat(np.arange(len(prompt_tokens)), sizes)
-    columns = np.concatenate([np.asarray(tokens, dtype=np.int64) for tokens in prompt_tokens])
-    shape = (len(prompt_tokens), vocab_size)
-    return sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=shape)
+def count_rows(prompt_rows: Sequence[Sequence[int] | NDArray[np.integer]], n_rows: int) -> sparse.csr_matrix:
+    """How often each prompt names each row of a table, float32 (n_prompts, n_rows)."""
+    sizes = [len(rows) for rows in prompt_rows]
+    prompts = np.repeat(np.arange(len(prompt_rows)), sizes)
+    named = np.concatenate([np.asarray(rows, dtype=np.int64) for rows in prompt_rows])
+    shape = (len(prompt_rows), n_rows)
+    return sparse.csr_matrix((np.ones(len(named), dtype=np.float32), (prompts, named)), shape=shape)
 
 
-def _latent_columns(counts: sparse.csr_matrix, n_columns: int) -> NDArray[np.float32]:
-    """Inverse document frequency times right singular vectors, float32 (vocab_size, n_columns)."""
+def latent_columns(counts: sparse.csr_matrix, n_columns: int, *, n_iter: int) -> NDArray[np.float32]:
+    """Inverse document frequency times right singular vectors of the prompts, each scaled to length 1.
+
+    Args:
+        counts: float32 (n_prompts, n_rows); a cell counts as 1 + ln(count), a row of a single prompt as 0.
+        n_columns: No more than there are prompts or rows.
+        n_iter: Power iterations of the randomised decomposition (Halko, Martinsson and Tropp, 2011).
+
+    Returns:
+        float32 (n_rows, n_columns).
+    """
     n_prompts = counts.shape[0]
     frequency = np.asarray((counts > 0).sum(axis=0)).ravel()
     idf = np.where(frequency >= _MIN_PROMPTS, np.log((1 + n_prompts) / (1 + frequency)) + 1, 0.0)
@@ -64,6 +76,6 @@ def _latent_columns(counts: sparse.csr_matrix, n_columns: int) -> NDArray[np.flo
     weighted = damped @ sparse.diags(idf)
     lengths = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
     unit = sparse.diags(1 / np.maximum(lengths, 1e-12)) @ weighted
-    _, _, right = randomized_svd(unit, n_columns, n_iter=_POWER_ITERATIONS, random_state=0)
+    _, _, right = randomized_svd(unit, n_columns, n_iter=n_iter, random_state=0)
     columns: NDArray[np.float32] = (idf[:, None] * right.T).astype(np.float32)
     return columns

@@ -1,9 +1,10 @@
 """The README of an artifact folder, written from its manifest. It knows nothing but the manifest."""
 
 import math
+from collections.abc import Sequence
 
 from embedllm_router.learning.landmarks import LANDMARK_METRICS
-from embedllm_router.manifest import Manifest
+from embedllm_router.manifest import Manifest, NgramSpec
 
 __all__ = ["model_card", "with_landmarks"]
 
@@ -85,8 +86,8 @@ def _how(manifest: Manifest) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in manifest.training.items())
     return f"""## How
 
-- Encoder: {encoder.source} ({encoder.kind}). Pools: {", ".join(encoder.pools)}; style features:
-  {", ".join(encoder.style_features)}.
+- Encoder: {encoder.source} ({encoder.kind}). Pools: {", ".join(encoder.pools)}; {_ngrams(encoder.ngrams)};
+  style features: {", ".join(encoder.style_features)}.
   all-MiniLM-L6-v2 is by the Sentence-Transformers authors (Apache-2.0); model2vec by Minish Lab (MIT).
 - Decoder: {decoder.kind}, hidden {list(decoder.hidden)}, LLM embeddings of {decoder.d_llm}; output length: hidden
   {list(decoder.length_hidden)}, embeddings of {decoder.d_length}.
@@ -95,6 +96,11 @@ def _how(manifest: Manifest) -> str:
   to the test part, but its figures guided the choice of the default recipe, so they are slightly optimistic.
 - Options: {settings}.
 """
+
+
+def _ngrams(tables: Sequence[NgramSpec]) -> str:
+    described = (f"{one.name} ({one.n} {one.reads}, {one.n_rows} rows, {one.n_columns} columns)" for one in tables)
+    return f"n-grams: {', '.join(described) or 'none'}"
 
 
 def _figures(manifest: Manifest) -> str:

@@ -17,7 +17,6 @@ from embedllm_router.data.folder import merge_folders, read_folders
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.merging import Merged
 from embedllm_router.data.split import Split, split_by_stem
-from embedllm_router.encoder import MAX_CHARS, StaticEncoder, clip_middle
 from embedllm_router.errors import DataError
 from embedllm_router.evaluation.metrics import auc, log_loss
 from embedllm_router.evaluation.parts import Part
@@ -28,21 +27,22 @@ from embedllm_router.learning.contract import with_contract
 from embedllm_router.learning.contract_card import card_with_contract
 from embedllm_router.learning.description import describe
 from embedllm_router.learning.distill import TokenTable
+from embedllm_router.learning.encoding import ReadyEncoder, encode_prompts, prepare_encoder
 from embedllm_router.learning.facts import Facts
 from embedllm_router.learning.inputs import LearningData, Progress, Trained
 from embedllm_router.learning.landmarks import find_landmarks, measure_landmarks
 from embedllm_router.learning.lengths import log_output_tokens
-from embedllm_router.learning.lexicon import add_prompt_columns
 from embedllm_router.learning.model_card import model_card
+from embedllm_router.learning.ngrams import DEFAULT_NGRAMS
 from embedllm_router.learning.team import Team
 from embedllm_router.learning.training import train_decoder
 from embedllm_router.learning.training_options import TrainingOptions
-from embedllm_router.manifest import EncoderSpec
+from embedllm_router.manifest import NgramSpec
 from embedllm_router.scorer import Scorer
 from embedllm_router.style import STYLE_FEATURES
 from embedllm_router.transformer_encoder import TransformerEncoder
 
-__all__ = ["LearnedArtifact", "encode_prompts", "learn", "load_matrix", "predict"]
+__all__ = ["LearnedArtifact", "learn", "load_matrix", "predict"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     facts: Facts,
     options: TrainingOptions,
     prompt_columns: int = 128,
+    ngrams: Sequence[NgramSpec] = DEFAULT_NGRAMS,
     min_labels: int = 1000,
     split_seed: int = 0,
     on_conflict: OnConflict = OnConflict.MEAN,
@@ -87,6 +88,7 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
         facts: What the data do not say.
         options: How the decoder is trained.
         prompt_columns: Latent semantic columns added to a token table; see lexicon.py.
+        ngrams: Tables of n-grams fitted beside a token table; see ngrams.py.
         min_labels: LLMs with fewer graded answers are left out.
         split_seed: Decides who is in train, validation and test.
         on_conflict: What becomes of several answers of one LLM to one prompt in several data sets.
@@ -103,7 +105,11 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
         ArtifactError: `out` cannot be written.
     """
     merged = merge_folders(folders, on_conflict)
-    ready = _prepare(_chat_llms(merged.matrix, facts, min_labels), split_seed, encoder, prompt_columns)
+    matrix = _chat_llms(merged.matrix, facts, min_labels)
+    split = split_by_stem(matrix.prompts, seed=split_seed)
+    train = [matrix.prompts[i] for i in split.train]
+    made = prepare_encoder(encoder, train, n_columns=prompt_columns, ngrams=ngrams)
+    ready = _Ready(matrix, split, made, encode_prompts(made.encoder, matrix.prompts))
     team = team or Team()
     trained = _train(_learning_data(ready, facts), options, out, team, resume=resume, progress=progress)
     if team.rank:
@@ -119,17 +125,8 @@ class _Ready:
 
     matrix: CorrectnessMatrix
     split: Split
-    table: TokenTable | None
-    encoder: StaticEncoder | TransformerEncoder
+    made: ReadyEncoder
     x: NDArray[np.float32]
-
-
-def _prepare(
-    matrix: CorrectnessMatrix, split_seed: int, encoder: TokenTable | TransformerEncoder, prompt_columns: int
-) -> _Ready:
-    split = split_by_stem(matrix.prompts, seed=split_seed)
-    table, ready = _prepared(encoder, [matrix.prompts[i] for i in split.train], prompt_columns)
-    return _Ready(matrix, split, table, ready, encode_prompts(ready, matrix.prompts))
 
 
 def _write(  # noqa: PLR0913, PLR0917 - everything an artifact is made of
@@ -148,15 +145,17 @@ def _write(  # noqa: PLR0913, PLR0917 - everything an artifact is made of
     metrics = _measure(matrix, ready.x, ready.split, decoder)
     metrics |= measure_landmarks(found, decoder, ready.x[test], matrix.category_names()[test])
     manifest = found.described_in(
-        describe(matrix, facts, encoder=ready.encoder.spec, options=options, trained=trained, metrics=metrics, how=how)
+        describe(
+            matrix, facts, encoder=ready.made.encoder.spec, options=options, trained=trained, metrics=metrics, how=how
+        )
     )
     manifest = with_contract(manifest, decoder, Part(matrix.select_prompts(test), ready.x[test]))
     return save_artifact(
         out,
         manifest,
-        encoder=ready.table.tensors() if ready.table else {},
+        encoder=ready.made.tensors,
         decoder=decoder,
-        tokenizer_json=ready.table.tokenizer_json if ready.table else "",
+        tokenizer_json=ready.made.tokenizer_json,
         model_card=card_with_contract(model_card(manifest, command), manifest.contract),
         landmarks=found.tensors,
     )
@@ -209,48 +208,6 @@ def _chat_llms(matrix: CorrectnessMatrix, facts: Facts, min_labels: int) -> Corr
             "Lower --min-labels or add data."
         )
     return matrix.select_llms(ids)
-
-
-def encoder_spec(table: TokenTable) -> EncoderSpec:
-    """The encoder that training and serving build around a token table."""
-    vocab_size, d_embedding = table.token_embeddings.shape
-    return EncoderSpec(
-        kind="static",
-        source=table.source,
-        vocab_size=vocab_size,
-        d_embedding=d_embedding,
-        pools=("mean",),
-        tail_tokens=64,
-        style_features=STYLE_FEATURES,
-    )
-
-
-def _encoder(table: TokenTable) -> StaticEncoder:
-    return StaticEncoder(encoder_spec(table), table.token_embeddings, table.token_scales, table.tokenizer_json)
-
-
-def _prepared(
-    encoder: TokenTable | TransformerEncoder, prompts: Sequence[str], n_columns: int
-) -> tuple[TokenTable | None, StaticEncoder | TransformerEncoder]:
-    """What the artifact shall hold of an encoder, and the encoder; a transformer leaves only its name."""
-    if isinstance(encoder, TransformerEncoder):
-        return None, encoder
-    table = _with_prompt_columns(encoder, prompts, n_columns)
-    return table, _encoder(table)
-
-
-def _with_prompt_columns(table: TokenTable, prompts: Sequence[str], n_columns: int) -> TokenTable:
-    if not n_columns:
-        return table
-    encoder = _encoder(table)
-    return add_prompt_columns(table, [encoder.token_ids(clip_middle(p, MAX_CHARS)) for p in prompts], n_columns)
-
-
-def encode_prompts(encoder: StaticEncoder | TransformerEncoder, prompts: Sequence[str]) -> NDArray[np.float32]:
-    """Embeds prompts as serving does, float32 (n_prompts, d_prompt); transformers in batches, equal up to rounding."""
-    if isinstance(encoder, TransformerEncoder):
-        return np.stack([encoded.prompt_embedding for encoded in encoder.encode_all(prompts)])
-    return np.stack([encoder.encode(prompt).prompt_embedding for prompt in prompts])
 
 
 def predict(scorer: Scorer, x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ __all__ = ["TrainingOptions", "paper_options"]
 class TrainingOptions:
     """How the decoder is trained; the defaults are the best recipe of docs/experiments.md."""
 
-    hidden: tuple[int, ...] = (288, 144)
+    hidden: tuple[int, ...] = (288,)
     """Widths of the prompt network's hidden layers, per ensemble member; none is the paper's linear form."""
     d_llm: int = 48
     """Length of an LLM embedding, per ensemble member."""

@@ -205,7 +205,7 @@ def test_recorded_tokens_are_what_is_learned_of_length(workplace: Path, tmp_path
     for name, words in TOPICS.items():
         ranked = router.route(f"{' '.join(words[:6])} counted case 1?").decision.assessments()
         found[name] = [one.expected_output_tokens for one in ranked]
-    assert max(found["poetry"] + found["arithmetic"]) < 400
+    assert max(found["poetry"] + found["arithmetic"]) < 600, "200 was taught; 632 lies halfway to 2000"
     assert min(found["code"]) > 800
 
 

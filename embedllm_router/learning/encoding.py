@@ -1,0 +1,92 @@
+"""The encoder a training run learns with: what its prompts add to it, and their embeddings.
+
+Training and serving build it alike. It sees prompts, and knows nothing of labels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedllm_router.encoder import MAX_CHARS, StaticEncoder, clip_middle
+from embedllm_router.learning.distill import TokenTable
+from embedllm_router.learning.lexicon import add_prompt_columns
+from embedllm_router.learning.ngrams import fit_ngrams
+from embedllm_router.manifest import EncoderSpec, NgramSpec
+from embedllm_router.ngrams import NgramTable, read_sequence
+from embedllm_router.style import STYLE_FEATURES, read_surface
+from embedllm_router.transformer_encoder import TransformerEncoder
+
+__all__ = ["ReadyEncoder", "encode_prompts", "prepare_encoder"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyEncoder:
+    """An encoder, and what an artifact shall hold of it; a transformer leaves only its name."""
+
+    encoder: StaticEncoder | TransformerEncoder
+    tensors: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    tokenizer_json: str = ""
+
+
+def prepare_encoder(
+    encoder: TokenTable | TransformerEncoder,
+    prompts: Sequence[str],
+    *,
+    n_columns: int,
+    ngrams: Sequence[NgramSpec],
+) -> ReadyEncoder:
+    """Adds to a token table what the training prompts say of words and n-grams; a transformer is ready as it is.
+
+    Args:
+        encoder: Distilled token vectors, or a sentence transformer.
+        prompts: Of the training part.
+        n_columns: Latent semantic columns to add to the token table; see lexicon.py.
+        ngrams: Tables of n-grams to fit; see ngrams.py.
+
+    Returns:
+        The encoder, and its tensors.
+    """
+    if isinstance(encoder, TransformerEncoder):
+        return ReadyEncoder(encoder)
+    reader = _static(encoder, ())
+    texts = [clip_middle(prompt, MAX_CHARS).encode("utf-8", "replace").decode("utf-8") for prompt in prompts]
+    ids = [np.asarray(reader.token_ids(text), dtype=np.int64) for text in texts]
+    table = add_prompt_columns(encoder, ids, n_columns) if n_columns else encoder
+    tables = _fit_tables(ngrams, ids, texts)
+    tensors = table.tensors()
+    for one in tables:
+        tensors |= one.tensors()
+    return ReadyEncoder(_static(table, tables), tensors, table.tokenizer_json)
+
+
+def encode_prompts(encoder: StaticEncoder | TransformerEncoder, prompts: Sequence[str]) -> NDArray[np.float32]:
+    """Embeds prompts as serving does, float32 (n_prompts, d_prompt); transformers in batches, equal up to rounding."""
+    if isinstance(encoder, TransformerEncoder):
+        return np.stack([encoded.prompt_embedding for encoded in encoder.encode_all(prompts)])
+    return np.stack([encoder.encode(prompt).prompt_embedding for prompt in prompts])
+
+
+def _fit_tables(
+    specs: Sequence[NgramSpec], ids: Sequence[NDArray[np.int64]], texts: Sequence[str]
+) -> tuple[NgramTable, ...]:
+    kinds = [read_surface(text).kinds for text in texts] if specs else []
+    return tuple(
+        fit_ngrams(spec, [read_sequence(spec, *both) for both in zip(ids, kinds, strict=True)]) for spec in specs
+    )
+
+
+def _static(table: TokenTable, ngrams: Sequence[NgramTable]) -> StaticEncoder:
+    vocab_size, d_embedding = table.token_embeddings.shape
+    spec = EncoderSpec(
+        kind="static",
+        source=table.source,
+        vocab_size=vocab_size,
+        d_embedding=d_embedding,
+        pools=("mean",),
+        tail_tokens=64,
+        ngrams=tuple(one.spec for one in ngrams),
+        style_features=STYLE_FEATURES,
+    )
+    return StaticEncoder(spec, table.token_embeddings, table.token_scales, table.tokenizer_json, ngrams)
