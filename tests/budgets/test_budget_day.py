@@ -12,7 +12,7 @@ from simulated_day import MIDNIGHT, SHAPES, Day, best_constant, constant, days_o
 from embedllm_router.budgets import Budget, Ledger, Per, scopes_of
 from embedllm_router.decision import Objective
 from embedllm_router.log import configure_logging
-from embedllm_router.setting_groups import LogSettings
+from embedllm_router.process_settings import LogSettings
 from embedllm_router.state import SharedState, StateOptions, open_state
 
 DAY_H = 24
