@@ -423,3 +423,66 @@ async def test_what_is_billed_replaces_what_was_expected(make_handler: Callable[
     (status,) = handler._parts.spending.status()
     assert status.committed_usd == pytest.approx(0.123)
     assert status.in_flight_usd == pytest.approx(0.0)
+
+
+def conversation(*turns: str) -> list[dict[str, str]]:
+    """User and assistant in turn, beginning with the user."""
+    return [{"role": "user" if i % 2 == 0 else "assistant", "content": turn} for i, turn in enumerate(turns)]
+
+
+async def test_a_conversation_stays_on_its_llm_while_it_keeps_up(
+    make_handler: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    """The wizard began with mathematics; of the chat that follows the sprinter is as sure and 0.016 USD cheaper."""
+    turns = ("integral", "42, and that was long enough a story to be taken for all there is to read", "hello " * 40)
+
+    async def second_turn(margin: float, call_id: str) -> str:
+        section = {"default": "sprinter", "cost_weight": 1, "sessions": {"margin": margin}}
+        handler = make_handler(virtual_models={"auto": section})
+        await routed(handler, messages=conversation(*turns[:1]), litellm_call_id=call_id)
+        asked_again = await routed(handler, messages=conversation(*turns), litellm_call_id=f"{call_id}b")
+        return str(asked_again["model"])
+
+    assert await second_turn(0.5, "1") == "wizard"
+    assert logged(log_text, "routing.decided")[-1]["reason"] == "session_kept"
+    assert await second_turn(0.001, "2") == "sprinter"
+    assert logged(log_text, "routing.decided")[-1]["reason"] == "highest_utility"
+
+
+async def test_inside_a_tool_call_the_llm_never_changes(
+    make_handler: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "cost_weight": 1}})
+    began: list[dict[str, Any]] = [{"role": "user", "content": "integral"}]
+    await routed(handler, messages=began, litellm_call_id="1")
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    inside = [
+        *began,
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "1"},
+    ]
+    dear = {"cost_weight": 100_000}
+    assert (await routed(handler, messages=inside, embedllm=dear, litellm_call_id="2"))["model"] == "wizard"
+    assert logged(log_text, "routing.decided")[-1]["reason"] == "session_locked"
+    free = [*inside, {"role": "assistant", "content": "done"}, {"role": "user", "content": "hello again"}]
+    assert (await routed(handler, messages=free, embedllm=dear, litellm_call_id="3"))["model"] == "sprinter"
+
+
+async def test_a_conversation_goes_on_with_who_really_answered(make_handler: Callable[..., ProxyHandler]) -> None:
+    handler = make_handler(
+        virtual_models={"auto": {"default": "sprinter", "cost_weight": 0, "sessions": {"margin": 1}}}
+    )
+    await routed(handler, messages=conversation("integral"), litellm_call_id="1")
+    now = datetime.now(UTC)
+    payload = {"model_group": "sprinter", "prompt_tokens": 3, "completion_tokens": 5, "response_cost": 0.1}
+    await handler.async_log_success_event({"litellm_call_id": "1", "standard_logging_object": payload}, None, now, now)
+    again = conversation("integral", "42", "integral")
+    assert (await routed(handler, messages=again, litellm_call_id="2"))["model"] == "sprinter"
+
+
+async def test_sessions_can_be_turned_off(make_handler: Callable[..., ProxyHandler]) -> None:
+    off = {"enabled": False, "margin": 1}
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "cost_weight": 100_000, "sessions": off}})
+    await routed(handler, messages=conversation("integral"), embedllm={"cost_weight": 0}, litellm_call_id="1")
+    again = conversation("integral", "42", "integral")
+    assert (await routed(handler, messages=again, litellm_call_id="2"))["model"] == "sprinter"
