@@ -40,7 +40,10 @@ ONLY_IN = {
     "starlette": ("demo.upstream", "web_health", "dashboard.routes"),
     "prometheus_client": ("prometheus_metrics", "prometheus_series", "prometheus_status"),
     "opentelemetry": ("tracing",),
-    "sqlalchemy": ("store", "logs"),
+    "sqlalchemy": ("store.postgres", "store.tables", "store.migrating", "store.migrations", "logs.postgres_source"),
+    "alembic": ("store.postgres", "store.migrating", "store.migrations"),
+    "duckdb": ("store.seal", "store.parquet", "logs.file_source", "logs.export", "cli_logs"),
+    "redis": ("state.redis_link",),
 }
 """Files, or folders with all their files, that may import a heavy library."""
 

@@ -7,9 +7,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = {
+    "dashboard/static/index.html",
+    "dashboard/static/vendor/LICENSE.md",
+    "dashboard/static/vendor/chart.umd.min.js",
+    "store/migrations/env.py",
     "_shipped/proxy_config.yaml",
     "_shipped/weights/default/decoder.safetensors",
     "_shipped/weights/default/encoder.safetensors",
+    "_shipped/weights/default/landmarks.safetensors",
     "_shipped/weights/default/manifest.json",
     "_shipped/weights/default/tokenizer.json",
     "py.typed",
