@@ -22,10 +22,12 @@ from embedllm_router import (
     cli_ingest,
     cli_learning,
     cli_logs,
+    cli_plan,
     cli_replay,
 )
 from embedllm_router.artifact import default_artifact_path, load_artifact, shipped_path
 from embedllm_router.cli_errors import clear_errors
+from embedllm_router.contract import contract_tables
 from embedllm_router.demo.run import COST_WEIGHTS, DemoRequest, run_demo
 from embedllm_router.errors import ConfigError
 from embedllm_router.policy import Assessment, Objective
@@ -122,6 +124,8 @@ def inspect(
         _print_json({"id": artifact.id, **artifact.manifest.model_dump(mode="json")})
         return
     _stdout.print(summary_table(artifact.id, artifact.manifest))
+    for table in contract_tables(artifact.manifest.contract):
+        _stdout.print(table)
     _stdout.print(llm_table(artifact.manifest))
 
 
@@ -225,6 +229,7 @@ cli_learning.register(app)
 cli_evaluation.register(app)
 cli_logs.register(app)
 cli_replay.register(app)
+cli_plan.register(app)
 cli_feedback.register(app)
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Which cost weight or floor to set, worked out from recorded traffic."""
