@@ -14,11 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
 from structlog.typing import FilteringBoundLogger
 
 from embedllm_router.state.known import Known
-from embedllm_router.state.saved import Saved, pack, take_up, unpack
+from embedllm_router.state.saved import Saved, dumps, pack, take_up, unpack
 
 __all__ = ["FileLink"]
 
@@ -52,6 +51,7 @@ class FileLink:
         self._log = log
         self._own = self._folder / f"{known.counters.replica}.json"
         self._seen: dict[Path, Stamp] = {}
+        self._taken_up: dict[Path, float] = {}
         self._unusable: set[Path] = set()
         self._saved_changes = (0, 0)
         self._tended_at = float("-inf")
@@ -70,15 +70,13 @@ class FileLink:
     def load(self) -> None:
         """Reads every file, once, before anything else happens."""
         with self._reporting():
-            for found in self._read():
-                take_up(found.saved, self._known)
+            self._take_up(self._read())
 
     async def exchange(self) -> None:
         """Writes what is new here, reads what is new there, takes over the files of the dead."""
         with self._reporting():
             found = await asyncio.to_thread(self._read)
-            for one in found:
-                take_up(one.saved, self._known)
+            self._take_up(found)
             dead = [one.path for one in found if one.dead]
             changes = self._known.changes
             if dead or changes != self._saved_changes:
@@ -105,6 +103,10 @@ class FileLink:
                 consequence = "budgets and sessions are not kept across a restart"
                 self._log.warning("state.files_unusable", reason=type(error).__name__, consequence=consequence)
             self.last_error = type(error).__name__
+
+    def _take_up(self, found: list[_Found]) -> None:
+        for one in found:
+            self._taken_up[one.path] = take_up(one.saved, self._known, self._taken_up.get(one.path, 0.0))
 
     def _read(self) -> list[_Found]:
         found: list[_Found] = []
@@ -135,7 +137,7 @@ class FileLink:
         fd, draft = tempfile.mkstemp(dir=self._folder, prefix=_DRAFT)
         try:
             with os.fdopen(fd, "wb") as opened:
-                opened.write(orjson.dumps(packed))
+                opened.write(dumps(packed))
                 opened.flush()
                 os.fsync(opened.fileno())
             Path(draft).replace(self._own)
@@ -147,6 +149,7 @@ class FileLink:
         for path in dead:
             path.unlink(missing_ok=True)
             self._seen.pop(path, None)
+            self._taken_up.pop(path, None)
         if time.monotonic() - self._tended_at > _RENEW_S:
             self._tended_at = time.monotonic()
             if self._own.exists():

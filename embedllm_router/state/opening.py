@@ -29,7 +29,7 @@ def open_state(options: StateOptions, log: FilteringBoundLogger) -> SharedState:
         The state.
 
     Raises:
-        ConfigError: Redis is asked for and its client is not installed.
+        ConfigError: Redis is asked for, and its client is not installed or its address cannot be read.
     """
     counters = Counters(secrets.token_hex(_REPLICA_BYTES), options.clock)
     known = Known(counters, Entries(options.max_entries, options.clock), options.clock)

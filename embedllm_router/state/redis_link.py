@@ -17,6 +17,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from structlog.typing import FilteringBoundLogger
 
+from embedllm_router.errors import ConfigError
 from embedllm_router.state.counters import Share
 from embedllm_router.state.entries import Entry
 from embedllm_router.state.known import Known
@@ -53,6 +54,9 @@ class RedisLink:
         namespace: What every key begins with.
         known: What this process knows.
         log: Where the loss of Redis, and its return, is reported.
+
+    Raises:
+        ConfigError: The address is none of Redis.
     """
 
     def __init__(self, address: RedisAddress, namespace: str, known: Known, log: FilteringBoundLogger) -> None:
@@ -62,7 +66,7 @@ class RedisLink:
         self._entries = known.entries
         self._clock = known.clock
         self._log = log
-        self._client: Redis | None = None
+        self._client: Redis | None = self._connected()
         self._theirs: dict[str, dict[str, int]] = {}
         self._read_to: str | None = None
         self._failures = 0
@@ -86,8 +90,9 @@ class RedisLink:
             return
         try:
             async with asyncio.timeout(2 * _TIMEOUT_S):
-                await self._exchange(self._client or self._connect())
-        except (RedisError, OSError, TimeoutError) as error:
+                self._client = self._client or self._connected()
+                await self._exchange(self._client)
+        except (RedisError, OSError, TimeoutError, UnicodeError) as error:
             await self._lost(error)
         else:
             self._found()
@@ -98,7 +103,8 @@ class RedisLink:
         if client is not None:
             await client.aclose()
 
-    def _connect(self) -> Redis:
+    def _connected(self) -> Redis:
+        """A client; it connects when it is first used."""
         address = self._address
         options: dict[str, Any] = {
             "decode_responses": True,
@@ -107,10 +113,8 @@ class RedisLink:
             "socket_connect_timeout": _TIMEOUT_S,
             "retry": Retry(NoBackoff(), 0),
         }
-        if address.url is not None:
-            self._client = Redis.from_url(address.url, **options)
-        else:
-            self._client = Redis(
+        if address.url is None:
+            return Redis(
                 host=address.host,
                 port=address.port,
                 db=address.db,
@@ -119,7 +123,11 @@ class RedisLink:
                 ssl=address.ssl,
                 **options,
             )
-        return self._client
+        try:
+            return Redis.from_url(address.url, **options)
+        except ValueError as error:
+            expected = "expected redis://, rediss:// or unix:// with a host and a port"
+            raise ConfigError(f"the address of Redis in the state settings cannot be read: {expected}.") from error
 
     async def _exchange(self, client: Redis) -> None:
         keys = list(dict.fromkeys([*self._counters.changed, *self._counters.wanted()]))[:_AT_ONCE]

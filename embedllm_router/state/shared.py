@@ -19,6 +19,7 @@ __all__ = ["SharedState"]
 
 _PAUSE_S = 0.05  # between exchanges, so that a busy process sends its changes in groups
 _PRUNE_S = 60.0
+_SPARE = 10.0  # what an exchange takes, that many times as long it rests: large files are exchanged less often
 
 
 class SharedState:
@@ -88,17 +89,19 @@ class SharedState:
 
     async def run(self) -> None:
         """Shares every `refresh_s`, and with Redis soon after each change, until it is cancelled."""
-        refresh_s = self._options.refresh_s
         while True:
-            await self.exchange()
             started = time.monotonic()
-            while self._redis is not None and time.monotonic() - started < refresh_s:
+            await self.exchange()
+            took_s = time.monotonic() - started
+            until = started + took_s + max(self._options.refresh_s, _SPARE * took_s)
+            while self._redis is not None and time.monotonic() < until:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), refresh_s)
+                    async with asyncio.timeout(self._options.refresh_s):  # wait_for may lose a cancellation in 3.11
+                        await self._changed.wait()
                 await asyncio.sleep(_PAUSE_S)
                 self._changed.clear()
                 await self._redis.exchange()
-            await asyncio.sleep(max(started + refresh_s - time.monotonic(), 0))
+            await asyncio.sleep(max(until - time.monotonic(), 0))
 
     async def aclose(self) -> None:
         """Shares a last time and lets go of Redis."""

@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from structlog.typing import FilteringBoundLogger
 
 from embedllm_router.log import configure_logging
-from embedllm_router.setting_groups import LogSettings
+from embedllm_router.process_settings import LogSettings
 from embedllm_router.state import SharedState, StateOptions, open_state
 
 HOUR = 3_600.0
@@ -76,6 +78,38 @@ async def test_two_processes_of_one_machine_share_through_the_folder(tmp_path: P
             await state.exchange()
     assert one.total("spend") == two.total("spend") == 3.75
     assert one.get("session") == "llm-b"
+
+
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+from embedllm_router.log import configure_logging
+from embedllm_router.process_settings import LogSettings
+from embedllm_router.state import StateOptions, open_state
+
+async def main():
+    state = open_state(StateOptions(path=Path(sys.argv[1]), refresh_s=0.05), configure_logging(LogSettings()))
+    task = asyncio.create_task(state.run())
+    for _ in range(10_000):
+        state.add("spend", 0.25, 3600)
+        await asyncio.sleep(0.01)
+        if state.health().unsent == 0:
+            print(state.total("spend"), flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_a_process_that_is_killed_has_kept_all_but_the_last_moment(tmp_path: Path, heard: Heard) -> None:
+    command = [sys.executable, "-c", CHILD, str(tmp_path / "state")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        told = [float(child.stdout.readline()) for _ in range(5)]
+        child.kill()
+        told += [float(line) for line in child.stdout.read().split()]
+    kept = opened(tmp_path / "state", heard).total("spend")
+    assert told[-1] <= kept <= told[-1] + 0.25 * 20, "what was said to be on disk is; a few additions may follow it"
+    assert heard.events == []
 
 
 async def test_a_dead_process_leaves_its_sums_to_another_and_no_file(tmp_path: Path, heard: Heard) -> None:

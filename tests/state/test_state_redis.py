@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from local_redis import LocalRedis, local_redis
 
+from embedllm_router.errors import ConfigError
 from embedllm_router.log import configure_logging
-from embedllm_router.setting_groups import LogSettings
+from embedllm_router.process_settings import LogSettings
 from embedllm_router.state import RedisAddress, SharedState, StateOptions, open_state
 
 HOUR = 3_600.0
@@ -192,6 +193,32 @@ async def test_a_password_is_used_and_never_told(tmp_path: Path) -> None:
         assert "s3cret-word" not in told
         assert "wr0ng-word" not in told
         assert f"127.0.0.1:{server.port}" in told
+
+
+@pytest.mark.parametrize("url", ["postgres://user:s3cret-word@host/db", "redis://host:s3cret-word", "host:6379"])
+def test_an_address_that_is_none_of_redis_is_refused_at_the_start(url: str) -> None:
+    log = configure_logging(LogSettings(), io.StringIO())
+    with pytest.raises(ConfigError, match="expected redis://") as refused:
+        open_state(StateOptions(path=None, redis=RedisAddress(url=url)), log)
+    assert "s3cret-word" not in str(refused.value)
+
+
+async def test_a_cluster_that_sends_elsewhere_or_bytes_of_others_do_not_end_the_background(
+    forgetful: LocalRedis,
+) -> None:
+    with contextlib.closing(forgetful.client()) as client:
+        client.set("embedllm:sum:spend", "a string is in the way")
+        async with proxies(forgetful.address) as (one,):
+            one.state.add("spend", 1.0, HOUR)
+            await soon(lambda: one.state.health().last_error == "ResponseError")
+            client.delete("embedllm:sum:spend")
+            await soon(lambda: one.state.health().connected and one.state.health().unsent == 0)
+            client.hset("embedllm:sum:other", b"\xff\xfe", b"\xff")
+            one.state.total("other")
+            await soon(lambda: one.state.health().last_error == "UnicodeDecodeError")
+            client.delete("embedllm:sum:other")
+            await soon(lambda: one.state.health().connected)
+            assert one.state.total("spend") == 1.0
 
 
 async def test_sums_and_entries_leave_redis_when_their_time_is_over(forgetful: LocalRedis) -> None:
