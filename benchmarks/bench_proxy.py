@@ -1,6 +1,8 @@
 """What the plugin costs the proxy: the same LiteLLM proxy with and without it, in interleaved rounds.
 
-    python benchmarks/bench_proxy.py [--rounds N] [--requests N] [--starts N]
+    python benchmarks/bench_proxy.py [--rounds N] [--requests N] [--starts N] [--records]
+
+With --records both have the plugin, and what is measured is keeping records: one keeps them, the other does not.
 
 Both proxies run the shipped configuration, one without the callback, both in front of simulated LLMs, and are asked the
 same prompts: one for "auto", the other for the very LLM that "auto" goes to, so that both do the same work behind the
@@ -74,13 +76,14 @@ async def load(proxy: RunningProxy, models: Sequence[str], concurrency: int, n_r
 
 
 def compare(
-    with_plugin: RunningProxy, without: RunningProxy, concurrency: int, n_requests: int, rounds: int
+    with_plugin: RunningProxy, other: tuple[RunningProxy, list[str]], concurrency: int, n_requests: int, rounds: int
 ) -> list[tuple[Load, Load]]:
-    """Loads both proxies in turn; the order alternates so that drift hits both."""
+    """Loads both proxies in turn, the other with a model by prompt; the order alternates so that drift hits both."""
     pairs = []
-    auto, pinned = ["auto"] * len(SHORT_PROMPTS), chosen_llms(with_plugin)
+    without, models_without = other
+    auto = ["auto"] * len(SHORT_PROMPTS)
     for number in track(range(rounds), f"concurrency {concurrency}", console=Console(stderr=True)):
-        turns = [(with_plugin, auto), (without, pinned)]
+        turns = [(with_plugin, auto), (without, models_without)]
         order = turns if number % 2 == 0 else turns[::-1]
         loads = {proxy.pid: asyncio.run(load(proxy, models, concurrency, n_requests)) for proxy, models in order}
         pairs.append((loads[with_plugin.pid], loads[without.pid]))
@@ -128,17 +131,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--requests", type=int, default=400)
     parser.add_argument("--starts", type=int, default=5)
+    parser.add_argument("--records", action="store_true")
     options = parser.parse_args()
     table = Table("concurrency", "requests/s with", "without", "ratio", "p95 ms with", "without", "ratio")
     result: dict[str, float] = {}
     with ExitStack() as stack:
-        plain = plain_config(Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        result["added_start_s"] = round(measure_starts(plain, options.starts), 2)
+        without = {"EMBEDLLM_ROUTER_STORE__ENABLED": "false"} if options.records else {}
+        plain = CONFIG if options.records else plain_config(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        result["added_start_s"] = round(measure_starts(plain, options.starts), 2) if options.starts else 0.0
         routed = stack.enter_context(running_proxy(CONFIG, through="litellm"))
-        direct = stack.enter_context(running_proxy(plain, through="litellm"))
-        compare(routed, direct, 4, 200, 1)  # warms both up
+        direct = stack.enter_context(running_proxy(plain, through="litellm", environment=without))
+        other = (direct, ["auto"] * len(SHORT_PROMPTS) if options.records else chosen_llms(routed))
+        compare(routed, other, 4, 200, 1)  # warms both up
         for concurrency in CONCURRENCIES:
-            pairs = compare(routed, direct, concurrency, options.requests, options.rounds)
+            pairs = compare(routed, other, concurrency, options.requests, options.rounds)
             row = [statistics.median(values) for values in zip(*(figures(a, b) for a, b in pairs), strict=True)]
             table.add_row(str(concurrency), *(f"{value:.3g}" for value in row))
             result[f"rps_ratio_c{concurrency}"] = round(row[2], 3)
