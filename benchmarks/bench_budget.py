@@ -26,8 +26,8 @@ from embedllm_router.candidates import Candidate, CandidatePool
 from embedllm_router.decision import Objective, Request
 from embedllm_router.log import configure_logging
 from embedllm_router.policy import decide
-from embedllm_router.scorer import Scores
 from embedllm_router.process_settings import LogSettings
+from embedllm_router.scorer import Scores
 from embedllm_router.state import StateOptions, open_state
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "budgets"))

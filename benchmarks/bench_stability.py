@@ -3,7 +3,7 @@
     python benchmarks/bench_stability.py --data DIR... [--prompts N]
 
 Prompts of data folders (items.parquet), as many from each, are routed among the LLMs of the shipped configuration at
-their list prices, as they are and with typos, other white space, case, punctuation or politeness. Ends with a JSON line.
+their list prices, as they are and with typos, other white space, case, punctuation or politeness. Ends with JSON.
 """
 
 import argparse

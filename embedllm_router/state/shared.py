@@ -46,6 +46,7 @@ class SharedState:
         self._redis = redis
         self._changed = asyncio.Event()
         self._pruned_at = time.monotonic()
+        self._ending = False
 
     def add(self, key: str, amount: float, ttl_s: float) -> None:
         """Adds to a sum; it is forgotten so many seconds after the last addition.
@@ -88,20 +89,25 @@ class SharedState:
             self._known.prune()
 
     async def run(self) -> None:
-        """Shares every `refresh_s`, and with Redis soon after each change, until it is cancelled."""
-        while True:
+        """Shares every `refresh_s`, and with Redis soon after each change, until `end` or until it is cancelled."""
+        while not self._ending:
             started = time.monotonic()
             await self.exchange()
             took_s = time.monotonic() - started
             until = started + took_s + max(self._options.refresh_s, _SPARE * took_s)
-            while self._redis is not None and time.monotonic() < until:
+            while self._redis is not None and time.monotonic() < until and not self._ending:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._options.refresh_s):  # wait_for may lose a cancellation in 3.11
                         await self._changed.wait()
                 await asyncio.sleep(_PAUSE_S)
                 self._changed.clear()
                 await self._redis.exchange()
-            await asyncio.sleep(max(until - time.monotonic(), 0))
+            await asyncio.sleep(0 if self._ending else max(until - time.monotonic(), 0))
+
+    def end(self) -> None:
+        """Has `run` return soon: a cancellation alone can be lost inside a client's own timeouts."""
+        self._ending = True
+        self._changed.set()
 
     async def aclose(self) -> None:
         """Shares a last time and lets go of Redis."""

@@ -10,8 +10,8 @@ import pytest
 from local_redis import local_redis
 
 from embedllm_router.log import configure_logging
-from embedllm_router.sessions import Sessions, Sticky, conversation_of
 from embedllm_router.process_settings import LogSettings
+from embedllm_router.sessions import Sessions, Sticky, conversation_of
 from embedllm_router.state import SharedState, StateOptions, open_state
 
 SPEAKER = "auto\0key-1"

@@ -46,9 +46,8 @@ class Proxy:
         return [json.loads(line)["event"] for line in self.heard.getvalue().splitlines()]
 
     async def stop(self) -> None:
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        self.state.end()
+        await asyncio.wait_for(self._task, SOON_S)
         await self.state.aclose()
 
 
