@@ -28,7 +28,7 @@ from embedllm_router.tracing import Tracer
 __all__ = ["Keep", "Observer", "OnEnd", "Sink"]
 
 Sink = Callable[[RequestRecord], None]
-"""Takes a record; never blocks and never raises."""
+"""Takes a record, on any thread; never blocks and never raises."""
 
 OnEnd = Callable[[Outcome, float | None], None]
 """Takes what became of a request, and its bill in USD: 0 when nobody answered it, None when it is unknown."""
@@ -190,7 +190,7 @@ class Observer:
         while self._pending:
             self._give_up(self._pending.popitem(last=False)[1])
         if self._shadows is not None:
-            self._shadows.shutdown(wait=False, cancel_futures=True)
+            self._shadows.shutdown(cancel_futures=True)  # waits for at most one decision
 
     def _remember(self, pending: _Pending) -> None:
         earlier = self._pending.pop(pending.routed.request_id, None)  # clients may choose the id, and choose it twice
@@ -217,6 +217,12 @@ class Observer:
     def _record(self, pending: _Pending, outcome: Outcome) -> None:
         if pending.on_end is not None:
             pending.on_end(outcome, 0.0 if outcome.status == "failure" else billed_usd(pending.routed, outcome))
+        if pending.shadow is None or pending.shadow.done():
+            self._write(pending, outcome)
+        else:  # the answer was quicker than what decides in the shadow
+            pending.shadow.add_done_callback(lambda _: self._write(pending, outcome))
+
+    def _write(self, pending: _Pending, outcome: Outcome) -> None:
         if not self._sinks:
             return
         category = pending.router.category(pending.embedding) if pending.router else None

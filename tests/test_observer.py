@@ -3,8 +3,10 @@
 import base64
 import io
 import json
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -178,6 +180,20 @@ def test_a_shadow_decides_for_the_record_only(watched: Watched) -> None:
     assert record.shadow_artifact == watched.router.artifact.id
     assert record.shadow_p_correct == pytest.approx(1 / (1 + np.exp(3)))
     assert record.shadow_cost_usd == pytest.approx(4 * 0.2e-6 + 100 * 0.6e-6)
+
+
+def test_an_answer_quicker_than_the_shadow_waits_for_it_to_be_recorded(watched: Watched) -> None:
+    watched.decide()
+    assert watched.observer._shadows is None
+    held = threading.Event()
+    watched.observer._shadows = ThreadPoolExecutor(1)
+    watched.observer._shadows.submit(held.wait, 10)
+    watched.decide("2", shadow=Objective(10_000.0))
+    watched.observer.ended("2", Outcome(WIZARD, "success"))
+    assert watched.records == []
+    held.set()
+    _wait_for_shadow(watched)
+    assert [(r.request_id, r.shadow_chosen) for r in watched.records] == [("2", SPRINTER)]
 
 
 def test_a_shadow_follows_the_client_s_own_objective(watched: Watched) -> None:

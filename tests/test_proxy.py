@@ -195,13 +195,14 @@ def test_the_decision_is_on_record_whole(clients: Clients, proxy: RunningProxy) 
     ]
     wizard = candidates[0]
     assert wizard["p_correct"] == 0.9526
-    assert wizard["expected_output_tokens"] == 400
+    assert 0 < wizard["expected_output_tokens"] <= 400, "what was predicted, or less after shorter answers were seen"
     assert wizard["utility"] == pytest.approx(wizard["p_correct"] - 1 * wizard["cost_usd"], abs=1e-4)
     assert set(decided["timing_ms"]) == {"encode", "score", "decide", "total"}  # type: ignore[call-overload]
     assert len(str(decided["artifact"])) == 12
     assert served["output_tokens"] == 20
     assert served["cost_usd"] == pytest.approx((served["input_tokens"] * 10 + 20 * 40) / 1e6)  # type: ignore[operator]
-    assert served["expected_cost_usd"] == pytest.approx(0.01602)
+    forecast = (2 * 10 + float(wizard["expected_output_tokens"]) * 40) / 1e6
+    assert served["expected_cost_usd"] == pytest.approx(forecast, rel=0.01)
 
 
 def test_the_bridged_endpoint_is_billed_too(clients: Clients, proxy: RunningProxy) -> None:

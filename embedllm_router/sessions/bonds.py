@@ -102,7 +102,7 @@ def _is_call(item: Mapping[str, object]) -> bool:
 
 def _is_result(item: Mapping[str, object]) -> bool:
     kind = _kind(item)
-    if item.get("role") in _RESULT_ROLES or kind in _RESULTS or kind.endswith("_call_output"):
+    if str(item.get("role")) in _RESULT_ROLES or kind in _RESULTS or kind.endswith("_call_output"):
         return True
     return item.get("role") != "assistant" and _has_part(item, _RESULTS)
 
