@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from embedllm_router.errors import ConfigError
 from embedllm_router.planning.switches import Steps
 
-__all__ = ["DAYS_PER_MONTH", "Goal", "Pick", "Setting", "pick", "read_goal"]
+__all__ = ["DAYS_PER_MONTH", "Goal", "Pick", "Setting", "just_beyond", "pick", "read_goal"]
 
 DAYS_PER_MONTH: Final = 365 / 12
 """A month is this long: the mean of a year's."""
@@ -123,10 +123,10 @@ def _inside(steps: Steps, step: int, setting: Setting) -> float:
 def _short(steps: Steps, step: int, *, rises: bool) -> float:
     """A few digits just inside the end of the step that the goal lies at, rounded away from that end."""
     start, end = float(steps.at[step]), steps.end(step)
-    return _beyond(start, 1) if rises or math.isinf(end) else _beyond(end, -1)
+    return just_beyond(start, 1) if rises or math.isinf(end) else just_beyond(end, -1)
 
 
-def _beyond(value: float, direction: Literal[1, -1]) -> float:
+def just_beyond(value: float, direction: Literal[1, -1]) -> float:
     """The nearest number of a few digits strictly above (1) or below (-1) a positive one; 0 stays 0."""
     if value <= 0:
         return 0.0

@@ -11,7 +11,7 @@ import numpy as np
 
 from embedllm_router.manifest import ContractRow
 from embedllm_router.planning.figures import Figures
-from embedllm_router.planning.goal import Goal, Setting, pick
+from embedllm_router.planning.goal import Goal, Setting, just_beyond, pick
 from embedllm_router.planning.notes import notes
 from embedllm_router.planning.result import FrontierRow, Outcome, Plan
 from embedllm_router.planning.snippet import snippet
@@ -102,8 +102,7 @@ def _frontier(figures: Figures, steps: Steps) -> Iterator[FrontierRow]:
     levels = np.linspace(accuracy[-1], accuracy.max(), _FRONTIER_POINTS)
     cheapest = {int(np.flatnonzero(accuracy >= level - 1e-12)[-1]) for level in levels}
     for step in sorted(cheapest, reverse=True):
-        value = 0.0 if step == 0 else float(steps.at[step])
-        yield FrontierRow(None, value, float(accuracy[step]), float(usd[step]), 1.0)
+        yield FrontierRow(None, just_beyond(float(steps.at[step]), 1), float(accuracy[step]), float(usd[step]), 1.0)
 
 
 def _alone(figures: Figures) -> Iterator[FrontierRow]:

@@ -6,8 +6,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from embedllm_router.evaluation.bootstrap import Estimate
-from embedllm_router.planning.goal import Goal
-from embedllm_router.planning.result import Outcome, Plan
+from embedllm_router.planning.goal import DAYS_PER_MONTH, Goal
+from embedllm_router.planning.result import Observed, Outcome, Plan
 
 __all__ = ["plan_lines", "plan_tables"]
 
@@ -26,8 +26,12 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         yield f"left out: {n:,}, {reason}"
     yield ""
     yield f"goal: {_goal(plan.goal)}: {_verdict(plan)}"
-    yield f"set {_setting(plan.best)}: expected accuracy {_share(plan.best.accuracy)}, {_usd(plan.best.usd_per_month)}"
+    yield f"set {_setting(plan.best)}: expected accuracy {_share(plan.best.accuracy)}, {_usd(plan)}"
+    if plan.best.unreached:
+        yield f"No LLM reaches the floor in {plan.best.unreached:.1%} of the requests it decides: the likeliest answers"
     yield from _held_out(plan.best)
+    yield from _observed(plan.observed)
+    yield from _billed(plan)
 
 
 def plan_tables(plan: Plan) -> Iterator[Table]:
@@ -52,6 +56,22 @@ def _held_out(best: Outcome) -> Iterator[str]:
             f"{found.n:,} answers were right where {found.predicted:.1%} were predicted. As they fared, expect "
             f"{_share(found.accuracy)}."
         )
+
+
+def _observed(found: Observed | None) -> Iterator[str]:
+    if found is not None:
+        gap = found.difference
+        yield (
+            f"Feedback on {found.n:,} recorded answers: {found.observed:.1%} right where {found.predicted:.1%} were "
+            f"predicted, a difference of {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]."
+        )
+
+
+def _billed(plan: Plan) -> Iterator[str]:
+    found = plan.billed
+    if found is not None:
+        done = "costs here are multiplied by it" if plan.billed_counts else "too few to correct costs by"
+        yield f"Billed over expected cost: {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]; {done}."
 
 
 def _outcomes(plan: Plan) -> Table:
@@ -112,8 +132,11 @@ def _share(one: Estimate) -> str:
     return f"{one.value:.1%} [{one.low:.1%}, {one.high:.1%}]"
 
 
-def _usd(one: Estimate) -> str:
-    return f"{one.value:,.2f} [{one.low:,.2f}, {one.high:,.2f}] USD a month"
+def _usd(plan: Plan) -> str:
+    """The cost, in the period that the goal names."""
+    one, per = plan.best.usd_per_month, plan.goal.per or "month"
+    days = DAYS_PER_MONTH if per == "day" else 1.0
+    return f"{one.value / days:,.2f} [{one.low / days:,.2f}, {one.high / days:,.2f}] USD a {per}"
 
 
 def _interval(one: Estimate, spec: str) -> str:
