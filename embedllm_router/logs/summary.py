@@ -80,7 +80,8 @@ def summarize(source: RecordSource, filters: Filters | None = None, *, seed: int
     Args:
         source: The records.
         filters: Which requests are meant; None means all.
-        seed: Decides samples and intervals; the same records and seed give the same summary on every back end.
+        seed: Decides samples and intervals; the same records and seed give the same summary on every back
+            end, but for rounding and for which verdicts are drawn of very many.
 
     Returns:
         The summary; orjson writes it as it is.

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
+import orjson
 import sqlalchemy
 from postgres_server import PostgresServer
 
@@ -32,3 +34,23 @@ def new_database(server: PostgresServer) -> str:
         connection.exec_driver_sql(f"CREATE DATABASE {name}")
     engine.dispose()
     return server.url(name)
+
+
+def flat(value: object) -> dict[str, Any]:
+    """Path → number, so that numbers can be compared approximately."""
+    found: dict[str, Any] = {}
+
+    def walk(path: str, part: Any) -> None:
+        if isinstance(part, dict):
+            for name, inner in part.items():
+                walk(f"{path}.{name}", inner)
+        elif isinstance(part, list):
+            for number, inner in enumerate(part):
+                walk(f"{path}.{number}", inner)
+        else:
+            found[f"{path} {'' if isinstance(part, float | int) else part}"] = (
+                part if isinstance(part, float | int) else 0
+            )
+
+    walk("", orjson.loads(orjson.dumps(value)))
+    return found

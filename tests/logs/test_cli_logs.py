@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 import yaml
-from reading import write
+from reading import flat, write
 from recorded import make_feedback, make_record, make_records
 from rich.text import Text
 from typer.testing import CliRunner, Result
@@ -137,7 +137,7 @@ def test_summary_as_json_obeys_conditions_and_seed(folder: Path) -> None:
     )
     assert one["n"] == sum("wizard" in (r.chosen, r.served) for r in RECORDS)
     assert one["filters"] == {"llm": "wizard"}
-    assert one == same
+    assert flat(one) == pytest.approx(flat(same), nan_ok=True), "threads add up in another order"
     assert one["spend"]["alternatives"][1] != other["spend"]["alternatives"][1]
     assert one["spend"]["expected_usd"] == pytest.approx(other["spend"]["expected_usd"])
 
