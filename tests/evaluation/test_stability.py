@@ -2,11 +2,21 @@
 
 import random
 
+import numpy as np
 import pytest
 from planted import SPRINTER, WIZARD
 
 from embedllm_router import Router
-from embedllm_router.evaluation.stability import CHANGES, measure_flips
+from embedllm_router.evaluation.stability import (
+    CHANGES,
+    NearTies,
+    Perturbed,
+    Weighed,
+    choices,
+    flips,
+    measure_flips,
+    perturb,
+)
 from embedllm_router.policy import Objective
 
 PROMPT = "How many prime numbers are there below one hundred, and which ones?"
@@ -18,8 +28,9 @@ def test_a_change_is_small_and_always_the_same(name: str, text: str) -> None:
     changed = CHANGES[name](text, random.Random(0))
     assert changed == CHANGES[name](text, random.Random(0))
     assert abs(len(changed) - len(text)) <= 40
-    kept = {c for c in text.lower() if c.isalpha()}
-    assert kept <= set(changed.lower())
+    if name != "wording":
+        kept = {c for c in text.lower() if c.isalpha()}
+        assert kept <= set(changed.lower())
 
 
 def test_typos_swap_letters_inside_words_only() -> None:
@@ -44,3 +55,51 @@ def test_flips_are_those_of_the_router(router: Router) -> None:
         for text in ("Integral", "Statute")
     ]
     assert flips["typos"].rate == sum(a != b for a, b in zip(after, before, strict=True)) / 2
+
+
+def test_wording_replaces_whole_words_only() -> None:
+    change = CHANGES["wording"]
+    assert change("What is it? It cannot Finder. Find it.", random.Random(0)) == (
+        "Tell me what is it? It can't Finder. Determine it."
+    )
+    assert change(PROMPT, random.Random(0)) == PROMPT.replace("How many", "What number of")
+
+
+def weighed(p: list[list[float]]) -> Weighed:
+    """Two or more candidates at no cost, all usable."""
+    return Weighed(np.array(p), np.zeros((len(p), len(p[0]))), np.ones((len(p), len(p[0])), dtype=bool))
+
+
+def test_flips_losses_and_favourites_are_counted_by_hand() -> None:
+    """Of four prompts the change leaves one as it was; two of the other three tip over, one of them a near tie."""
+    before = weighed([[0.9, 0.8], [0.5, 0.51], [0.6, 0.7], [0.3, 0.2]])
+    after = weighed([[0.7, 0.8], [0.51, 0.5], [0.6, 0.7], [0.1, 0.9]])
+    perturbed = Perturbed(before, {"planted": after}, {"planted": np.array([True, True, True, False])})
+    (row,) = flips(perturbed, Objective())
+    assert (row.change, row.n) == ("planted", 3)
+    assert row.rate == pytest.approx(2 / 3)
+    assert row.robustness == pytest.approx(1 / 3)
+    assert row.lost == pytest.approx((0.1 + 0.01) / 3)
+    assert row.share.low <= row.rate <= row.share.high
+    ties = NearTies(np.array([0, 1]), 0.02)
+    assert choices(before, Objective(), ties).tolist() == [0, 0, 1, 0]
+    (settled,) = flips(perturbed, Objective(), ties)
+    assert settled.rate == pytest.approx(1 / 3)
+    floor = Objective(min_p_correct=0.5)
+    assert flips(perturbed, floor, ties) == flips(perturbed, floor), "a floor is a promise"
+
+
+def test_a_change_that_does_nothing_counts_for_nothing() -> None:
+    same = weighed([[0.9, 0.8]])
+    (row,) = flips(Perturbed(same, {"none": same}, {"none": np.array([False])}), Objective())
+    assert (row.n, row.rate, row.robustness, row.lost) == (0, 0.0, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "objective", [Objective(), Objective(20.0), Objective(min_p_correct=0.9), Objective(within=0.1)]
+)
+def test_choices_are_those_of_the_router(router: Router, objective: Objective) -> None:
+    texts = ["hello there", "integral", "statute function", "hello integral"]
+    pool = router.pool([WIZARD, SPRINTER])
+    expected = [router.route(text, objective=objective, pool=pool).decision.ranking[0] for text in texts]
+    assert choices(perturb(router, pool, texts).before, objective).tolist() == expected
