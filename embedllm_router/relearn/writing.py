@@ -49,6 +49,7 @@ def write_update(parent: Artifact, card: str, update: Update, lesson: Lesson, ou
                 "feedback.auc": held.auc_after,
                 "feedback.n_held_out": float(held.n),
             },
+            "contract": (),  # what was measured of the parent's promises is no promise of these
         }
     )
     return save_artifact(
@@ -87,7 +88,8 @@ def _section(lesson: Lesson) -> str:
         "## Updated from feedback",
         "",
         f"LLM embeddings, biases and calibration were updated from {lesson.n_answers:,} answers with feedback. The",
-        f"parent is {lesson.parent}; everything above describes it, and its test figures were not measured again.",
+        f"parent is {lesson.parent}; everything above describes it, and its test figures were not measured again,",
+        "and its contract does not hold for these weights: `embedllm-router contract` measures theirs.",
         "",
         f"On the {held.n:,} held-out answers log-loss went from {held.log_loss_before:.4f} to",
         f"{held.log_loss_after:.4f} ({held.change.value:+.4f} [{held.change.low:+.4f}, {held.change.high:+.4f}]).",

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from embedllm_router.policy import Reason
 from embedllm_router.replay.change import Change, Weighed
 from embedllm_router.replay.choices import Choices
 from embedllm_router.replay.off_policy import OffPolicy
@@ -15,6 +16,7 @@ from embedllm_router.replay.reweigh import NOT_SCORED
 __all__ = ["Findings", "notes"]
 
 _FEW: Final = 30
+_OF_THE_MOMENT: Final = frozenset({Reason.WITHIN_BUDGET, Reason.SESSION_KEPT, Reason.SESSION_LOCKED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,13 @@ class Findings:
 
 def notes(found: Findings) -> tuple[str, ...]:
     """A sentence for each thing to know."""
-    return (*_feedback(found.observed), *_prices(found.prices), *_config(found), *_candidates(found))
+    return (
+        *_feedback(found.observed),
+        *_circumstances(found.choices),
+        *_prices(found.prices),
+        *_config(found),
+        *_candidates(found),
+    )
 
 
 def _feedback(observed: OffPolicy | None) -> list[str]:
@@ -60,6 +68,19 @@ def _feedback(observed: OffPolicy | None) -> list[str]:
             f"The verdicts on answers of the LLMs the new policy wants count as {observed.effective_n:.0f}: too few."
         )
     return said
+
+
+def _circumstances(choices: Choices) -> list[str]:
+    """Sessions and budgets are of the moment: a replay decides every request by itself."""
+    flipped = (request for request, same in zip(choices.requests, choices.same.tolist(), strict=True) if not same)
+    kept = Counter(request.reason for request in flipped if request.reason in _OF_THE_MOMENT)
+    if not kept:
+        return []
+    reasons = ", ".join(f"{reason} {n:,}" for reason, n in kept.most_common())
+    return [
+        f"Of the flips, {kept.total():,} had been decided by a session or a budget, which a replay leaves out: "
+        f"{reasons}."
+    ]
 
 
 def _prices(prices: Mapping[str, ImpliedPrice]) -> list[str]:

@@ -17,7 +17,18 @@ from embedllm_router.records import CandidateRecord
 __all__ = ["Recorded", "RecordedRequest", "Verdict", "Wanted", "read_recorded"]
 
 _SAME: Final = (
-    *("at", "request_id", "virtual_model", "category", "objective_from", "chosen", "served", "artifact", "encoder"),
+    *(
+        "at",
+        "request_id",
+        "virtual_model",
+        "category",
+        "objective_from",
+        "chosen",
+        "served",
+        "artifact",
+        "encoder",
+        "reason",
+    ),
     *("prompt_chars", "input_tokens", "max_output_tokens", "prompt_hash", "billed_cost_usd"),
 )
 """Fields that are taken over as they are."""
@@ -73,6 +84,7 @@ class RecordedRequest:
         category: Training category nearest to the prompt; None when unknown.
         objective: What it was decided by.
         objective_from: Who set the objective.
+        reason: Why the chosen one was chosen.
         chosen: Model group it was sent to.
         served: Model group that answered; None when none did.
         propensity: Probability with which the policy chose it.
@@ -96,6 +108,7 @@ class RecordedRequest:
     category: str | None
     objective: Objective
     objective_from: str | None
+    reason: str
     chosen: str
     served: str | None
     propensity: float

@@ -14,6 +14,7 @@ from planted import NOVICE, SPRINTER, TOPICS, WIZARD, WORDS
 from embedllm_router import Router
 from embedllm_router.artifact import Artifact, load_artifact
 from embedllm_router.errors import ConfigError, DataError
+from embedllm_router.manifest import ContractRow
 from embedllm_router.records import FeedbackRecord, RequestRecord
 from embedllm_router.relearn.answers import gather
 from embedllm_router.relearn.learn import learn_lesson
@@ -87,6 +88,24 @@ def test_an_llm_that_got_worse_in_one_topic_is_learned_and_the_others_stay(schoo
     for llm in (SPRINTER, NOVICE):
         for topic in TOPICS:
             assert p_correct(new, llm, topic) == pytest.approx(p_correct(school.router, llm, topic), abs=0.05)
+
+
+def test_the_parents_contract_is_not_handed_down(school: School) -> None:
+    row = ContractRow(
+        promise="min_p_correct",
+        value=0.9,
+        n_prompts=10,
+        n_labels=10,
+        predicted=0.9,
+        correct=0.9,
+        low=0.8,
+        high=1.0,
+        at_least=0.82,
+    )
+    lesson, update = school.teach(World(changed(WIZARD, "maths", 0.2)))
+    manifest = school.artifact.manifest.model_copy(update={"contract": (row,)})
+    parent = replace(school.artifact, manifest=manifest)
+    assert write_update(parent, "", update, lesson, school.folder / "new").manifest.contract == ()
 
 
 def test_the_new_weights_route_around_it(school: School) -> None:

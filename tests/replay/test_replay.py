@@ -259,6 +259,14 @@ def test_what_was_not_recorded_is_not_guessed(
     assert found.n_skipped == {str(Basis.NOTHING): 2, str(Basis.DAMAGED): 2}
 
 
+def test_choices_of_a_session_or_a_budget_are_named_where_they_flip(tmp_path: Path, opened: list[RecordSource]) -> None:
+    kept = make_record(0, chosen="novice", served="novice", reason="session_kept")
+    poor = make_record(1, chosen="novice", served="novice", reason="within_budget")
+    found = replay(read(tmp_path, opened, [kept, poor, make_record(2)]), Change(), [""])
+    assert found.n_flips == 2
+    assert any("session_kept 1, within_budget 1" in note for note in found.notes)
+
+
 def test_nothing_left_is_no_error(artifact_dir: Path, tmp_path: Path, opened: list[RecordSource]) -> None:
     change = Change(rescorer=Rescorer(load_artifact(artifact_dir)))
     found = replay(read(tmp_path, opened, [make_record()]), change, [""])
