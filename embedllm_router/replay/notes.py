@@ -77,10 +77,8 @@ def _circumstances(choices: Choices) -> list[str]:
     if not kept:
         return []
     reasons = ", ".join(f"{reason} {n:,}" for reason, n in kept.most_common())
-    return [
-        f"Of the flips, {kept.total():,} had been decided by a session or a budget, which a replay leaves out: "
-        f"{reasons}."
-    ]
+    which = f"{kept.total():,} had been decided by a session or a budget, which a replay leaves out"
+    return [f"Of the flips, {which}: {reasons}."]
 
 
 def _prices(prices: Mapping[str, ImpliedPrice]) -> list[str]:
