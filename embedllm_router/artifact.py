@@ -38,6 +38,7 @@ __all__ = [
     "encoder_shapes",
     "landmark_shapes",
     "load_artifact",
+    "read_card",
     "save_artifact",
     "shipped_path",
 ]
@@ -206,6 +207,14 @@ def save_artifact(  # noqa: PLR0913 - the parts of a folder; a wrapper around th
 
 def _bytes(tensors: Tensors) -> bytes:
     return save_safetensors({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
+
+
+def read_card(folder: Path) -> str:
+    """The model card of a weights folder; empty when it has none."""
+    try:
+        return (folder / CARD).read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def _write(folder: Path, manifest: Manifest, contents: Mapping[str, bytes], model_card: str) -> None:

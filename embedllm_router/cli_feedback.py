@@ -173,7 +173,8 @@ def _shall_write(lesson: "Lesson", *, force: bool) -> bool:
 
 
 def _write(parent: Path, weights: "Artifact", lesson: "Lesson", update: "Update", out: Path) -> str:
-    from embedllm_router.relearn.writing import read_card, write_update  # noqa: PLC0415 - when the command runs
+    from embedllm_router.artifact import read_card  # noqa: PLC0415 - when the command runs
+    from embedllm_router.relearn.writing import write_update  # noqa: PLC0415 - when the command runs
 
     return write_update(weights, read_card(parent), update, lesson, out).id
 

@@ -37,6 +37,7 @@ class Talk:
         speaker: Virtual model and API key, within which it is apart from all others.
         before: Who answered the request before; None when nobody is known to have.
         bond: What ties the request to that one; None when any LLM may go on.
+        cached_tokens: Input tokens probably in a provider's prompt cache, by candidate.
         settings: How conversations are kept.
     """
 
@@ -44,15 +45,8 @@ class Talk:
     speaker: str
     before: Sticky | None
     bond: Bond | None
+    cached_tokens: Mapping[str, int]
     settings: SessionSettings
-
-    @property
-    def cached_tokens(self) -> dict[str, int]:
-        """Input tokens probably in a provider's prompt cache, by candidate."""
-        one = self.before
-        if one is None:
-            return {}
-        return {one.name: one.cached_tokens(one.input_tokens, time.time(), self.settings.cache_s)}
 
     @property
     def is_new(self) -> bool:
@@ -103,9 +97,11 @@ class Conversing:
         before = self._sessions(settings).find(conversation)
         deployment = deployment_in(data) if before is None else None
         group = group_of(deployment) if deployment is not None else None
+        now = self._clock()
         if group is not None:
-            before = Sticky(group, 0, self._clock())
-        return Talk(conversation, speaker, before, bond_of(data), settings)
+            before = Sticky(group, 0, now)
+        cached = {before.name: before.cached_tokens(before.input_tokens, now, settings.cache_s)} if before else {}
+        return Talk(conversation, speaker, before, bond_of(data), cached, settings)
 
     @staticmethod
     def keep(decision: Decision, talk: Talk | None) -> Decision:

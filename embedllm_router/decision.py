@@ -46,6 +46,14 @@ class Objective:
     max_cost_usd: float | None = None
     latency_weight: float = 0.0
 
+    @property
+    def said(self) -> dict[str, float]:
+        """The cost weight, and of the others what is set, by name."""
+        others = {"min_p_correct": self.min_p_correct, "within": self.within, "max_cost_usd": self.max_cost_usd}
+        known = {name: value for name, value in others.items() if value is not None}
+        slow = {"latency_weight": self.latency_weight} if self.latency_weight else {}
+        return {"cost_weight": self.cost_weight, **known, **slow}
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:

@@ -6,7 +6,7 @@ No prompt text, key or header of the client enters an event unless the settings 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from embedllm_router.policy import Assessment, Decision, Objective
+from embedllm_router.policy import Assessment, Decision
 from embedllm_router.router import Routing
 
 __all__ = ["Outcome", "Routed", "billed_usd", "decided", "response_headers", "served"]
@@ -91,7 +91,7 @@ def decided(routed: Routed, routing: Routing, *, with_prompt: bool) -> Fields:
         "call_type": routed.call_type,
         "arm": routed.arm,
         "artifact": routing.artifact_id,
-        **_aims(routing.decision.request.objective),
+        **routing.decision.request.objective.said,
         "objective_from": routed.objective_from,
         "floor_met": routing.decision.floor_met,
         "reason": routed.reason,
@@ -111,13 +111,6 @@ def decided(routed: Routed, routing: Routing, *, with_prompt: bool) -> Fields:
     if with_prompt:
         fields["prompt"] = routing.prompt.text
     return fields
-
-
-def _aims(objective: Objective) -> Fields:
-    floors = {"min_p_correct": objective.min_p_correct, "within": objective.within}
-    limits = {"max_cost_usd": objective.max_cost_usd}
-    set_ones = {name: value for name, value in (floors | limits).items() if value is not None}
-    return {"cost_weight": objective.cost_weight, **set_ones}
 
 
 def candidate_fields(assessment: Assessment) -> Fields:

@@ -100,7 +100,6 @@ class Observer:
         self.n_decided = 0
         self.n_failed_open = 0
         self.n_rejected = 0
-        self.n_shadows_left_out = 0
 
     def count_with(self, metrics: Metrics) -> None:
         """Has requests and refusals counted from now on."""
@@ -232,7 +231,6 @@ class Observer:
 
     def _decide_in_shadow(self, lane: Lane, routing: Routing, objective_from: str | None) -> "Future[Shadow] | None":
         if not self._shadow_places.acquire(blocking=False):
-            self.n_shadows_left_out += 1
             return None
         if self._shadows is None:
             self._shadows = ThreadPoolExecutor(1, thread_name_prefix="embedllm-shadow")

@@ -20,7 +20,6 @@ from embedllm_router.live import Generation, Live
 from embedllm_router.log import configure_logging
 from embedllm_router.metrics import Metrics, open_metrics
 from embedllm_router.observer import Keep, Observer, OnEnd, Sink
-from embedllm_router.policy import Objective
 from embedllm_router.process_settings import StateSettings, StoreSettings
 from embedllm_router.records import FeedbackRecord
 from embedllm_router.settings import RouterSettings, read_litellm_redis
@@ -195,7 +194,7 @@ def _virtual_models(live: Live) -> tuple[VirtualModelStatus, ...]:
         VirtualModelStatus(
             name=name,
             default=one.default,
-            objective=_said(one.objective),
+            objective=one.objective.said,
             candidates=one.candidates or tuple(served.groups),
             excluded={},
             shadow=False,
@@ -210,17 +209,9 @@ def _virtual_model(lanes: Lanes) -> VirtualModelStatus:
     return VirtualModelStatus(
         name=one.name,
         default=one.settings.default,
-        objective=_said(lanes.live.objective),
+        objective=lanes.live.objective.said,
         candidates=one.pool.names,
         excluded={n: str(r) for n, r in zip(one.pool.names, one.pool.standing, strict=True) if r is not None},
         shadow=lanes.shadow is not None,
         canary_share=lanes.canary_share if lanes.canary else 0.0,
     )
-
-
-def _said(objective: Objective) -> dict[str, float]:
-    floors = {"min_p_correct": objective.min_p_correct, "within": objective.within}
-    limits = {"max_cost_usd": objective.max_cost_usd}
-    said = {name: value for name, value in (floors | limits).items() if value is not None}
-    slow = {"latency_weight": objective.latency_weight} if objective.latency_weight else {}
-    return {"cost_weight": objective.cost_weight, **said, **slow}

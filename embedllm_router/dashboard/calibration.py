@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from embedllm_router.artifact import Artifact
 from embedllm_router.dashboard.asked import Asked
+from embedllm_router.logs.calibration import wilson
 from embedllm_router.logs.source import RecordSource
 
 __all__ = ["Calibration", "Judged", "OwnTest", "calibration"]
 
 _BINS: Final = 10
-_Z: Final = 1.959964
 _MOST_LLMS: Final = 100
 
 
@@ -145,16 +145,8 @@ def calibration(source: RecordSource, asked: Asked, artifact: Artifact | None) -
 
 def _judged(of: str | float, row: Mapping[str, Any]) -> Judged:
     n, score = row["answers"], row["score"] / row["answers"]
-    low, high = _wilson(score, n)
-    return Judged(of, n, row["p"] / n, score, low, high)
-
-
-def _wilson(share: float, n: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927, J. Am. Stat. Assoc. 22:209)."""
-    middle = share + _Z**2 / (2 * n)
-    half = _Z * (share * (1 - share) / n + _Z**2 / (4 * n * n)) ** 0.5
-    scale = 1 + _Z**2 / n
-    return max((middle - half) / scale, 0.0), min((middle + half) / scale, 1.0)
+    share = wilson(score, n)
+    return Judged(of, n, row["p"] / n, score, share.low, share.high)
 
 
 def _own_test(artifact: Artifact) -> OwnTest:

@@ -7,7 +7,7 @@ of command lines.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from embedllm_router.artifact import CARD, Artifact, load_artifact, save_artifact
+from embedllm_router.artifact import Artifact, load_artifact, read_card, save_artifact
 from embedllm_router.errors import DataError
 from embedllm_router.evaluation.inputs import read_inputs
 from embedllm_router.learning.landmarks import find_landmarks, measure_landmarks
@@ -35,7 +35,7 @@ def add_landmarks(
         DataError: No category has enough training prompts.
     """
     artifact = load_artifact(folder)
-    card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else ""
+    card = read_card(folder)
     inputs = read_inputs(artifact, data, told=told)
     assert inputs.train is not None  # split "test" always has one
     found = find_landmarks(inputs.train.matrix, inputs.train.x, artifact.decoder)

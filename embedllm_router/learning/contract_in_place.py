@@ -7,7 +7,7 @@ part, early stopping and calibration the second. It knows nothing of command lin
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from embedllm_router.artifact import CARD, Artifact, load_artifact, save_artifact
+from embedllm_router.artifact import Artifact, load_artifact, read_card, save_artifact
 from embedllm_router.evaluation.inputs import read_inputs
 from embedllm_router.learning.contract import with_contract
 from embedllm_router.learning.contract_card import card_with_contract
@@ -35,7 +35,7 @@ def add_contract(
         DataError: The data cannot be used.
     """
     artifact = load_artifact(folder)
-    card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else ""
+    card = read_card(folder)
     inputs = read_inputs(artifact, data, train_x=False, told=told)
     told("measuring", 0, 1)
     manifest = with_contract(artifact.manifest, artifact.decoder, inputs.test)

@@ -19,7 +19,7 @@ from embedllm_router.logs.draws import N_GROUPS, group
 from embedllm_router.logs.filters import Filters
 from embedllm_router.logs.source import RecordSource
 
-__all__ = ["Bin", "Calibration", "calibration"]
+__all__ = ["Bin", "Calibration", "calibration", "wilson"]
 
 Floats = NDArray[np.float64]
 
@@ -130,14 +130,14 @@ def _bins(sums: Mapping[str, Floats]) -> tuple[Bin, ...]:
             high=(i + 1) / _BINS,
             n=int(n[i]),
             p_correct=float(p[i] / n[i]),
-            score=_wilson(float(score[i] / n[i]), int(n[i])),
+            score=wilson(float(score[i] / n[i]), int(n[i])),
         )
         for i in range(_BINS)
         if n[i]
     )
 
 
-def _wilson(mean: float, n: int) -> Estimate:
+def wilson(mean: float, n: int) -> Estimate:
     """A mean of n values in [0, 1] with its score interval (Wilson, 1927), which holds for few of them, too.
 
     It is exact in form for values of 0 and 1; values between vary less, so for them it is wider than it need be.

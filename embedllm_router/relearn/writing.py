@@ -3,12 +3,12 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from embedllm_router.artifact import CARD, Artifact, save_artifact
+from embedllm_router.artifact import Artifact, save_artifact
 from embedllm_router.errors import ConfigError
 from embedllm_router.relearn.lesson import Lesson
 from embedllm_router.relearn.update import Update
 
-__all__ = ["check_place", "read_card", "write_update"]
+__all__ = ["check_place", "write_update"]
 
 
 def check_place(parent: Path, out: Path) -> None:
@@ -61,14 +61,6 @@ def write_update(parent: Artifact, card: str, update: Update, lesson: Lesson, ou
         model_card=f"{card.rstrip()}\n\n{_section(lesson)}",
         landmarks=parent.landmarks or None,
     )
-
-
-def read_card(folder: Path) -> str:
-    """The model card of a weights folder; empty when it has none."""
-    try:
-        return (folder / CARD).read_text(encoding="utf-8")
-    except OSError:
-        return ""
 
 
 def _training(lesson: Lesson) -> dict[str, str | int | float | bool | None]:

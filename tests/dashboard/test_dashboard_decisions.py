@@ -16,6 +16,7 @@ from embedllm_router.dashboard.calibration import calibration
 from embedllm_router.dashboard.choices import choices
 from embedllm_router.dashboard.decisions import Sought, decision_page, decision_row, feedback_on
 from embedllm_router.dashboard.health import records_held
+from embedllm_router.logs.calibration import wilson
 from embedllm_router.logs.source import RecordSource, open_source
 from embedllm_router.records import RequestRecord
 
@@ -152,10 +153,9 @@ def test_an_answer_judged_twice_counts_once(tmp_path: Path, artifact: Artifact) 
 
 def test_the_interval_is_wilsons() -> None:
     """95 of 100: 0.888 to 0.978, as the usual tables have it."""
-    from embedllm_router.dashboard.calibration import _wilson  # noqa: PLC0415 - an inside look on purpose
-
-    assert _wilson(0.95, 100) == pytest.approx((0.8882, 0.9785), abs=1e-4)
-    assert _wilson(0.0, 5)[0] == 0.0
+    share = wilson(0.95, 100)
+    assert (share.low, share.high) == pytest.approx((0.8882, 0.9785), abs=1e-4)
+    assert wilson(0.0, 5).low == 0.0
 
 
 def test_without_records_everything_is_empty(nothing: RecordSource) -> None:

@@ -12,7 +12,7 @@ from feedback_log import AS_TRAINED, GOOD, World, changed, read_back
 from planted import NOVICE, SPRINTER, TOPICS, WIZARD, WORDS
 
 from embedllm_router import Router
-from embedllm_router.artifact import Artifact, load_artifact
+from embedllm_router.artifact import Artifact, load_artifact, read_card
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.manifest import ContractRow
 from embedllm_router.records import FeedbackRecord, RequestRecord
@@ -20,7 +20,7 @@ from embedllm_router.relearn.answers import gather
 from embedllm_router.relearn.learn import learn_lesson
 from embedllm_router.relearn.lesson import Lesson, LessonOptions, LLMLesson
 from embedllm_router.relearn.update import Update
-from embedllm_router.relearn.writing import check_place, read_card, write_update
+from embedllm_router.relearn.writing import check_place, write_update
 
 Feedback = list[FeedbackRecord]
 WORD_OF = {topic: word for word, topic in WORDS.items()}
