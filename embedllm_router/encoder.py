@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from embedllm_router.artifact import Artifact
 from embedllm_router.errors import ArtifactError
 from embedllm_router.manifest import EncoderSpec
-from embedllm_router.ngrams import NgramTable, read_sequence, unit_sum
+from embedllm_router.ngrams import NgramPools, NgramTable, unit_sum
 from embedllm_router.style import STYLE_FEATURES, read_surface, style_of
 
 __all__ = ["MAX_CHARS", "EncodedPrompt", "StaticEncoder", "clip_middle"]
@@ -68,7 +68,7 @@ class StaticEncoder:
         if found != spec.ngrams:
             raise ArtifactError(f"expected the n-gram tables {list(spec.ngrams)}, found {list(found)}. Pass these.")
         self.spec = spec
-        self._ngrams = tuple(ngrams)
+        self._ngrams = NgramPools(ngrams)
         self._embeddings = token_embeddings
         self._scales = token_scales
         self._tokenizer = _parse_tokenizer(tokenizer_json, spec.vocab_size)
@@ -105,7 +105,7 @@ class StaticEncoder:
         read = clip_middle(text, MAX_CHARS).encode("utf-8", errors="replace").decode("utf-8")
         ids, surface = np.asarray(self.token_ids(read), dtype=np.int64), read_surface(read)
         parts = [self._pool(ids[-self.spec.tail_tokens :] if pool == "tail" else ids) for pool in self.spec.pools]
-        parts += [table.pool(read_sequence(table.spec, ids, surface.kinds)) for table in self._ngrams]
+        parts += self._ngrams.read(ids, surface.kinds)
         return EncodedPrompt(np.concatenate([*parts, style_of(surface, n_chars=len(text))]), len(ids))
 
     def token_ids(self, text: str) -> list[int]:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from embedllm_router.artifact import Artifact, Tensors
+from embedllm_router.blas import OneThread
 from embedllm_router.manifest import Landmark
-from embedllm_router.scorer import MAX_DEVIATION
+from embedllm_router.scorer import standardised
 
 __all__ = ["Landmarks", "Nearest"]
 
@@ -57,7 +57,7 @@ class Landmarks:
             self._squares = (self._landmarks**2).sum(axis=1)
         self._mean = decoder["input_mean"].astype(np.float32)
         self._scale = 1.0 / decoder["input_scale"].astype(np.float32)
-        self._blas = ThreadpoolController().select(user_api="blas")  # one prompt, one thread: see scorer.py
+        self._alone = OneThread()
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> "Landmarks":
@@ -89,11 +89,14 @@ class Landmarks:
         return tuple(self._nearest(row, float(distances[row])) for row in rows)
 
     def _distances(self, prompt_embedding: NDArray[np.float32]) -> NDArray[np.float32]:
-        x = np.clip((prompt_embedding - self._mean) * self._scale, -MAX_DEVIATION, MAX_DEVIATION)
-        with self._blas.limit(limits=1):
+        x = standardised(prompt_embedding, self._mean, self._scale)
+
+        def squares() -> NDArray[np.float32]:
             place = self._projection @ x
-            squares = self._squares - 2.0 * (self._landmarks @ place) + place @ place
-        distances: NDArray[np.float32] = np.sqrt(np.maximum(squares, 0.0))
+            found: NDArray[np.float32] = self._squares - 2.0 * (self._landmarks @ place) + place @ place
+            return found
+
+        distances: NDArray[np.float32] = np.sqrt(np.maximum(self._alone(squares), 0.0))
         return distances
 
     def _nearest(self, row: int, distance: float) -> Nearest:

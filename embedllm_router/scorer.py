@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from embedllm_router.artifact import Artifact, Tensors
+from embedllm_router.blas import OneThread
 
-__all__ = ["MAX_DEVIATION", "Scorer", "Scores"]
+__all__ = ["MAX_DEVIATION", "Scorer", "Scores", "standardised"]
 
 MAX_DEVIATION = 8.0
 """Standardised inputs are clipped to this: a strange prompt extrapolates no further than training saw."""
@@ -44,12 +44,15 @@ class Scorer:
         t = {name: tensor.astype(np.float32, copy=False) for name, tensor in tensors.items()}
         self._mean = t["input_mean"]
         self._scale = 1.0 / t["input_scale"]
-        self._prompt_network = _layers(t, "prompt_network")
-        self._length_network = _layers(t, "length_network")
+        prompt, length = _layers(t, "prompt_network"), _layers(t, "length_network")
+        (prompt_weight, prompt_bias), (length_weight, length_bias) = prompt[0], length[0]
+        # Both networks read the same inputs, so their first layers are one product.
+        self._first = np.concatenate([prompt_weight, length_weight]), np.concatenate([prompt_bias, length_bias])
+        self._n_prompt = len(prompt_bias)
+        self._prompt_rest, self._length_rest = prompt[1:], length[1:]
         self._llm_embeddings, self._llm_bias = t["llm_embeddings"], t["llm_bias"]
         self._length_embeddings, self._length_bias = t["length_embeddings"], t["length_bias"]
-        # One prompt is a few small products: waking a second BLAS thread for them has cost 15 ms, this costs 0.004.
-        self._blas = ThreadpoolController().select(user_api="blas")
+        self._alone = OneThread()
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> "Scorer":
@@ -66,17 +69,38 @@ class Scorer:
         Returns:
             Predictions for all LLMs, in the artifact's order.
         """
-        if prompt_embedding is None:
-            x = np.zeros_like(self._mean)
-        else:
-            x = np.clip((prompt_embedding - self._mean) * self._scale, -MAX_DEVIATION, MAX_DEVIATION)
-        with self._blas.limit(limits=1):
-            logits = self._llm_embeddings @ _forward(self._prompt_network, x) + self._llm_bias
-            log_tokens = self._length_embeddings @ _forward(self._length_network, x) + self._length_bias
+        x = None if prompt_embedding is None else standardised(prompt_embedding, self._mean, self._scale)
+        logits, log_tokens = self._alone(lambda: self._products(x))
         return Scores(
             p_correct=_sigmoid(logits),
-            output_tokens=np.exp(np.clip(log_tokens, 0.0, _MAX_LOG_TOKENS)),
+            output_tokens=np.exp(np.minimum(np.maximum(log_tokens, 0.0), _MAX_LOG_TOKENS)),
         )
+
+    def _products(self, x: NDArray[np.float32] | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        weight, bias = self._first
+        first = bias if x is None else weight @ x + bias
+        logits = self._llm_embeddings @ _forward(self._prompt_rest, first[: self._n_prompt]) + self._llm_bias
+        log_tokens = self._length_embeddings @ _forward(self._length_rest, first[self._n_prompt :]) + self._length_bias
+        return logits, log_tokens
+
+
+def standardised(
+    prompt_embedding: NDArray[np.float32], mean: NDArray[np.float32], per_scale: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """A prompt embedding as the decoder's layers see it.
+
+    Args:
+        prompt_embedding: float32 (d_prompt,).
+        mean: Of the training prompts, float32 (d_prompt,).
+        per_scale: One over their spread, float32 (d_prompt,).
+
+    Returns:
+        float32 (d_prompt,), within ± `MAX_DEVIATION`.
+    """
+    x = (prompt_embedding - mean) * per_scale
+    np.maximum(x, -MAX_DEVIATION, out=x)  # np.clip does the same in three times the time
+    np.minimum(x, MAX_DEVIATION, out=x)
+    return x
 
 
 def _layers(tensors: Tensors, network: str) -> list[Layer]:
@@ -91,11 +115,11 @@ def _layers(tensors: Tensors, network: str) -> list[Layer]:
 
 
 def _forward(layers: list[Layer], x: NDArray[np.float32]) -> NDArray[np.float32]:
-    for weight, bias in layers[:-1]:
-        x = np.maximum(weight @ x + bias, 0.0)
-    weight, bias = layers[-1]
-    return weight @ x + bias
+    """The layers after the first, each of the rectified outputs of the one before."""
+    for weight, bias in layers:
+        x = weight @ np.maximum(x, 0.0) + bias
+    return x
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.reciprocal(1.0 + np.exp(-np.clip(logits, -60.0, 60.0)), dtype=np.float32)
+    return np.reciprocal(1.0 + np.exp(-np.minimum(np.maximum(logits, -60.0), 60.0)), dtype=np.float32)

@@ -84,6 +84,7 @@ def _byte_kinds() -> NDArray[np.uint8]:
 
 
 _KINDS = _byte_kinds()
+_SHARED_KINDS = np.array([_DIGIT, _UPPER, _SYMBOL, _SPACE, _FOREIGN])  # of `_SHARES`, in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +148,13 @@ def style_of(surface: Surface, *, n_chars: int | None = None) -> NDArray[np.floa
     )
     rest = (
         len(set(chunks)) / max(len(chunks), 1),
-        np.log1p(len(options)),
-        np.log1p(stem_chars),
-        np.log1p(len(text) - stem_chars),
+        math.log1p(len(options)),
+        math.log1p(stem_chars),
+        math.log1p(len(text) - stem_chars),
         "?" in text,
         any(hint in text and pattern.search(text) for hint, pattern in _CODE),
     )
-    of_kind = np.bincount(kinds, minlength=8)[[_DIGIT, _UPPER, _SYMBOL, _SPACE, _FOREIGN]]
+    of_kind = np.bincount(kinds, minlength=8)[_SHARED_KINDS]
     return np.concatenate([np.log1p(logs), rest, of_kind / max(n_bytes, 1), np.log1p(counts[33:127])], dtype=np.float32)
 
 

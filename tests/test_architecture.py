@@ -13,6 +13,7 @@ PACKAGE = Path(embedllm_router.__file__).parent
 REQUEST_PATH = (
     "errors",
     "folders",
+    "blas",
     "style",
     "manifest",
     "artifact",

@@ -11,7 +11,7 @@ from embedllm_router.learning.distill import TokenTable
 from embedllm_router.learning.encoding import prepare_encoder
 from embedllm_router.learning.ngrams import DEFAULT_NGRAMS, fit_ngrams
 from embedllm_router.manifest import NgramSpec
-from embedllm_router.ngrams import ngram_rows
+from embedllm_router.ngrams import NgramPools, NgramTable, ngram_rows
 
 SPEC = NgramSpec(name="pairs", reads="tokens", n=2, n_rows=2**10, n_columns=2)
 
@@ -23,9 +23,13 @@ def sequences() -> list[np.ndarray]:
     return up + [sequence[::-1] for sequence in up]
 
 
+def pool(table: NgramTable, sequence: np.ndarray) -> np.ndarray:
+    return NgramPools([table]).read(sequence, np.zeros(0, dtype=np.uint8))[0]
+
+
 def test_prompts_of_the_same_tokens_in_another_order_are_told_apart() -> None:
     table = fit_ngrams(SPEC, sequences())
-    pools = np.stack([table.pool(sequence) for sequence in sequences()])
+    pools = np.stack([pool(table, sequence) for sequence in sequences()])
     alike = pools @ pools.T
     same = np.arange(120) < 60
     assert np.abs(alike[np.ix_(same, ~same)]).max() < 0.3
@@ -52,7 +56,7 @@ def test_pools_are_the_projection_a_dense_decomposition_gives() -> None:
     rng = np.random.default_rng(1)
     prompts = [rng.choice(4, rng.integers(4, 60), p=(0.5, 0.3, 0.15, 0.05)) for _ in range(100)]
     table = fit_ngrams(SPEC.model_copy(update={"n_columns": 6}), prompts)
-    pools = np.stack([table.pool(prompt) for prompt in prompts])
+    pools = np.stack([pool(table, prompt) for prompt in prompts])
     expected = naive_projection(prompts, 6)
     np.testing.assert_allclose(pools @ pools.T, expected @ expected.T, atol=0.02)
 
@@ -64,7 +68,7 @@ def test_an_ngram_of_one_prompt_says_nothing() -> None:
     shared = {int(r) for one in sequences() for r in ngram_rows(one, 2, SPEC.n_rows)}
     assert row not in shared, "choose other tokens: these collide"
     assert not table.embeddings[row].any()
-    assert not table.pool(lonely).any()
+    assert not pool(table, lonely).any()
 
 
 def test_few_prompts_make_few_columns() -> None:
