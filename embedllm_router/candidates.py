@@ -11,6 +11,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from embedllm_router.prior import Prior
+
 __all__ = [
     "NO_RULES",
     "Candidate",
@@ -190,9 +192,11 @@ class CandidatePool:
 
     Args:
         candidates: In the order that breaks ties; names are unique.
+        prior: What is known of them before any prompt; None for nothing.
     """
 
-    def __init__(self, candidates: Sequence[Candidate]) -> None:
+    def __init__(self, candidates: Sequence[Candidate], prior: Prior | None = None) -> None:
+        self.prior = prior
         self.candidates = tuple(candidates)
         self.names = tuple(c.name for c in self.candidates)
         self.index = {name: i for i, name in enumerate(self.names)}

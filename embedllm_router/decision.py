@@ -7,8 +7,18 @@ from enum import StrEnum
 from functools import cached_property
 
 from embedllm_router.candidates import NO_RULES, CandidatePool, Capability, Codes, Exclusion, Floats, Rules
+from embedllm_router.exploration import Explored
 
-__all__ = ["NO_CONDITIONS", "Assessment", "Conditions", "Decision", "Objective", "Observed", "Reason", "Request"]
+__all__ = [
+    "NO_CONDITIONS",
+    "Assessment",
+    "Conditions",
+    "Decision",
+    "Objective",
+    "Observed",
+    "Reason",
+    "Request",
+]
 
 
 class Reason(StrEnum):
@@ -22,6 +32,7 @@ class Reason(StrEnum):
     WITHIN_BUDGET = "within_budget"
     SESSION_KEPT = "session_kept"
     SESSION_LOCKED = "session_locked"
+    NEAR_TIE = "near_tie"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +49,8 @@ class Objective:
         max_cost_usd: Candidates expected to cost more are excluded; None sets no limit.
         latency_weight: Accuracy one gives up per second of waiting; finite, at least 0. A candidate nobody has waited
             for yet counts as the quickest.
+        near_tie_margin: Utility that may be lost so that near ties go to the same candidate each time; finite, at
+            least 0, and 0 leaves them to the utility. A floor leaves no near ties.
     """
 
     cost_weight: float = 0.0
@@ -45,6 +58,7 @@ class Objective:
     within: float | None = None
     max_cost_usd: float | None = None
     latency_weight: float = 0.0
+    near_tie_margin: float = 0.0
 
     @property
     def said(self) -> dict[str, float]:
@@ -148,6 +162,7 @@ class Decision:
         ranking: Indices of the candidates that could be chosen, best first.
         floor_met: Whether the first of the ranking reaches the objective's floor; None when it sets none.
         propensity: Probability with which this choice was made, in (0, 1]; 1 for a deterministic one.
+        explored: How the choice was drawn; None when nothing is tried.
         instead: Why something else comes first than the objective alone would have put there; None when nothing does.
     """
 
@@ -161,6 +176,7 @@ class Decision:
     ranking: tuple[int, ...]
     floor_met: bool | None
     propensity: float = 1.0
+    explored: Explored | None = None
     instead: Reason | None = None
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 from embedllm_router.decision import Conditions, Objective
 from embedllm_router.deployments import ModelGroup
 from embedllm_router.messages import read_body
+from embedllm_router.prior import Typical
 from embedllm_router.router import Router, Routing
 from embedllm_router.setting_groups import ShadowSettings, VirtualModelSettings
 from embedllm_router.virtual_models import VirtualModel, build_virtual_model
@@ -84,12 +85,13 @@ def in_share(key: str, share: float) -> bool:
     return int.from_bytes(digest, "big") < share * _DIGESTS
 
 
-def build_lanes(
+def build_lanes(  # noqa: PLR0913, PLR0917 - what is loaded, each by router
     name: str,
     settings: VirtualModelSettings,
     routers: Mapping[Path | None, Router],
     live: Router,
     groups: Mapping[Router, Mapping[str, ModelGroup]],
+    typical: Mapping[Router, Typical],
 ) -> Lanes:
     """Builds the lanes of a virtual model.
 
@@ -99,6 +101,7 @@ def build_lanes(
         routers: Loaded weights by folder; a lane whose weights could not be loaded is left out.
         live: The weights of the live lane.
         groups: The proxy's model groups as each router's catalog knows them.
+        typical: What each router predicts on average; without it near ties stay as the objective has them.
 
     Returns:
         The lanes.
@@ -110,11 +113,13 @@ def build_lanes(
         router = live if trial.artifact is None else routers.get(trial.artifact)
         if router is None:
             return None
-        objective = trial.objective if trial.says_something else settings.objective
-        return Lane(arm, router, build_virtual_model(name, settings, groups[router]), objective)
+        objective = settings.with_margin(trial.objective) if trial.says_something else settings.objective
+        return Lane(arm, router, build_virtual_model(name, settings, groups[router], typical.get(router)), objective)
 
     return Lanes(
-        live=Lane("live", live, build_virtual_model(name, settings, groups[live]), settings.objective),
+        live=Lane(
+            "live", live, build_virtual_model(name, settings, groups[live], typical.get(live)), settings.objective
+        ),
         canary=lane("canary", settings.canary),
         shadow=lane("shadow", settings.shadow),
         canary_share=settings.canary.share if settings.canary else 0.0,

@@ -16,7 +16,9 @@ from embedllm_router.artifact import MANIFEST, default_artifact_path
 from embedllm_router.catalog import Catalog
 from embedllm_router.deployments import ModelGroup, PriceMap, Row, group_of_deployment, read_model_groups
 from embedllm_router.errors import ArtifactError, ConfigError
+from embedllm_router.favourites import typical_of
 from embedllm_router.lanes import Lanes, build_lanes
+from embedllm_router.prior import Typical
 from embedllm_router.router import Router
 from embedllm_router.settings import RouterSettings, read_proxy_config
 from embedllm_router.status import ReloadStatus
@@ -35,12 +37,14 @@ class Generation:
         number: 1 after start, one more after each reload.
         settings: The plugin's settings.
         routers: Loaded weights by the folder the settings name; None is the shipped folder.
+        typical: What each of them predicts on average.
         loaded_at: When, UTC.
     """
 
     number: int
     settings: RouterSettings
     routers: Mapping[Path | None, Router]
+    typical: Mapping[Router, Typical]
     loaded_at: datetime
 
     @property
@@ -78,7 +82,7 @@ class Live:
     def __init__(self, settings: RouterSettings, log: FilteringBoundLogger, config: Path | None = None) -> None:
         self._log = log
         self._config = config if config is not None and _reads_as(config, settings) else None
-        self.generation = Generation(1, settings, self._load_what_loads(settings), datetime.now(UTC))
+        self.generation = _generation(1, settings, self._load_what_loads(settings))
         self.last_reload: ReloadStatus | None = None
         self._seen = self._fingerprint()
         self._rows: Sequence[Row] | None = None
@@ -136,7 +140,7 @@ class Live:
             settings = read_proxy_config(self._config) if self._config else self.generation.settings
             routers = {folder: Router.load(folder) for folder in _folders(settings)}
             number = self.generation.number + 1
-            generation = Generation(number, settings, routers, datetime.now(UTC))
+            generation = _generation(number, settings, routers)
             rows = self._rows
             served = None if rows is None else self._apply(generation, rows)
         except (ConfigError, ArtifactError) as error:
@@ -158,7 +162,8 @@ class Live:
         if router is None:
             return Served(generation, {}, read_model_groups(real, self._prices, Catalog(())), group_of_deployment(real))
         groups = {r: read_model_groups(real, self._prices, r.catalog) for r in set(generation.routers.values())}
-        lanes = {n: build_lanes(n, s, generation.routers, router, groups) for n, s in virtual.items()}
+        known = generation.routers, router, groups, generation.typical
+        lanes = {n: build_lanes(n, s, *known) for n, s in virtual.items()}
         self._report(lanes, groups[router])
         return Served(generation, lanes, groups[router], group_of_deployment(real))
 
@@ -188,6 +193,11 @@ class Live:
         manifests = [(folder or default_artifact_path()) / MANIFEST for folder in _folders(self.generation.settings)]
         files = [*([self._config] if self._config else []), *manifests]
         return tuple((str(file), stat.st_mtime_ns, stat.st_size) for file in files if (stat := _stat(file)))
+
+
+def _generation(number: int, settings: RouterSettings, routers: Mapping[Path | None, Router]) -> Generation:
+    typical = {router: typical_of(router.artifact) for router in set(routers.values())}
+    return Generation(number, settings, routers, typical, datetime.now(UTC))
 
 
 def _folders(settings: RouterSettings) -> list[Path | None]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from structlog.typing import FilteringBoundLogger
 
 from embedllm_router.events import Outcome, Routed, billed_usd, decided, served
+from embedllm_router.favourites import settled
 from embedllm_router.lanes import Lane, Lanes
 from embedllm_router.metrics import Metrics, NoMetrics
 from embedllm_router.observed import Observations
@@ -254,7 +255,7 @@ def _shadow(lane: Lane, routing: Routing, objective: Objective) -> Shadow:
         pool=lane.virtual_model.pool,
         conditions=replace(routing.decision.request.conditions, observed=None),
     )
-    return Shadow(there.artifact_id, there.decision.chosen)
+    return Shadow(there.artifact_id, settled(there.decision).chosen)
 
 
 def _result(future: "Future[Shadow] | None") -> Shadow | None:

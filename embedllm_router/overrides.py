@@ -154,7 +154,8 @@ def combine(
         if wish.source in {"header", "body"}:
             _check_allowed(wish, allowed)
         if wish.aim is not None:
-            objective, source = replace(wish.aim, latency_weight=objective.latency_weight), wish.source
+            kept = {"latency_weight": objective.latency_weight, "near_tie_margin": objective.near_tie_margin}
+            objective, source = replace(wish.aim, **kept), wish.source
         if wish.latency_weight is not None:
             objective, source = replace(objective, latency_weight=wish.latency_weight), wish.source
         if wish.max_cost_usd is not None:

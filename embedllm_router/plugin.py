@@ -5,7 +5,6 @@ wrong in here, the request goes to the virtual model's default instead.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import litellm
+import numpy as np
 from fastapi import APIRouter, HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
@@ -24,11 +24,12 @@ from embedllm_router.candidates import Exclusion
 from embedllm_router.decision import Conditions, Decision
 from embedllm_router.errors import ArtifactError, ConfigError, RequestError, told_by, where
 from embedllm_router.events import Outcome, Routed, response_headers
+from embedllm_router.exploring import explore
+from embedllm_router.favourites import settled
 from embedllm_router.feedback.thumbs import feedback_in
 from embedllm_router.live import Served
 from embedllm_router.overrides import BODY_FIELD, Overrides, Wish, combine
 from embedllm_router.parts import Parts, assemble
-from embedllm_router.policy import explore
 from embedllm_router.recording import Arrival
 from embedllm_router.setting_groups import VirtualModelSettings
 from embedllm_router.settings import SECTION, read_settings
@@ -74,7 +75,7 @@ class ProxyHandler(CustomLogger):
         self._parts = parts
         self._live, self._observer, self._log = parts.live, parts.observer, parts.log
         self._resting: frozenset[str] = frozenset()
-        self._dice = random.Random()  # noqa: S311 - draws what to explore, nothing secret
+        self._dice = np.random.default_rng()
 
     def start(self) -> None:
         """Reports what every model group was matched to, as soon as LiteLLM knows its deployments; then watches."""
@@ -198,9 +199,9 @@ class ProxyHandler(CustomLogger):
         )
         routing = lane.decide(data, overrides.objective, conditions)
         decision, scopes = self._parts.spending.within(routing.decision, settings, arrival)
-        decision = self._parts.conversing.keep(decision, talk)
+        decision = self._parts.conversing.keep(settled(decision), talk)
         if not overrides.by_client and (talk is None or talk.is_new):
-            decision = explore(decision, settings.exploration.exploration, self._dice.random())
+            decision = explore(decision, settings.exploration.exploration, self._dice)
         if decision.chosen is None:
             raise nobody_left(decision, overrides, settings)
         n_fallbacks = settings.max_fallbacks if talk is None or talk.allows_fallbacks else 0

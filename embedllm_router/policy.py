@@ -6,8 +6,6 @@ The candidate with the highest utility is chosen, or, when the objective sets a 
 that reaches it. Ties go to the cheaper one, then to the one listed first.
 """
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,30 +17,13 @@ __all__ = [
     "Assessment",
     "Conditions",
     "Decision",
-    "Exploration",
     "Objective",
     "Observed",
     "Reason",
     "Request",
     "decide",
-    "explore",
     "rank",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Exploration:
-    """How often, and how far from the best, another candidate is tried.
-
-    Attributes:
-        epsilon: Share of requests that try one, in [0, 1].
-        max_loss: What it may lose in p_correct against the best one, in [0, 1].
-        max_extra_usd: What it may cost more than the best one, in USD.
-    """
-
-    epsilon: float
-    max_loss: float = 0.1
-    max_extra_usd: float = 0.01
 
 
 def decide(pool: CandidatePool, scores: Scores, request: Request) -> Decision:
@@ -101,37 +82,6 @@ def rank(
     reaches = p_correct >= floor
     cost_or_doubt = np.where(reaches, cost_usd, -p_correct)
     return np.lexsort((-p_correct, cost_or_doubt, ~reaches)), bool((reaches & usable).any())
-
-
-def explore(decision: Decision, exploration: Exploration, draw: float) -> Decision:
-    """Tries another candidate now and then, so that what is never chosen can still be learned about (ε-greedy).
-
-    With probability ε one is drawn evenly from those within the caps, the best one among them. The probability with
-    which the choice was made is put on the decision, for estimates by inverse propensity (Horvitz & Thompson, 1952).
-
-    Args:
-        decision: What would be chosen.
-        exploration: How often and how far.
-        draw: A number drawn evenly from [0, 1).
-
-    Returns:
-        The decision, its propensity below 1 where another choice was possible.
-    """
-    if not decision.ranking or exploration.epsilon <= 0:
-        return decision
-    best = decision.ranking[0]
-    p_correct, cost_usd = decision.p_correct, decision.cost_usd
-    allowed = [
-        i
-        for i in decision.ranking
-        if p_correct[i] >= p_correct[best] - exploration.max_loss
-        and cost_usd[i] <= cost_usd[best] + exploration.max_extra_usd
-    ]
-    each = exploration.epsilon / len(allowed)
-    drawn = allowed[min(int(draw / each), len(allowed) - 1)] if draw < exploration.epsilon else best
-    if drawn == best:
-        return replace(decision, propensity=1.0 - exploration.epsilon + each)
-    return decision.putting_first(drawn, Reason.EXPLORED, each)
 
 
 def _latency_cost(objective: Objective, observed: Observed | None) -> Floats | float:

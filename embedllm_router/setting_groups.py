@@ -3,6 +3,7 @@
 settings.py reads them; values here are checked, nothing is opened or created.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,9 +11,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from embedllm_router.budgets import Budget, Per, Whose
 from embedllm_router.candidates import Rules
+from embedllm_router.decision import Objective
+from embedllm_router.exploration import Exploration
 from embedllm_router.messages import TextFrom
 from embedllm_router.overrides import AIMS, FIELDS, PROFILES, Allowed
-from embedllm_router.policy import Exploration, Objective
 
 __all__ = [
     "BudgetSettings",
@@ -94,8 +96,12 @@ class PlaceSettings(_Group):
 class ExplorationSettings(_Group):
     """Trying another candidate now and then, so that its answers can be learned from."""
 
+    method: Literal["epsilon", "thompson"] = "epsilon"
+    """`epsilon` draws evenly; `thompson` the more often the less is known of an LLM, with `epsilon` on top."""
     epsilon: Share = 0.0
-    """Share of requests that try one."""
+    """Share of requests that draw one of those within the caps evenly."""
+    spread: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """With `thompson`: how uncertain predictions are taken to be, against what the answers learned from say."""
     max_loss: Share = 0.1
     """What it may lose in p_correct against the best one."""
     max_extra_usd: Usd = 0.01
@@ -104,7 +110,8 @@ class ExplorationSettings(_Group):
     @property
     def exploration(self) -> Exploration:
         """The same as the policy's own value."""
-        return Exploration(self.epsilon, self.max_loss, self.max_extra_usd)
+        thompson = self.method == "thompson"
+        return Exploration(self.epsilon, self.max_loss, self.max_extra_usd, thompson, self.spread)
 
 
 class BudgetSettings(_Group):
@@ -201,12 +208,23 @@ class VirtualModelSettings(ObjectiveSettings):
     """Spend targets that the cost weight adapts to; when one is exhausted, the cheapest answers."""
     sessions: SessionSettings = SessionSettings()
     """Conversations stay on their LLM."""
+    near_tie_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.005
+    """Utility that may be lost so that near ties go to the same LLM each time; 0 turns it off."""
     exploration: ExplorationSettings = ExplorationSettings()
     """Trying another candidate now and then."""
     shadow: ShadowSettings | None = None
     """What else decides, for the record only."""
     canary: CanarySettings | None = None
     """What decides instead, for a share of the callers."""
+
+    @property
+    def objective(self) -> Objective:
+        """What the best candidate is."""
+        return self.with_margin(super().objective)
+
+    def with_margin(self, objective: Objective) -> Objective:
+        """An objective that gives near ties to favourites."""
+        return replace(objective, near_tie_margin=self.near_tie_margin)
 
     @property
     def rules(self) -> Rules:

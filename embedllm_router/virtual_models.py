@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from embedllm_router.candidates import Candidate, CandidatePool, Exclusion
 from embedllm_router.deployments import ModelGroup
+from embedllm_router.favourites import pool_with_prior
+from embedllm_router.prior import Typical
 from embedllm_router.setting_groups import VirtualModelSettings
 
 __all__ = ["Finding", "VirtualModel", "build_virtual_model", "findings"]
@@ -43,18 +45,21 @@ class Finding:
     fields: Mapping[str, object]
 
 
-def build_virtual_model(name: str, settings: VirtualModelSettings, groups: Mapping[str, ModelGroup]) -> VirtualModel:
+def build_virtual_model(
+    name: str, settings: VirtualModelSettings, groups: Mapping[str, ModelGroup], typical: Typical | None = None
+) -> VirtualModel:
     """Builds a virtual model.
 
     Args:
         name: What clients send as `model`.
         settings: Its settings.
         groups: Model groups of the proxy by name.
+        typical: What the weights that know their LLMs predict on average; None when it is not asked for.
 
     Returns:
         The virtual model with its candidates.
     """
-    return VirtualModel(name, settings, _pool(settings, groups))
+    return VirtualModel(name, settings, _pool(settings, groups, typical))
 
 
 def findings(virtual_models: Mapping[str, VirtualModel], groups: Mapping[str, ModelGroup]) -> list[Finding]:
@@ -66,9 +71,10 @@ def findings(virtual_models: Mapping[str, VirtualModel], groups: Mapping[str, Mo
     return found
 
 
-def _pool(settings: VirtualModelSettings, groups: Mapping[str, ModelGroup]) -> CandidatePool:
+def _pool(settings: VirtualModelSettings, groups: Mapping[str, ModelGroup], typical: Typical | None) -> CandidatePool:
     names = settings.candidates or tuple(groups)
-    return CandidatePool([groups[n].candidate if n in groups else _absent(n) for n in dict.fromkeys(names)])
+    candidates = [groups[n].candidate if n in groups else _absent(n) for n in dict.fromkeys(names)]
+    return CandidatePool(candidates) if typical is None else pool_with_prior(candidates, typical)
 
 
 def _absent(name: str) -> Candidate:

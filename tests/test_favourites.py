@@ -3,10 +3,19 @@
 import numpy as np
 import pytest
 
+from embedllm_router import Router
 from embedllm_router.candidates import Candidate, CandidatePool
-from embedllm_router.favourites import favoured, first_favourite, usual_places
-from embedllm_router.policy import Decision, Objective, Request, decide
-from embedllm_router.scorer import Scores
+from embedllm_router.favourites import (
+    favoured,
+    first_favourite,
+    pool_with_prior,
+    settled,
+    typical_of,
+    usual_places,
+)
+from embedllm_router.policy import Conditions, Decision, Objective, Observed, Reason, Request, decide
+from embedllm_router.prior import Prior
+from embedllm_router.scorer import Scorer, Scores
 
 
 def decision(p: list[float], objective: Objective, max_input_tokens: int | None = None) -> Decision:
@@ -78,3 +87,77 @@ def test_what_moves_less_than_the_slack_changes_nothing_once_the_favourite_leads
 def test_the_often_chosen_come_first_and_equals_in_the_pools_order() -> None:
     assert usual_places(np.array([2, 2, 0, 3, 0, 2]), 5).tolist() == [1, 3, 0, 2, 4]
     assert usual_places(np.array([], dtype=np.intp), 3).tolist() == [0, 1, 2]
+
+
+def with_prior(p: list[float], usual_p: list[float], usual_usd: list[float], objective: Objective) -> Decision:
+    """Candidates as above, with what is known of them before any prompt."""
+    plain = decision(p, objective)
+    pool = CandidatePool(plain.pool.candidates, Prior(np.array(usual_p), np.array(usual_usd), np.full(len(p), 100.0)))
+    scores = Scores(np.array(p, np.float32), np.full(len(p), 10.0, np.float32))
+    return decide(pool, scores, plain.request)
+
+
+def test_a_near_tie_goes_to_the_best_on_typical_prompts() -> None:
+    near = Objective(near_tie_margin=0.03)
+    found = settled(with_prior([0.72, 0.70, 0.50], [0.6, 0.8, 0.9], [1.0, 2.0, 3.0], near))
+    assert (found.ranking, found.reason) == ((1, 0, 2), Reason.NEAR_TIE), "c would be the favourite, but is too far off"
+
+
+@pytest.mark.parametrize(
+    ("objective", "usual_usd"),
+    [
+        (Objective(near_tie_margin=0.01), [1.0, 2.0]),
+        (Objective(), [1.0, 2.0]),
+        (Objective(0.01, near_tie_margin=0.05), [1.0, 90.0]),
+        (Objective(min_p_correct=0.71, near_tie_margin=0.5), [1.0, 2.0]),
+        (Objective(within=0.01, near_tie_margin=0.5), [1.0, 2.0]),
+    ],
+    ids=["too far", "off", "too dear at this cost weight", "a floor", "a distance"],
+)
+def test_what_is_no_near_tie_stays_as_it_is(objective: Objective, usual_usd: list[float]) -> None:
+    weighed = with_prior([0.72, 0.70], [0.6, 0.8], usual_usd, objective)
+    assert settled(weighed) is weighed
+
+
+def test_without_candidates_or_without_anything_known_before_the_prompt_nothing_is_settled() -> None:
+    near = Objective(near_tie_margin=0.5)
+    plain, nobody = decision([0.7, 0.72], near), decision([0.7, 0.72], near, max_input_tokens=1)
+    assert settled(plain) is plain
+    assert settled(nobody) is nobody
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_settling_is_the_naive_rule_with_waits_and_limits(seed: int) -> None:
+    """Of all within the margin, the one with the highest typical utility; each one's wait counts as in the decision."""
+    rng = np.random.default_rng(seed)
+    n, margin = 7, float(rng.uniform(0, 0.2))
+    objective = Objective(float(rng.uniform(0, 0.1)), None, None, 5.5, 0.02, margin)
+    usual_p, usual_usd = rng.random(n), rng.random(n) * 5
+    pool = CandidatePool(
+        [Candidate(str(i), str(i), i, 0.0, 0.0, usd_per_request=i + 1.0) for i in range(n)],
+        Prior(usual_p, usual_usd, np.full(n, 9.0)),
+    )
+    waits = Conditions(observed=Observed(np.ones(n), rng.random(n) * 5))
+    scores = Scores(rng.random(n).astype(np.float32), np.full(n, 10.0, np.float32))
+    weighed = decide(pool, scores, Request(objective, 5, conditions=waits))
+    assert waits.observed is not None
+    slow = 0.02 * waits.observed.latency_s
+    near = [i for i in weighed.ranking if weighed.utility[i] >= weighed.utility[weighed.ranking[0]] - margin]
+    best = max(near, key=lambda i: usual_p[i] - objective.cost_weight * usual_usd[i] - slow[i])
+    assert settled(weighed).ranking[0] == best
+
+
+def test_what_is_typical_is_the_mean_over_drawn_prompts(router: Router) -> None:
+    """The same each time, close to the mean over many other draws, and at prices of the pool."""
+    artifact = router.artifact
+    found, scorer = typical_of(artifact), Scorer.from_artifact(artifact)
+    np.testing.assert_array_equal(found.p_correct, typical_of(artifact).p_correct)
+    mean, spread = artifact.decoder["input_mean"], artifact.decoder["input_scale"]
+    rng = np.random.default_rng(9)
+    drawn = [scorer.score((mean + spread * rng.standard_normal(len(mean))).astype(np.float32)) for _ in range(2_000)]
+    np.testing.assert_allclose(found.p_correct, np.mean([s.p_correct for s in drawn], axis=0), atol=0.05)
+    pool = pool_with_prior(router.pool().candidates, found)
+    assert pool.prior is not None
+    expected = pool.expected_cost(100, found.output_tokens, {})
+    np.testing.assert_allclose(pool.prior.cost_usd, expected, rtol=0.01)
+    assert pool.prior.n_labels.tolist() == [llm.n_labels for llm in artifact.manifest.llms]

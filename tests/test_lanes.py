@@ -11,6 +11,7 @@ from proxied import deployment
 from embedllm_router import Router
 from embedllm_router.deployments import read_model_groups
 from embedllm_router.errors import ConfigError
+from embedllm_router.favourites import typical_of
 from embedllm_router.lanes import Lanes, build_lanes, in_share
 from embedllm_router.policy import Objective
 from embedllm_router.settings import read_settings
@@ -21,21 +22,22 @@ ROWS = [deployment("wizard", WIZARD, (10.0, 40.0)), deployment("sprinter", SPRIN
 def lanes(router: Router, routers: dict[Path | None, Router], **settings: object) -> Lanes:
     read = read_settings({"virtual_models": {"auto": {"default": "sprinter", "cost_weight": 1, **settings}}})
     groups = {r: read_model_groups(ROWS, {}, r.catalog) for r in {router, *routers.values()}}
-    return build_lanes("auto", read.virtual_models["auto"], routers, router, groups)
+    typical = {r: typical_of(r.artifact) for r in groups}
+    return build_lanes("auto", read.virtual_models["auto"], routers, router, groups, typical)
 
 
 def test_without_trials_the_live_lane_decides_for_everybody(router: Router) -> None:
     built = lanes(router, {None: router})
     assert (built.canary, built.shadow) == (None, None)
     assert built.of("anybody") is built.live
-    assert built.live.objective == Objective(1.0)
+    assert built.live.objective == Objective(1.0, near_tie_margin=0.005)
 
 
 def test_a_canary_objective_replaces_the_live_one(router: Router) -> None:
     built = lanes(router, {None: router}, canary={"share": "100%", "min_p_correct": 0.9})
     assert built.of("anybody") is built.canary
     assert built.canary is not None
-    assert built.canary.objective == Objective(min_p_correct=0.9)
+    assert built.canary.objective == Objective(min_p_correct=0.9, near_tie_margin=0.005)
     assert built.canary.router is router
 
 
@@ -45,7 +47,7 @@ def test_a_shadow_with_other_weights_keeps_the_live_objective(router: Router, tm
     other = Router.load(other_folder)
     built = lanes(router, {None: router, other_folder: other}, shadow={"artifact": str(other_folder)})
     assert built.shadow is not None
-    assert (built.shadow.router, built.shadow.objective) == (other, Objective(1.0))
+    assert (built.shadow.router, built.shadow.objective) == (other, Objective(1.0, near_tie_margin=0.005))
     assert built.shadow.virtual_model.pool is not built.live.virtual_model.pool
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedllm_router.candidates import Candidate, CandidatePool, Capability, Exclusion, PriceTier, Rules
-from embedllm_router.policy import Conditions, Exploration, Objective, Observed, Reason, Request, decide, explore
+from embedllm_router.policy import Conditions, Objective, Observed, Reason, Request, decide
 from embedllm_router.scorer import Scores
 
 _p = st.floats(0, 1, width=32)
@@ -305,37 +305,3 @@ def test_who_is_barred_is_out_with_the_reason() -> None:
 def test_every_exclusion_has_its_own_code() -> None:
     assert [Exclusion.of_code(reason.code) for reason in Exclusion] == list(Exclusion)
     assert Exclusion.of_code(0) is None
-
-
-@given(rows=_instance, epsilon=st.floats(0.01, 1))
-def test_exploration_keeps_its_caps_and_its_propensities_add_up(
-    rows: list[tuple[float, float, float, float]], epsilon: float
-) -> None:
-    decision = decide(pool(rows), scores(rows), Request(Objective(1.0), 10))
-    best, caps = decision.ranking[0], Exploration(epsilon, max_loss=0.2, max_extra_usd=0.01)
-    chosen: dict[int, float] = {}
-    for draw in np.linspace(0, 1, 997, endpoint=False):
-        tried = explore(decision, caps, float(draw))
-        chosen[tried.ranking[0]] = tried.propensity
-        assert sorted(tried.ranking) == sorted(decision.ranking)
-        assert (tried.reason is Reason.EXPLORED) == (tried.ranking[0] != best)
-    for index in chosen:
-        assert decision.p_correct[index] >= decision.p_correct[best] - 0.2
-        assert decision.cost_usd[index] <= decision.cost_usd[best] + 0.01
-    assert sum(chosen.values()) <= 1 + 1e-9
-
-
-def test_exploration_chooses_as_often_as_its_propensities_say() -> None:
-    rows = [(0.9, 1.0, 0.0, 0.0), (0.85, 1.0, 0.0, 0.0), (0.1, 1.0, 0.0, 0.0)]
-    decision = decide(pool(rows), scores(rows), Request(Objective(), 0))
-    rng = np.random.default_rng(0)
-    tried = [explore(decision, Exploration(0.2), float(draw)) for draw in rng.random(20_000)]
-    share = np.bincount([one.ranking[0] for one in tried], minlength=3) / len(tried)
-    np.testing.assert_allclose(share, [0.9, 0.1, 0.0], atol=0.01)
-    assert {one.ranking[0]: one.propensity for one in tried} == pytest.approx({0: 0.9, 1: 0.1})
-
-
-def test_without_epsilon_nothing_is_explored() -> None:
-    rows = [(0.9, 1.0, 0.0, 0.0), (0.85, 1.0, 0.0, 0.0)]
-    decision = decide(pool(rows), scores(rows), Request(Objective(), 0))
-    assert explore(decision, Exploration(0.0), 0.0) is decision

@@ -1,5 +1,6 @@
 """Settings are read, overridden by the environment, and refused with the field's name."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def test_defaults() -> None:
     settings = read_settings(AUTO)
     auto = settings.virtual_models["auto"]
     assert settings.artifact is None
-    assert auto.objective == Objective(0.0)
+    assert auto.objective == Objective(0.0, near_tie_margin=0.005)
     assert (auto.max_fallbacks, auto.candidates, auto.text_from) == (2, None, TextFrom.LAST_USER)
     assert (settings.log.format, settings.log.prompt) == ("json", False)
 
@@ -34,7 +35,7 @@ def test_defaults() -> None:
 )
 def test_objectives(said: dict[str, object], objective: Objective) -> None:
     settings = read_settings({"virtual_models": {"auto": {"default": "x", **said}}})
-    assert settings.virtual_models["auto"].objective == objective
+    assert settings.virtual_models["auto"].objective == replace(objective, near_tie_margin=0.005)
 
 
 def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,10 @@ import pytest
 from log_files import START, write_log
 
 from embedllm_router.candidates import Candidate, CandidatePool
+from embedllm_router.exploration import Exploration
+from embedllm_router.exploring import explore
 from embedllm_router.logs.source import open_source
-from embedllm_router.policy import Exploration, Objective, Request, decide, explore
+from embedllm_router.policy import Objective, Request, decide
 from embedllm_router.records import CandidateRecord, FeedbackRecord, RequestRecord
 from embedllm_router.replay.batch import CandidateBatch
 from embedllm_router.replay.change import Change, NewAim
@@ -33,9 +35,20 @@ CAPS = Exploration(epsilon=0.4, max_loss=0.1, max_extra_usd=0.01)
 """`near` is within them, `far` is not."""
 
 
+class _Drawn(np.random.Generator):
+    """Draws what a test wants."""
+
+    def __init__(self, draw: float) -> None:
+        super().__init__(np.random.PCG64(0))
+        self._draw = draw
+
+    def random(self) -> float:  # type: ignore[override]  # the one of its forms that is used
+        return self._draw
+
+
 def record(number: int, draw: float, virtual_model: str = "auto") -> RequestRecord:
     """What the policy decided, explored and the recorder would keep of it."""
-    decision = explore(decide(POOL, SCORES, Request(Objective(), 10)), CAPS, draw)
+    decision = explore(decide(POOL, SCORES, Request(Objective(), 10)), CAPS, _Drawn(draw))
     assert decision.chosen is not None
     return RequestRecord(
         at=START + timedelta(seconds=number),
@@ -93,20 +106,20 @@ def test_only_what_is_no_further_than_exploration_went_is_reachable(
 
 
 def test_without_a_single_explored_choice_only_the_best_is_reachable(tmp_path: Path) -> None:
-    lucky = read(tmp_path, [record(i, 0.99) for i in range(5)])
+    lucky = read(tmp_path, [record(i, 0.2) for i in range(5)])
     assert reached(lucky, "best") == [True] * 5
     assert reached(lucky, "near") == [False] * 5
 
 
 def test_another_virtual_models_exploration_says_nothing(tmp_path: Path) -> None:
-    near = record(0, 0.3)
+    near = record(0, 0.9)
     assert near.chosen == "near"
-    both = read(tmp_path, [near, record(1, 0.99, virtual_model="careful")])
+    both = read(tmp_path, [near, record(1, 0.2, virtual_model="careful")])
     assert reached(both, "near") == [True, False]
 
 
 def test_a_deterministic_decision_reaches_nobody_else(tmp_path: Path) -> None:
-    plain = read(tmp_path, [replace(record(0, 0.99), propensity=1.0), record(1, 0.3)])
+    plain = read(tmp_path, [replace(record(0, 0.2), propensity=1.0), record(1, 0.9)])
     assert [r.propensity for r in plain] == [1.0, pytest.approx(0.2)]
     assert reached(plain, "near") == [False, True]
 
