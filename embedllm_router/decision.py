@@ -18,6 +18,7 @@ __all__ = [
     "Observed",
     "Reason",
     "Request",
+    "known",
 ]
 
 
@@ -220,7 +221,7 @@ class Decision:
     @cached_property
     def assessed(self) -> tuple[Assessment, ...]:
         """What was weighed for each candidate, in pool order."""
-        figures = (_known(column) for column in (self.p_correct, self.output_tokens, self.cost_usd, self.utility))
+        figures = (known(column) for column in (self.p_correct, self.output_tokens, self.cost_usd, self.utility))
         return tuple(
             Assessment(one.name, one.llm, p, tokens, cost, utility, reason)
             for one, reason, p, tokens, cost, utility in zip(self.pool.candidates, self.excluded, *figures, strict=True)
@@ -258,5 +259,6 @@ class Decision:
         return [*self._ranked, *(a for a in self.assessed if a.excluded is not None)]
 
 
-def _known(column: Floats) -> list[float | None]:
+def known(column: Floats) -> list[float | None]:
+    """A column as a list, None for NaN."""
     return [None if math.isnan(number) else number for number in column.tolist()]

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedllm_router.decision import Assessment, Decision, known
 from embedllm_router.events import Outcome, Routed, billed_usd
-from embedllm_router.policy import Assessment, Decision
+from embedllm_router.exploration import Exploration
 from embedllm_router.records import CandidateRecord, RequestRecord
 from embedllm_router.router import Timing
 
@@ -167,6 +168,8 @@ def _weighed(decision: Decision) -> dict[str, Any]:
         "min_p_correct": objective.min_p_correct,
         "within": objective.within,
         "max_cost_usd": objective.max_cost_usd,
+        "latency_weight": objective.latency_weight,
+        "near_tie_margin": objective.near_tie_margin,
         "floor_met": decision.floor_met,
         "llm": chosen.llm,
         "p_correct": chosen.p_correct,
@@ -174,23 +177,48 @@ def _weighed(decision: Decision) -> dict[str, Any]:
         "expected_cost_usd": chosen.cost_usd,
         "utility": chosen.utility,
         "propensity": decision.propensity,
+        **(_exploration(decision.explored.exploration) if decision.explored else {}),
         "likeliest": likeliest.name,
         "likeliest_p_correct": likeliest.p_correct,
         "likeliest_cost_usd": likeliest.cost_usd,
         "cheapest": cheapest.name,
         "cheapest_p_correct": cheapest.p_correct,
         "cheapest_cost_usd": cheapest.cost_usd,
-        "candidates": tuple(_candidate(a) for a in decision.assessments()),
+        "candidates": _candidates(decision),
         "input_tokens": request.input_tokens,
         "max_output_tokens": request.max_output_tokens,
         "needs": tuple(sorted(request.needs)),
     }
 
 
-def _candidate(a: Assessment) -> CandidateRecord:
-    return CandidateRecord(
-        a.name, a.llm, a.p_correct, a.expected_output_tokens, a.cost_usd, a.utility, a.excluded and str(a.excluded)
+def _exploration(rules: Exploration) -> dict[str, Any]:
+    return {
+        "exploration": rules.method,
+        "exploration_epsilon": rules.epsilon,
+        "exploration_max_loss": rules.max_loss,
+        "exploration_max_extra_usd": rules.max_extra_usd,
+        "exploration_spread": rules.spread,
+    }
+
+
+def _candidates(decision: Decision) -> tuple[CandidateRecord, ...]:
+    """The ranked ones best first, then the excluded ones."""
+    prior = decision.pool.prior if decision.request.objective.near_tie_margin > 0 else None
+    nothing: list[float | None] = [None] * len(decision.assessed)
+    usual_p, usual_usd = (known(prior.p_correct), known(prior.cost_usd)) if prior else (nothing, nothing)
+    odds = known(decision.explored.odds) if decision.explored else nothing
+    excluded = (i for i, a in enumerate(decision.assessed) if a.excluded is not None)
+    return tuple(
+        _candidate(decision.assessed[i], usual_p[i], usual_usd[i], odds[i]) for i in (*decision.ranking, *excluded)
     )
+
+
+def _candidate(
+    a: Assessment, usual_p: float | None, usual_usd: float | None, propensity: float | None
+) -> CandidateRecord:
+    excluded = a.excluded and str(a.excluded)
+    weighed = a.p_correct, a.expected_output_tokens, a.cost_usd, a.utility
+    return CandidateRecord(a.name, a.llm, *weighed, excluded, usual_p, usual_usd, propensity)
 
 
 def _packed(embedding: NDArray[np.float32]) -> str:

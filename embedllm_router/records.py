@@ -30,6 +30,9 @@ class CandidateRecord:
         cost_usd: Expected cost of the request in USD; None when LLM or price is unknown.
         utility: p_correct - cost_weight * cost_usd; None likewise.
         excluded: Why it could not be chosen; None when it could.
+        usual_p_correct: Its mean p_correct on typical prompts, by which near ties are settled; None where they are not.
+        usual_cost_usd: What a typical request to it costs; None likewise.
+        propensity: Probability with which exploration would have chosen it; None where nothing was explored.
     """
 
     name: str
@@ -39,6 +42,9 @@ class CandidateRecord:
     cost_usd: float | None
     utility: float | None
     excluded: str | None
+    usual_p_correct: float | None = None
+    usual_cost_usd: float | None = None
+    propensity: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +69,8 @@ class RequestRecord:
         min_p_correct: τ; None when unset.
         within: Distance from the best candidate's p_correct that is allowed; None when unset.
         max_cost_usd: Limit on the expected cost; None when unset.
+        latency_weight: Accuracy given up per second of waiting; None when routing failed open. So is the next one.
+        near_tie_margin: Utility that may be lost so that near ties go to the same candidate; 0 when they do not.
         floor_met: Whether a candidate reached the floor; None when the objective sets none.
         chosen: Model group the request was sent to.
         llm: Learned LLM it stands for.
@@ -71,6 +79,12 @@ class RequestRecord:
         expected_cost_usd: Its expected cost of the request in USD.
         utility: Its utility.
         propensity: Probability with which the policy chose it, in (0, 1]; 1 for a deterministic decision.
+        exploration: How other candidates were tried, "epsilon" or "thompson"; None when nothing was explored. The
+            next four likewise.
+        exploration_epsilon: Share of requests that draw one of those within the caps evenly.
+        exploration_max_loss: What another candidate might lose in p_correct.
+        exploration_max_extra_usd: What another candidate might cost more.
+        exploration_spread: How uncertain predictions were taken to be, with "thompson".
         runner_up: The second best candidate; None when there was none.
         likeliest: The candidate likeliest to be correct among those that could be chosen.
         likeliest_p_correct: Its probability.
@@ -124,6 +138,8 @@ class RequestRecord:
     min_p_correct: float | None = None
     within: float | None = None
     max_cost_usd: float | None = None
+    latency_weight: float | None = None
+    near_tie_margin: float | None = None
     floor_met: bool | None = None
     chosen: str
     llm: str | None = None
@@ -132,6 +148,11 @@ class RequestRecord:
     expected_cost_usd: float | None = None
     utility: float | None = None
     propensity: float = 1.0
+    exploration: str | None = None
+    exploration_epsilon: float | None = None
+    exploration_max_loss: float | None = None
+    exploration_max_extra_usd: float | None = None
+    exploration_spread: float | None = None
     runner_up: str | None = None
     likeliest: str | None = None
     likeliest_p_correct: float | None = None

@@ -31,7 +31,15 @@ from embedllm_router.process_settings import (
 from embedllm_router.setting_groups import CanarySettings, VirtualModelSettings
 from embedllm_router.state import RedisAddress
 
-__all__ = ["CALLBACK", "SECTION", "RouterSettings", "read_litellm_redis", "read_proxy_config", "read_settings"]
+__all__ = [
+    "CALLBACK",
+    "SECTION",
+    "RouterSettings",
+    "read_litellm_redis",
+    "read_proxy_config",
+    "read_settings",
+    "read_store_settings",
+]
 
 SECTION = "embedllm_router"
 """Our key under LiteLLM's `callback_settings`."""
@@ -42,12 +50,27 @@ CALLBACK = "embedllm_router.proxy_handler"
 """What LiteLLM's `litellm_settings.callbacks` names."""
 
 
-class RouterSettings(BaseSettings):
-    """The plugin's settings."""
-
+class _Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="EMBEDLLM_ROUTER_", env_nested_delimiter="__", frozen=True, extra="forbid"
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Lets the environment win over the YAML; nothing else is read."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+
+class RouterSettings(_Settings):
+    """The plugin's settings."""
 
     artifact: Path | None = None
     """Weights folder; None takes the one that ships with the package."""
@@ -68,18 +91,11 @@ class RouterSettings(BaseSettings):
     reload: ReloadSettings = ReloadSettings()
     """Taking up changes while running."""
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Lets the environment win over the YAML; nothing else is read."""
-        del settings_cls, dotenv_settings, file_secret_settings
-        return env_settings, init_settings
+
+class _StoreAlone(_Settings):
+    """Where records are kept, for commands that need to know nothing else."""
+
+    store: StoreSettings = StoreSettings()
 
 
 def read_settings(section: object) -> RouterSettings:
@@ -100,8 +116,19 @@ def read_settings(section: object) -> RouterSettings:
     try:
         return RouterSettings(**_resolved(dict(section or {})))
     except ValidationError as error:
-        problems = "\n".join(f"  {_problem(e['loc'], e['msg'], e['type'])}" for e in error.errors())
-        raise ConfigError(f"callback_settings.{SECTION} is not valid:\n{problems}") from error
+        raise ConfigError(f"callback_settings.{SECTION} is not valid:\n{_problems(error)}") from error
+
+
+def read_store_settings() -> StoreSettings:
+    """Reads where records are kept without a configuration file: from the environment, else the defaults.
+
+    Raises:
+        ConfigError: A value is of the wrong type or out of range; the message names each field.
+    """
+    try:
+        return _StoreAlone().store
+    except ValidationError as error:
+        raise ConfigError(f"the environment's EMBEDLLM_ROUTER_STORE__… is not valid:\n{_problems(error)}") from error
 
 
 def read_proxy_config(path: Path) -> RouterSettings:
@@ -173,6 +200,10 @@ def _address(said: Mapping[str, Any]) -> RedisAddress | None:
         ssl=secure,
         db=int(said.get("db") or 0),
     )
+
+
+def _problems(error: ValidationError) -> str:
+    return "\n".join(f"  {_problem(e['loc'], e['msg'], e['type'])}" for e in error.errors())
 
 
 def _problem(loc: tuple[int | str, ...], message: str, kind: str) -> str:

@@ -29,7 +29,9 @@ def test_optional_fields_keep_their_type() -> None:
     assert REQUEST_COLUMNS["floor_met"] == "BOOLEAN"
     assert REQUEST_COLUMNS["at"] == "TIMESTAMP"
     assert REQUEST_COLUMNS["billed_output_tokens"] == "BIGINT"
-    assert REQUEST_COLUMNS["candidates"].endswith("excluded VARCHAR)[]")
+    assert REQUEST_COLUMNS["candidates"].endswith(
+        "excluded VARCHAR, usual_p_correct DOUBLE, usual_cost_usd DOUBLE, propensity DOUBLE)[]"
+    )
 
 
 def test_records_become_one_json_object_each() -> None:

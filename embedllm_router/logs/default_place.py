@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from embedllm_router.settings import RouterSettings, read_proxy_config, read_settings
+from embedllm_router.settings import read_proxy_config, read_store_settings
 from embedllm_router.store import default_store_path
 
 __all__ = ["places"]
@@ -21,12 +21,7 @@ def places(origin: Sequence[str] | None, config: Path | None) -> list[str]:
     """
     if origin:
         return list(origin)
-    settings = read_proxy_config(config) if config is not None else _from_environment()
-    if settings.store.url is not None:
-        return [settings.store.url.get_secret_value()]
-    return [str(settings.store.path or default_store_path())]
-
-
-def _from_environment() -> RouterSettings:
-    """Settings without a configuration file: `EMBEDLLM_ROUTER_STORE__PATH` and the like, and defaults."""
-    return read_settings({"virtual_models": {"any": {"default": "any"}}})
+    store = read_proxy_config(config).store if config is not None else read_store_settings()
+    if store.url is not None:
+        return [store.url.get_secret_value()]
+    return [str(store.path or default_store_path())]

@@ -44,9 +44,10 @@ def why(row: Row, explanation: Explanation) -> str:
         "cheapest_at_floor": lambda: _cheapest(row, usable),
         "floor_unreached": lambda: _unreached(row),
         "explored": lambda: _explored(row, explanation),
+        "near_tie": lambda: _near_tie(row, explanation),
     }
     said = reasons.get(row["reason"], lambda: f"{chosen} was chosen: {row['reason']}.")()
-    if explanation.best not in {None, chosen} and row["reason"] != "explored":
+    if explanation.best not in {None, chosen} and row["reason"] not in {"explored", "near_tie"}:
         said += f" By its objective alone, {explanation.best} would have been chosen."
     return said
 
@@ -84,6 +85,15 @@ def _unreached(row: Row) -> str:
     return (
         f"No candidate reaches a p_correct of {number(row['min_p_correct'])}; {row['chosen']} comes nearest with "
         f"{probability(row['p_correct'])}."
+    )
+
+
+def _near_tie(row: Row, explanation: Explanation) -> str:
+    best = next(one for one in explanation.candidates if one.name == explanation.best)
+    return (
+        f"{row['chosen']} answers a near tie: its utility, {probability(row['utility'])}, is at most "
+        f"{number(row['near_tie_margin'])} below that of {best.name}, {probability(best.utility)}, and it is the "
+        "better one on typical prompts."
     )
 
 

@@ -6,7 +6,7 @@ with `policy.rank` up to the rounding of ties at the switch points themselves.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import numpy as np
@@ -58,7 +58,7 @@ class _Moves:
 
 def select(batch: CandidateBatch, rows: NDArray[np.generic]) -> CandidateBatch:
     """Some requests of a batch."""
-    columns = ("p_correct", "cost_usd", "usable", "position", "waiting")
+    columns = (one.name for one in fields(batch) if one.name != "names")
     return replace(batch, **{name: getattr(batch, name)[rows] for name in columns})
 
 

@@ -6,7 +6,7 @@ It knows nothing of goals.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
 import numpy as np
@@ -151,8 +151,7 @@ def _nothing_left(recorded: Recorded, skipped: Counter[str]) -> str:
 
 
 def _some(objectives: Objectives, rows: Indices) -> Objectives:
-    names = ("cost_weight", "min_p_correct", "within", "max_cost_usd")
-    return Objectives(*(getattr(objectives, name)[rows] for name in names))
+    return Objectives(*(getattr(objectives, one.name)[rows] for one in fields(objectives)))
 
 
 def _columns(batch: CandidateBatch, names: Sequence[str]) -> Indices:

@@ -4,7 +4,7 @@ It knows nothing of where records come from, nor of prompts; it weighs the numbe
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ class CandidateColumns:
         cost_usd: (n_rows,), NaN where unknown.
         excluded: (n_rows,), why it could not be chosen; None when it could.
         waiting: (n_rows,), what waiting for it takes off its utility; 0 where nothing does.
+        usual_p_correct: (n_rows,), its mean p_correct on typical prompts; NaN where unknown.
+        usual_cost_usd: (n_rows,), what a typical request to it costs; NaN where unknown.
     """
 
     request: NDArray[np.integer]
@@ -43,6 +45,8 @@ class CandidateColumns:
     cost_usd: Floats
     excluded: Sequence[str | None]
     waiting: Floats
+    usual_p_correct: Floats
+    usual_cost_usd: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class CandidateBatch:
         position: int32 (n_requests, n_names), place in the recorded order, which breaks ties; where a request did not
             weigh a name, the largest int32.
         waiting: (n_requests, n_names), what waiting for it takes off its utility; 0 where nothing does.
+        usual_p_correct: (n_requests, n_names), mean p_correct on typical prompts, which settles near ties, or NaN.
+        usual_cost_usd: (n_requests, n_names), what a typical request costs, or NaN.
     """
 
     names: tuple[str, ...]
@@ -65,6 +71,8 @@ class CandidateBatch:
     usable: Flags
     position: NDArray[np.int32]
     waiting: Floats
+    usual_p_correct: Floats
+    usual_cost_usd: Floats
 
     def __len__(self) -> int:
         return len(self.p_correct)
@@ -88,6 +96,8 @@ class CandidateBatch:
                 _floats([one["cost_usd"] for one in flat]),
                 [one["excluded"] for one in flat],
                 _floats([one.get("utility") for one in flat]),
+                _floats([one.get("usual_p_correct") for one in flat]),
+                _floats([one.get("usual_cost_usd") for one in flat]),
             ),
         )
 
@@ -105,6 +115,8 @@ class CandidateBatch:
                 _floats([one.cost_usd for one in flat]),
                 [one.excluded for one in flat],
                 _floats([one.utility for one in flat]),
+                _floats([one.usual_p_correct for one in flat]),
+                _floats([one.usual_cost_usd for one in flat]),
             ),
         )
 
@@ -120,6 +132,8 @@ class CandidateBatch:
                 cost_usd=flat.cost_usd,
                 excluded=flat.excluded,
                 waiting=waiting_of(flat.p_correct, flat.cost_usd, weight, flat.utility),
+                usual_p_correct=flat.usual_p_correct,
+                usual_cost_usd=flat.usual_cost_usd,
             ),
         )
 
@@ -142,11 +156,15 @@ class CandidateBatch:
             usable=np.zeros(shape, dtype=bool),
             position=np.full(shape, _LAST, dtype=np.int32),
             waiting=np.zeros(shape),
+            usual_p_correct=np.full(shape, np.nan),
+            usual_cost_usd=np.full(shape, np.nan),
         )
         batch.p_correct[cells] = rows.p_correct
         batch.cost_usd[cells] = rows.cost_usd
         batch.usable[cells] = free & np.isfinite(rows.p_correct) & np.isfinite(rows.cost_usd)
         batch.waiting[cells] = rows.waiting
+        batch.usual_p_correct[cells] = rows.usual_p_correct
+        batch.usual_cost_usd[cells] = rows.usual_cost_usd
         batch.position[cells] = np.arange(len(rows.request)) - np.searchsorted(rows.request, rows.request)
         return batch
 
@@ -175,6 +193,8 @@ class _Flat:
     cost_usd: Floats
     excluded: Sequence[str | None]
     utility: Floats
+    usual_p_correct: Floats
+    usual_cost_usd: Floats
 
 
 def waiting_of(p_correct: Floats, cost_usd: Floats, cost_weight: Floats, utility: Floats) -> Floats:
@@ -185,12 +205,16 @@ def waiting_of(p_correct: Floats, cost_usd: Floats, cost_weight: Floats, utility
 
 @dataclass(frozen=True, slots=True)
 class Objectives:
-    """One objective per request, as columns; NaN where `policy.Objective` has None. Each is (n_requests, 1)."""
+    """One objective per request, as columns; NaN where `policy.Objective` has None. Each is (n_requests, 1).
+
+    Waits are the batch's own, so there is no latency weight here.
+    """
 
     cost_weight: Floats
     min_p_correct: Floats
     within: Floats
     max_cost_usd: Floats
+    near_tie_margin: Floats
 
     @classmethod
     def of(cls, objectives: Iterable[Objective]) -> "Objectives":
@@ -200,7 +224,7 @@ class Objectives:
         def column(name: str) -> Floats:
             return _floats([getattr(one, name) for one in listed])[:, None]
 
-        return cls(column("cost_weight"), column("min_p_correct"), column("within"), column("max_cost_usd"))
+        return cls(*(column(one.name) for one in fields(cls)))
 
 
 def choose(batch: CandidateBatch, objective: Objective | Objectives) -> Indices:
@@ -226,7 +250,22 @@ def choose(batch: CandidateBatch, objective: Objective | Objectives) -> Indices:
     left = _smallest(np.where(floored & ~reaches, -p, cost), left)
     left = _smallest(-p, left, where=floored)
     chosen = np.where(left, batch.position, _LAST).argmin(axis=1)
+    if (aim.near_tie_margin > 0).any():
+        chosen = _settled(batch, aim, chosen, floored[:, 0])
     return np.where(anyone, chosen, -1).astype(np.intp)
+
+
+def _settled(batch: CandidateBatch, aim: Objectives, chosen: Indices, floored: Flags) -> Indices:
+    """`favourites.settled`, vectorised; the best ones stay where a near tie's usual figures are not recorded."""
+    utility = batch.p_correct - aim.cost_weight * batch.cost_usd - batch.waiting
+    usual = batch.usual_p_correct - aim.cost_weight * batch.usual_cost_usd - batch.waiting
+    near = usable_under(batch, aim) & (utility >= batch.at(utility, chosen)[:, None] - aim.near_tie_margin)
+    settles = (aim.near_tie_margin[:, 0] > 0) & ~floored & (np.isfinite(usual) | ~near).all(axis=1)
+    left = near
+    for key in (-usual, -utility, batch.cost_usd):
+        left = _smallest(key, left)
+    favourite = np.where(left, batch.position, _LAST).argmin(axis=1)
+    return np.where(settles, favourite, chosen).astype(np.intp)
 
 
 def usable_under(batch: CandidateBatch, objective: Objective | Objectives) -> Flags:

@@ -37,9 +37,10 @@ class NewAim:
     max_cost_usd: float | None = None
 
     def instead_of(self, recorded: Objective) -> Objective:
-        """What a request is decided by."""
+        """What a request is decided by; waits and near ties count as they did."""
         limit = recorded.max_cost_usd if self.max_cost_usd is None else self.max_cost_usd
-        return replace(self.aim or recorded, max_cost_usd=limit)
+        kept = {"latency_weight": recorded.latency_weight, "near_tie_margin": recorded.near_tie_margin}
+        return replace(self.aim or recorded, max_cost_usd=limit, **kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,12 @@ class Weighed:
     objective: Objective
     candidates: Sequence[CandidateRecord]
     before: CandidateRecord | None
+
+    @property
+    def slower(self) -> float:
+        """How much more a wait counts than it did; 1 where it was not recorded how much it counted."""
+        before = self.request.objective.latency_weight
+        return self.objective.latency_weight / before if before > 0 else 1.0
 
     def stays(self, name: str | None) -> bool:
         """Whether a name is the recorded choice and still stands for the same LLM."""

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,6 +160,7 @@ def make_choices(weighed: Sequence[Weighed], *, new_numbers: bool, seed: int = 0
     new = recorded
     if new_numbers:
         new = CandidateBatch.from_records((one.candidates, w) for one, w in zip(weighed, weights, strict=True))
+        new = replace(new, waiting=new.waiting * np.array([one.slower for one in weighed])[:, None])
     chosen = choose(new, Objectives.of(one.objective for one in weighed))
     after = [new.names[i] if i >= 0 else None for i in chosen.tolist()]
     names = tuple(sorted({*(r.chosen for r in requests), *(name for name in after if name is not None)}))

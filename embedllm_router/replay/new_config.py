@@ -15,6 +15,7 @@ from embedllm_router.candidates import Candidate
 from embedllm_router.catalog import Catalog
 from embedllm_router.deployments import Row, read_model_groups
 from embedllm_router.errors import ArtifactError, ConfigError
+from embedllm_router.favourites import typical_of
 from embedllm_router.settings import read_proxy_config
 from embedllm_router.virtual_models import VirtualModel, build_virtual_model
 
@@ -56,7 +57,8 @@ def read_new_config(path: Path, artifact: Artifact | None = None) -> NewConfig:
     virtual = settings.virtual_models
     rows = [row for row in _model_list(path) if row.get("model_name") not in virtual]
     groups = read_model_groups(rows, {}, Catalog(weights.manifest.llms))
-    models = {name: build_virtual_model(name, one, groups) for name, one in virtual.items()}
+    typical = typical_of(weights)
+    models = {name: build_virtual_model(name, one, groups, typical) for name, one in virtual.items()}
     used = {one.name: one for model in models.values() for one in model.pool.candidates}
     return NewConfig(
         virtual_models=models,

@@ -1,8 +1,8 @@
 """How far exploration went: which candidates it might have asked where it did not.
 
-A record has the probability of the choice that was made, not of the others, and exploration keeps within caps on what
-it may lose. The caps are not recorded; the furthest that exploration of the same virtual model was seen to go is within
-them, so whoever is no further might have been asked.
+A record has the probability of every candidate. One from before there were such has that of the choice alone, and not
+the caps that exploration kept: the furthest that exploration of the same virtual model was seen to go is within them,
+so whoever is no further might have been asked.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,8 +49,16 @@ def reachable(requests: Sequence[RecordedRequest], recorded: CandidateBatch, wan
     there = _distance(recorded, best, asked)
     loss, extra = (np.array([caps.get(name, (-1.0, -1.0))[i] for name in model]) for i in (0, 1))
     within = (there.loss <= loss + _ROUNDING) & (there.extra_usd <= extra + _ROUNDING)
-    found: Flags = explores & usable & (within | (asked == best))
+    guessed: Flags = usable & (within | (asked == best))
+    odds = np.array([_odds(request, name) for request, name in zip(requests, wanted, strict=True)], dtype=np.float64)
+    found: Flags = explores & np.where(np.isnan(odds), guessed, odds > 0)
     return found
+
+
+def _odds(request: RecordedRequest, name: str | None) -> float:
+    """The recorded probability of a candidate; NaN where records have none."""
+    one = request.candidate(name)
+    return np.nan if one is None or one.propensity is None else one.propensity
 
 
 def _distance(recorded: CandidateBatch, best: NDArray[np.intp], other: NDArray[np.intp]) -> _Distance:

@@ -35,7 +35,8 @@ _SAME: Final = (
 
 _COLUMNS: Final = (
     *(f'"{name}"' for name in _SAME),
-    *("cost_weight", "min_p_correct", "within", "max_cost_usd", "propensity", "candidates", "needs"),
+    *("cost_weight", "min_p_correct", "within", "max_cost_usd", "latency_weight", "near_tie_margin"),
+    *("propensity", "candidates", "needs"),
 )
 _TEXT: Final = ("prompt", "embedding")
 
@@ -219,7 +220,14 @@ def _verdicts(
 
 
 def _request(row: Mapping[str, Any], verdicts: tuple[Verdict, ...]) -> RecordedRequest:
-    objective = Objective(row["cost_weight"], row["min_p_correct"], row["within"], row["max_cost_usd"])
+    objective = Objective(
+        row["cost_weight"],
+        row["min_p_correct"],
+        row["within"],
+        row["max_cost_usd"],
+        row["latency_weight"] or 0.0,  # files that lack these two are of before there were any
+        row["near_tie_margin"] or 0.0,
+    )
     return RecordedRequest(
         objective=objective,
         propensity=1.0 if row["propensity"] is None else row["propensity"],  # files that lack it are deterministic
@@ -241,4 +249,7 @@ def _candidate(one: Mapping[str, Any]) -> CandidateRecord:
         one["cost_usd"],
         one["utility"],
         one["excluded"],
+        one.get("usual_p_correct"),
+        one.get("usual_cost_usd"),
+        one.get("propensity"),
     )

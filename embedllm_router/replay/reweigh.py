@@ -126,7 +126,16 @@ def _configured(
     unpriced = Exclusion.PRICE_UNKNOWN if cost is None else None
     reason = unpriced or _excluded(request, one, model.settings.rules, named(recorded, one.name))
     utility = _utility(request, p_correct, cost, _waiting(request, named(request.candidates, one.name)))
-    return CandidateRecord(one.name, one.llm, p_correct, tokens, cost, utility, reason)
+    usual = _usual(model, index, same)
+    return CandidateRecord(one.name, one.llm, p_correct, tokens, cost, utility, reason, *usual)
+
+
+def _usual(model: VirtualModel, index: int, same: CandidateRecord | None) -> tuple[float | None, float | None]:
+    """What settles near ties, by the configuration's weights and prices; where it states none, as recorded."""
+    prior = model.pool.prior
+    if prior is None or np.isnan(prior.cost_usd[index]):
+        return (same.usual_p_correct, same.usual_cost_usd) if same else (None, None)
+    return float(prior.p_correct[index]), float(prior.cost_usd[index])
 
 
 def _excluded(request: RecordedRequest, one: Candidate, rules: Rules, namesake: CandidateRecord | None) -> str | None:

@@ -1,5 +1,6 @@
 """A condition means the same in SQL on either back end and as a test of one row."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -34,9 +35,7 @@ def records() -> list[RequestRecord]:
     varied = make_records(300, seed=3)
     wizard = make_record(900, arm="canary", expected_cost_usd=None, billed_cost_usd=None)
     dear = make_record(901)
-    too_dear = tuple(
-        type(c)(*(getattr(c, name) for name in c.__slots__[:-1]), "too_expensive") for c in dear.candidates
-    )
+    too_dear = tuple(replace(c, excluded="too_expensive") for c in dear.candidates)
     return [*varied, wizard, make_record(902, candidates=too_dear)]
 
 

@@ -27,6 +27,8 @@ def random_batch(seed: int, n_requests: int = 7, n_names: int = 5) -> CandidateB
         usable=usable,
         position=np.argsort(rng.random(shape), axis=1).astype(np.int32),
         waiting=waiting,
+        usual_p_correct=np.full(shape, np.nan),
+        usual_cost_usd=np.full(shape, np.nan),
     )
 
 
@@ -109,6 +111,8 @@ def test_planted_switch_points() -> None:
         one > 0,
         np.array([[0, 1]], np.int32),
         0 * one,
+        one * np.nan,
+        one * np.nan,
     )
     weights, floors = cost_weight_steps(batch), floor_steps(batch)
     assert weights.at == pytest.approx([0, 40])

@@ -22,8 +22,10 @@ _reason = st.sampled_from([None, None, None, "too_expensive", "no_vision"])
 @st.composite
 def _candidate(draw: st.DrawFn) -> dict[str, object]:
     if draw(st.sampled_from([True, True, True, False])):
-        return {"p_correct": draw(_p), "cost_usd": draw(_cost), "excluded": draw(_reason), "waiting": draw(_waiting)}
-    return {"p_correct": None, "cost_usd": None, "excluded": "llm_unknown", "waiting": 0.0}
+        weighed = {"p_correct": draw(_p), "cost_usd": draw(_cost), "excluded": draw(_reason), "waiting": draw(_waiting)}
+        return weighed | {"usual_p_correct": draw(_p), "usual_cost_usd": draw(_cost)}
+    nothing = dict.fromkeys(("p_correct", "cost_usd", "usual_p_correct", "usual_cost_usd"))
+    return {**nothing, "excluded": "llm_unknown", "waiting": 0.0}
 
 
 _request = st.dictionaries(_name, _candidate(), max_size=5).flatmap(
@@ -35,6 +37,7 @@ _objective = st.builds(
     min_p_correct=st.none() | _p,
     within=st.none() | _p,
     max_cost_usd=st.none() | _cost,
+    near_tie_margin=st.sampled_from([0.0, 0.0, 0.005, 0.25, 1.0]),
 )
 
 
@@ -46,8 +49,19 @@ def chosen_by_the_policy(candidates: list[dict[str, object]], objective: Objecti
     usable = np.array([c["excluded"] in {None, "too_expensive"} for c in candidates], dtype=bool)
     if objective.max_cost_usd is not None:
         usable &= ~(cost > objective.max_cost_usd)
-    order, _ = rank(objective, p, cost, usable, waiting)
-    return next((str(candidates[i]["name"]) for i in order.tolist() if usable[i]), None)
+    order, floor_met = rank(objective, p, cost, usable, waiting)
+    ranking = [i for i in order.tolist() if usable[i]]
+    if not ranking:
+        return None
+    utility = p - objective.cost_weight * cost - waiting
+    near = [i for i in ranking if utility[i] >= utility[ranking[0]] - objective.near_tie_margin]
+    best = ranking[0]
+    if objective.near_tie_margin > 0 and floor_met is None:
+        usual_p, usual_usd = (
+            np.array([c[name] for c in candidates], dtype=np.float64) for name in ("usual_p_correct", "usual_cost_usd")
+        )
+        best = max(near, key=lambda i: usual_p[i] - objective.cost_weight * usual_usd[i] - waiting[i])
+    return str(candidates[best]["name"])
 
 
 def names_chosen(rows: list[list[dict[str, object]]], objective: Objective | Objectives) -> list[str | None]:
@@ -60,6 +74,8 @@ def names_chosen(rows: list[list[dict[str, object]]], objective: Objective | Obj
         cost_usd=np.array([one["cost_usd"] for one in flat], dtype=np.float64),
         excluded=[one["excluded"] for one in flat],  # type: ignore[misc]  # strings or None
         waiting=np.array([one.get("waiting", 0.0) for one in flat], dtype=np.float64),
+        usual_p_correct=np.array([one.get("usual_p_correct") for one in flat], dtype=np.float64),
+        usual_cost_usd=np.array([one.get("usual_cost_usd") for one in flat], dtype=np.float64),
     )
     batch = CandidateBatch.from_columns(len(rows), columns)
     return [batch.names[i] if i >= 0 else None for i in choose(batch, objective).tolist()]

@@ -75,7 +75,9 @@ def test_a_cheaper_price_wins_the_requests_it_would_win_live(router: Router, con
     price = (0.01, 0.04)
     rows = [deployment(WIZARD, WIZARD, price), deployment(SPRINTER, SPRINTER, PRICES[SPRINTER])]
     found = replay(
-        log(tmp_path, records), Change(config=read_new_config(config.write(rows, cost_weight=20))), ["configuration"]
+        log(tmp_path, records),
+        Change(config=read_new_config(config.write(rows, cost_weight=20, near_tie_margin=0))),
+        ["configuration"],
     )
     live = [
         routed_record(router, i, text, Served({WIZARD: price, SPRINTER: PRICES[SPRINTER]}, Objective(20.0)))
