@@ -13,6 +13,7 @@ It knows nothing of what comes of trying.
 """
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -25,6 +26,7 @@ from embedllm_router.exploration import Exploration, Explored
 __all__ = ["explore", "logit_spread"]
 
 _N_DRAWS: Final = 256
+_N_SUPPLIED: Final = 1024
 _PRIOR_SPREAD: Final = 1.0
 _ROUNDING: Final = 1e-5
 _BEYOND: Final = 4.0  # a candidate that is behind even when it is off by so many standard deviations is not drawn for
@@ -102,8 +104,26 @@ def _shares_won(decision: Decision, allowed: Indices, spread: float, dice: np.ra
     rest[0] += (rest + p).max() - (rest[0] + p[0]) + _ROUNDING
     most, least = (1.0 / (1.0 + np.exp(-(logit + side * _BEYOND * sd))) + rest for side in (1.0, -1.0))
     drawn = np.flatnonzero(most >= least.max())
-    noise = dice.standard_normal((_N_DRAWS, len(drawn)), dtype=np.float32)
-    mean, width, other = (column[drawn].astype(np.float32) for column in (logit, sd, rest))
-    winners = drawn[(np.reciprocal(1.0 + np.exp(-(mean + width * noise))) + other).argmax(axis=1)]
+    mean, width, other = (column[drawn].astype(np.float32)[:, None] for column in (logit, sd, rest))
+    utility = _noise(len(drawn), dice) * -width
+    utility -= mean
+    np.exp(utility, out=utility)
+    utility += 1.0
+    np.reciprocal(utility, out=utility)
+    utility += other
+    winners = drawn[utility.argmax(axis=0)]
     shares += np.bincount(winners, minlength=len(allowed)) / _N_DRAWS
     return shares
+
+
+def _noise(n: int, dice: np.random.Generator) -> NDArray[np.float32]:
+    """Standard normal numbers, (n, n_draws): rows of a fixed supply, from a place that is drawn."""
+    supply = _supply()
+    rows = (int(dice.integers(len(supply))) + np.arange(n)) % len(supply)
+    return supply[rows]
+
+
+@lru_cache(1)
+def _supply() -> NDArray[np.float32]:
+    """1 MB, made once: drawing as many for each request would take longer than everything else."""
+    return np.random.default_rng(0).standard_normal((_N_SUPPLIED, _N_DRAWS), dtype=np.float32)

@@ -84,11 +84,13 @@ def settled(decision: Decision) -> Decision:
     least = utility[ranking[0]] - objective.near_tie_margin
     if utility[ranking[1]] < least:
         return decision
-    near = list(takewhile(lambda i: utility[i] >= least, ranking))
-    weight = objective.cost_weight
-    waits = decision.p_correct[near] - weight * decision.cost_usd[near] - utility[near]
-    usual = prior.p_correct[near] - weight * prior.cost_usd[near] - waits
-    favourite = near[int(usual.argmax())]
+    weight, p_correct, cost_usd = objective.cost_weight, decision.p_correct, decision.cost_usd
+
+    def usual(i: int) -> float:
+        wait = p_correct[i] - weight * cost_usd[i] - utility[i]
+        return float(prior.p_correct[i] - weight * prior.cost_usd[i] - wait)
+
+    favourite = max(takewhile(lambda i: utility[i] >= least, ranking), key=usual)
     return decision if favourite == ranking[0] else decision.putting_first(favourite, Reason.NEAR_TIE)
 
 
