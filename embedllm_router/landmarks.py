@@ -2,7 +2,7 @@
 
 A landmark is the mean of the training prompts of one category of one data set. Distances are taken after a linear
 discriminant projection (Rao, 1948): directions in which prompts of one category differ count less than those in which
-categories do. It knows nothing of LLMs, and no decision depends on it.
+categories do. It knows nothing of LLMs.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from embedllm_router.artifact import Artifact, Tensors
 from embedllm_router.blas import OneThread
+from embedllm_router.inputs import standardised
 from embedllm_router.manifest import Landmark
-from embedllm_router.scorer import standardised
 
 __all__ = ["Landmarks", "Nearest"]
 
@@ -30,6 +30,7 @@ class Nearest:
         n_prompts: Training prompts of the category.
         share: Of all training prompts with a landmark, those of this category, in (0, 1].
         mean_correctness: Share of right answers to them, over all LLMs that were graded on them, in [0, 1].
+        spread: Root mean square distance of the training prompts that are nearest to this category, positive.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Nearest:
     n_prompts: int
     share: float
     mean_correctness: float
+    spread: float = 1.0
 
 
 class Landmarks:
@@ -101,4 +103,5 @@ class Landmarks:
 
     def _nearest(self, row: int, distance: float) -> Nearest:
         known = self._known[row]
-        return Nearest(known.name, distance, known.n_prompts, known.n_prompts / self._total, known.mean_correctness)
+        share = known.n_prompts / self._total
+        return Nearest(known.name, distance, known.n_prompts, share, known.mean_correctness, known.spread)

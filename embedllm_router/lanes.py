@@ -5,16 +5,17 @@ A canary decides instead of the live lane for a share of the callers; a shadow d
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from embedllm_router.decision import Conditions, Objective
 from embedllm_router.deployments import ModelGroup
-from embedllm_router.messages import read_body
+from embedllm_router.messages import Prompt, read_body
 from embedllm_router.prior import Typical
 from embedllm_router.router import Router, Routing
 from embedllm_router.setting_groups import ShadowSettings, VirtualModelSettings
+from embedllm_router.traffic import Traffic
 from embedllm_router.virtual_models import VirtualModel, build_virtual_model
 
 __all__ = ["Lane", "Lanes", "build_lanes", "in_share"]
@@ -32,24 +33,40 @@ class Lane:
         router: The weights that decide.
         virtual_model: What it decides for; its pool stands for the LLMs these weights know.
         objective: What the best candidate is, unless the client says otherwise.
+        traffic: How novel each caller's prompts have been to these weights.
     """
 
     arm: str
     router: Router
     virtual_model: VirtualModel
     objective: Objective
+    traffic: Traffic = field(default_factory=Traffic, compare=False)
 
-    def decide(self, body: Mapping[str, Any], objective: Objective, conditions: Conditions) -> Routing:
+    def decide(
+        self, body: Mapping[str, Any], objective: Objective, conditions: Conditions, caller: str = ""
+    ) -> Routing:
         """Decides who shall answer a request.
 
         Args:
             body: As parsed from JSON.
             objective: What the best candidate is for this request.
             conditions: What else bears on the decision.
+            caller: Whose traffic it belongs to.
         """
-        model = self.virtual_model
-        prompt = read_body(body, model.settings.text_from)
-        return self.router.route(prompt, objective=objective, pool=model.pool, conditions=conditions)
+        return self.weigh(read_body(body, self.virtual_model.settings.text_from), objective, conditions, caller)
+
+    def weigh(self, prompt: Prompt, objective: Objective, conditions: Conditions, caller: str) -> Routing:
+        """`decide` of a request that was read already."""
+        routing = self.router.route(
+            prompt,
+            objective=objective,
+            pool=self.virtual_model.pool,
+            conditions=conditions,
+            of_traffic=self.traffic.demands(caller),
+        )
+        if routing.hedge.novelty is not None:
+            self.traffic.add(caller, routing.hedge.novelty)
+        return routing
 
 
 @dataclass(frozen=True, slots=True)

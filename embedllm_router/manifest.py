@@ -4,6 +4,7 @@ It knows nothing of files or tensors; artifact.py compares the two.
 """
 
 from collections import Counter
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -182,11 +183,34 @@ class Landmark(_Record):
         name: Data set and category, for example "mmlu_pro/law".
         n_prompts: Training prompts it is the mean of.
         mean_correctness: Share of right answers among the graded ones to those prompts, in [0, 1].
+        spread: Root mean square distance to it of the training prompts that lie nearest to it, positive.
     """
 
     name: str = Field(min_length=1)
     n_prompts: int = Field(gt=0)
     mean_correctness: float = Field(ge=0, le=1)
+    spread: float = Field(default=1.0, gt=0)
+
+
+class NoveltySpec(_Record):
+    """What tells prompts unlike the training prompts from ordinary ones; see novelty.py.
+
+    Attributes:
+        ranks: Distances of ordinary held-out prompts to their nearest landmark in units of its spread, at equally
+            spaced ranks, ascending.
+        shrinkage: What predictions of prompts of an unknown kind are multiplied by in log-odds, in (0, 1].
+        n_prompts: Held-out prompts that were measured.
+    """
+
+    ranks: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(min_length=1)
+    shrinkage: float = Field(gt=0, le=1)
+    n_prompts: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _ascends(self) -> "NoveltySpec":
+        if any(later < earlier for earlier, later in pairwise(self.ranks)):
+            raise ValueError("the ranks do not ascend")
+        return self
 
 
 class ContractRow(_Record):
@@ -247,7 +271,7 @@ class Manifest(_Record):
     """All there is to know of an artifact besides its tensors.
 
     Landmarks are optional: a folder without them has an empty list and a `d_landmark` of 0. So is the contract, what
-    was measured of promises on held-out prompts.
+    was measured of promises on held-out prompts, and so is novelty, which needs landmarks.
     """
 
     format: Literal["embedllm-router artifact"] = "embedllm-router artifact"
@@ -261,6 +285,7 @@ class Manifest(_Record):
     metrics: dict[str, float]
     landmarks: tuple[Landmark, ...] = ()
     d_landmark: int = Field(default=0, ge=0)
+    novelty: NoveltySpec | None = None
     contract: tuple[ContractRow, ...] = ()
     files: dict[str, FileRecord] = {}
 
@@ -272,4 +297,6 @@ class Manifest(_Record):
                 raise ValueError(f"{rows} repeat {repeated}; every row needs its own id")
         if bool(self.landmarks) != bool(self.d_landmark):
             raise ValueError(f"{len(self.landmarks)} landmarks of length {self.d_landmark}: both or neither must be 0")
+        if self.novelty is not None and not self.landmarks:
+            raise ValueError("novelty is a distance to landmarks, of which there are none")
         return self

@@ -11,8 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import BoundedSemaphore
 
-import numpy as np
-from numpy.typing import NDArray
 from structlog.typing import FilteringBoundLogger
 
 from embedllm_router.events import Outcome, Routed, billed_usd, decided, served
@@ -23,7 +21,7 @@ from embedllm_router.observed import Observations
 from embedllm_router.policy import Objective
 from embedllm_router.recording import Arrival, Kept, Shadow, to_record
 from embedllm_router.records import RequestRecord
-from embedllm_router.router import Router, Routing
+from embedllm_router.router import Routing
 from embedllm_router.tracing import Tracer
 
 __all__ = ["Keep", "Observer", "OnEnd", "Sink"]
@@ -60,8 +58,6 @@ class _Pending:
     routed: Routed
     kept: Kept
     since: float
-    embedding: NDArray[np.float32] | None = None
-    router: Router | None = None
     shadow: "Future[Shadow] | None" = None
     on_end: OnEnd | None = None
     recorded: bool = False
@@ -141,10 +137,10 @@ class Observer:
             prompt_hash=wanted.hash_of(text) if text else None,
             prompt=text if wanted.text else None,
             embedding=routing.prompt_embedding if wanted.embedding else None,
+            hedge=routing.hedge,
         )
-        future = self._decide_in_shadow(shadow, routing, routed.objective_from) if shadow else None
-        embedding = routing.prompt_embedding
-        self._remember(_Pending(routed, kept, time.monotonic(), embedding, lane.router, future, on_end))
+        future = self._decide_in_shadow(shadow, routing, routed.objective_from, arrival.caller) if shadow else None
+        self._remember(_Pending(routed, kept, time.monotonic(), future, on_end))
         self._trace(routed, routing, arrival)
         if self._log.is_enabled_for(logging.INFO):
             self._log.info("routing.decided", **decided(routed, routing, with_prompt=self._log_prompt))
@@ -225,19 +221,20 @@ class Observer:
     def _write(self, pending: _Pending, outcome: Outcome) -> None:
         if not self._sinks:
             return
-        category = pending.router.category(pending.embedding) if pending.router else None
-        record = to_record(pending.routed, pending.kept, outcome, category=category, shadow=_result(pending.shadow))
+        record = to_record(pending.routed, pending.kept, outcome, shadow=_result(pending.shadow))
         for sink in self._sinks:
             sink(record)
 
-    def _decide_in_shadow(self, lane: Lane, routing: Routing, objective_from: str | None) -> "Future[Shadow] | None":
+    def _decide_in_shadow(
+        self, lane: Lane, routing: Routing, objective_from: str | None, caller: str
+    ) -> "Future[Shadow] | None":
         if not self._shadow_places.acquire(blocking=False):
             return None
         if self._shadows is None:
             self._shadows = ThreadPoolExecutor(1, thread_name_prefix="embedllm-shadow")
         asked = routing.decision.request
         objective = lane.objective if objective_from in {"config", "canary"} else asked.objective
-        future = self._shadows.submit(_shadow, lane, routing, objective)
+        future = self._shadows.submit(_shadow, lane, routing, objective, caller)
         future.add_done_callback(self._shadow_done)
         return future
 
@@ -248,13 +245,9 @@ class Observer:
             self._log.warning("routing.shadow_failed", reason=type(error).__name__)
 
 
-def _shadow(lane: Lane, routing: Routing, objective: Objective) -> Shadow:
-    there = lane.router.route(
-        routing.prompt,
-        objective=objective,
-        pool=lane.virtual_model.pool,
-        conditions=replace(routing.decision.request.conditions, observed=None),
-    )
+def _shadow(lane: Lane, routing: Routing, objective: Objective, caller: str) -> Shadow:
+    conditions = replace(routing.decision.request.conditions, observed=None)
+    there = lane.weigh(routing.prompt, objective, conditions, caller)
     return Shadow(there.artifact_id, settled(there.decision).chosen)
 
 

@@ -197,7 +197,7 @@ class ProxyHandler(CustomLogger):
             cached_tokens=talk.cached_tokens if talk else {},
             observed=self._observer.observations.of(pool),
         )
-        routing = lane.decide(data, overrides.objective, conditions)
+        routing = lane.decide(data, overrides.objective, conditions, arrival.caller)
         decision, scopes = self._parts.spending.within(routing.decision, settings, arrival)
         decision = self._parts.conversing.keep(settled(decision), talk)
         if not overrides.by_client and (talk is None or talk.is_new):

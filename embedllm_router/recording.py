@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from embedllm_router.decision import Assessment, Decision, known
 from embedllm_router.events import Outcome, Routed, billed_usd
 from embedllm_router.exploration import Exploration
+from embedllm_router.novelty import NOT_HEDGED, Hedge
 from embedllm_router.records import CandidateRecord, RequestRecord
 from embedllm_router.router import Timing
 
@@ -49,6 +50,11 @@ class Arrival:
     parent_span: object | None = None
 
     @property
+    def caller(self) -> str:
+        """Whose traffic it belongs to: the API key's, else everybody's."""
+        return self.key_id or ""
+
+    @property
     def elapsed_ms(self) -> float:
         """Milliseconds since it came."""
         return (time.perf_counter() - self.started) * 1e3
@@ -84,6 +90,7 @@ class Kept:
         prompt_hash: Keyed hash of the embedded text.
         prompt: The text itself; None unless the settings ask for it.
         embedding: float32 (d_prompt,); None unless the settings ask for it.
+        hedge: How novel the prompt is, and how far predictions were hedged for it.
     """
 
     arrival: Arrival
@@ -94,18 +101,16 @@ class Kept:
     prompt_hash: str | None = None
     prompt: str | None = None
     embedding: NDArray[np.float32] | None = None
+    hedge: Hedge = NOT_HEDGED
 
 
-def to_record(
-    routed: Routed, kept: Kept, outcome: Outcome, *, category: str | None = None, shadow: Shadow | None = None
-) -> RequestRecord:
+def to_record(routed: Routed, kept: Kept, outcome: Outcome, *, shadow: Shadow | None = None) -> RequestRecord:
     """Makes the record of one request.
 
     Args:
         routed: Where it was sent and why.
         kept: What else is kept of it.
         outcome: What became of it.
-        category: Name of the training category nearest to the prompt; None without one.
         shadow: What would have been decided; None when nothing decides in the shadow.
 
     Returns:
@@ -130,7 +135,7 @@ def to_record(
         objective_from=routed.objective_from,
         chosen=routed.chosen,
         runner_up=routed.runner_up,
-        category=category,
+        category=kept.hedge.nearest.name if kept.hedge.nearest else None,
         prompt_chars=kept.prompt_chars,
         prompt_hash=kept.prompt_hash,
         prompt=kept.prompt,

@@ -19,9 +19,9 @@ from embedllm_router.catalog import Catalog
 from embedllm_router.decision import NO_CONDITIONS, Conditions, Decision, Objective, Request
 from embedllm_router.encoder import EncodedPrompt
 from embedllm_router.errors import ArtifactError
-from embedllm_router.landmarks import Landmarks
 from embedllm_router.manifest import LearnedLLM
 from embedllm_router.messages import Prompt, read_body
+from embedllm_router.novelty import NOT_HEDGED, Hedge
 from embedllm_router.policy import decide
 from embedllm_router.prompt_encoder import encoder_id, load_encoder
 from embedllm_router.scorer import Scorer, Scores
@@ -55,6 +55,7 @@ class Routing:
         timing_ms: How long it took.
         artifact_id: Which weights decided.
         prompt_embedding: float32 (d_prompt,), as the encoder gave it; None for a prompt without text.
+        hedge: How novel the prompt is, and how far predictions were hedged for it.
     """
 
     prompt: Prompt
@@ -62,6 +63,7 @@ class Routing:
     timing_ms: Timing
     artifact_id: str
     prompt_embedding: NDArray[np.float32] | None = None
+    hedge: Hedge = NOT_HEDGED
 
 
 class Router:
@@ -80,7 +82,6 @@ class Router:
         self.encoder_id = encoder_id(artifact.manifest)
         self._encoder = load_encoder(artifact)
         self._scorer = Scorer.from_artifact(artifact)
-        self._landmarks = Landmarks.from_artifact(artifact)
         self._everyone = CandidatePool([self._list_candidate(llm) for llm in artifact.manifest.llms])
 
     @classmethod
@@ -95,10 +96,6 @@ class Router:
     def encode(self, text: str) -> EncodedPrompt:
         """Embeds one text, as `route` does."""
         return self._encoder.encode(text)
-
-    def category(self, prompt_embedding: NDArray[np.float32] | None) -> str | None:
-        """Name of the training category nearest to a prompt; None without landmarks or text."""
-        return next((nearest.name for nearest in self._landmarks.nearest(prompt_embedding, 1)), None)
 
     def pool(self, llms: Sequence[str] | None = None) -> CandidatePool:
         """Candidates at their list prices.
@@ -115,7 +112,7 @@ class Router:
         rows = [self.catalog.row(llm) for llm in dict.fromkeys(ids)]
         return CandidatePool([self._everyone.candidates[row] for row in rows])
 
-    def route(
+    def route(  # noqa: PLR0913 - what is asked, by whom, and how it is to be answered
         self,
         prompt: str | Prompt,
         *,
@@ -123,6 +120,7 @@ class Router:
         objective: Objective | None = None,
         pool: CandidatePool | None = None,
         conditions: Conditions = NO_CONDITIONS,
+        of_traffic: float = 0.0,
     ) -> Routing:
         """Decides which candidate shall answer.
 
@@ -132,6 +130,7 @@ class Router:
             objective: What the best candidate is, when a cost weight alone does not say it; replaces `cost_weight`.
             pool: The candidates; None takes every learned LLM at its list price.
             conditions: What else bears on the decision, such as the only candidates allowed.
+            of_traffic: How far the traffic it belongs to demands that predictions are hedged, in [0, 1].
 
         Returns:
             The decision with every candidate's numbers.
@@ -143,7 +142,7 @@ class Router:
         started = time.perf_counter()
         embedding = self.encode(read.text).prompt_embedding if read.text.strip() else None
         encoded = time.perf_counter()
-        scores = self._scorer.score(embedding)
+        scores = self._scorer.score(embedding, of_traffic)
         _check_finite(scores)
         scored = time.perf_counter()
         aim = objective or Objective(cost_weight)
@@ -151,7 +150,7 @@ class Router:
         decision = decide(pool or self._everyone, scores, request)
         decided = time.perf_counter()
         timing = Timing((encoded - started) * 1e3, (scored - encoded) * 1e3, (decided - scored) * 1e3)
-        return Routing(read, decision, timing, self.artifact.id, embedding)
+        return Routing(read, decision, timing, self.artifact.id, embedding, scores.hedge)
 
     def _list_candidate(self, llm: LearnedLLM) -> Candidate:
         return Candidate(

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from embedllm_router.artifact import Artifact, Tensors
 from embedllm_router.blas import OneThread
+from embedllm_router.inputs import standardised
+from embedllm_router.novelty import NOT_HEDGED, Hedge, Novelty
 
-__all__ = ["MAX_DEVIATION", "Scorer", "Scores", "standardised"]
-
-MAX_DEVIATION = 8.0
-"""Standardised inputs are clipped to this: a strange prompt extrapolates no further than training saw."""
+__all__ = ["Scorer", "Scores"]
 
 _MAX_LOG_TOKENS = float(np.log(131_072))  # no answer is expected to be longer: keeps exp() finite
 Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -27,10 +26,12 @@ class Scores:
     Attributes:
         p_correct: Probability of a correct answer, float32 (n_llms,), in [0, 1].
         output_tokens: Expected output tokens, reasoning included, float32 (n_llms,), positive.
+        hedge: How far the probabilities were hedged, and why.
     """
 
     p_correct: NDArray[np.float32]
     output_tokens: NDArray[np.float32]
+    hedge: Hedge = NOT_HEDGED
 
 
 class Scorer:
@@ -38,9 +39,11 @@ class Scorer:
 
     Args:
         tensors: The decoder's tensors, as `artifact.decoder_shapes` lists them.
+        novelty: What hedges predictions of prompts unlike the training prompts; None hedges nothing.
     """
 
-    def __init__(self, tensors: Tensors) -> None:
+    def __init__(self, tensors: Tensors, novelty: Novelty | None = None) -> None:
+        self._novelty = novelty
         t = {name: tensor.astype(np.float32, copy=False) for name, tensor in tensors.items()}
         self._mean = t["input_mean"]
         self._scale = 1.0 / t["input_scale"]
@@ -57,22 +60,28 @@ class Scorer:
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> "Scorer":
         """Builds the scorer an artifact holds."""
-        return cls(artifact.decoder)
+        return cls(artifact.decoder, Novelty.from_artifact(artifact))
 
-    def score(self, prompt_embedding: NDArray[np.float32] | None) -> Scores:
+    def score(self, prompt_embedding: NDArray[np.float32] | None, of_traffic: float = 0.0) -> Scores:
         """Scores one prompt for every LLM.
 
         Args:
             prompt_embedding: float32 (d_prompt,); None for a prompt without text, which is scored as the average
                 training prompt.
+            of_traffic: How far the traffic it belongs to demands that predictions are hedged, in [0, 1].
 
         Returns:
             Predictions for all LLMs, in the artifact's order.
         """
         x = None if prompt_embedding is None else standardised(prompt_embedding, self._mean, self._scale)
         logits, log_tokens = self._alone(lambda: self._products(x))
+        p_correct, hedge = _sigmoid(logits), NOT_HEDGED
+        if self._novelty is not None:
+            hedge = self._novelty.hedge(prompt_embedding, of_traffic)
+            p_correct = self._novelty.hedged(p_correct, hedge.strength)
         return Scores(
-            p_correct=_sigmoid(logits),
+            p_correct=p_correct,
+            hedge=hedge,
             output_tokens=np.exp(np.minimum(np.maximum(log_tokens, 0.0), _MAX_LOG_TOKENS)),
         )
 
@@ -82,25 +91,6 @@ class Scorer:
         logits = self._llm_embeddings @ _forward(self._prompt_rest, first[: self._n_prompt]) + self._llm_bias
         log_tokens = self._length_embeddings @ _forward(self._length_rest, first[self._n_prompt :]) + self._length_bias
         return logits, log_tokens
-
-
-def standardised(
-    prompt_embedding: NDArray[np.float32], mean: NDArray[np.float32], per_scale: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """A prompt embedding as the decoder's layers see it.
-
-    Args:
-        prompt_embedding: float32 (d_prompt,).
-        mean: Of the training prompts, float32 (d_prompt,).
-        per_scale: One over their spread, float32 (d_prompt,).
-
-    Returns:
-        float32 (d_prompt,), within ± `MAX_DEVIATION`.
-    """
-    x = (prompt_embedding - mean) * per_scale
-    np.maximum(x, -MAX_DEVIATION, out=x)  # np.clip does the same in three times the time
-    np.minimum(x, MAX_DEVIATION, out=x)
-    return x
 
 
 def _layers(tensors: Tensors, network: str) -> list[Layer]:

@@ -6,7 +6,8 @@ from planted import NOVICE, OUTPUT_TOKENS, SPRINTER, WIZARD, WORDS, planted_arti
 
 from embedllm_router.artifact import Artifact
 from embedllm_router.encoder import StaticEncoder
-from embedllm_router.scorer import MAX_DEVIATION, Scorer
+from embedllm_router.inputs import MAX_DEVIATION
+from embedllm_router.scorer import Scorer
 
 
 @pytest.fixture(scope="module")

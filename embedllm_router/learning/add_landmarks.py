@@ -1,4 +1,4 @@
-"""Gives a weights folder its landmarks, or renews them, without retraining: every tensor it has stays as it is.
+"""Gives a weights folder its landmarks and novelty, or renews them, without retraining: other tensors stay as they are.
 
 The data are split as the artifact's training split them, and only the training part makes landmarks. It knows nothing
 of command lines.
@@ -10,8 +10,10 @@ from pathlib import Path
 from embedllm_router.artifact import Artifact, load_artifact, read_card, save_artifact
 from embedllm_router.errors import DataError
 from embedllm_router.evaluation.inputs import read_inputs
+from embedllm_router.landmarks import Landmarks
 from embedllm_router.learning.landmarks import find_landmarks, measure_landmarks
 from embedllm_router.learning.model_card import with_landmarks
+from embedllm_router.learning.novelty import measure_novelty
 
 __all__ = ["add_landmarks"]
 
@@ -43,7 +45,9 @@ def add_landmarks(
         raise DataError("no category has enough training prompts for a landmark. Nothing was changed.")
     metrics = measure_landmarks(found, artifact.decoder, inputs.test.x, inputs.test.matrix.category_names())
     manifest = found.described_in(artifact.manifest)
-    manifest = manifest.model_copy(update={"metrics": {**manifest.metrics, **metrics}})
+    landmarks = Landmarks(found.known, found.tensors, artifact.decoder)
+    novelty = measure_novelty(landmarks, inputs.train.matrix, inputs.test.x)
+    manifest = manifest.model_copy(update={"metrics": {**manifest.metrics, **metrics}, "novelty": novelty})
     return save_artifact(
         folder,
         manifest,

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta  # type: ignore[import-untyped]
 
-from embedllm_router.artifact import Tensors
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import question_stem
 from embedllm_router.evaluation.bootstrap import resamples
@@ -59,18 +58,17 @@ def exact_interval(n_right: int, n: int, low_tail: float, high_tail: float) -> t
     return low, high
 
 
-def with_contract(manifest: Manifest, decoder: Tensors, test: Part) -> Manifest:
+def with_contract(manifest: Manifest, scorer: Scorer, test: Part) -> Manifest:
     """The manifest with the contract that its decoder keeps.
 
     Args:
         manifest: Its `llms` are the columns of the test part.
-        decoder: The decoder's tensors.
+        scorer: What predicts, as it is served.
         test: Prompts that neither training nor calibration saw.
 
     Returns:
         The manifest; an older contract is replaced.
     """
-    scorer = Scorer(decoder)
     scores = [scorer.score(row) for row in test.x]
     predictions = Predictions(
         np.stack([one.p_correct for one in scores]), np.stack([one.output_tokens for one in scores])

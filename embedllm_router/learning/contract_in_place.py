@@ -11,6 +11,7 @@ from embedllm_router.artifact import Artifact, load_artifact, read_card, save_ar
 from embedllm_router.evaluation.inputs import read_inputs
 from embedllm_router.learning.contract import with_contract
 from embedllm_router.learning.contract_card import card_with_contract
+from embedllm_router.scorer import Scorer
 
 __all__ = ["add_contract"]
 
@@ -38,7 +39,7 @@ def add_contract(
     card = read_card(folder)
     inputs = read_inputs(artifact, data, train_x=False, told=told)
     told("measuring", 0, 1)
-    manifest = with_contract(artifact.manifest, artifact.decoder, inputs.test)
+    manifest = with_contract(artifact.manifest, Scorer.from_artifact(artifact), inputs.test)
     told("measuring", 1, 1)
     return save_artifact(
         folder,

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedllm_router.scorer import MAX_DEVIATION
+from embedllm_router.inputs import MAX_DEVIATION
 
 __all__ = ["Decoder", "DecoderOutput", "Head", "PairModel", "fold"]
 

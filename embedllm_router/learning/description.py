@@ -23,7 +23,6 @@ def describe(  # noqa: PLR0913 - everything an artifact says of itself
     encoder: EncoderSpec | TransformerSpec,
     options: TrainingOptions,
     trained: Trained,
-    metrics: dict[str, float],
     how: Mapping[str, str | int],
 ) -> Manifest:
     """Builds the manifest.
@@ -34,11 +33,10 @@ def describe(  # noqa: PLR0913 - everything an artifact says of itself
         encoder: The prompt encoder.
         options: How the decoder was trained.
         trained: The decoder.
-        metrics: Measured on the test part.
         how: The seed and rule that decided which data trained: split_seed, on_conflict.
 
     Returns:
-        The manifest, its files not yet listed.
+        The manifest, its metrics not yet measured and its files not yet listed.
     """
     tensors = trained.decoder.tensors()
     settings = {name: _plain(value) for name, value in asdict(options).items()}
@@ -55,7 +53,7 @@ def describe(  # noqa: PLR0913 - everything an artifact says of itself
         llms=_learned_llms(matrix, facts),
         data=_sources(matrix, facts),
         training={**settings, **how, "epochs_run": len(trained.history)},
-        metrics={name: round(value, 6) for name, value in metrics.items()},
+        metrics={},
     )
 
 

@@ -4,6 +4,7 @@ The projection is Fisher's linear discriminant for many classes (Rao, 1948), its
 towards a sphere. It sees embeddings, categories and labels of the training part; it knows nothing of folders or texts.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 
 from embedllm_router.artifact import Tensors
 from embedllm_router.data.matrix import CorrectnessMatrix
+from embedllm_router.inputs import MAX_DEVIATION
 from embedllm_router.landmarks import Landmarks
 from embedllm_router.manifest import Landmark, Manifest
-from embedllm_router.scorer import MAX_DEVIATION
 
 __all__ = ["LANDMARK_METRICS", "FoundLandmarks", "find_landmarks", "measure_landmarks"]
 
 _MIN_PROMPTS: Final = 20
+_MIN_NEAREST: Final = 5  # training prompts by which a landmark's own spread is known
 _MAX_DIMENSIONS: Final = 128
 _SHRINKAGE: Final = 0.01
 _MIN_VARIANCE, _MIN_USUAL = 1e-2, 0.1  # categories of one repeated prompt each: keeps the projection within float16
@@ -73,7 +75,7 @@ def find_landmarks(train: CorrectnessMatrix, x: NDArray[np.float32], decoder: Te
         for name, n, share in zip(names, np.bincount(number), shares, strict=True)
     )
     tensors = {"projection": projection.astype(np.float16), "landmarks": (means @ projection.T).astype(np.float16)}
-    return FoundLandmarks(known, tensors)
+    return FoundLandmarks(_with_spreads(known, tensors, decoder, x), tensors)
 
 
 def measure_landmarks(
@@ -101,6 +103,28 @@ def measure_landmarks(
         own_set, near_set = (name.partition("/")[0] for name in (own, near[0]))
         hits += (near[0] == own, own in near, near_set == own_set)
     return {name: round(float(n) / len(asked), 6) for name, n in zip(LANDMARK_METRICS, hits, strict=True)}
+
+
+def _with_spreads(
+    known: Sequence[Landmark], tensors: Tensors, decoder: Tensors, x: NDArray[np.float32]
+) -> tuple[Landmark, ...]:
+    """The landmarks with the root mean square distance of the training prompts nearest to each.
+
+    Where hardly a prompt is nearest, what is usual everywhere is taken.
+    """
+    landmarks, places = Landmarks(known, tensors, decoder), {one.name: i for i, one in enumerate(known)}
+    squares, counts = np.zeros(len(known)), np.zeros(len(known))
+    for row in x:
+        near = landmarks.nearest(row, 1)[0]
+        squares[places[near.name]] += near.distance**2
+        counts[places[near.name]] += 1
+    usual = max(squares.sum() / len(x), _MIN_USUAL**2)
+    spreads = np.sqrt(
+        np.where(counts >= _MIN_NEAREST, np.maximum(squares, 1e-4 * counts) / np.maximum(counts, 1), usual)
+    )
+    return tuple(
+        one.model_copy(update={"spread": round(float(spread), 5)}) for one, spread in zip(known, spreads, strict=True)
+    )
 
 
 def _standardised(x: NDArray[np.float32], decoder: Tensors) -> Floats:

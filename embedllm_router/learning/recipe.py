@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router.artifact import Artifact, Tensors, save_artifact
+from embedllm_router.artifact import Artifact, save_artifact
 from embedllm_router.data.conflicts import OnConflict
 from embedllm_router.data.folder import merge_folders, read_folders
 from embedllm_router.data.matrix import CorrectnessMatrix
@@ -22,6 +22,7 @@ from embedllm_router.evaluation.metrics import auc, log_loss
 from embedllm_router.evaluation.parts import Part
 from embedllm_router.evaluation.report import evaluate_predictions, llm_means
 from embedllm_router.evaluation.yardsticks import knn, repeat_means
+from embedllm_router.landmarks import Landmarks
 from embedllm_router.learning.checkpoint import Checkpoint, fingerprint
 from embedllm_router.learning.contract import with_contract
 from embedllm_router.learning.contract_card import card_with_contract
@@ -34,10 +35,12 @@ from embedllm_router.learning.landmarks import find_landmarks, measure_landmarks
 from embedllm_router.learning.lengths import log_output_tokens
 from embedllm_router.learning.model_card import model_card
 from embedllm_router.learning.ngrams import DEFAULT_NGRAMS
+from embedllm_router.learning.novelty import measure_novelty
 from embedllm_router.learning.team import Team
 from embedllm_router.learning.training import train_decoder
 from embedllm_router.learning.training_options import TrainingOptions
 from embedllm_router.manifest import NgramSpec
+from embedllm_router.novelty import Novelty
 from embedllm_router.scorer import Scorer
 from embedllm_router.style import STYLE_FEATURES
 from embedllm_router.transformer_encoder import TransformerEncoder
@@ -142,14 +145,17 @@ def _write(  # noqa: PLR0913, PLR0917 - everything an artifact is made of
     matrix, decoder = ready.matrix, trained.decoder.tensors()
     train, test = ready.split.train, ready.split.test
     found = find_landmarks(matrix.select_prompts(train), ready.x[train], decoder)
-    metrics = _measure(matrix, ready.x, ready.split, decoder)
-    metrics |= measure_landmarks(found, decoder, ready.x[test], matrix.category_names()[test])
+    landmarks = Landmarks(found.known, found.tensors, decoder)
     manifest = found.described_in(
-        describe(
-            matrix, facts, encoder=ready.made.encoder.spec, options=options, trained=trained, metrics=metrics, how=how
-        )
+        describe(matrix, facts, encoder=ready.made.encoder.spec, options=options, trained=trained, how=how)
     )
-    manifest = with_contract(manifest, decoder, Part(matrix.select_prompts(test), ready.x[test]))
+    novelty = measure_novelty(landmarks, matrix.select_prompts(train), ready.x[ready.split.validation])
+    scorer = Scorer(decoder, Novelty(landmarks, novelty, manifest.llms))
+    metrics = _measure(matrix, ready.x, ready.split, scorer)
+    metrics |= measure_landmarks(found, decoder, ready.x[test], matrix.category_names()[test])
+    rounded = {name: round(value, 6) for name, value in metrics.items()}
+    manifest = manifest.model_copy(update={"novelty": novelty, "metrics": rounded})
+    manifest = with_contract(manifest, scorer, Part(matrix.select_prompts(test), ready.x[test]))
     return save_artifact(
         out,
         manifest,
@@ -215,9 +221,9 @@ def predict(scorer: Scorer, x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([scorer.score(row).p_correct for row in x])
 
 
-def _measure(matrix: CorrectnessMatrix, x: NDArray[np.float32], split: Split, decoder: Tensors) -> dict[str, float]:
-    """Test metrics of the decoder's predictions, and of two yardsticks on the same split."""
-    p = predict(Scorer(decoder), x[split.test])
+def _measure(matrix: CorrectnessMatrix, x: NDArray[np.float32], split: Split, scorer: Scorer) -> dict[str, float]:
+    """Test metrics of predictions, and of two yardsticks on the same split."""
+    p = predict(scorer, x[split.test])
     train, test = matrix.select_prompts(split.train), matrix.select_prompts(split.test)
     means, pools = llm_means(train), x[:, : -len(STYLE_FEATURES)]
     yardsticks = {

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.artifact import Artifact
-from embedllm_router.scorer import MAX_DEVIATION
+from embedllm_router.inputs import MAX_DEVIATION
 
 __all__ = ["PromptNetwork"]
 
