@@ -141,9 +141,13 @@ def _print_evaluation(found: "Evaluation", *, as_json: bool) -> None:
         return
     from rich.console import Console  # noqa: PLC0415 - when the command runs
 
+    from embedllm_router.contract import contract_tables  # noqa: PLC0415 - when the command runs
+    from embedllm_router.evaluation.slice_tables import slice_table  # noqa: PLC0415 - when the command runs
     from embedllm_router.evaluation.tables import evaluation_table, summary_lines  # noqa: PLC0415 - when it runs
 
     console = Console()
     console.print(evaluation_table(found))
     for line in summary_lines(found):
         console.print(line, markup=False, highlight=False)
+    for table in (*contract_tables([row for row in found.contract if row.data is None]), slice_table(found)):
+        console.print(table)

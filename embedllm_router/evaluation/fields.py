@@ -8,9 +8,10 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
+from embedllm_router.contract import verdict
 from embedllm_router.evaluation.bootstrap import SEEDS, Estimate
 from embedllm_router.evaluation.correctness import Correctness
-from embedllm_router.evaluation.result import BaselineResult, CategoryResult, Evaluation, RouterResult
+from embedllm_router.evaluation.result import BaselineResult, Evaluation, GroupResult, RouterResult
 
 __all__ = ["evaluation_fields"]
 
@@ -28,7 +29,9 @@ def evaluation_fields(evaluation: Evaluation) -> dict[str, object]:
         **_correctness(e.router.correctness),
         "routing": _routing(e.router),
         "baselines": {name: _baseline(b) for name, b in e.baselines.items()},
-        "by_category": {name: _category(c) for name, c in e.categories.items()},
+        "by_category": {name: _group(c) for name, c in e.categories.items()},
+        "slices": {kind: {name: _group(g) for name, g in found.items()} for kind, found in e.slices.items()},
+        "contract": [{**row.model_dump(), "verdict": verdict(row)} for row in e.contract],
         "artifact": e.artifact.id,
         "recorded_log_loss": e.artifact.manifest.metrics.get("log_loss"),
         "split": e.split,
@@ -101,7 +104,7 @@ def _baseline(b: BaselineResult) -> dict[str, object]:
     }
 
 
-def _category(c: CategoryResult) -> dict[str, object]:
+def _group(c: GroupResult) -> dict[str, object]:
     return {
         "n_prompts": c.n_prompts,
         "n_labels": c.correctness.n_labels,

@@ -8,7 +8,15 @@ import html
 from collections.abc import Mapping
 from typing import Final
 
-from embedllm_router.evaluation.page_tables import cost_table, html_table, main_table, noise_table, probe_tables
+from embedllm_router.evaluation.page_tables import (
+    contract_table,
+    cost_table,
+    html_table,
+    main_table,
+    noise_table,
+    probe_tables,
+    slices_table,
+)
 from embedllm_router.evaluation.result import Evaluation
 
 __all__ = ["report_page"]
@@ -64,6 +72,10 @@ def report_page(evaluation: Evaluation, plots: Mapping[str, bytes]) -> str:
         main_table(e),
         "<h2>Accuracy for money</h2>",
         cost_table(e),
+        "<h2>Promises kept</h2>",
+        contract_table(e),
+        "<h2>By language, content and length</h2>",
+        slices_table(e),
         *(_picture(name, plots[name]) for name in _PICTURES if name in plots),
         "<h2>What no predictor can know</h2>",
         noise_table(e),

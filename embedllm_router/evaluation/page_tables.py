@@ -8,8 +8,17 @@ from typing import Final
 from embedllm_router.evaluation.bootstrap import Estimate
 from embedllm_router.evaluation.cost_metrics import CostMetrics
 from embedllm_router.evaluation.result import Evaluation, RouterResult
+from embedllm_router.evaluation.slice_tables import CONTRACT_HEAD, SLICE_HEAD, contract_rows, slice_rows
 
-__all__ = ["cost_table", "html_table", "main_table", "noise_table", "probe_tables"]
+__all__ = [
+    "contract_table",
+    "cost_table",
+    "html_table",
+    "main_table",
+    "noise_table",
+    "probe_tables",
+    "slices_table",
+]
 
 _OURS: Final = "this artifact"
 _MAIN_HEAD: Final = (
@@ -45,6 +54,16 @@ _NOISE_NOTE: Final = (
     "which a predictor could know, so the true floor may be lower."
 )
 
+_CONTRACT_NOTE: Final = (
+    "How often answers were right where a promise was made of them: p_correct ≥ τ, or the highest utility at λ. "
+    "Intervals are the wider of Clopper and Pearson's and a bootstrap over questions; the one-sided 95 % bound must "
+    "reach τ for a promise to be kept."
+)
+_SLICE_NOTE: Final = (
+    "The language is what py3langid makes of the first 2,000 characters; undetermined are texts of little language, "
+    "such as sums. Code is read from the text by patterns. A dash means no prompt there could be routed."
+)
+
 
 def main_table(e: Evaluation) -> str:
     """Correctness and routing of the artifact and its baselines."""
@@ -68,6 +87,18 @@ def cost_table(e: Evaluation) -> str:
         rows.append(_cost_row(name, result.metrics, math.nan, float(result.sweep.cost[:, 0].mean())))
     note = _COST_NOTE.format(unpriced=e.n_unpriced, llms=e.n_llms, recorded=e.recorded_tokens)
     return html_table(head, rows) + _note(note)
+
+
+def contract_table(e: Evaluation) -> str:
+    """How often promises were kept."""
+    if not e.contract:
+        return "<p>No promise was made on these prompts.</p>"
+    return html_table(CONTRACT_HEAD, contract_rows(e.contract), ours=None) + _note(_CONTRACT_NOTE)
+
+
+def slices_table(e: Evaluation) -> str:
+    """The artifact by language, content and length of the prompt."""
+    return html_table(SLICE_HEAD, slice_rows(e), ours=None) + _note(_SLICE_NOTE)
 
 
 def noise_table(e: Evaluation) -> str:

@@ -15,8 +15,9 @@ from embedllm_router.evaluation.noise import NoiseCeiling
 from embedllm_router.evaluation.probes import AccuracyProbe, LabelProbe
 from embedllm_router.evaluation.routing import CostResult, RoutedPrompts
 from embedllm_router.evaluation.verdict import Verdict
+from embedllm_router.manifest import ContractRow
 
-__all__ = ["BaselineResult", "CategoryResult", "Evaluation", "RouterResult"]
+__all__ = ["BaselineResult", "Evaluation", "GroupResult", "RouterResult"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,8 @@ class BaselineResult:
 
 
 @dataclass(frozen=True, slots=True)
-class CategoryResult:
-    """One category of one data set.
+class GroupResult:
+    """Some of the test prompts: one category of one data set, or one slice.
 
     Attributes:
         n_prompts: Test prompts.
@@ -99,6 +100,8 @@ class Evaluation:
         baselines: By name.
         not_run: Baselines that were asked for and not run, with the reason.
         categories: By "data set/category".
+        slices: By kind of slice ("language", "content", "length"), then by slice.
+        contract: How often promises were kept on the prompts measured.
         noise: Floors from repeated questions.
         accuracy_probes: Benchmark accuracy from embeddings.
         label_probes: Properties of LLMs from embeddings.
@@ -117,7 +120,9 @@ class Evaluation:
     verdict: Verdict | None
     baselines: Mapping[str, BaselineResult]
     not_run: Mapping[str, str]
-    categories: Mapping[str, CategoryResult]
+    categories: Mapping[str, GroupResult]
+    slices: Mapping[str, Mapping[str, GroupResult]]
+    contract: tuple[ContractRow, ...]
     noise: tuple[NoiseCeiling, ...]
     accuracy_probes: tuple[AccuracyProbe, ...]
     label_probes: tuple[LabelProbe, ...]

@@ -1,4 +1,4 @@
-"""The order of events of an evaluation: inputs, the artifact, every baseline, categories, verdict, noise, probes.
+"""The order of events of an evaluation: inputs, the artifact, every baseline, verdict, groups, contract, noise, probes.
 
 Each step is another file's. It knows nothing of files to write.
 """
@@ -20,13 +20,16 @@ from embedllm_router.evaluation.baselines import UNTRAINED, BaselineOptions, mak
 from embedllm_router.evaluation.bootstrap import Estimate, paired_difference, ratio_of_sums, resamples
 from embedllm_router.evaluation.correctness import correctness, correctness_intervals
 from embedllm_router.evaluation.costs import price_answers
+from embedllm_router.evaluation.groups import measure_groups
 from embedllm_router.evaluation.inputs import Inputs, read_inputs
 from embedllm_router.evaluation.metrics import log_losses
 from embedllm_router.evaluation.noise import noise_ceiling
 from embedllm_router.evaluation.probes import accuracy_probes, label_probes
-from embedllm_router.evaluation.result import BaselineResult, CategoryResult, Evaluation, RouterResult
+from embedllm_router.evaluation.result import BaselineResult, Evaluation, GroupResult, RouterResult
 from embedllm_router.evaluation.routing import Field, field_of, mean_cost_metrics, pareto_distances, route, sweep_pools
+from embedllm_router.evaluation.slices import LENGTHS, SLICES, slice_names
 from embedllm_router.evaluation.verdict import judge
+from embedllm_router.learning.contract import measure_contract
 
 __all__ = ["EvaluationOptions", "Told", "evaluate"]
 
@@ -96,7 +99,9 @@ def evaluate(
         verdict=judge(router.routed, router.costs) if router.routed else None,
         baselines=baselines,
         not_run={n: "needs training data, and --split all has none" for n in options.baselines if n not in names},
-        categories=_categories(test, field, router, baselines),
+        categories=measure_groups(test.category_names(), test, field, router, baselines),
+        slices={kind: _slice(kind, test, field, router, baselines) for kind in SLICES},
+        contract=measure_contract(test, inputs.predictions, llms),
         noise=noise_ceiling(inputs.everything),
         accuracy_probes=accuracy_probes(artifact, inputs.everything),
         label_probes=label_probes(artifact, options.seed),
@@ -171,27 +176,10 @@ def _with_pareto_distances(
     return replace(router, pareto_distance=distances[0]), {**baselines, **placed}
 
 
-def _categories(
-    test: CorrectnessMatrix, field: Field, router: RouterResult, baselines: Mapping[str, BaselineResult]
-) -> dict[str, CategoryResult]:
-    names = test.category_names()
-    routed_rows = np.concatenate([arena.pool.rows for arena in field.all_llms] or [np.zeros(0, dtype=np.int64)])
-    labels, found = test.labels(), {}
-    for name in dict.fromkeys(names.tolist()):
-        rows = names == name
-        among = rows[routed_rows]
-        losses = {
-            other: correctness(labels[rows], b.result.p[rows], test.observed[rows]).log_loss
-            for other, b in baselines.items()
-            if b.result.correctness is not None
-        }
-        routed = router.routed
-        found[name] = CategoryResult(
-            n_prompts=int(rows.sum()),
-            correctness=correctness(labels[rows], router.p[rows], test.observed[rows]),
-            routing_accuracy=float(routed.correct[among].mean()) if routed and among.any() else math.nan,
-            best_single_accuracy=float(routed.best_single[among].mean()) if routed and among.any() else math.nan,
-            n_routed=int(among.sum()),
-            baseline_log_loss=losses,
-        )
-    return found
+def _slice(
+    kind: str, test: CorrectnessMatrix, field: Field, router: RouterResult, baselines: Mapping[str, BaselineResult]
+) -> dict[str, GroupResult]:
+    """The slices of one kind: lengths from short to long, others from the commonest to the rarest."""
+    found = measure_groups(slice_names(test.prompts, kind), test, field, router, baselines)
+    by_size = sorted(found, key=lambda name: (-found[name].n_prompts, name))
+    return {name: found[name] for name in (*LENGTHS, *by_size) if name in found}
