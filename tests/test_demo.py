@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,19 +23,24 @@ from embedllm_router.settings import read_proxy_config
 ROOT = Path(__file__).parents[1]
 
 
-def simulated_llms() -> set[int]:
-    """Processes that stand in for LLMs, those of other tests included."""
-    return {p.pid for p in psutil.process_iter(["cmdline"]) if "upstream" in (p.info["cmdline"] or [])}
+MARK = "EMBEDLLM_TEST_STARTED_BY"
+
+
+def started_with(mark: str) -> list[str]:
+    """Command lines of the processes that inherited a mark; other tests' servers have none."""
+    found = psutil.process_iter(["environ", "cmdline"])
+    return [" ".join(p.info["cmdline"] or ()) for p in found if (p.info["environ"] or {}).get(MARK) == mark]
 
 
 def test_demo_as_json_prints_nothing_else_and_leaves_nothing_running() -> None:
-    before = simulated_llms()
+    mark = secrets.token_hex(8)
     done = subprocess.run(
         [sys.executable, "-m", "embedllm_router", "demo", "--json"],
         capture_output=True,
         text=True,
         timeout=170,
         check=False,
+        env={**os.environ, MARK: mark},
     )
     assert done.returncode == 0, done.stderr
     requests = json.loads(done.stdout)["requests"]
@@ -45,7 +51,16 @@ def test_demo_as_json_prints_nothing_else_and_leaves_nothing_running() -> None:
         costs = [r["cost_usd"] for r in requests if r["prompt"] == prompt]
         assert costs == sorted(costs, reverse=True), "raising the cost weight never raises expected cost"
     assert len({r["chosen"] for r in requests}) > 3, "the prompts call for different LLMs"
-    assert simulated_llms() <= before
+    assert started_with(mark) == []
+
+
+def test_a_process_left_behind_would_be_found() -> None:
+    mark = secrets.token_hex(8)
+    with subprocess.Popen(["sleep", "30"], env={**os.environ, MARK: mark}) as left:
+        try:
+            assert started_with(mark) == ["sleep 30"]
+        finally:
+            left.kill()
 
 
 @pytest.fixture(scope="module")
