@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from embedllm_router import Router
+from embedllm_router.budgets.paced import Pace, paced
 from embedllm_router.candidates import Candidate, CandidatePool
 from embedllm_router.favourites import (
     favoured,
@@ -161,3 +162,15 @@ def test_what_is_typical_is_the_mean_over_drawn_prompts(router: Router) -> None:
     expected = pool.expected_cost(100, found.output_tokens, {})
     np.testing.assert_allclose(pool.prior.cost_usd, expected, rtol=0.01)
     assert pool.prior.n_labels.tolist() == [llm.n_labels for llm in artifact.manifest.llms]
+
+
+def test_under_a_budget_the_favourite_is_that_of_its_cost_weight() -> None:
+    weighed = with_prior([0.72, 0.70], [0.6, 0.8], [1.0, 2.0], Objective(near_tie_margin=0.03))
+    assert settled(weighed).ranking[0] == 1
+    kept = paced(weighed, Pace(cost_weight=0.005))
+    assert kept.request.objective.cost_weight == 0.005
+    assert settled(kept).ranking[0] == 1, "0.79 against 0.595"
+    strict = paced(weighed, Pace(cost_weight=0.009))
+    assert strict.utility.tolist() == pytest.approx([0.711, 0.682])
+    assert settled(strict).ranking[0] == 1, "0.029 less is within the margin"
+    assert settled(paced(weighed, Pace(cost_weight=0.02))).ranking[0] == 0, "0.04 less is not"

@@ -430,6 +430,60 @@ def conversation(*turns: str) -> list[dict[str, str]]:
     return [{"role": "user" if i % 2 == 0 else "assistant", "content": turn} for i, turn in enumerate(turns)]
 
 
+async def test_a_near_tie_goes_to_the_usual_llm_in_the_shadow_too(
+    make_handler: Callable[..., ProxyHandler], records: Path
+) -> None:
+    """The wizard is surer of both at once, by less than 0.6; on typical prompts the sprinter is a little better."""
+    steady = {"default": "wizard", "cost_weight": 0, "near_tie_margin": 0.6}
+    handler = make_handler(
+        virtual_models={
+            "auto": steady,
+            "plain": {**steady, "near_tie_margin": 0},
+            "floored": {
+                "default": "wizard",
+                "min_p_correct": 0.9,
+                "near_tie_margin": 0.6,
+                "shadow": {"cost_weight": 0},
+            },
+        }
+    )
+    for number, name in enumerate(("auto", "plain", "floored")):
+        await routed(handler, model=name, messages=conversation("integral hello"), litellm_call_id=str(number))
+    handler._parts.close()
+    steadied, plain, floored = sorted(kept_in(records), key=lambda record: record["request_id"])
+    assert (steadied["chosen"], steadied["reason"], steadied["near_tie_margin"]) == ("sprinter", "near_tie", 0.6)
+    usual = {c["name"]: c["usual_p_correct"] for c in steadied["candidates"]}
+    assert usual["sprinter"] > usual["wizard"]
+    assert (plain["chosen"], plain["reason"], plain["near_tie_margin"]) == ("wizard", "highest_utility", 0.0)
+    assert (floored["chosen"], floored["shadow_chosen"]) == ("wizard", "sprinter")
+
+
+async def test_a_request_with_its_own_objective_keeps_the_margin(
+    make_handler: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    section = {"default": "sprinter", "min_p_correct": 0.9, "near_tie_margin": 0.6}
+    handler = make_handler(virtual_models={"auto": section})
+    await routed(handler, messages=conversation("integral hello"), embedllm={"cost_weight": 0})
+    assert logged(log_text, "routing.decided")[-1]["reason"] == "near_tie"
+    await routed(handler, messages=conversation("integral hello"), embedllm={"within": 0.1})
+    assert logged(log_text, "routing.decided")[-1]["reason"] == "cheapest_at_floor"
+
+
+async def test_thompson_sampling_leaves_the_odds_of_every_candidate(
+    make_handler: Callable[..., ProxyHandler], records: Path
+) -> None:
+    exploration = {"method": "thompson", "spread": 100, "max_loss": 1.0, "max_extra_usd": 1.0}
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "exploration": exploration}})
+    chosen = {(await routed(handler, litellm_call_id=str(number)))["model"] for number in range(40)}
+    assert chosen == {"wizard", "sprinter"}
+    handler._parts.close()
+    for record in kept_in(records):
+        odds = {c["name"]: c["propensity"] for c in record["candidates"]}
+        assert sum(odds.values()) == pytest.approx(1.0)
+        assert record["propensity"] == odds[record["chosen"]] > 0
+        assert (record["exploration"], record["exploration_spread"]) == ("thompson", 100.0)
+
+
 async def test_a_conversation_stays_on_its_llm_while_it_keeps_up(
     make_handler: Callable[..., ProxyHandler], log_text: io.StringIO
 ) -> None:
