@@ -243,8 +243,9 @@ class Decision:
             why: On record as the reason.
             propensity: Probability with which it was put there.
         """
-        others = tuple(i for i in self.ranking if i != index)
-        return replace(self, ranking=(index, *others), instead=why, propensity=propensity)
+        at = self.ranking.index(index)
+        ranking = (index, *self.ranking[:at], *self.ranking[at + 1 :])
+        return replace(self, ranking=ranking, instead=why, propensity=propensity)
 
     def fallbacks(self, n: int) -> list[str]:
         """Names of the n next best candidates."""
