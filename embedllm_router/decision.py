@@ -34,6 +34,7 @@ class Reason(StrEnum):
     SESSION_KEPT = "session_kept"
     SESSION_LOCKED = "session_locked"
     NEAR_TIE = "near_tie"
+    OUT_OF_DISTRIBUTION = "out_of_distribution"
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,8 @@ def decided(routed: Routed, routing: Routing, *, with_prompt: bool) -> Fields:
         "runner_up": routed.runner_up,
         "prompt_chars": len(routing.prompt.text),
         "input_tokens": routing.prompt.input_tokens,
+        "novelty": routing.hedge.novelty,
+        "hedge": round(routing.hedge.strength, 4),
         "candidates": [candidate_fields(a) for a in routing.decision.assessments()],
         "timing_ms": {
             "encode": round(timing.encode, 3),

@@ -38,7 +38,7 @@ def typical_of(artifact: Artifact) -> Typical:
     distribution with both, always the same ones. Takes some 30 ms.
     """
     mean, spread = (artifact.decoder[name].astype(np.float32) for name in ("input_mean", "input_scale"))
-    scorer, rng = Scorer.from_artifact(artifact), np.random.default_rng(0)
+    scorer, rng = Scorer(artifact.decoder), np.random.default_rng(0)
     drawn = [scorer.score(mean + spread * rng.standard_normal(len(mean), dtype=np.float32)) for _ in range(_N_DRAWN)]
     return Typical(
         p_correct=np.mean([one.p_correct for one in drawn], axis=0, dtype=np.float64),

@@ -23,6 +23,7 @@ from embedllm_router.recording import Arrival, Kept, Shadow, to_record
 from embedllm_router.records import RequestRecord
 from embedllm_router.router import Routing
 from embedllm_router.tracing import Tracer
+from embedllm_router.unfamiliar import left_to_default
 
 __all__ = ["Keep", "Observer", "OnEnd", "Sink"]
 
@@ -248,7 +249,8 @@ class Observer:
 def _shadow(lane: Lane, routing: Routing, objective: Objective, caller: str) -> Shadow:
     conditions = replace(routing.decision.request.conditions, observed=None)
     there = lane.weigh(routing.prompt, objective, conditions, caller)
-    return Shadow(there.artifact_id, settled(there.decision).chosen)
+    decision = left_to_default(settled(there.decision), there.hedge, lane.virtual_model.settings)
+    return Shadow(there.artifact_id, decision.chosen)
 
 
 def _result(future: "Future[Shadow] | None") -> Shadow | None:

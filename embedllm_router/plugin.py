@@ -33,6 +33,7 @@ from embedllm_router.parts import Parts, assemble
 from embedllm_router.recording import Arrival
 from embedllm_router.setting_groups import VirtualModelSettings
 from embedllm_router.settings import SECTION, read_settings
+from embedllm_router.unfamiliar import left_to_default
 from embedllm_router.web import Doors, mount, routers_of
 
 __all__ = ["ProxyHandler", "create_proxy_handler"]
@@ -199,7 +200,7 @@ class ProxyHandler(CustomLogger):
         )
         routing = lane.decide(data, overrides.objective, conditions, arrival.caller)
         decision, scopes = self._parts.spending.within(routing.decision, settings, arrival)
-        decision = self._parts.conversing.keep(settled(decision), talk)
+        decision = self._parts.conversing.keep(left_to_default(settled(decision), routing.hedge, settings), talk)
         if not overrides.by_client and (talk is None or talk.is_new):
             decision = explore(decision, settings.exploration.exploration, self._dice)
         if decision.chosen is None:

@@ -136,6 +136,8 @@ def to_record(routed: Routed, kept: Kept, outcome: Outcome, *, shadow: Shadow | 
         chosen=routed.chosen,
         runner_up=routed.runner_up,
         category=kept.hedge.nearest.name if kept.hedge.nearest else None,
+        novelty=kept.hedge.novelty,
+        hedge=kept.hedge.strength if decision else None,
         prompt_chars=kept.prompt_chars,
         prompt_hash=kept.prompt_hash,
         prompt=kept.prompt,

@@ -94,6 +94,8 @@ class RequestRecord:
         cheapest_cost_usd: Its expected cost.
         candidates: Everything weighed: the ranked ones best first, then the excluded ones.
         category: Name of the training category nearest to the prompt; None when the weights hold none.
+        novelty: Share of ordinary prompts that lie nearer to what was learned, in [0, 1]; None when not measured.
+        hedge: How far predictions were moved towards each LLM's mean for it, in [0, 1]; None when routing failed open.
         prompt_chars: Length of the embedded text in characters.
         input_tokens: Estimated tokens of the whole request.
         max_output_tokens: The request's own limit on the answer; None when it set none.
@@ -162,6 +164,8 @@ class RequestRecord:
     cheapest_cost_usd: float | None = None
     candidates: tuple[CandidateRecord, ...] = ()
     category: str | None = None
+    novelty: float | None = None
+    hedge: float | None = None
     prompt_chars: int | None = None
     input_tokens: int | None = None
     max_output_tokens: int | None = None

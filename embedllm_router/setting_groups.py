@@ -210,6 +210,8 @@ class VirtualModelSettings(ObjectiveSettings):
     """Conversations stay on their LLM."""
     near_tie_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.005
     """Utility that may be lost so that near ties go to the same LLM each time; 0 turns it off."""
+    max_novelty: Share | None = None
+    """Prompts more novel than this share of ordinary ones go to the default; None lets routing decide all."""
     exploration: ExplorationSettings = ExplorationSettings()
     """Trying another candidate now and then."""
     shadow: ShadowSettings | None = None

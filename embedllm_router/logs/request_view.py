@@ -64,6 +64,10 @@ def _prompt(row: Mapping[str, Any]) -> list[str]:
         facts.append(f"needs {', '.join(row['needs'])}")
     if row["category"] is not None:
         facts.append(f"nearest training prompts: {row['category']}")
+    if row["novelty"] is not None:
+        facts.append(f"novelty {row['novelty']:.3f}")
+    if row["hedge"]:
+        facts.append(f"predictions hedged by {row['hedge']:.0%}, prompt or traffic is unlike what was learned")
     return [", ".join(facts), *([row["prompt"]] if row["prompt"] is not None else [])]
 
 

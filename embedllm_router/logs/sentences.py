@@ -45,6 +45,7 @@ def why(row: Row, explanation: Explanation) -> str:
         "floor_unreached": lambda: _unreached(row),
         "explored": lambda: _explored(row, explanation),
         "near_tie": lambda: _near_tie(row, explanation),
+        "out_of_distribution": lambda: _novel(row),
     }
     said = reasons.get(row["reason"], lambda: f"{chosen} was chosen: {row['reason']}.")()
     if explanation.best not in {None, chosen} and row["reason"] not in {"explored", "near_tie"}:
@@ -94,6 +95,13 @@ def _near_tie(row: Row, explanation: Explanation) -> str:
         f"{row['chosen']} answers a near tie: its utility, {probability(row['utility'])}, is at most "
         f"{number(row['near_tie_margin'])} below that of {best.name}, {probability(best.utility)}, and it is the "
         "better one on typical prompts."
+    )
+
+
+def _novel(row: Row) -> str:
+    return (
+        f"{row['chosen']} is the default, and the prompt is unlike those the weights were learned from: only "
+        f"{1 - (row['novelty'] or 0.0):.1%} of ordinary prompts are as novel."
     )
 
 

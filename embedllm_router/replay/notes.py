@@ -16,7 +16,9 @@ from embedllm_router.replay.reweigh import NOT_SCORED
 __all__ = ["Findings", "notes"]
 
 _FEW: Final = 30
-_OF_THE_MOMENT: Final = frozenset({Reason.WITHIN_BUDGET, Reason.SESSION_KEPT, Reason.SESSION_LOCKED})
+_OF_THE_MOMENT: Final = frozenset(
+    {Reason.OUT_OF_DISTRIBUTION, Reason.WITHIN_BUDGET, Reason.SESSION_KEPT, Reason.SESSION_LOCKED}
+)
 
 
 @dataclass(frozen=True, slots=True)

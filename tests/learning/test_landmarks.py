@@ -16,7 +16,9 @@ from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.errors import ArtifactError
 from embedllm_router.landmarks import Landmarks
 from embedllm_router.learning.landmarks import FoundLandmarks, find_landmarks, measure_landmarks
+from embedllm_router.learning.novelty import measure_novelty
 from embedllm_router.manifest import Landmark
+from embedllm_router.novelty import Novelty
 from embedllm_router.router import Router
 
 PLAIN = {"input_mean": np.zeros(5, np.float32), "input_scale": np.ones(5, np.float32)}
@@ -222,3 +224,29 @@ def test_an_artifact_without_landmarks_still_loads_and_is_near_to_nothing(tmp_pa
     landmarks = Landmarks.from_artifact(artifact)
     assert len(landmarks) == 0
     assert landmarks.nearest(Router(artifact).encode("hello").prompt_embedding) == ()
+
+
+def test_novelty_of_prompts_like_the_training_prompts_is_evenly_spread_and_of_others_high() -> None:
+    train, x = clouds(200, 0)
+    _, held_out = clouds(300, 1)
+    _, later = clouds(300, 2)
+    found = find_landmarks(train, x, PLAIN)
+    landmarks = Landmarks(found.known, found.tensors, PLAIN)
+    spec = measure_novelty(landmarks, train, held_out)
+    assert spec is not None
+    assert spec.n_prompts == 600
+    novelty = Novelty(landmarks, spec, [])
+    ordinary = np.array([novelty.hedge(row).novelty for row in later])
+    assert ordinary.mean() == pytest.approx(0.5, abs=0.05)
+    assert np.quantile(ordinary, 0.9) == pytest.approx(0.9, abs=0.05)
+    later[:, 0] += 4
+    assert min(novelty.hedge(row).novelty or 0.0 for row in later) > 0.99
+
+
+def test_where_hardly_a_prompt_is_nearest_the_spread_is_what_is_usual() -> None:
+    train, x = clouds(30, 0)
+    found = find_landmarks(train, x, PLAIN)
+    assert [one.spread for one in found.known] == pytest.approx([1.0, 1.0], rel=0.4)
+    lonely = prompts_of(["a"] * 20 + ["b"] * 20)
+    same = find_landmarks(lonely, np.zeros((40, 5), np.float32), PLAIN)  # both landmarks in one place: "a" is nearest
+    assert same.known[1].spread > 0

@@ -1,4 +1,4 @@
-"""What decided near ties, waiting and exploration."""
+"""What decided near ties, waiting and exploration; how novel prompts are."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,6 +15,8 @@ _NUMBERS = (
     "exploration_max_loss",
     "exploration_max_extra_usd",
     "exploration_spread",
+    "novelty",
+    "hedge",
 )
 
 
