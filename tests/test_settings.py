@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from embedllm_router.errors import ConfigError
+from embedllm_router.logs.default_place import places
 from embedllm_router.messages import TextFrom
 from embedllm_router.policy import Objective
-from embedllm_router.settings import read_litellm_redis, read_proxy_config, read_settings
+from embedllm_router.settings import read_litellm_redis, read_proxy_config, read_settings, read_store_settings
 from embedllm_router.state import RedisAddress
 
 AUTO = {"virtual_models": {"auto": {"default": "sprinter"}}}
@@ -139,3 +140,15 @@ def test_the_redis_of_the_environment(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("REDIS_HOST", "from-environment")
     monkeypatch.setenv("REDIS_PORT", "6400")
     assert read_litellm_redis(tmp_path / "missing.yaml") == RedisAddress(host="from-environment", port=6400)
+
+
+def test_the_stores_settings_are_read_without_any_virtual_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that read records need no configuration; other settings in the environment do not disturb them."""
+    monkeypatch.setenv("EMBEDLLM_ROUTER_STORE__PATH", "somewhere")
+    monkeypatch.setenv("EMBEDLLM_ROUTER_LOG__FORMAT", "xml")
+    assert read_store_settings().path == Path("somewhere")
+    assert places(None, None) == ["somewhere"]
+    assert places(["told"], None) == ["told"]
+    monkeypatch.setenv("EMBEDLLM_ROUTER_STORE__ROTATE_MB", "none")
+    with pytest.raises(ConfigError, match=r"EMBEDLLM_ROUTER_STORE__.* is not valid:\n  store.rotate_mb"):
+        read_store_settings()

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 from log_files import START, write_log
@@ -21,7 +22,7 @@ from embedllm_router.logs.source import open_source
 from embedllm_router.policy import decide
 from embedllm_router.prior import Prior
 from embedllm_router.recording import Arrival, Kept, to_record
-from embedllm_router.records import RequestRecord
+from embedllm_router.records import REQUEST_COLUMNS, RequestRecord
 from embedllm_router.replay.batch import CandidateBatch
 from embedllm_router.replay.change import Change, NewAim
 from embedllm_router.replay.reach import reachable
@@ -124,3 +125,27 @@ def test_a_near_tie_is_explained(tmp_path: Path) -> None:
 def _same(number: int) -> tuple[Scores, Request]:
     again = decided(number)
     return Scores(again.p_correct.astype(np.float32), again.output_tokens.astype(np.float32)), again.request
+
+
+def test_sealed_files_from_before_there_were_these_columns_lie_beside_newer_ones(tmp_path: Path) -> None:
+    """The candidates of old files lack fields; both kinds are read, and queried one candidate a row."""
+    now = [record(number, decided(number)) for number in range(20)]
+    write_log(tmp_path, now[10:], ())
+    new = {"latency_weight", "near_tie_margin", *(name for name in REQUEST_COLUMNS if name.startswith("exploration"))}
+    before = {
+        name: kind.replace(", usual_p_correct DOUBLE, usual_cost_usd DOUBLE, propensity DOUBLE", "")
+        for name, kind in REQUEST_COLUMNS.items()
+        if name not in new
+    }
+    write_log(tmp_path / "old", now[:10], ())
+    with duckdb.connect() as sql:
+        lines = sql.read_json(str(tmp_path / "old" / "*.jsonl"), columns=before, format="newline_delimited")
+        lines.write_parquet(str(tmp_path / "requests-20260101T000000000000Z-1-00000000.parquet"))
+    source = open_source(tmp_path)
+    rows = source.rows('SELECT request_id, near_tie_margin, candidates FROM requests ORDER BY "at"')
+    flat = source.rows("SELECT count(*) AS n, count(candidate_usual_p_correct) AS known FROM weighed")[0]
+    found = read_recorded(source)
+    source.close()
+    assert [row["near_tie_margin"] for row in rows] == [None] * 10 + [0.05] * 10
+    assert flat == {"n": 100, "known": 50}
+    assert [request.candidates[0].usual_p_correct is None for request in found.requests] == [True] * 10 + [False] * 10
