@@ -46,9 +46,11 @@ def explore(
         widening: How much less is known of this prompt than of those that were learned from; 1 for as much.
 
     Returns:
-        The decision, its propensity below 1 where another choice was possible.
+        The decision, its propensity below 1 where another choice was possible. What was left to the default because
+        the prompt is too novel stays with it.
     """
-    if not decision.ranking or not exploration.on:
+    too_novel = decision.instead is Reason.OUT_OF_DISTRIBUTION
+    if not decision.ranking or not exploration.on or too_novel:
         return decision
     allowed = _within_caps(decision, exploration)
     odds = np.zeros(len(allowed))

@@ -147,3 +147,8 @@ def test_a_floor_is_not_drawn_for(objective: Objective) -> None:
 def test_the_spread_of_a_logit_falls_with_answers_from_one() -> None:
     assert logit_spread(np.array([0.5]), np.array([0.0]))[0] == 1.0
     assert logit_spread(np.array([0.5]), np.array([396.0]))[0] == pytest.approx(0.1)
+
+
+def test_what_is_too_novel_stays_with_the_default() -> None:
+    decision = decided([(0.9, 0.0, 3.0), (0.8, 0.0, 3.0)]).putting_first(1, Reason.OUT_OF_DISTRIBUTION)
+    assert explore(decision, Exploration(1.0, 1.0, 1.0, thompson=True), np.random.default_rng(0)) is decision
