@@ -47,6 +47,7 @@ def routers_of(parts: Parts, doors: Doors) -> list[APIRouter]:
     Returns:
         What the settings ask for.
     """
+    settings = parts.live.generation.settings
     routers = [
         health_router(
             status=parts.status,
@@ -55,9 +56,9 @@ def routers_of(parts: Parts, doors: Doors) -> list[APIRouter]:
             metrics_auth=doors.metrics_need_a_key,
         ),
         reload_router(admin=doors.admin, reload=parts.reload),
-        feedback_router(auth=doors.key, put=parts.take, clock=lambda: datetime.now(UTC)),
+        feedback_router(auth=doors.key, put=parts.take, clock=lambda: datetime.now(UTC), keeps=settings.store.enabled),
     ]
-    if parts.live.generation.settings.dashboard.enabled:
+    if settings.dashboard.enabled:
         routers.append(_dashboard(parts, doors))
     return routers
 

@@ -22,7 +22,8 @@ MOST_AT_ONCE: Final = 1000
 """Verdicts in one request."""
 
 _MOST_BYTES: Final = 1_000_000
-_BAD_REQUEST, _TOO_LARGE, _ACCEPTED = 400, 413, 202
+_BAD_REQUEST, _NOT_FOUND, _TOO_LARGE, _ACCEPTED = 400, 404, 413, 202
+_NOT_KEPT: Final = "no records are kept here, so no feedback either: set store.enabled. Nothing was stored."
 _SHOWN_PROBLEMS: Final = 5
 _THUMBS: Final = {"up": 1.0, "down": 0.0}
 
@@ -59,7 +60,11 @@ _ONE, _MANY = TypeAdapter(_Verdict), TypeAdapter(_Several)
 
 
 def feedback_router(
-    *, auth: Callable[..., Any], put: Callable[[FeedbackRecord], None], clock: Callable[[], datetime]
+    *,
+    auth: Callable[..., Any],
+    put: Callable[[FeedbackRecord], None],
+    clock: Callable[[], datetime],
+    keeps: bool = True,
 ) -> APIRouter:
     """The route that takes verdicts.
 
@@ -67,16 +72,20 @@ def feedback_router(
         auth: Dependency that lets holders of a key through; what it returns may have a `key_alias`.
         put: Takes a record; never blocks and never raises.
         clock: The time, UTC.
+        keeps: Whether `put` keeps what it is given; if not, the route says so and takes nothing.
 
     Returns:
         `POST /embedllm/feedback`. The body is one verdict, `{"request_id": …, "score": …}` or with `"thumb"`, or
-        several: a list of them, or `{"feedback": […]}`. 202 when all are taken, 400 that names the field when none is.
+        several: a list of them, or `{"feedback": […]}`. 202 when all are taken, 400 that names the field when none is,
+        404 where nothing is kept.
     """
     router = APIRouter(tags=["embedllm_router"], route_class=_BodyRoute)
 
     @router.post(PATH, status_code=_ACCEPTED)
     async def give_feedback(request: Request, key: Annotated[Any, Depends(auth)]) -> Response:
         """Takes verdicts on answers."""
+        if not keeps:
+            return _problem(_NOT_FOUND, _NOT_KEPT, None)
         try:
             verdicts = _read(await request.body())
         except ValidationError as error:

@@ -1,5 +1,6 @@
 """The page in a real browser when things are not well: keys, hostile names, no records, errors, slow answers."""
 
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -7,7 +8,7 @@ from browsing import watched
 from pages import KEY, application, served, wants_key
 from playwright.sync_api import Browser, Route, expect
 from recorded import make_feedback, make_record
-from traffic import write_lines
+from traffic import now, write_lines
 
 from embedllm_router.artifact import Artifact
 
@@ -120,3 +121,21 @@ def test_a_slow_answer_shows_that_it_loads_and_an_old_one_is_dropped(browser: Br
             route.abort()
         assert seen.page.get_by_role("heading", level=1).inner_text() == "Health"
     assert held
+
+
+def test_a_point_between_gaps_of_a_line_is_marked(browser: Browser, tmp_path: Path, shipped: Artifact) -> None:
+    """Three neighbouring steps have requests, then one alone; lines of the others need no marks."""
+    end = now()
+    hours = [*(20 - n / 12 for n in range(12)), 5.0]
+    folder = write_lines(tmp_path, [make_record(n, at=end - timedelta(hours=h)) for n, h in enumerate(hours)])
+    with served(application(folder, shipped)) as address, watched(browser, address) as seen:
+        seen.go("overview?range=24h")
+        values, radii = seen.evaluate(
+            "(({data, pointRadius}) => [data, pointRadius])"
+            "(Chart.getChart(document.querySelector('[data-chart=latency] canvas')).data.datasets[0])"
+        )
+    shown = [i for i, value in enumerate(values) if value is not None]
+    assert len(shown) > 2
+    alone = [i for i in shown if i - 1 not in shown and i + 1 not in shown]
+    assert shown[-1] in alone
+    assert [i for i, radius in enumerate(radii) if radius > 0] == alone != shown

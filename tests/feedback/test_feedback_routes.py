@@ -42,10 +42,9 @@ def stored() -> list[FeedbackRecord]:
 
 @pytest.fixture
 async def post(stored: list[FeedbackRecord]) -> Post:
-    app = FastAPI()
-    app.include_router(feedback_router(auth=check_key, put=stored.append, clock=lambda: NOW))
-
-    async def send(content: object, key: str = "good") -> httpx.Response:
+    async def send(content: object, key: str = "good", *, keeps: bool = True) -> httpx.Response:
+        app = FastAPI()
+        app.include_router(feedback_router(auth=check_key, put=stored.append, clock=lambda: NOW, keeps=keeps))
         body = content if isinstance(content, bytes) else orjson.dumps(content)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
@@ -141,3 +140,12 @@ async def test_without_a_key_nothing_is_taken(post: Post, stored: list[FeedbackR
 async def test_a_key_without_alias_is_fine(post: Post, stored: list[FeedbackRecord]) -> None:
     assert (await post({"request_id": "r", "score": 1}, key="anonymous")).status_code == 202
     assert stored == [record("r", 1.0, key_alias=None)]
+
+
+@pytest.mark.parametrize("body", [{"request_id": "r", "score": 1}, [{"request_id": "r", "thumb": "up"}], {"no": "id"}])
+async def test_where_nothing_is_kept_it_says_so(post: Post, stored: list[FeedbackRecord], body: object) -> None:
+    answer = await post(body, keeps=False)
+    assert answer.status_code == 404
+    assert "store.enabled" in answer.json()["error"]["message"]
+    assert (await post(body, key="stolen", keeps=False)).status_code == 401
+    assert stored == []

@@ -50,6 +50,10 @@ export function mixChart({ starts, step_s: step, llms, by_step: steps }) {
   });
 }
 
+/** Whether a value stands between gaps: a line has no end there that one could see. */
+const isAlone = (values, i) => isNumber(values[i]) && !isNumber(values[i - 1]) && !isNumber(values[i + 1]);
+const isNumber = (value) => value !== null && value !== undefined && !Number.isNaN(value);
+
 /** A chart of lines over time; `series` are {name, values, variable, dash}. */
 function lines(title, { starts, step_s: step }, series, y, more = {}) {
   return chartFigure(title, {
@@ -65,7 +69,7 @@ function lines(title, { starts, step_s: step }, series, y, more = {}) {
           backgroundColor: colour(`--${s.swatch}`),
           borderDash: s.dash ?? [],
           borderWidth: 2,
-          pointRadius: starts.length > 2 ? 0 : 3,
+          pointRadius: s.values.map((_, i) => (starts.length <= 2 || isAlone(s.values, i) ? 3 : 0)),
           pointHitRadius: 8,
           spanGaps: true,
         })),
