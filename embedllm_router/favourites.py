@@ -35,7 +35,7 @@ def typical_of(artifact: Artifact) -> Typical:
     """What weights predict on average over prompts such as they learned from.
 
     An artifact holds no prompts, but the mean and spread of their embeddings. Embeddings are drawn from a normal
-    distribution with both, always the same ones. Takes some 30 ms.
+    distribution with both, always the same ones. Takes some 40 ms.
     """
     mean, spread = (artifact.decoder[name].astype(np.float32) for name in ("input_mean", "input_scale"))
     scorer, rng = Scorer(artifact.decoder), np.random.default_rng(0)
