@@ -108,6 +108,24 @@ def test_traffic_of_ordinary_prompts_is_never_hedged_and_of_novel_ones_soon_is()
     assert traffic.demands("novel") == 0.0
 
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=80))
+def test_a_new_caller_is_averaged_with_twenty_ordinary_prompts(novelties: list[float]) -> None:
+    traffic = Traffic()
+    for novelty in novelties:
+        traffic.add("new", novelty)
+    assert traffic.mean_novelty("new") == pytest.approx(np.mean([0.5] * 20 + novelties))
+
+
+def test_a_new_caller_of_an_unknown_kind_is_hedged_in_full_after_sixteen_prompts() -> None:
+    traffic, demands = Traffic(), []
+    for _ in range(16):
+        demands.append(traffic.demands("novel"))
+        traffic.add("novel", 0.95)
+    assert demands[:5] == [0.0] * 5
+    assert demands[-1] < 1.0
+    assert traffic.demands("novel") == pytest.approx(1.0)
+
+
 def test_of_too_many_callers_the_one_not_heard_of_for_longest_is_forgotten() -> None:
     traffic = Traffic()
     for caller in range(10_001):
