@@ -1,5 +1,6 @@
 """Sealing: the same records in Parquet, each exactly once, whatever is in the file and whenever it is interrupted."""
 
+import contextlib
 import os
 import random
 import signal
@@ -238,4 +239,8 @@ def niced_children(before: set[int]) -> list[int]:
 
 
 def children() -> list[int]:
-    return [int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+    found: list[int] = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+            found += map(int, (task / "children").read_text().split())
+    return found
