@@ -4,6 +4,7 @@ Results go to stdout, progress and logs to stderr. Heavy imports wait until a co
 """
 
 import json
+import math
 import os
 import shlex
 import sys
@@ -87,6 +88,17 @@ def _train(
     split_seed: Annotated[int, typer.Option(help="Decides train, validation and test.")] = 0,
     members: Annotated[int | None, typer.Option(min=1, help="Networks in the ensemble.")] = None,
     max_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs per network at most.")] = None,
+    perturbed_copies: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Slightly changed copies of each prompt to learn beside it, so that choices flip less. 0: none, the "
+            "default with --encoder-model, which would encode them slowly.",
+        ),
+    ] = None,
+    consistency: Annotated[
+        float | None, typer.Option(min=0, help="Weight of a prompt's copies being predicted like the prompt.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run to the same --out.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a seed.")] = False,
@@ -96,7 +108,16 @@ def _train(
         from embedllm_router.learning.facts import find_llm_table, read_facts  # noqa: PLC0415 - when the command runs
 
         facts = read_facts(llms or find_llm_table(data), prices=prices, reasoning=reasoning, sources=sources)
-        options = _options(decoder, seed=seed, balance=balance, members=members, max_epochs=max_epochs)
+        copies = 0 if encoder_model and perturbed_copies is None else perturbed_copies
+        options = _options(
+            decoder,
+            seed=seed,
+            balance=balance,
+            members=members,
+            max_epochs=max_epochs,
+            perturbed_copies=copies,
+            consistency=consistency,
+        )
         chosen = _choose_encoder(encoder, encoder_model)
         runs = _runs(out, options, seeds)
         learned = _run(data, runs, chosen, facts, min_labels, split_seed, on_conflict, threads, resume)
@@ -136,13 +157,28 @@ def _landmarks(
 
 
 def _options(
-    decoder: DecoderName, *, seed: int, balance: float, members: int | None, max_epochs: int | None
+    decoder: DecoderName,
+    *,
+    seed: int,
+    balance: float,
+    members: int | None,
+    max_epochs: int | None,
+    perturbed_copies: int | None,
+    consistency: float | None,
 ) -> "TrainingOptions":
+    """The decoder's own options, but for those that were given."""
     from embedllm_router.learning.training_options import TrainingOptions, paper_options  # noqa: PLC0415 - when a command runs
 
     start = paper_options() if decoder is DecoderName.MF else TrainingOptions()
-    members, max_epochs = members or start.members, max_epochs or start.max_epochs
-    return replace(start, seed=seed, balance=balance, members=members, max_epochs=max_epochs)
+    return replace(
+        start,
+        seed=seed,
+        balance=balance,
+        members=members or start.members,
+        max_epochs=max_epochs or start.max_epochs,
+        perturbed_copies=start.perturbed_copies if perturbed_copies is None else perturbed_copies,
+        consistency=start.consistency if consistency is None else consistency,
+    )
 
 
 def _run(
@@ -189,7 +225,7 @@ def _run(
 
 def _epochs(tell: Tell) -> Callable[[str, int, int, float], None]:
     def told(head: str, done: int, planned: int, loss: float) -> None:
-        tell(head, done, planned, f"validation {loss:.4f}")
+        tell(head, done, planned, "" if math.isnan(loss) else f"validation {loss:.4f}")
 
     return told
 

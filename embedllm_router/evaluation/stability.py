@@ -1,7 +1,8 @@
 """Small changes to a prompt that leave its meaning: does the choice stay the same? Pure, seeded.
 
 The share of choices that stay, 1 - flips / prompts, is RouterArena's robustness (Lu et al., 2025, arXiv 2510.00202; its
-`global_utils/robustness.py`), here over generated changes rather than its own noisy prompts.
+`global_utils/robustness.py`), here over generated changes rather than its own noisy prompts. What training perturbs
+prompts with (learning/perturbations.py) is phrased differently, so that this measures more than what was learned.
 """
 
 import random
@@ -21,21 +22,35 @@ from embedllm_router.policy import Objective, rank
 from embedllm_router.replay.intervals import mean_of
 from embedllm_router.router import Router
 
-__all__ = ["CHANGES", "Flips", "NearTies", "Perturbed", "Weighed", "choices", "flips", "measure_flips", "perturb"]
+__all__ = [
+    "CHANGES",
+    "FRAMES",
+    "GREETINGS",
+    "THANKS",
+    "WORDINGS",
+    "Flips",
+    "NearTies",
+    "Perturbed",
+    "Weighed",
+    "choices",
+    "flips",
+    "measure_flips",
+    "perturb",
+]
 
 _TYPO_SHARE: Final = 0.02  # of the words of four letters and more, at least one
 _SPACE_SHARE: Final = 0.05
 _FIVE_LETTERS: Final = 5  # with fewer there is one pair between first and last letter
-_GREETINGS = ("Please answer this. ", "Hi! ", "I have a question. ", "Could you help me with this? ")
-_THANKS = (" Thank you!", " Thanks.", "\n\nThanks in advance!", " Please be careful.")
-_FRAMES = (
+GREETINGS: Final = ("Please answer this. ", "Hi! ", "I have a question. ", "Could you help me with this? ")
+THANKS: Final = (" Thank you!", " Thanks.", "\n\nThanks in advance!", " Please be careful.")
+FRAMES: Final = (
     ("Question: ", ""),
     ("Answer the following question.\n\n", ""),
     ("", "\n\nExplain your answer."),
     ("Here is my question: ", ""),
     ("Solve this:\n", ""),
 )
-_WORDINGS = (
+WORDINGS: Final = (
     (re.compile(r"\bWhat is\b"), "Tell me what is"),
     (re.compile(r"\bWhich of the following\b"), "Which one of these"),
     (re.compile(r"\bFind\b"), "Determine"),
@@ -69,12 +84,12 @@ def _punctuation(text: str, rng: random.Random) -> str:
 
 
 def _frame(text: str, rng: random.Random) -> str:
-    before, after = rng.choice(_FRAMES)
+    before, after = rng.choice(FRAMES)
     return f"{before}{text}{after}"
 
 
 def _wording(text: str, _: random.Random) -> str:
-    for pattern, other in _WORDINGS:
+    for pattern, other in WORDINGS:
         text = pattern.sub(other, text)
     return text
 
@@ -84,8 +99,8 @@ CHANGES: Mapping[str, Callable[[str, random.Random], str]] = {
     "typos": _typos,
     "white space": _spaces,
     "punctuation": _punctuation,
-    "greeting": lambda text, rng: rng.choice(_GREETINGS) + text,
-    "thanks": lambda text, rng: text + rng.choice(_THANKS),
+    "greeting": lambda text, rng: rng.choice(GREETINGS) + text,
+    "thanks": lambda text, rng: text + rng.choice(THANKS),
     "frame": _frame,
     "wording": _wording,
 }

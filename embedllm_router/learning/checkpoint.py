@@ -124,9 +124,9 @@ def fingerprint(data: LearningData, options: TrainingOptions) -> str:
     """SHA-256 of everything that decides the weights, save the number of threads: 64 hex digits."""
     digest = hashlib.sha256(f"{options} torch {torch.__version__}".encode())
     split = (data.split.train, data.split.validation)
-    datasets = () if data.datasets is None else (data.datasets,)
+    extras = [array for array in (data.datasets, data.copies) if array is not None]
     everything = (data.x, data.labels, data.observed, data.log_tokens, data.thinking, data.categories, *split)
-    for array in (*everything, *datasets):
+    for array in (*everything, *extras):
         digest.update(f"{array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -3,22 +3,29 @@
 Training and serving build it alike. It sees prompts, and knows nothing of labels.
 """
 
+import math
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.encoder import MAX_CHARS, StaticEncoder, clip_middle
 from embedllm_router.learning.distill import TokenTable
+from embedllm_router.learning.inputs import Progress
 from embedllm_router.learning.lexicon import add_prompt_columns
 from embedllm_router.learning.ngrams import fit_ngrams
+from embedllm_router.learning.perturbations import perturbed_copy
 from embedllm_router.manifest import EncoderSpec, NgramSpec
 from embedllm_router.ngrams import NgramTable, read_sequence
 from embedllm_router.style import STYLE_FEATURES, read_surface
 from embedllm_router.transformer_encoder import TransformerEncoder
 
-__all__ = ["ReadyEncoder", "encode_prompts", "prepare_encoder"]
+__all__ = ["ReadyEncoder", "encode_copies", "encode_prompts", "prepare_encoder"]
+
+_BLOCK: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,36 @@ def encode_prompts(encoder: StaticEncoder | TransformerEncoder, prompts: Sequenc
     if isinstance(encoder, TransformerEncoder):
         return np.stack([encoded.prompt_embedding for encoded in encoder.encode_all(prompts)])
     return np.stack([encoder.encode(prompt).prompt_embedding for prompt in prompts])
+
+
+def encode_copies(
+    encoder: StaticEncoder | TransformerEncoder,
+    prompts: Sequence[str],
+    n_copies: int,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> NDArray[np.float16] | None:
+    """Embeds perturbed copies of prompts; see perturbations.py.
+
+    Args:
+        encoder: Made ready on the prompts as they are.
+        prompts: Of the training part.
+        n_copies: Of each prompt.
+        seed: Decides the changes.
+        progress: Told about each block.
+
+    Returns:
+        float16 (n_copies, n_prompts, d_prompt), half of what float32 would need; None without copies or prompts.
+    """
+    rng, blocks = random.Random(f"{seed} copies"), []  # noqa: S311 - seeded, for training
+    texts = list(prompts) * n_copies
+    for start in range(0, len(texts), _BLOCK):
+        block = [perturbed_copy(text, rng) for text in texts[start : start + _BLOCK]]
+        blocks.append(encode_prompts(encoder, block).astype(np.float16))
+        if progress:
+            progress("perturbed copies", start + len(block), len(texts), math.nan)
+    return np.concatenate(blocks).reshape(n_copies, len(prompts), -1) if blocks else None
 
 
 def _fit_tables(

@@ -12,7 +12,10 @@ from embedllm_router.learning.decoder import Decoder
 __all__ = ["EpochRecord", "LearningData", "Progress", "Trained"]
 
 Progress = Callable[[str, int, int, float], None]
-"""Called after each epoch with the head's name, epochs done, epochs planned, validation loss."""
+"""Called after each epoch with the head's name, epochs done, epochs planned, validation loss.
+
+Before training, likewise, with "perturbed copies", how many are encoded, how many there shall be, and NaN.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class LearningData:
         categories: Number of each prompt's category, int64 (n_prompts,), from 0.
         split: Which rows train, which stop training and calibrate.
         datasets: Number of each prompt's data set, int64 (n_prompts,), from 0; None when there is only one.
+        copies: Embeddings of perturbed copies of the training part's prompts, float16 (n_copies, n_train, d_prompt), in
+            the order of `split.train`; None without.
     """
 
     x: NDArray[np.float32]
@@ -38,6 +43,7 @@ class LearningData:
     categories: NDArray[np.int64]
     split: Split
     datasets: NDArray[np.int64] | None = None
+    copies: NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,39 @@ from embedllm_router.learning.fitting import Device
 from embedllm_router.learning.team import Team
 from embedllm_router.learning.training_options import TrainingOptions
 
-__all__ = ["PairLesson", "RowLesson"]
+__all__ = ["Copies", "PairLesson", "RowLesson"]
 
 _NOISE_BLOCK: Final = 1 << 24  # normal deviates drawn once and read at random offsets: drawing costs more than learning
 _VALIDATION_ROWS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Perturbed copies of the training part's prompts.
+
+    Attributes:
+        embeddings: As the encoder makes them, float16 (n_copies, n_train, d_prompt), on the device.
+        standardise: Prompt embeddings → training's units.
+        consistency: Weight of the mean squared difference between outputs for a prompt and for its copy.
+    """
+
+    embeddings: Tensor
+    standardise: Callable[[Tensor], Tensor]
+    consistency: float
+
+    def draw(self, batch: Tensor, team: Team) -> Tensor:
+        """One copy at random of each prompt of this process's share of a batch.
+
+        Args:
+            batch: Everyone's, as places in the training part, int64 (n,).
+            team: Who shares it. Each draws for all, so that the main process goes on as it would alone.
+
+        Returns:
+            Standardised, float32 (n_share, d_prompt).
+        """
+        drawn = torch.randint(len(self.embeddings), (len(batch),))
+        which, places = (team.share(one).to(self.embeddings.device) for one in (drawn, batch))
+        return self.standardise(self.embeddings[which, places].float())
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +66,7 @@ class RowLesson:
         options: Batch size, dropout and noise.
         device: Where it happens; all tensors are there.
         team: Who shares the batches.
+        copies: What is learned beside the prompts themselves; None for nothing.
     """
 
     name: str
@@ -50,6 +80,7 @@ class RowLesson:
     options: TrainingOptions
     device: Device
     team: Team
+    copies: Copies | None = None
 
     def steps_per_epoch(self) -> int:
         """How many batches an epoch has."""
@@ -58,14 +89,12 @@ class RowLesson:
     def losses(self, module: nn.Module) -> Iterator[Tensor]:
         """This process's share of the mean loss of each batch of an epoch, rows in random order."""
         train = torch.from_numpy(self.split.train)
-        for batch in torch.split(train[self.team.order(len(train))], self._batch_size()):
-            rows = self.team.share(batch).to(self.device.type)
-            x = nn.functional.dropout(self.x[rows], self.options.input_dropout)
-            if self.options.input_noise:
-                x = x + self.options.input_noise * torch.randn_like(x)
-            with self.device.autocast():
-                outputs = module(x)
-            yield self._share(outputs.float(), self.target(rows), self.mask[rows] * self.weight[rows, None])
+        for batch in torch.split(self.team.order(len(train)), self._batch_size()):
+            rows = train[self.team.share(batch)].to(self.device.type)
+            if self.copies is None:
+                yield self._taught(self._outputs(module, self.x[rows]), rows)
+            else:
+                yield self._taught_with(self.copies.consistency, module, rows, self.copies.draw(batch, self.team))
 
     @torch.no_grad()
     def validation_loss(self, module: nn.Module) -> float:
@@ -75,6 +104,29 @@ class RowLesson:
 
     def _batch_size(self) -> int:
         return self.options.batch_prompts * self.team.size
+
+    def _outputs(self, module: nn.Module, x: Tensor) -> Tensor:
+        x = nn.functional.dropout(x, self.options.input_dropout)
+        if self.options.input_noise:
+            x = x + self.options.input_noise * torch.randn_like(x)
+        with self.device.autocast():
+            outputs: Tensor = module(x)
+        return outputs.float()
+
+    def _taught(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        return self._share(outputs, self.target(rows), self.mask[rows] * self.weight[rows, None])
+
+    def _taught_with(self, consistency: float, module: nn.Module, rows: Tensor, copies: Tensor) -> Tensor:
+        """Prompts and copies alike, and what they differ in, for every LLM, graded or not.
+
+        Both pass through the same dropout and noise: else it is those that would have to make no difference.
+        """
+        with torch.random.fork_rng([torch.cuda.current_device()] if self.device.type == "cuda" else ()):
+            mine = self._outputs(module, self.x[rows])
+        theirs = self._outputs(module, copies)
+        apart = ((mine - theirs) ** 2).sum()
+        n = self.team.sum(torch.tensor(float(mine.numel())))
+        return (self._taught(mine, rows) + self._taught(theirs, rows)) / 2 + consistency * apart / n
 
     def _share(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """What these rows add to the weighted mean over everyone's rows."""

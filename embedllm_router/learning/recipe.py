@@ -5,7 +5,7 @@ The order of events is here; each step is another file's. It knows nothing of co
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from embedllm_router.learning.contract import with_contract
 from embedllm_router.learning.contract_card import card_with_contract
 from embedllm_router.learning.description import describe
 from embedllm_router.learning.distill import TokenTable
-from embedllm_router.learning.encoding import ReadyEncoder, encode_prompts, prepare_encoder
+from embedllm_router.learning.encoding import ReadyEncoder, encode_copies, encode_prompts, prepare_encoder
 from embedllm_router.learning.facts import Facts
 from embedllm_router.learning.inputs import LearningData, Progress, Trained
 from embedllm_router.learning.landmarks import find_landmarks, measure_landmarks
@@ -45,7 +45,7 @@ from embedllm_router.scorer import Scorer
 from embedllm_router.style import STYLE_FEATURES
 from embedllm_router.transformer_encoder import TransformerEncoder
 
-__all__ = ["LearnedArtifact", "learn", "load_matrix", "predict"]
+__all__ = ["LearnedArtifact", "learn", "learning_data", "load_matrix", "predict"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
         on_conflict: What becomes of several answers of one LLM to one prompt in several data sets.
         resume: Continue a run to the same `out` that was interrupted, if there is one.
         command: Written into the model card.
-        progress: Told about each epoch.
+        progress: Told about each epoch, and about copies being encoded.
         team: Processes that train together, each with the same arguments; this one alone by default.
 
     Returns:
@@ -114,7 +114,9 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     made = prepare_encoder(encoder, train, n_columns=prompt_columns, ngrams=ngrams)
     ready = _Ready(matrix, split, made, encode_prompts(made.encoder, matrix.prompts))
     team = team or Team()
-    trained = _train(_learning_data(ready, facts), options, out, team, resume=resume, progress=progress)
+    copies = encode_copies(made.encoder, train, options.perturbed_copies, seed=options.seed, progress=progress)
+    learned_from = replace(learning_data(matrix, ready.x, split, facts), copies=copies)
+    trained = _train(learned_from, options, out, team, resume=resume, progress=progress)
     if team.rank:
         return None
     how = {"split_seed": split_seed, "on_conflict": on_conflict.value}
@@ -238,15 +240,22 @@ def _measure(matrix: CorrectnessMatrix, x: NDArray[np.float32], split: Split, sc
     }
 
 
-def _learning_data(ready: _Ready, facts: Facts) -> LearningData:
-    matrix = ready.matrix
+def learning_data(matrix: CorrectnessMatrix, x: NDArray[np.float32], split: Split, facts: Facts) -> LearningData:
+    """What training sees of a matrix.
+
+    Args:
+        matrix: All parts.
+        x: Prompt embeddings, float32 (n_prompts, d_prompt).
+        split: Who trains.
+        facts: What the data do not say.
+    """
     return LearningData(
-        x=ready.x,
+        x=x,
         labels=matrix.labels().astype(np.uint8),
         observed=matrix.observed,
         log_tokens=log_output_tokens(matrix, facts.reasoning_tokens),
         thinking=np.array([llm in facts.llms and facts.llms[llm].thinking for llm in matrix.llm_ids]),
         categories=np.unique(matrix.category_names(), return_inverse=True)[1],
-        split=ready.split,
+        split=split,
         datasets=np.unique(matrix.datasets, return_inverse=True)[1],
     )

@@ -20,7 +20,7 @@ from embedllm_router.learning.decoder import Decoder, Head, PairModel, fold
 from embedllm_router.learning.fitting import Device, Plan, fit
 from embedllm_router.learning.inputs import EpochRecord, LearningData, Progress, Trained
 from embedllm_router.learning.lengths import fill_unknown, smearing
-from embedllm_router.learning.lessons import PairLesson, RowLesson
+from embedllm_router.learning.lessons import Copies, PairLesson, RowLesson
 from embedllm_router.learning.targets import category_means, data_set_weights, mean_logits, standardisation
 from embedllm_router.learning.team import Team
 from embedllm_router.learning.training_options import TrainingOptions
@@ -36,6 +36,7 @@ class _Session:
 
     data: LearningData
     x: Tensor
+    copies: Copies | None
     options: TrainingOptions
     device: Device
     checkpoint: Checkpoint | None
@@ -75,10 +76,12 @@ def train_decoder(  # noqa: PLR0913 - data and options; the rest is where and wh
     """
     mean, scale = standardisation(data.x[data.split.train], unit_length=options.pairs)
     device = device or Device.best()
-    x = Decoder(mean, scale, Head(1, (), 1, 1), Head(1, (), 1, 1)).standardise(torch.from_numpy(data.x))
-    session = _Session(
-        data, x.to(device.type), options, device, checkpoint, progress or (lambda *_: None), team or Team()
-    )
+    scaler = Decoder(mean, scale, Head(1, (), 1, 1), Head(1, (), 1, 1)).to(device.type)
+    x = scaler.standardise(torch.from_numpy(data.x).to(device.type))
+    copies = None
+    if data.copies is not None:
+        copies = Copies(torch.from_numpy(data.copies).to(device.type), scaler.standardise, options.consistency)
+    session = _Session(data, x, copies, options, device, checkpoint, progress or (lambda *_: None), team or Team())
     correctness = _calibrated(session, _paper_head(session) if options.pairs else _ensemble(session))
     length = _length_head(session)
     return Trained(Decoder(mean, scale, correctness.cpu(), length.cpu()).eval(), tuple(session.history))
@@ -99,6 +102,7 @@ def _ensemble(s: _Session) -> Head:
             weight=s.tensor(data_set_weights(s.data, s.options.balance)),
             loss=_log_loss,
             split=s.data.split,
+            copies=s.copies,
             options=s.options,
             device=s.device,
             team=s.team,
@@ -150,6 +154,7 @@ def _length_head(s: _Session) -> Head:
         weight=torch.ones(len(known), device=s.device.type),
         loss=nn.HuberLoss(reduction="none"),
         split=s.data.split,
+        copies=s.copies,
         options=s.options,
         device=s.device,
         team=s.team,

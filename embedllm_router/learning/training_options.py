@@ -38,10 +38,14 @@ class TrainingOptions:
     """Prompts, that is whole rows of the matrix, per step."""
     batch_pairs: int = 2048
     """Pairs of prompt and LLM per step, with `pairs`."""
-    max_epochs: int = 16
+    max_epochs: int = 24
     """Epochs the schedule is planned for."""
     patience: int = 4
     """Epochs without a better validation loss after which training stops."""
+    perturbed_copies: int = 4
+    """Copies of each training prompt with small changes that leave its meaning, learned beside it; 0 for none."""
+    consistency: float = 2.0
+    """Weight of the mean squared difference between a head's outputs for a prompt and for a copy of it."""
     length_hidden: tuple[int, ...] = (64,)
     """Widths of the length network's hidden layers."""
     d_length: int = 16
@@ -60,13 +64,17 @@ class TrainingOptions:
                 raise ConfigError(f"training option {name} is {getattr(self, name)}, expected a number in [0, 1).")
         if not self.learning_rate > 0:
             raise ConfigError(f"training option learning_rate is {self.learning_rate}, expected more than 0.")
-        for name in ("input_noise", "balance", "weight_decay"):
+        for name in ("input_noise", "balance", "weight_decay", "perturbed_copies", "consistency"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"training option {name} is {getattr(self, name)}, expected 0 or more.")
-        if self.pairs and (self.hidden or self.members > 1 or self.category_smoothing or self.balance):
+        self._refuse_mixtures()
+
+    def _refuse_mixtures(self) -> None:
+        others = (self.hidden, self.members, self.category_smoothing, self.balance, self.perturbed_copies)
+        if self.pairs and others != ((), 1, 0, 0, 0):
             raise ConfigError(
-                "learning from pairs is the paper's linear form: hidden must be empty, members 1, category_smoothing "
-                f"and balance 0; found {self.hidden}, {self.members}, {self.category_smoothing}, {self.balance}."
+                "learning from pairs is the paper's linear form: hidden must be empty, members 1, category_smoothing, "
+                f"balance and perturbed_copies 0; found {', '.join(map(str, others))}."
             )
 
 
@@ -90,6 +98,7 @@ def paper_options(*, seed: int = 0, max_epochs: int = 50) -> TrainingOptions:
         category_smoothing=0.0,
         input_noise=0.05,
         pairs=True,
+        perturbed_copies=0,
         learning_rate=1e-4,
         weight_decay=0.0,
         batch_pairs=2048,

@@ -47,12 +47,19 @@ def skilled(n: int = 301, d: int = 6, n_llms: int = 4) -> LearningData:
 
 
 def curves(batch: int, team: Team) -> dict[str, object]:
-    """Losses of whole rows and of single pairs, whose length head has dropout and is left out, and shared weights."""
+    """Losses of whole rows, of rows with one copy of each prompt, and of single pairs, and shared weights.
+
+    The length head of the latter has dropout and is left out; with several copies chance would choose among them.
+    """
     rows = train_decoder(skilled(), replace(OPTIONS, batch_prompts=batch), team=team)
+    data = skilled()
+    copies = (0.9 * data.x[data.split.train] + 0.2).astype(np.float16)[None]
+    beside = train_decoder(replace(data, copies=copies), replace(OPTIONS, batch_prompts=batch), team=team)
     paper = replace(paper_options(max_epochs=3), d_llm=4, input_noise=0.0, learning_rate=0.01, batch_pairs=batch)
     pairs = train_decoder(skilled(), paper, team=team)
     return {
         "rows": [(r.head, r.train_loss, r.validation_loss) for r in rows.history],
+        "copies": [(r.head, r.train_loss, r.validation_loss) for r in beside.history],
         "pairs": [(r.head, r.train_loss, r.validation_loss) for r in pairs.history if r.head == "correctness"],
         "bias": rows.decoder.tensors()["llm_bias"].tolist(),
     }

@@ -13,11 +13,15 @@ from typer.testing import CliRunner
 
 from embedllm_router.artifact import load_artifact, save_artifact
 from embedllm_router.cli_learning import app
+from embedllm_router.data.split import split_by_stem
 from embedllm_router.encoder import StaticEncoder
 from embedllm_router.evaluation.run import EvaluationOptions, evaluate
 from embedllm_router.evaluation.spread import measure_spread, seed_folders
 from embedllm_router.evaluation.yardsticks import knn
-from embedllm_router.learning.distill import TokenTable, save_table
+from embedllm_router.learning.distill import TokenTable, load_table, save_table
+from embedllm_router.learning.facts import find_llm_table, read_facts
+from embedllm_router.learning.recipe import learn, load_matrix
+from embedllm_router.learning.training_options import TrainingOptions
 from embedllm_router.router import Router
 from embedllm_router.scorer import Scorer
 
@@ -287,3 +291,35 @@ def test_options_that_contradict_each_other_are_refused(
     result = CliRunner().invoke(app, given if "encoder" in option else [*given, "--decoder=mf"])
     assert result.exit_code == 2
     assert words in result.stderr
+
+
+def test_copies_are_of_training_prompts_alone_and_told_of(trained: dict[str, object], workplace: Path) -> None:
+    assert trained
+    told: list[tuple[str, int, int]] = []
+    options = TrainingOptions(members=1, max_epochs=1, perturbed_copies=2)
+    folders = [workplace / "one", workplace / "two"]
+    table, facts = load_table(workplace / "table"), read_facts(find_llm_table(folders))
+    learn(
+        folders,
+        workplace / "copied",
+        encoder=table,
+        facts=facts,
+        options=options,
+        min_labels=100,
+        progress=lambda head, done, planned, _: told.append((head, done, planned)),
+    )
+    n_train = len(split_by_stem(load_matrix(folders, facts, min_labels=100).prompts, seed=0).train)
+    assert ("perturbed copies", 2 * n_train, 2 * n_train) in told
+    training = load_artifact(workplace / "out").manifest.training
+    assert training["perturbed_copies"] == TrainingOptions().perturbed_copies > 0
+    assert training["consistency"] == TrainingOptions().consistency > 0
+
+
+def test_copies_can_be_left_out(trained: dict[str, object], workplace: Path) -> None:
+    assert trained
+    result = CliRunner().invoke(app, [*arguments(workplace, workplace / "bare"), "--perturbed-copies=0"])
+    assert result.exit_code == 0, result.output
+    bare, beside = load_artifact(workplace / "bare"), load_artifact(workplace / "out")
+    assert bare.manifest.training["perturbed_copies"] == 0
+    assert bare.manifest.encoder == beside.manifest.encoder, "copies teach the decoder, not the encoder"
+    assert not np.array_equal(bare.decoder["llm_embeddings"], beside.decoder["llm_embeddings"])

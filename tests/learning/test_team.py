@@ -55,10 +55,11 @@ def test_two_processes_have_the_loss_curve_of_one_with_a_batch_twice_as_large() 
     assert done.returncode == 0, done.stderr
     together, alone = json.loads(done.stdout), curves(32, Team())
     assert together["size"] == 2
-    for kind in ("rows", "pairs"):
+    for kind in ("rows", "copies", "pairs"):
         assert [head for head, *_ in together[kind]] == [head for head, *_ in alone[kind]]
         for (_, *losses), (_, *expected) in zip(together[kind], alone[kind], strict=True):
             assert losses == pytest.approx(expected, rel=1e-4)
+    assert together["copies"] != together["rows"]
     assert together["rows"][3][2] < together["rows"][0][2] - 0.05, "the curve is one of learning"
     assert together["bias"] == pytest.approx(alone["bias"], abs=1e-4)
     assert together["sum_of_biases"] == pytest.approx([2 * b for b in together["bias"]]), "both hold the same weights"

@@ -173,9 +173,21 @@ def test_balance_moves_weight_from_large_sets_to_small_ones() -> None:
         assert total[0] / total[1] == pytest.approx((n[0] / n[1]) ** (1 - balance), rel=1e-4)
 
 
-RESUMED = {"network": replace(OPTIONS, max_epochs=5, dropout=0.2, input_noise=0.1), "mf": replace(PAPER, max_epochs=5)}
-KILLED_IN = {"network": 7, "mf": 3}
+NOISY = replace(OPTIONS, max_epochs=5, dropout=0.2, input_dropout=0.1, input_noise=0.1)
+RESUMED = {"network": NOISY, "copies": NOISY, "mf": replace(PAPER, max_epochs=5)}
+KILLED_IN = {"network": 7, "copies": 7, "mf": 3}
 """Epochs told before the end: in the middle of the second network, and of the paper's decoder."""
+
+
+def with_copies(data: LearningData) -> LearningData:
+    """Two copies of each training prompt with a little noise on its numbers."""
+    rng, x = np.random.default_rng(5), data.x[data.split.train]
+    copies = [x + rng.normal(0, 0.3, x.shape) for _ in range(2)]
+    return replace(data, copies=np.array(copies, dtype=np.float16))
+
+
+def lesson(name: str) -> LearningData:
+    return with_copies(checkerboard()) if name == "copies" else checkerboard()
 
 
 class Stopped(Exception):  # noqa: N818 - it is a signal of the test
@@ -191,7 +203,7 @@ def train_until(name: str, folder: Path, end: Callable[[], None]) -> None:
         if len(told) == KILLED_IN[name]:
             end()
 
-    data = checkerboard()
+    data = lesson(name)
     checkpoint = Checkpoint(folder, fingerprint(data, RESUMED[name]))
     train_decoder(data, RESUMED[name], tell, checkpoint=checkpoint)
 
@@ -205,7 +217,7 @@ def kill() -> None:
 
 
 def resumed_equals_whole(name: str, folder: Path) -> None:
-    data, told = checkerboard(), []
+    data, told = lesson(name), []
     checkpoint = Checkpoint(folder, fingerprint(data, RESUMED[name]))
     resumed = train_decoder(data, RESUMED[name], lambda *done: told.append(done), checkpoint=checkpoint)
     whole = train_decoder(data, RESUMED[name])
@@ -215,7 +227,7 @@ def resumed_equals_whole(name: str, folder: Path) -> None:
     assert len(told) == len(whole.history) - KILLED_IN[name]
 
 
-@pytest.mark.parametrize("name", ["network", "mf"])
+@pytest.mark.parametrize("name", ["network", "copies", "mf"])
 def test_an_interrupted_run_that_is_resumed_ends_with_the_same_bits(name: str, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         train_until(name, tmp_path, stop)
@@ -240,6 +252,13 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         train_decoder(data, other, checkpoint=Checkpoint(tmp_path, fingerprint(data, other)))
 
 
+def test_a_checkpoint_of_other_copies_is_refused(tmp_path: Path) -> None:
+    data, quick = checkerboard(), replace(OPTIONS, max_epochs=1)
+    train_decoder(data, quick, checkpoint=Checkpoint(tmp_path, fingerprint(data, quick)))
+    with pytest.raises(DataError, match="without --resume"):
+        train_decoder(data, quick, checkpoint=Checkpoint(tmp_path, fingerprint(with_copies(data), quick)))
+
+
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     data, quick = checkerboard(), replace(OPTIONS, max_epochs=1)
     checkpoint = Checkpoint(tmp_path, fingerprint(data, quick))
@@ -248,9 +267,9 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
         train_decoder(data, quick, checkpoint=checkpoint)
 
 
-@pytest.mark.parametrize("options", [OPTIONS, PAPER], ids=["network", "mf"])
-def test_bfloat16_learns_the_same_lesson(options: TrainingOptions) -> None:
-    data = checkerboard()
+@pytest.mark.parametrize(("name", "options"), [("network", OPTIONS), ("copies", OPTIONS), ("mf", PAPER)])
+def test_bfloat16_learns_the_same_lesson(name: str, options: TrainingOptions) -> None:
+    data = lesson(name)
     decoder = train_decoder(data, options, device=Device("cpu", bf16=True)).decoder
     scorer = Scorer(decoder.tensors())
     p = np.stack([scorer.score(row).p_correct for row in data.x[data.split.test]])
