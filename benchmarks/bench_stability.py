@@ -3,16 +3,17 @@
     python benchmarks/bench_stability.py --data DIR... [--prompts N] [--artifact DIR]
 
 Held-out prompts of the data sets the weights learned from, as many of each, are routed by the shipped configuration:
-as they are, and with typos, other white space, case, punctuation, politeness, frames or wording. Three tables: flips by
-kind of change and virtual model; flips when only one part of the prompt embedding changes; and what margins do within
-which near ties go to favourites (the LLMs that are chosen most often for the first half of the prompts; flips are of
-the second half). Ends with one line of JSON.
+as they are, and with typos, other white space, case, punctuation, politeness, frames or wording. Four tables: flips by
+kind of change and virtual model, by the objective alone, and with near ties going to favourites as they are served;
+flips when only one part of the prompt embedding changes; and what other margins do to near ties. Ends with one line of
+JSON that has both.
 """
 
 import argparse
 import json
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,22 @@ from embedllm_router.artifact import shipped_path
 from embedllm_router.candidates import CandidatePool
 from embedllm_router.decision import Request
 from embedllm_router.evaluation.inputs import read_inputs
-from embedllm_router.evaluation.stability import CHANGES, NearTies, Perturbed, Weighed, choices, flips, perturb
-from embedllm_router.favourites import usual_places
+from embedllm_router.evaluation.stability import (
+    CHANGES,
+    NearTies,
+    Perturbed,
+    Weighed,
+    choices,
+    flips,
+    near_ties_as_served,
+    perturb,
+)
 from embedllm_router.manifest import EncoderSpec
 from embedllm_router.messages import read_body
 from embedllm_router.policy import Objective, decide
 from embedllm_router.replay.new_config import read_new_config
 from embedllm_router.scorer import Scorer
+from embedllm_router.virtual_models import VirtualModel
 
 MARGINS = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05)
 DEFAULT = "auto"
@@ -82,18 +92,7 @@ def flips_by_part(
     return {name: count / max(n, 1) for name, count in flipped.items()}
 
 
-def half(perturbed: Perturbed, *, second: bool) -> Perturbed:
-    """The first or second half of the prompts."""
-    rows = np.array_split(np.arange(len(perturbed.before.usable)), 2)[second]
-
-    def some(one: Weighed) -> Weighed:
-        return Weighed(one.p_correct[rows], one.cost_usd[rows], one.usable[rows])
-
-    after = {name: some(one) for name, one in perturbed.after.items()}
-    return Perturbed(some(perturbed.before), after, {name: one[rows] for name, one in perturbed.changed.items()})
-
-
-def price(weighed: Weighed, objective: Objective, near_ties: NearTies) -> float:
+def price(weighed: Weighed, objective: Objective, near_ties: NearTies | None) -> float:
     """Mean utility that favourites cost on prompts as they are, by prediction."""
     utility, rows = weighed.utility(objective), np.arange(len(weighed.usable))
     best, settled = choices(weighed, objective), choices(weighed, objective, near_ties)
@@ -106,42 +105,84 @@ def mean_rate(perturbed: Perturbed, objective: Objective, near_ties: NearTies | 
     return sum(row.rate * row.n for row in rows) / sum(row.n for row in rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A virtual model and what changes to prompts did to it."""
+
+    model: VirtualModel
+    perturbed: Perturbed
+
+    @property
+    def aim(self) -> Objective:
+        """What the best candidate is."""
+        return self.model.settings.objective
+
+    def near_ties(self, margin: float | None = None) -> NearTies | None:
+        """Favourites as they are served, within a margin; its own by default."""
+        return near_ties_as_served(self.model.pool, self.aim, margin)
+
+
+def heads(cases: Mapping[str, Case]) -> list[str]:
+    """Names and cost weights of the virtual models."""
+    return [f"{name} (λ {one.aim.cost_weight:g})" for name, one in cases.items()]
+
+
+def by_kind(cases: Mapping[str, Case], *, served: bool) -> Table:
+    """Flips by kind of change, with or without near ties going to favourites."""
+    how = "near ties to favourites as served" if served else "by the objective alone"
+    table = Table("change", *heads(cases), "utility lost", title=f"flips, {how}")
+    ties = {name: one.near_ties() if served else None for name, one in cases.items()}
+    found = {name: flips(one.perturbed, one.aim, ties[name]) for name, one in cases.items()}
+    for place, kind in enumerate(CHANGES):
+        rows = {name: each[place] for name, each in found.items()}
+        shares = (f"{r.share.value:.1%} [{r.share.low:.1%}, {r.share.high:.1%}]" for r in rows.values())
+        table.add_row(kind, *shares, f"{rows[DEFAULT].lost:.4f}")
+    table.add_row("all", *(f"{mean_rate(one.perturbed, one.aim, ties[name]):.1%}" for name, one in cases.items()), "")
+    return table
+
+
+def by_part(router: Router, case: Case, prompts: Sequence[str]) -> Table:
+    """Flips when one part of the embedding changes alone."""
+    table = Table("change", *parts_of(router), title=f"flips of {DEFAULT} when one part of the embedding changes alone")
+    for kind in CHANGES:
+        found = flips_by_part(router, case.model.pool, case.aim, prompts, kind)
+        table.add_row(kind, *(f"{share:.1%}" for share in found.values()))
+    return table
+
+
+def by_margin(cases: Mapping[str, Case]) -> Table:
+    """Flips over all kinds of change, and utility lost to favourites, by margin."""
+    table = Table("margin", *heads(cases), title="near ties to favourites: flips, and utility lost to them")
+    for margin in MARGINS:
+        cells = []
+        for one in cases.values():
+            ties = one.near_ties(margin)
+            lost = price(one.perturbed.before, one.aim, ties)
+            cells.append(f"{mean_rate(one.perturbed, one.aim, ties):.1%}, {lost:.4f}")
+        table.add_row(f"{margin:g}", *cells)
+    return table
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--prompts", type=int, default=600)
-    parser.add_argument("--artifact", type=Path)
+    parser.add_argument("--artifact", type=Path, help="weights folder; the shipped one by default")
+    parser.add_argument("--quick", action="store_true", help="leave out the table of parts, which takes longest")
     options = parser.parse_args()
     console, router = Console(width=120), Router.load(options.artifact)
     models = read_new_config(shipped_path("proxy_config.yaml"), router.artifact).virtual_models
     prompts = held_out(router, options.data, options.prompts)
-    perturbed = {name: perturb(router, one.pool, prompts) for name, one in models.items()}
-    aims = {name: one.settings.objective for name, one in models.items()}
-    heads = [f"{name} (λ {aims[name].cost_weight:g})" for name in models]
-    kinds = Table("change", *heads, "utility lost", title=f"flips, {len(prompts)} held-out prompts")
-    for rows in zip(*(flips(perturbed[name], aims[name]) for name in models), strict=True):
-        shares = (f"{r.share.value:.1%} [{r.share.low:.1%}, {r.share.high:.1%}]" for r in rows)
-        kinds.add_row(rows[0].change, *shares, f"{rows[list(models).index(DEFAULT)].lost:.4f}")
-    console.print(kinds)
-    causes = Table(
-        "change", *parts_of(router), title=f"flips of {DEFAULT} when one part of the embedding changes alone"
-    )
-    for kind in CHANGES:
-        found = flips_by_part(router, models[DEFAULT].pool, aims[DEFAULT], prompts, kind)
-        causes.add_row(kind, *(f"{share:.1%}" for share in found.values()))
-    console.print(causes)
-    margins = Table("margin", *heads, title="near ties to favourites: flips, and utility lost to them")
-    for margin in MARGINS:
-        cells = []
-        for name, aim in aims.items():
-            learned, judged = (half(perturbed[name], second=second) for second in (False, True))
-            places = usual_places(choices(learned.before, aim), len(models[name].pool.names))
-            ties = NearTies(places, margin)
-            cells.append(f"{mean_rate(judged, aim, ties):.1%}, {price(judged.before, aim, ties):.4f}")
-        margins.add_row(f"{margin:g}", *cells)
-    console.print(margins)
-    rates = {f"flips_{name}": round(mean_rate(one, aims[name]), 4) for name, one in perturbed.items()}
+    cases = {name: Case(one, perturb(router, one.pool, prompts)) for name, one in models.items()}
+    tables = [by_kind(cases, served=False), by_kind(cases, served=True), by_margin(cases)]
+    for table in tables if options.quick else [*tables, by_part(router, cases[DEFAULT], prompts)]:
+        console.print(table)
+    rates = {
+        f"{what}_{name}": round(mean_rate(one.perturbed, one.aim, one.near_ties() if what == "served" else None), 4)
+        for what in ("flips", "served")
+        for name, one in cases.items()
+    }
     print(json.dumps({"prompts": len(prompts), "artifact": router.artifact.id, **rates}))
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "choices",
     "flips",
     "measure_flips",
+    "near_ties_as_served",
     "perturb",
 ]
 
@@ -146,6 +147,25 @@ class NearTies:
 
     places: Indices
     margin: float
+
+
+def near_ties_as_served(pool: CandidatePool, objective: Objective, margin: float | None = None) -> NearTies | None:
+    """Favourites in the order of the request path, where nobody waits; see `favourites.settled`.
+
+    Args:
+        pool: The candidates.
+        objective: Its cost weight makes the order.
+        margin: The objective's own by default.
+
+    Returns:
+        None where the pool knows nothing of its candidates before a prompt.
+    """
+    if pool.prior is None:
+        return None
+    usual = pool.prior.p_correct - objective.cost_weight * pool.prior.cost_usd
+    places = np.empty(len(usual), dtype=np.intp)
+    places[np.argsort(-usual, kind="stable")] = np.arange(len(usual))
+    return NearTies(places, objective.near_tie_margin if margin is None else margin)
 
 
 @dataclass(frozen=True, slots=True)

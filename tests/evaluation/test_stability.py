@@ -7,6 +7,7 @@ import pytest
 from planted import SPRINTER, WIZARD
 
 from embedllm_router import Router
+from embedllm_router.candidates import CandidatePool
 from embedllm_router.evaluation.stability import (
     CHANGES,
     NearTies,
@@ -15,8 +16,10 @@ from embedllm_router.evaluation.stability import (
     choices,
     flips,
     measure_flips,
+    near_ties_as_served,
     perturb,
 )
+from embedllm_router.favourites import pool_with_prior, settled, typical_of
 from embedllm_router.policy import Objective
 
 PROMPT = "How many prime numbers are there below one hundred, and which ones?"
@@ -103,3 +106,19 @@ def test_choices_are_those_of_the_router(router: Router, objective: Objective) -
     pool = router.pool([WIZARD, SPRINTER])
     expected = [router.route(text, objective=objective, pool=pool).decision.ranking[0] for text in texts]
     assert choices(perturb(router, pool, texts).before, objective).tolist() == expected
+
+
+@pytest.mark.parametrize(("cost_weight", "margin"), [(0.0, 0.05), (10.0, 0.3), (10.0, 0.0), (400.0, 0.9)])
+def test_near_ties_as_served_are_those_of_the_request_path(router: Router, cost_weight: float, margin: float) -> None:
+    texts = ["hello there", "integral", "statute function", "hello integral", "function", "statute"]
+    pool = pool_with_prior(router.pool([WIZARD, SPRINTER]).candidates, typical_of(router.artifact))
+    aim = Objective(cost_weight, near_tie_margin=margin)
+    decisions = [router.route(text, objective=aim, pool=pool).decision for text in texts]
+    expected = [settled(decision).ranking[0] for decision in decisions]
+    before = perturb(router, pool, texts).before
+    assert choices(before, aim, near_ties_as_served(pool, aim)).tolist() == expected
+    assert choices(before, aim, near_ties_as_served(pool, aim, margin=0.0)).tolist() == choices(before, aim).tolist()
+
+
+def test_a_pool_that_knows_nothing_before_a_prompt_has_no_favourites(router: Router) -> None:
+    assert near_ties_as_served(CandidatePool(router.pool([WIZARD, SPRINTER]).candidates), Objective()) is None
