@@ -121,7 +121,7 @@ def test_landmarks_added_later_are_those_of_training_and_touch_nothing_else(
     trained: dict[str, object], workplace: Path
 ) -> None:
     whole, folder = load_artifact(workplace / "out"), workplace / "later"
-    bare = {"landmarks": (), "d_landmark": 0, "metrics": {"auc": trained["metrics"]["auc"]}}
+    bare = {"landmarks": (), "d_landmark": 0, "novelty": None, "metrics": {"auc": trained["metrics"]["auc"]}}
     save_artifact(
         folder,
         whole.manifest.model_copy(update=bare),
