@@ -55,7 +55,7 @@ class Lesson(Protocol):
     def steps_per_epoch(self) -> int:
         """How many batches an epoch has."""
 
-    def losses(self, module: nn.Module) -> Iterable[Tensor]:
+    def losses(self, module: nn.Module, epochs_done: int) -> Iterable[Tensor]:
         """One epoch in a fresh random order: the mean loss of each batch, to be descended before the next is asked.
 
         In a team, each process's share of it; the mean is their sum.
@@ -140,7 +140,7 @@ def _start(lesson: Lesson, module: nn.Module, plan: Plan) -> _Run:
 def _run_epoch(lesson: Lesson, run: _Run, team: Team) -> None:
     run.module.train()
     total, n_batches = torch.zeros(()), 0
-    for loss in lesson.losses(run.module):
+    for loss in lesson.losses(run.module, len(run.history)):
         run.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         team.sum_gradients(run.module)

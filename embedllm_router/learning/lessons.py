@@ -19,6 +19,7 @@ __all__ = ["Copies", "PairLesson", "RowLesson"]
 
 _NOISE_BLOCK: Final = 1 << 24  # normal deviates drawn once and read at random offsets: drawing costs more than learning
 _VALIDATION_ROWS: Final = 4096
+_GROWING_STEPS: Final = 500  # five of the default recipe's epochs
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +29,20 @@ class Copies:
     Attributes:
         embeddings: As the encoder makes them, float16 (n_copies, n_train, d_prompt), on the device.
         standardise: Prompt embeddings → training's units.
-        consistency: Weight of the mean squared difference between outputs for a prompt and for its copy.
+        consistency: Weight of the mean squared difference between outputs for a prompt and for its copy, once grown.
     """
 
     embeddings: Tensor
     standardise: Callable[[Tensor], Tensor]
     consistency: float
+
+    def weight(self, step: int) -> float:
+        """The consistency after so many steps: it grows from 0 to its full size.
+
+        As in temporal ensembling (Laine & Aila, ICLR 2017, arXiv 1610.02242): a network that has learned nothing yet is
+        as steady as can be, and in a short training much consistency would keep it there.
+        """
+        return self.consistency * min(step / _GROWING_STEPS, 1.0)
 
     def draw(self, batch: Tensor, team: Team) -> Tensor:
         """One copy at random of each prompt of this process's share of a batch.
@@ -86,15 +95,16 @@ class RowLesson:
         """How many batches an epoch has."""
         return max(-(-len(self.split.train) // self._batch_size()), 1)
 
-    def losses(self, module: nn.Module) -> Iterator[Tensor]:
+    def losses(self, module: nn.Module, epochs_done: int = 0) -> Iterator[Tensor]:
         """This process's share of the mean loss of each batch of an epoch, rows in random order."""
         train = torch.from_numpy(self.split.train)
-        for batch in torch.split(self.team.order(len(train)), self._batch_size()):
+        batches = torch.split(self.team.order(len(train)), self._batch_size())
+        for step, batch in enumerate(batches, epochs_done * self.steps_per_epoch()):
             rows = train[self.team.share(batch)].to(self.device.type)
             if self.copies is None:
                 yield self._taught(self._outputs(module, self.x[rows]), rows)
             else:
-                yield self._taught_with(self.copies.consistency, module, rows, self.copies.draw(batch, self.team))
+                yield self._taught_with(self.copies.weight(step), module, rows, self.copies.draw(batch, self.team))
 
     @torch.no_grad()
     def validation_loss(self, module: nn.Module) -> float:
@@ -174,7 +184,7 @@ class PairLesson:
         """How many batches an epoch has."""
         return max(-(-len(self._pairs) // self._batch_size()), 1)
 
-    def losses(self, module: nn.Module) -> Iterator[Tensor]:
+    def losses(self, module: nn.Module, epochs_done: int = 0) -> Iterator[Tensor]:  # noqa: ARG002 - each epoch is alike
         """This process's share of the mean loss of each batch of an epoch, pairs in random order."""
         n_llms = self._labels.shape[1]
         for batch in torch.split(self._team.order(len(self._pairs)), self._batch_size()):

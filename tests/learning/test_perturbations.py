@@ -121,6 +121,24 @@ def test_a_drawn_copy_is_of_its_own_prompt_and_every_copy_is_drawn() -> None:
     assert set(drawn[:, 1].tolist()) == {0.0, 2.0, 4.0}
 
 
+def test_consistency_grows_from_nothing_to_its_full_weight() -> None:
+    copies = Copies(torch.zeros(1, 1, 1), lambda x: x, 2.0)
+    assert [copies.weight(step) for step in (0, 250, 500, 5000)] == [0.0, 1.0, 2.0, 2.0]
+
+
+def test_a_lesson_counts_its_steps_over_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """500 prompts in batches of 64 are eight steps an epoch."""
+    seen: list[int] = []
+
+    def note(self: Copies, step: int) -> float:
+        seen.append(step)
+        return self.consistency
+
+    monkeypatch.setattr(Copies, "weight", note)
+    train_decoder(shouting()[0], replace(OPTIONS, max_epochs=3))
+    assert seen == [*range(24), *range(24)], "correctness, then length"
+
+
 N, N_LLMS = 700, 4
 OPTIONS = TrainingOptions(
     hidden=(16,),
@@ -182,12 +200,13 @@ def moved(data: LearningData, lower: np.ndarray, options: TrainingOptions) -> tu
 
 def test_consistency_makes_predictions_overlook_case_without_predicting_worse() -> None:
     data, lower = shouting()
-    bare = moved(replace(data, copies=None), lower, OPTIONS)
-    beside = moved(data, lower, replace(OPTIONS, consistency=0.0))
-    steady = moved(data, lower, replace(OPTIONS, consistency=0.3))
+    options = replace(OPTIONS, batch_prompts=16, learning_rate=0.005)
+    bare = moved(replace(data, copies=None), lower, options)
+    beside = moved(data, lower, replace(options, consistency=0.0))
+    steady = moved(data, lower, replace(options, consistency=4.0))
     assert steady[0] < 0.5 * bare[0]
-    assert steady[0] < 0.5 * beside[0], "copies beside the prompts alone do less"
-    assert steady[1] < 0.7 * bare[1], "lengths too"
+    assert steady[0] < 0.7 * beside[0], "copies beside the prompts alone do less"
+    assert steady[1] < 0.5 * bare[1], "lengths too"
     assert steady[2] < bare[2] + 0.02
 
 
