@@ -38,13 +38,13 @@ class TrainingOptions:
     """Prompts, that is whole rows of the matrix, per step."""
     batch_pairs: int = 2048
     """Pairs of prompt and LLM per step, with `pairs`."""
-    max_epochs: int = 32
+    max_epochs: int = 24
     """Epochs the schedule is planned for."""
     patience: int = 4
     """Epochs without a better validation loss after which training stops."""
     perturbed_copies: int = 4
     """Copies of each training prompt with small changes that leave its meaning, learned beside it; 0 for none."""
-    consistency: float = 1.0
+    consistency: float = 2.0
     """Weight of the mean squared difference between outputs for a prompt and for a copy; it grows over 500 steps."""
     length_hidden: tuple[int, ...] = (64,)
     """Widths of the length network's hidden layers."""
