@@ -4,6 +4,7 @@ torchrun … team_worker.py BATCH
 """
 
 import json
+import os
 import sys
 from dataclasses import replace
 
@@ -73,6 +74,8 @@ def main() -> None:
     team.leave()
     if not team.rank:
         sys.stdout.write(json.dumps({**found, "size": team.size, "sum_of_biases": biases.tolist()}) + "\n")
+        sys.stdout.flush()
+    os._exit(0)  # gloo's threads sometimes abort a process that ends the usual way, after all is said and done
 
 
 if __name__ == "__main__":
