@@ -75,7 +75,7 @@ def measure(
 ) -> tuple[float, ...]:
     """Trains without a data set; the table's figures of it."""
     enough = matrix.observed[split.train].sum(axis=0) >= MIN_LABELS
-    matrix = matrix.select_llms([llm for llm, known in zip(matrix.llm_ids, enough, strict=True) if known])
+    matrix = replace(matrix, observed=matrix.observed & enough)
     prompts = [matrix.prompts[i] for i in split.train]
     made = prepare_encoder(teacher, prompts, n_columns=COLUMNS, ngrams=DEFAULT_NGRAMS)
     x = encode_prompts(made.encoder, matrix.prompts)
@@ -130,7 +130,7 @@ def known_llms(train: CorrectnessMatrix) -> list[LearnedLLM]:
     """What an artifact would say of each LLM."""
     n_labels, means = train.observed.sum(axis=0).tolist(), llm_means(train).tolist()
     return [
-        LearnedLLM(id=llm, vendor="unknown", thinking=False, n_labels=n, mean_correctness=mean)
+        LearnedLLM(id=llm, vendor="unknown", thinking=False, n_labels=max(n, 1), mean_correctness=mean)
         for llm, n, mean in zip(train.llm_ids, n_labels, means, strict=True)
     ]
 
