@@ -43,6 +43,11 @@ class Hedge:
     novelty: float | None = None
     strength: float = 0.0
 
+    @property
+    def widening(self) -> float:
+        """How many times as wide the uncertainty is as that of ordinary prompts, from 1 to 2."""
+        return 1.0 + self.strength
+
 
 NOT_HEDGED = Hedge()
 

@@ -202,7 +202,8 @@ class ProxyHandler(CustomLogger):
         decision, scopes = self._parts.spending.within(routing.decision, settings, arrival)
         decision = self._parts.conversing.keep(left_to_default(settled(decision), routing.hedge, settings), talk)
         if not overrides.by_client and (talk is None or talk.is_new):
-            decision = explore(decision, settings.exploration.exploration, self._dice)
+            exploration = settings.exploration.exploration
+            decision = explore(decision, exploration, self._dice, widening=routing.hedge.widening)
         if decision.chosen is None:
             raise nobody_left(decision, overrides, settings)
         n_fallbacks = settings.max_fallbacks if talk is None or talk.allows_fallbacks else 0

@@ -79,6 +79,10 @@ def test_novelty_is_the_rank_of_the_distance_in_units_of_the_landmark(
     assert found.strength == pytest.approx(strength, abs=1e-6)
 
 
+def test_what_is_hedged_in_full_is_twice_as_uncertain() -> None:
+    assert [Hedge(strength=strength).widening for strength in (0.0, 0.5, 1.0)] == [1.0, 1.5, 2.0]
+
+
 def test_traffic_hedges_what_the_prompt_alone_would_not() -> None:
     known = Novelty(LANDMARKS, SPEC, LLMS)
     assert known.hedge(np.zeros(2, np.float32), 0.4).strength == 0.4
