@@ -50,6 +50,7 @@ def write_update(parent: Artifact, card: str, update: Update, lesson: Lesson, ou
                 "feedback.n_held_out": float(held.n),
             },
             "contract": (),  # what was measured of the parent's promises is no promise of these
+            "novelty": None,  # they know this traffic, and were judged on it without hedging
         }
     )
     return save_artifact(

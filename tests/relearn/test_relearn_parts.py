@@ -16,6 +16,7 @@ from embedllm_router.relearn.hidden import PromptNetwork
 from embedllm_router.relearn.ladder import LADDER, Rung, choose_rung, fit_rung, hashed
 from embedllm_router.relearn.logistic import Examples, fit, losses
 from embedllm_router.relearn.ranking import expected_auc, ranking
+from embedllm_router.scorer import Scorer
 
 Floats = NDArray[np.float64]
 
@@ -38,7 +39,9 @@ def test_the_prompt_network_is_the_scorers(shipped: Router) -> None:
     hidden = network.hidden([*(shipped.encode(text).prompt_embedding for text in texts), None])
     logits = hidden @ network.llm_embeddings.T + network.llm_bias
     for text, row in zip([*texts, ""], logits, strict=True):
-        scored = shipped.route(text).decision.p_correct
+        scored = (
+            Scorer(shipped.artifact.decoder).score(shipped.encode(text).prompt_embedding if text else None).p_correct
+        )
         np.testing.assert_allclose(1 / (1 + np.exp(-row)), scored, atol=1e-5)
     assert network.hidden([]).shape == (0, network.llm_embeddings.shape[1])
 
