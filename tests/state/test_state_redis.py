@@ -122,6 +122,7 @@ async def test_when_redis_dies_they_go_on_and_nothing_is_lost_or_doubled(redis_s
             redis_server.start()
             await both_know(added)
             await soon(lambda: two.state.get(f"session-{round_}") == "llm-a")  # noqa: B023 - called in this round
+            await soon(lambda: one.state.health().connected and two.state.health().connected)
         assert one.events == ["state.redis_lost", "state.redis_back"] * 3, "said once, not at every attempt"
 
 
