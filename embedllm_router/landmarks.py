@@ -5,6 +5,7 @@ discriminant projection (Rao, 1948): directions in which prompts of one category
 categories do. It knows nothing of LLMs.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,22 +87,31 @@ class Landmarks:
         """
         if prompt_embedding is None or not self._known:
             return ()
-        distances = self._distances(prompt_embedding)
-        rows = [int(distances.argmin())] if n == 1 else distances.argsort(kind="stable")[:n].tolist()
-        return tuple(self._nearest(row, float(distances[row])) for row in rows)
-
-    def _distances(self, prompt_embedding: NDArray[np.float32]) -> NDArray[np.float32]:
         x = standardised(prompt_embedding, self._mean, self._scale)
+        squares = self._alone(lambda: self._squared_distances(x))
+        return tuple(self._nearest(row, squares) for row in squares.argsort(kind="stable")[:n].tolist())
 
-        def squares() -> NDArray[np.float32]:
-            place = self._projection @ x
-            found: NDArray[np.float32] = self._squares - 2.0 * (self._landmarks @ place) + place @ place
-            return found
+    def nearest_to_inputs(self, x: NDArray[np.float32]) -> Nearest | None:
+        """The category nearest to a prompt whose decoder inputs are at hand; BLAS is the caller's to bound.
 
-        distances: NDArray[np.float32] = np.sqrt(np.maximum(self._alone(squares), 0.0))
-        return distances
+        Args:
+            x: What `inputs.standardised` makes of its embedding, float32 (d_prompt,).
 
-    def _nearest(self, row: int, distance: float) -> Nearest:
+        Returns:
+            The first of `nearest`; None without landmarks.
+        """
+        if not self._known:
+            return None
+        squares = self._squared_distances(x)
+        return self._nearest(int(squares.argmin()), squares)
+
+    def _squared_distances(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        place = self._projection @ x
+        found: NDArray[np.float32] = self._squares - 2.0 * (self._landmarks @ place) + place @ place
+        return found
+
+    def _nearest(self, row: int, squares: NDArray[np.float32]) -> Nearest:
         known = self._known[row]
         share = known.n_prompts / self._total
+        distance = math.sqrt(max(float(squares[row]), 0.0))
         return Nearest(known.name, distance, known.n_prompts, share, known.mean_correctness, known.spread)

@@ -74,14 +74,14 @@ class Novelty:
         """What an artifact knows of it."""
         return cls(Landmarks.from_artifact(artifact), artifact.manifest.novelty, artifact.manifest.llms)
 
-    def hedge(self, prompt_embedding: NDArray[np.float32] | None, of_traffic: float = 0.0) -> Hedge:
-        """How far predictions of a prompt shall be hedged.
+    def hedge(self, x: Floats | None, of_traffic: float = 0.0) -> Hedge:
+        """How far predictions of a prompt shall be hedged; BLAS is the caller's to bound.
 
         Args:
-            prompt_embedding: float32 (d_prompt,); None for a prompt without text.
+            x: What `inputs.standardised` makes of its embedding, float32 (d_prompt,); None for a prompt without text.
             of_traffic: What the traffic it belongs to demands, in [0, 1]; see traffic.py.
         """
-        near = next(iter(self._landmarks.nearest(prompt_embedding, 1)), None)
+        near = None if x is None else self._landmarks.nearest_to_inputs(x)
         if self._spec is None:
             return Hedge(near)
         if near is None:

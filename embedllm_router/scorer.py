@@ -74,10 +74,9 @@ class Scorer:
             Predictions for all LLMs, in the artifact's order.
         """
         x = None if prompt_embedding is None else standardised(prompt_embedding, self._mean, self._scale)
-        logits, log_tokens = self._alone(lambda: self._products(x))
-        p_correct, hedge = _sigmoid(logits), NOT_HEDGED
+        logits, log_tokens, hedge = self._alone(lambda: self._products(x, of_traffic))
+        p_correct = _sigmoid(logits)
         if self._novelty is not None:
-            hedge = self._novelty.hedge(prompt_embedding, of_traffic)
             p_correct = self._novelty.hedged(p_correct, hedge.strength)
         return Scores(
             p_correct=p_correct,
@@ -85,12 +84,16 @@ class Scorer:
             output_tokens=np.exp(np.minimum(np.maximum(log_tokens, 0.0), _MAX_LOG_TOKENS)),
         )
 
-    def _products(self, x: NDArray[np.float32] | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _products(
+        self, x: NDArray[np.float32] | None, of_traffic: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], Hedge]:
+        """Logits and log tokens of every LLM, and how far to hedge: all that multiplies matrices."""
         weight, bias = self._first
         first = bias if x is None else weight @ x + bias
         logits = self._llm_embeddings @ _forward(self._prompt_rest, first[: self._n_prompt]) + self._llm_bias
         log_tokens = self._length_embeddings @ _forward(self._length_rest, first[self._n_prompt :]) + self._length_bias
-        return logits, log_tokens
+        hedge = NOT_HEDGED if self._novelty is None else self._novelty.hedge(x, of_traffic)
+        return logits, log_tokens, hedge
 
 
 def _layers(tensors: Tensors, network: str) -> list[Layer]:
