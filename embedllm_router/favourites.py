@@ -21,7 +21,7 @@ from embedllm_router.decision import Decision, Reason
 from embedllm_router.prior import Prior, Typical
 from embedllm_router.scorer import Scorer
 
-__all__ = ["favoured", "first_favourite", "pool_with_prior", "settled", "typical_of", "usual_places"]
+__all__ = ["first_favourite", "pool_with_prior", "settled", "typical_of"]
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -92,41 +92,6 @@ def settled(decision: Decision) -> Decision:
 
     favourite = max(takewhile(lambda i: utility[i] >= least, ranking), key=usual)
     return decision if favourite == ranking[0] else decision.putting_first(favourite, Reason.NEAR_TIE)
-
-
-def usual_places(chosen: NDArray[np.integer], n_candidates: int) -> Indices:
-    """The order of favourites that choices show: the most often chosen has place 0; equals keep the pool's order.
-
-    Args:
-        chosen: Indices of candidates, at least 0, in any order.
-        n_candidates: Of the pool.
-
-    Returns:
-        intp (n_candidates,), the place of each candidate.
-    """
-    often_first = np.argsort(-np.bincount(chosen, minlength=n_candidates), kind="stable")
-    places = np.empty(n_candidates, dtype=np.intp)
-    places[often_first] = np.arange(n_candidates)
-    return places
-
-
-def favoured(decision: Decision, places: Indices, margin: float) -> int | None:
-    """Who answers when near ties go to favourites.
-
-    Args:
-        decision: What was weighed.
-        places: (n_candidates,), place of each candidate of the pool among the favourites, first is 0.
-        margin: How much utility may be lost, at least 0.
-
-    Returns:
-        An index of the decision's ranking, for `Decision.putting_first`. Where the objective sets a floor it is the
-        first of the ranking: a promise is not traded for steadiness. None when nobody can be chosen.
-    """
-    if not decision.ranking:
-        return None
-    if decision.floor_met is not None:
-        return decision.ranking[0]
-    return first_favourite(decision.utility, decision.ranking, places, margin)
 
 
 def first_favourite(utility: Floats, ranking: Sequence[int], places: Indices, margin: float) -> int:

@@ -57,15 +57,16 @@ class Lane:
 
     def weigh(self, prompt: Prompt, objective: Objective, conditions: Conditions, caller: str) -> Routing:
         """`decide` of a request that was read already."""
+        whose = self.traffic.key(caller, self.virtual_model.name, self.arm, self.router.artifact.id)
         routing = self.router.route(
             prompt,
             objective=objective,
             pool=self.virtual_model.pool,
             conditions=conditions,
-            of_traffic=self.traffic.demands(caller),
+            of_traffic=self.traffic.demands(whose),
         )
         if routing.hedge.novelty is not None:
-            self.traffic.add(caller, routing.hedge.novelty)
+            self.traffic.add(whose, routing.hedge.novelty)
         return routing
 
 
@@ -109,6 +110,7 @@ def build_lanes(  # noqa: PLR0913, PLR0917 - what is loaded, each by router
     live: Router,
     groups: Mapping[Router, Mapping[str, ModelGroup]],
     typical: Mapping[Router, Typical],
+    traffic: Traffic | None = None,
 ) -> Lanes:
     """Builds the lanes of a virtual model.
 
@@ -119,10 +121,16 @@ def build_lanes(  # noqa: PLR0913, PLR0917 - what is loaded, each by router
         live: The weights of the live lane.
         groups: The proxy's model groups as each router's catalog knows them.
         typical: What each router predicts on average; without it near ties stay as the objective has them.
+        traffic: How novel callers' prompts have been; None knows of none yet.
 
     Returns:
         The lanes.
     """
+    traffic = traffic or Traffic()
+
+    def of(arm: str, router: Router, objective: Objective) -> Lane:
+        model = build_virtual_model(name, settings, groups[router], typical.get(router))
+        return Lane(arm, router, model, objective, traffic)
 
     def lane(arm: str, trial: ShadowSettings | None) -> Lane | None:
         if trial is None:
@@ -131,12 +139,10 @@ def build_lanes(  # noqa: PLR0913, PLR0917 - what is loaded, each by router
         if router is None:
             return None
         objective = settings.with_margin(trial.objective) if trial.says_something else settings.objective
-        return Lane(arm, router, build_virtual_model(name, settings, groups[router], typical.get(router)), objective)
+        return of(arm, router, objective)
 
     return Lanes(
-        live=Lane(
-            "live", live, build_virtual_model(name, settings, groups[live], typical.get(live)), settings.objective
-        ),
+        live=of("live", live, settings.objective),
         canary=lane("canary", settings.canary),
         shadow=lane("shadow", settings.shadow),
         canary_share=settings.canary.share if settings.canary else 0.0,

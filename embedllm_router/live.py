@@ -22,6 +22,7 @@ from embedllm_router.prior import Typical
 from embedllm_router.router import Router
 from embedllm_router.settings import RouterSettings, read_proxy_config
 from embedllm_router.status import ReloadStatus
+from embedllm_router.traffic import Traffic
 from embedllm_router.virtual_models import findings
 
 __all__ = ["Generation", "Live", "Served"]
@@ -77,10 +78,18 @@ class Live:
         settings: What the proxy was started with.
         log: Where loading is reported.
         config: The configuration file; None when it is unknown, and only weights are watched.
+        traffic: How novel callers' prompts have been, whatever generation decides; None knows of none yet.
     """
 
-    def __init__(self, settings: RouterSettings, log: FilteringBoundLogger, config: Path | None = None) -> None:
+    def __init__(
+        self,
+        settings: RouterSettings,
+        log: FilteringBoundLogger,
+        config: Path | None = None,
+        traffic: Traffic | None = None,
+    ) -> None:
         self._log = log
+        self._traffic = traffic or Traffic()
         self._config = config if config is not None and _reads_as(config, settings) else None
         self.generation = _generation(1, settings, self._load_what_loads(settings))
         self.last_reload: ReloadStatus | None = None
@@ -163,7 +172,7 @@ class Live:
             return Served(generation, {}, read_model_groups(real, self._prices, Catalog(())), group_of_deployment(real))
         groups = {r: read_model_groups(real, self._prices, r.catalog) for r in set(generation.routers.values())}
         known = generation.routers, router, groups, generation.typical
-        lanes = {n: build_lanes(n, s, *known) for n, s in virtual.items()}
+        lanes = {n: build_lanes(n, s, *known, self._traffic) for n, s in virtual.items()}
         self._report(lanes, groups[router])
         return Served(generation, lanes, groups[router], group_of_deployment(real))
 

@@ -28,6 +28,7 @@ from embedllm_router.state import RedisAddress, SharedState, StateOptions, defau
 from embedllm_router.status import Status, VirtualModelStatus
 from embedllm_router.store import RecordStore, StoreOptions, default_store_path, open_store
 from embedllm_router.tracing import Tracer
+from embedllm_router.traffic import Traffic
 
 __all__ = ["Parts", "assemble", "store_options"]
 
@@ -130,10 +131,10 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
     sinks: list[Sink] = [store.put] if settings.store.enabled else []
     tracer = Tracer(enabled=settings.tracing.enabled)
     observer = Observer(log, sinks, keep, tracer=tracer, log_prompt=settings.log.prompt)
-    live, started_at = Live(settings, log, config), datetime.now(UTC)
+    state = open_state(_state_options(settings.state, config), log)
+    live, started_at = Live(settings, log, config, Traffic(state)), datetime.now(UTC)
     metrics = open_metrics(lambda: _status(live, observer, store, started_at), log, enabled=settings.metrics.enabled)
     observer.count_with(metrics)
-    state = open_state(_state_options(settings.state, config), log)
     parts = Parts(log, live, observer, store, metrics, state, Spending(Ledger(state)), Conversing(state), started_at)
     atexit.register(parts.close)
     return parts

@@ -6,14 +6,7 @@ import pytest
 from embedllm_router import Router
 from embedllm_router.budgets.paced import Pace, paced
 from embedllm_router.candidates import Candidate, CandidatePool
-from embedllm_router.favourites import (
-    favoured,
-    first_favourite,
-    pool_with_prior,
-    settled,
-    typical_of,
-    usual_places,
-)
+from embedllm_router.favourites import first_favourite, pool_with_prior, settled, typical_of
 from embedllm_router.policy import Conditions, Decision, Objective, Observed, Reason, Request, decide
 from embedllm_router.prior import Prior
 from embedllm_router.scorer import Scorer, Scores
@@ -37,43 +30,6 @@ def places(*order: int) -> np.ndarray:
     return found
 
 
-def test_the_favourite_within_the_margin_answers() -> None:
-    found = decision([0.70, 0.72, 0.50], Objective())
-    assert favoured(found, places(0, 1, 2), 0.03) == 0
-    assert favoured(found, places(0, 1, 2), 0.01) == 1
-    assert favoured(found, places(2, 1, 0), 0.03) == 1, "the greatest favourite is too far off"
-    assert favoured(found, places(0, 1, 2), 0.0) == found.ranking[0]
-
-
-def test_a_promise_is_not_traded_for_steadiness() -> None:
-    found = decision([0.79, 0.81, 0.9], Objective(min_p_correct=0.8))
-    assert favoured(found, places(0, 2, 1), 0.5) == 1
-    within = decision([0.79, 0.81, 0.9], Objective(within=0.1))
-    assert favoured(within, places(0, 1, 2), 0.5) == 1
-
-
-def test_where_nobody_can_be_chosen_nobody_is() -> None:
-    assert favoured(decision([0.5, 0.6], Objective(), max_input_tokens=1), places(0, 1), 1.0) is None
-
-
-def test_the_excluded_are_no_favourites() -> None:
-    found = decision([0.7, 0.72, 0.71], Objective(max_cost_usd=2.5))
-    assert favoured(found, places(2, 0, 1), 0.05) == 0
-
-
-@pytest.mark.parametrize("seed", range(30))
-def test_no_more_than_the_margin_is_lost_and_nobody_in_reach_is_a_greater_favourite(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    p, order, margin = rng.random(6).round(1), rng.permutation(6), float(rng.random() / 3)
-    found = decision(p.tolist(), Objective(0.05))
-    index = favoured(found, places(*order.tolist()), margin)
-    assert index is not None
-    best = found.utility.max()
-    assert found.utility[index] >= best - margin
-    before = order[: order.tolist().index(index)]
-    assert (found.utility[before] < best - margin).all()
-
-
 @pytest.mark.parametrize("seed", range(30))
 def test_what_moves_less_than_the_slack_changes_nothing_once_the_favourite_leads(seed: int) -> None:
     """The first favourite within 0.02 of the best at a margin of 0.06: nothing below 0.02 dislodges it."""
@@ -83,11 +39,6 @@ def test_what_moves_less_than_the_slack_changes_nothing_once_the_favourite_leads
     moved = utility + rng.uniform(-0.0199, 0.0199, 5)
     for one in (utility, moved):
         assert first_favourite(one, np.argsort(-one).tolist(), places(3, 0, 1, 2, 4), 0.06) == 3
-
-
-def test_the_often_chosen_come_first_and_equals_in_the_pools_order() -> None:
-    assert usual_places(np.array([2, 2, 0, 3, 0, 2]), 5).tolist() == [1, 3, 0, 2, 4]
-    assert usual_places(np.array([], dtype=np.intp), 3).tolist() == [0, 1, 2]
 
 
 def with_prior(p: list[float], usual_p: list[float], usual_usd: list[float], objective: Objective) -> Decision:
@@ -125,6 +76,12 @@ def test_without_candidates_or_without_anything_known_before_the_prompt_nothing_
     plain, nobody = decision([0.7, 0.72], near), decision([0.7, 0.72], near, max_input_tokens=1)
     assert settled(plain) is plain
     assert settled(nobody) is nobody
+
+
+def test_the_excluded_are_no_favourites() -> None:
+    dear = Objective(max_cost_usd=2.5, near_tie_margin=0.05)
+    found = settled(with_prior([0.7, 0.72, 0.71], [0.6, 0.5, 0.9], [1.0, 1.0, 1.0], dear))
+    assert found.ranking == (0, 1)
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -74,6 +74,14 @@ def test_a_changed_file_takes_over(running: Running) -> None:
     assert running.events("routing.reloaded")[0]["generation"] == 2
 
 
+def test_what_is_known_of_callers_traffic_outlives_a_reload(running: Running) -> None:
+    assert running.live.served is not None
+    running.live.served.lanes["auto"].live.traffic.add("key", 1.0)
+    running.write(cost_weight=5.0)
+    running.live.reload()
+    assert running.live.served.lanes["auto"].live.traffic.mean_novelty("key") > 0.5
+
+
 def test_changed_weights_take_over(running: Running) -> None:
     manifest = running.artifact / MANIFEST
     manifest.write_text(manifest.read_text().replace('"2026-01-01"', '"2026-02-02"'))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from planted import SPRINTER, WIZARD, planted_artifact
@@ -23,6 +24,7 @@ from embedllm_router.novelty import Hedge, Novelty
 from embedllm_router.policy import Objective, Reason
 from embedllm_router.router import Router
 from embedllm_router.settings import read_settings
+from embedllm_router.state import StateOptions, open_state
 from embedllm_router.traffic import Traffic
 from embedllm_router.unfamiliar import left_to_default
 
@@ -139,6 +141,55 @@ def test_of_too_many_callers_the_one_not_heard_of_for_longest_is_forgotten() -> 
     assert traffic.mean_novelty("1") > 0.99
 
 
+class Shelf:
+    """What two workers share, as soon as it is put."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+
+    def put(self, key: str, value: str, ttl_s: float) -> None:
+        assert ttl_s > 0
+        self.texts[key] = value
+
+    def get(self, key: str) -> str | None:
+        return self.texts.get(key)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=70))
+def test_workers_know_a_caller_together_but_for_what_was_not_told_yet(prompts: list[tuple[int, float]]) -> None:
+    """Each of two workers keeps at most four prompts to itself, and counts its own whatever the other tells."""
+    shelf = Shelf()
+    workers = Traffic(shelf), Traffic(shelf)
+    for worker, novelty in prompts:
+        workers[worker].add("key", novelty)
+    everything = [0.5] * 20 + [novelty for _, novelty in prompts]
+    for one in workers:
+        assert one.mean_novelty("key") == pytest.approx(np.mean(everything), abs=4.5 / len(everything))
+
+
+def test_what_is_known_of_a_caller_survives_a_restart_and_its_name_is_not_written(
+    measured: Artifact, tmp_path: Path
+) -> None:
+    options = StateOptions(path=tmp_path / "state")
+    state = open_state(options, structlog.get_logger())
+    before = lane(measured, Traffic(state))
+    for _ in range(60):
+        ask(before, "function", "key-1")
+    state.save()
+    after = lane(measured, Traffic(open_state(options, structlog.get_logger())))
+    assert [ask(after, "integral", caller)[1] for caller in ("key-1", "key-2")] == [1.0, 0.0]
+    written = "".join(file.read_text() for file in (tmp_path / "state").rglob("*") if file.is_file())
+    assert "novelty:" in written
+    assert "key-1" not in written
+
+
+@pytest.mark.parametrize("text", ["", "0.9", "nan 50", "1.5 50", "0.9 5", "0.9 101", "a b", "0.9 50 1"])
+def test_what_traffic_did_not_write_is_passed_over(text: str) -> None:
+    shelf = Shelf()
+    shelf.texts["novelty:key"] = text
+    assert Traffic(shelf).mean_novelty("key") == 0.5
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -190,12 +241,12 @@ def measured(tmp_path: Path) -> Artifact:
     )
 
 
-def lane(artifact: Artifact, **settings: object) -> Lane:
+def lane(artifact: Artifact, traffic: Traffic | None = None, **settings: object) -> Lane:
     router = Router(artifact)
     read = read_settings({"virtual_models": {"auto": {"default": "sprinter", **settings}}})
     rows = [deployment("wizard", WIZARD, (10.0, 40.0)), deployment("sprinter", SPRINTER, (0.2, 0.6))]
     groups = {router: read_model_groups(rows, {}, router.catalog)}
-    return build_lanes("auto", read.virtual_models["auto"], {None: router}, router, groups, {}).live
+    return build_lanes("auto", read.virtual_models["auto"], {None: router}, router, groups, {}, traffic).live
 
 
 def ask(one: Lane, prompt: str, caller: str = "") -> tuple[float | None, float, float]:
