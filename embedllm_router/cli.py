@@ -17,6 +17,7 @@ from rich.console import Console
 
 from embedllm_router import (
     __version__,
+    cli_adding,
     cli_evaluation,
     cli_feedback,
     cli_ingest,
@@ -231,6 +232,7 @@ cli_logs.register(app)
 cli_replay.register(app)
 cli_plan.register(app)
 cli_feedback.register(app)
+cli_adding.register(app)
 
 if __name__ == "__main__":
     main()
