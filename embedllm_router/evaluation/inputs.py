@@ -229,6 +229,10 @@ def _score(artifact: Artifact, x: NDArray[np.float32], told: Told) -> Prediction
 
 
 def _warnings(artifact: Artifact, matrix: CorrectnessMatrix, split: str) -> tuple[str, ...]:
+    return (*_of_training(artifact, matrix, split), *_of_added_llms(artifact, matrix))
+
+
+def _of_training(artifact: Artifact, matrix: CorrectnessMatrix, split: str) -> tuple[str, ...]:
     if split != "all":
         return ()
     found = set(matrix.datasets)
@@ -236,3 +240,13 @@ def _warnings(artifact: Artifact, matrix: CorrectnessMatrix, split: str) -> tupl
     if not learned:
         return ("All prompts are measured. That they were never trained on is the caller's word, not checked.",)
     return (f"LEAKAGE: the artifact learned from {', '.join(learned)}; figures on them are no test.",)
+
+
+def _of_added_llms(artifact: Artifact, matrix: CorrectnessMatrix) -> tuple[str, ...]:
+    """LLMs that joined after training, from answers nobody set aside."""
+    added = str(artifact.manifest.training.get("added_llms") or "").split(", ")
+    measured = np.array(matrix.llm_ids)[matrix.observed.any(axis=0)]
+    here = [llm for llm in added if llm in measured]
+    if not here:
+        return ()
+    return (f"{', '.join(here)} joined by `add`; measured on the answers it joined from, an LLM looks too well known.",)

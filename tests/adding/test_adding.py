@@ -289,6 +289,16 @@ def test_reversed_scores_are_refused(bench: Bench) -> None:
     assert load_artifact(bench.out).manifest.llms[-1].id == "newcomer-1"
 
 
+def test_evaluating_an_added_llm_warns_of_the_answers_it_joined_from(bench: Bench) -> None:
+    bench.ingest(prompts(40, 15), [float(i % 3 > 0) for i in range(40)])
+    assert bench.add().exit_code == 0
+    where = ["--data", str(bench.data), "--artifact", str(bench.out), "--split", "all", "--baselines", "none"]
+    done = runner.invoke(app, ["evaluate", *where, "--json"])
+    assert done.exit_code == 0, done.output
+    warnings = json.loads(done.stdout)["warnings"]
+    assert any(one.startswith("newcomer-1 joined by `add`") for one in warnings)
+
+
 @pytest.mark.parametrize("score", [0.0, 1.0])
 def test_an_llm_that_was_always_right_or_always_wrong_is_no_mistake(bench: Bench, score: float) -> None:
     bench.ingest(prompts(30, 14), [score] * 30)
