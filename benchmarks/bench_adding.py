@@ -5,7 +5,7 @@
 Every seventh LLM is taken out of the data before anything is learned. Each then joins with so many answers to training
 prompts, drawn at random or chosen as `questions` chooses them, and is judged on all its answers to test prompts. Beside
 it: its mean on those answers, weights that know nothing of it, and `--artifact`, which learned from all of its training
-answers. Means over LLMs, and over three draws where there are at most 200 answers. Ends with one JSON line.
+answers. Means over LLMs, and over six draws where there are at most 200 answers. Ends with one JSON line.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from embedllm_router.learning.recipe import learn, load_matrix
 from embedllm_router.learning.training_options import TrainingOptions
 
 ANSWERS = (10, 20, 50, 100, 200, 500, 1_000)
-DRAWS, DRAWN_UP_TO, CHOSEN_UP_TO, OPEN = 3, 200, 200, 1_000
+DRAWS, DRAWN_UP_TO, CHOSEN_UP_TO, OPEN = 6, 200, 200, 1_000
 Floats = NDArray[np.float64]
 Figures = tuple[float, float, float]
 
@@ -143,7 +143,7 @@ def measure(world: World, llm: str, whole: Artifact) -> Iterator[tuple[tuple[str
                     continue
                 row = newcomer(world.population, world.columns[rows], labels[rows]).row
                 yield (how, n), judged(world.columns[test] @ row)
-    yield ("all, trained", len(train)), judged(trained_logit(whole, world.matrix, llm, test))
+    yield ("all, by training", 0), judged(trained_logit(whole, world.matrix, llm, test))
 
 
 def trained_logit(whole: Artifact, matrix: CorrectnessMatrix, llm: str, rows: NDArray[np.int64]) -> Floats:
