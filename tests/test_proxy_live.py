@@ -13,7 +13,9 @@ import openai
 import pytest
 import yaml
 from proxied import all_events, planted_config
+from typer.testing import CliRunner
 
+from embedllm_router.cli import app
 from embedllm_router.demo.run import RunningProxy, running_proxy
 
 WAIT_S = 15.0
@@ -190,3 +192,21 @@ def test_what_does_not_load_is_rolled_back_and_said(stage: Stage) -> None:
 def test_reloading_needs_the_proxy_s_key(stage: Stage) -> None:
     assert stage.post("/embedllm/reload", key="sk-wrong").status_code in {400, 401, 403}
     assert httpx.post(stage.proxy.base_url.replace("/v1", "/embedllm/reload")).status_code in {401, 403}
+
+
+def test_an_llm_added_from_a_few_answers_is_routed_to_without_a_restart(stage: Stage, tmp_path: Path) -> None:
+    """`stranger` has a deployment, and the weights do not know it until forty answers to maths say that it is good."""
+    near: Any = {"extra_body": {"embedllm": {"within": 0.2}}}
+    assert stage.ask(**near)["x-embedllm-chosen"] == "wizard"
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text(
+        "".join(json.dumps({"prompt": f"integral {i}", "llm": "stranger", "score": 1}) + "\n" for i in range(40))
+    )
+    run = CliRunner()
+    assert run.invoke(app, ["ingest", str(answers), "--out", str(tmp_path / "data")]).exit_code == 0
+    where = ["--artifact", str(stage.artifact), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "weights")]
+    assert run.invoke(app, ["add", "stranger", *where]).exit_code == 0
+    stage.config["callback_settings"]["embedllm_router"]["artifact"] = str(tmp_path / "weights")
+    stage.write()
+    until(lambda: stage.ask(**near)["x-embedllm-chosen"] == "stranger" or None)
+    assert stage.ask("stranger").get("x-embedllm-chosen") is None, "asked for by name it is not routed"
