@@ -1,17 +1,30 @@
 """What a request and its key say besides the prompt: who asks, what they wish, and why they may be refused. Pure."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from embedllm_router.candidates import NO_RULES, Exclusion, Rules
 from embedllm_router.decision import Decision
+from embedllm_router.deployments import ModelGroup
 from embedllm_router.errors import EmbedLLMRouterError, RequestError
-from embedllm_router.live import Served
 from embedllm_router.messages import opening
 from embedllm_router.overrides import BODY_FIELD, Overrides, Wish, header_wish, read_wish
+from embedllm_router.recording import Arrival
 from embedllm_router.setting_groups import VirtualModelSettings
 
-__all__ = ["caller_of", "nobody_left", "ruled_out", "wishes_of"]
+__all__ = [
+    "Ruling",
+    "arrival_of",
+    "caller_of",
+    "granted_by",
+    "names_among",
+    "nobody_left",
+    "ruling_of",
+    "wishes_in",
+]
 
 
 def caller_of(data: Mapping[str, Any]) -> str:
@@ -20,11 +33,53 @@ def caller_of(data: Mapping[str, Any]) -> str:
     return user if isinstance(user, str) and user else opening(data)
 
 
-def wishes_of(key: object, data: Mapping[str, Any], body: object) -> list[Wish]:
-    """What team, key, header and body ask for, the nearest to the request last.
+def arrival_of(name: str, data: Mapping[str, Any], call_type: str, key: object, generation: int) -> Arrival:
+    """When a request came, and from whom.
+
+    Args:
+        name: The virtual model it asks for.
+        data: The request's body with LiteLLM's additions.
+        call_type: LiteLLM's name of the endpoint.
+        key: LiteLLM's key object.
+        generation: Number of the configuration that decides.
+    """
+    return Arrival(
+        request_id=str(data.get("litellm_call_id")),
+        virtual_model=name,
+        call_type=call_type,
+        at=datetime.now(UTC),
+        started=time.perf_counter(),
+        generation=generation,
+        key_alias=getattr(key, "key_alias", None),
+        team_alias=getattr(key, "team_alias", None),
+        key_id=getattr(key, "token", None) or getattr(key, "api_key", None),
+        team_id=getattr(key, "team_id", None),
+        parent_span=getattr(key, "parent_otel_span", None),
+    )
+
+
+def names_among(model: object, known: Container[str]) -> list[str]:
+    """The known names in a request's `model`, which may be a list of them with commas between."""
+    return [name for part in model.split(",") if (name := part.strip()) in known] if isinstance(model, str) else []
+
+
+def granted_by(key: object) -> list[Wish]:
+    """What team and key allow, in this order.
 
     Args:
         key: LiteLLM's key object, with `metadata` and `team_metadata` where it has them.
+
+    Raises:
+        RequestError: One of them is wrong; names it.
+    """
+    team, own = ((getattr(key, name, None) or {}).get(BODY_FIELD) for name in ("team_metadata", "metadata"))
+    return [read_wish("team", team), read_wish("key", own)]
+
+
+def wishes_in(data: Mapping[str, Any], body: object) -> list[Wish]:
+    """What header and body ask for, in this order.
+
+    Args:
         data: The request's body with LiteLLM's additions.
         body: The body field `embedllm`, taken out of it.
 
@@ -32,8 +87,7 @@ def wishes_of(key: object, data: Mapping[str, Any], body: object) -> list[Wish]:
         RequestError: One of them is wrong; names it.
     """
     headers = (data.get("proxy_server_request") or {}).get("headers") or {}
-    team, own = ((getattr(key, name, None) or {}).get(BODY_FIELD) for name in ("team_metadata", "metadata"))
-    return [read_wish("team", team), read_wish("key", own), header_wish(headers), read_wish("body", body)]
+    return [header_wish(headers), read_wish("body", body)]
 
 
 def nobody_left(decision: Decision, overrides: Overrides, settings: VirtualModelSettings) -> EmbedLLMRouterError:
@@ -56,27 +110,50 @@ def nobody_left(decision: Decision, overrides: Overrides, settings: VirtualModel
     return EmbedLLMRouterError(f"every candidate is excluded: {reasons}")
 
 
-def ruled_out(
-    settings: VirtualModelSettings, served: Served | None, wishes: list[Wish], denied: Mapping[str, Exclusion] | None
-) -> Exclusion | None:
-    """Why not even the default may answer.
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """Who may answer a request at all, whatever routing says: nobody that breaks a rule.
+
+    Attributes:
+        rules: Where it may go.
+        denied: Groups the key may not call; empty where that does not matter, None when it matters and is not known.
+        groups: The model groups by name; empty when they are not known.
+    """
+
+    rules: Rules
+    denied: Mapping[str, Exclusion] | None
+    groups: Mapping[str, ModelGroup]
+
+    @property
+    def binds(self) -> bool:
+        """Whether anything is forbidden."""
+        return self.rules != NO_RULES or self.denied is None or bool(self.denied)
+
+    def against(self, name: str) -> Exclusion | None:
+        """The rule a group would break, known or feared; None when it may answer."""
+        if self.denied is None or name in self.denied:
+            return Exclusion.KEY_ACCESS
+        if not self.binds:
+            return None
+        group = self.groups.get(name)
+        return Exclusion.PROVIDER if group is None else group.candidate.broken_rule(self.rules)
+
+
+def ruling_of(
+    settings: VirtualModelSettings,
+    wishes: list[Wish],
+    denied: Mapping[str, Exclusion] | None,
+    groups: Mapping[str, ModelGroup] | None,
+) -> Ruling:
+    """Puts together what forbids answers.
 
     Args:
         settings: The virtual model's.
-        served: The model groups; None when they are not known.
         wishes: What was asked for, as far as it was read.
         denied: Groups the key may not call; None when that is not known.
-
-    Returns:
-        The rule it would break, known or feared; None when it may answer.
+        groups: The model groups by name; None when they are not known.
     """
-    default = settings.default
-    if settings.access == "enforce" and (denied is None or default in denied):
-        return Exclusion.KEY_ACCESS
     rules: Rules = settings.rules
     for wish in wishes:
         rules = rules.and_also(wish.rules)
-    if rules == NO_RULES:
-        return None
-    group = served.groups.get(default) if served else None
-    return Exclusion.PROVIDER if group is None else group.candidate.broken_rule(rules)
+    return Ruling(rules, {} if settings.access == "inherit" else denied, groups or {})

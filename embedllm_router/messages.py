@@ -19,6 +19,7 @@ CHARS_OF_CONTEXT = 200
 
 _BYTES_PER_TOKEN = 4
 _TOKENS_PER_ATTACHMENT = 1_000  # an image, audio clip or file: a round figure, providers differ tenfold
+_MOST_TOKENS = 1_000_000_000  # a larger limit on the answer is none, and columns of records have 64 bits
 _MAX_DEPTH = 6  # nesting of content parts beyond this is nobody's real request
 _TEXT_TYPES = frozenset({"text", "input_text", "output_text", "refusal"})
 _TOOL_TYPES = frozenset({"tool_use", "tool_result", "function_call", "function_call_output"})
@@ -52,12 +53,14 @@ class Prompt:
         input_tokens: Estimated tokens of the whole request with system prompt and tools: UTF-8 bytes / 4.
         max_output_tokens: The request's own limit on the answer; None when it sets none.
         needs: What an LLM must be able to do to take the request.
+        wants_several: Whether it asks for more than one answer.
     """
 
     text: str
     input_tokens: int
     max_output_tokens: int | None = None
     needs: frozenset[Capability] = frozenset()
+    wants_several: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +85,13 @@ def read_body(body: Mapping[str, object], text_from: TextFrom = TextFrom.LAST_US
     """
     turns = list(_turns(body))
     tools = body.get("tools")
-    n_bytes = sum(turn.n_bytes for turn in turns) + (len(repr(tools)) if tools else 0)
+    n_bytes = sum(turn.n_bytes for turn in turns) + (_n_chars(tools) if tools else 0)
     return Prompt(
         text=_select(turns, text_from),
         input_tokens=-(-n_bytes // _BYTES_PER_TOKEN) + sum(turn.n_tokens for turn in turns),
         max_output_tokens=_max_output_tokens(body),
         needs=_needs_of_body(body).union(*(turn.needs for turn in turns)),
+        wants_several=_wants_several(body),
     )
 
 
@@ -151,7 +155,7 @@ def _message_turn(message: Mapping[str, object]) -> _Turn:
     content = message.get("content")
     turn = _turn("system" if known in _SYSTEM_ROLES else known, content if content is not None else "")
     extra = [message[f] for f in ("tool_calls", "function_call", "arguments", "output") if message.get(f)]
-    return replace(turn, n_bytes=turn.n_bytes + sum(len(str(e)) for e in extra)) if extra else turn
+    return replace(turn, n_bytes=turn.n_bytes + sum(map(_n_chars, extra))) if extra else turn
 
 
 def _turn(role: str, content: object) -> _Turn:
@@ -184,7 +188,7 @@ def _part(part: Mapping[str, object]) -> str | _Turn:
     if kind in _TEXT_TYPES and isinstance(text, str):
         return text
     if kind in _TOOL_TYPES or kind in _REASONING_TYPES:
-        return _Turn("tool", "", len(str(part)), 0)
+        return _Turn("tool", "", _n_chars(part), 0)
     needed = _ATTACHMENTS.get(kind)
     return _Turn("user", "", 0, _TOKENS_PER_ATTACHMENT, frozenset({needed} if needed else ()))
 
@@ -203,4 +207,22 @@ def _needs_of_body(body: Mapping[str, object]) -> frozenset[Capability]:
 
 def _max_output_tokens(body: Mapping[str, object]) -> int | None:
     limits = [body.get(f) for f in ("max_completion_tokens", "max_output_tokens", "max_tokens")]
-    return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
+    return next((min(limit, _MOST_TOKENS) for limit in limits if _is_count(limit) and limit > 0), None)
+
+
+def _wants_several(body: Mapping[str, object]) -> bool:
+    prompts = body.get("prompt")
+    listed = isinstance(prompts, list) and len(prompts) > 1 and not _is_token_ids(prompts)
+    return listed or any(_is_count(n) and n > 1 for n in (body.get("n"), body.get("best_of")))
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _n_chars(value: object) -> int:
+    """About how long it is as JSON; 0 for what is nested too deep to be written."""
+    try:
+        return len(str(value))
+    except RecursionError:
+        return 0

@@ -61,6 +61,7 @@ class _Pending:
     since: float
     shadow: "Future[Shadow] | None" = None
     on_end: OnEnd | None = None
+    wants_several: bool = False
     recorded: bool = False
 
 
@@ -141,7 +142,8 @@ class Observer:
             hedge=routing.hedge,
         )
         future = self._decide_in_shadow(shadow, routing, routed.objective_from, arrival.caller) if shadow else None
-        self._remember(_Pending(routed, kept, time.monotonic(), future, on_end))
+        several = routing.prompt.wants_several
+        self._remember(_Pending(routed, kept, time.monotonic(), future, on_end, wants_several=several))
         self._trace(routed, routing, arrival)
         if self._log.is_enabled_for(logging.INFO):
             self._log.info("routing.decided", **decided(routed, routing, with_prompt=self._log_prompt))
@@ -179,7 +181,8 @@ class Observer:
         self._log.info("routing.served", **served(pending.routed, outcome))
         decision = pending.routed.decision
         if decision is not None and outcome.served is not None:
-            self.observations.answered(decision, outcome.served, outcome.output_tokens, outcome.latency_ms)
+            n_tokens = None if pending.wants_several else outcome.output_tokens  # of one answer is what is forecast
+            self.observations.answered(decision, outcome.served, n_tokens, outcome.latency_ms)
         self._record(pending, outcome)
 
     def close(self) -> None:

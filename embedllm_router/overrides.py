@@ -35,6 +35,8 @@ AIMS = ("cost_weight", "profile", "min_p_correct", "within")
 FIELDS = (*AIMS, "max_cost_usd", "latency_weight", "candidates", "providers", "regions", "labels")
 """Everything a request, a key or a team may set."""
 
+_LONGEST_NAME, _MOST_NAMES = 40, 5  # of what a client sent, in messages that LiteLLM logs
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -187,9 +189,8 @@ def _check_allowed(wish: Wish, allowed: Allowed) -> None:
 def _check_known(wish: Wish, names: Collection[str]) -> None:
     unknown = sorted((wish.candidates or frozenset()) - set(names))
     if unknown and wish.source == "body":
-        raise RequestError(
-            f"{BODY_FIELD}.candidates", f"unknown {', '.join(unknown)}; this model chooses among {', '.join(names)}"
-        )
+        found = ", ".join(name[:_LONGEST_NAME] for name in unknown[:_MOST_NAMES])
+        raise RequestError(f"{BODY_FIELD}.candidates", f"unknown {found}; this model chooses among {', '.join(names)}")
 
 
 def _said(wish: Wish, name: str) -> str:
@@ -203,10 +204,11 @@ class _Body:
         self.path = path
         if field is not None and not isinstance(field, Mapping):
             raise RequestError(path, f"expected an object, found {type(field).__name__}")
-        self.fields: Mapping[str, object] = {k: v for k, v in (field or {}).items() if v is not None}
+        self.fields: Mapping[str, object] = {str(k): v for k, v in (field or {}).items() if v is not None}
         unknown = next((key for key in self.fields if key not in FIELDS), None)
-        if unknown is not None:
-            raise RequestError(f"{path}.{unknown}", f"unknown field, expected one of {', '.join(FIELDS)}")
+        if unknown is not None:  # what is no name may be a prompt in the wrong place: it is not repeated
+            field = f"{path}.{unknown}" if unknown.isidentifier() and len(unknown) <= _LONGEST_NAME else path
+            raise RequestError(field, f"unknown field, expected one of {', '.join(FIELDS)}")
 
     def number(self, name: str, *, at_most: float = math.inf) -> float | None:
         value, field = self.fields.get(name), f"{self.path}.{name}"
@@ -266,8 +268,7 @@ def _names(field: str, value: object, *, lower: bool = False) -> frozenset[str]:
 def _profile(body: _Body) -> float:
     value = body.fields["profile"]
     if not isinstance(value, str) or value not in PROFILES:
-        expected = f"expected one of {', '.join(PROFILES)}, found {str(value)[:40]!r}"
-        raise RequestError(f"{body.path}.profile", expected)
+        raise RequestError(f"{body.path}.profile", f"expected one of {', '.join(PROFILES)}")
     return PROFILES[value]
 
 
@@ -275,11 +276,15 @@ def _header_number(text: str) -> float:
     try:
         return _checked(COST_WEIGHT_HEADER, float(text), math.inf)
     except ValueError as error:
-        raise RequestError(COST_WEIGHT_HEADER, f"expected a number, found {text[:40]!r}") from error
+        raise RequestError(COST_WEIGHT_HEADER, "expected a number, found another text") from error
 
 
 def _checked(field: str, value: float, at_most: float) -> float:
-    if not math.isfinite(value) or not 0 <= value <= at_most:
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        number = math.inf
+    if not math.isfinite(number) or not 0 <= number <= at_most:
         bounds = "of at least 0" if math.isinf(at_most) else f"between 0 and {at_most:g}"
-        raise RequestError(field, f"expected a finite number {bounds}, found {value}")
-    return float(value)
+        raise RequestError(field, f"expected a finite number {bounds}, found {number:g}")
+    return number

@@ -4,10 +4,7 @@ One hook rewrites `model` before LiteLLM routes the request; the others report w
 wrong in here, the request goes to the virtual model's default instead.
 """
 
-import asyncio
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,12 +16,23 @@ from fastapi import APIRouter, HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
 from embedllm_router import litellm_state
-from embedllm_router.asked import caller_of, nobody_left, ruled_out, wishes_of
+from embedllm_router.asked import (
+    Ruling,
+    arrival_of,
+    caller_of,
+    granted_by,
+    names_among,
+    nobody_left,
+    ruling_of,
+    wishes_in,
+)
+from embedllm_router.background import Background
 from embedllm_router.candidates import Exclusion
 from embedllm_router.decision import Conditions, Decision
-from embedllm_router.errors import ArtifactError, ConfigError, RequestError, told_by, where
+from embedllm_router.errors import ArtifactError, RequestError, told_by, where
 from embedllm_router.events import Outcome, Routed, response_headers
 from embedllm_router.exploring import explore
+from embedllm_router.falling_back import bind_fallbacks, drop_fallbacks
 from embedllm_router.favourites import settled
 from embedllm_router.feedback.thumbs import feedback_in
 from embedllm_router.live import Served
@@ -43,8 +51,6 @@ ROUTED_CALL_TYPES = frozenset({"acompletion", "completion", "atext_completion", 
     "responses",
     "anthropic_messages",
 }
-_START_POLLS, _START_POLL_S = 300, 0.1
-_COOLDOWN_POLL_S = 1.0
 
 
 def create_proxy_handler() -> "ProxyHandler":
@@ -65,74 +71,56 @@ def create_proxy_handler() -> "ProxyHandler":
 
 
 class ProxyHandler(CustomLogger):
-    """Routes requests for virtual models; leaves every other request alone.
-
-    Args:
-        parts: What decides, and what is told of it.
-    """
+    """Routes requests for virtual models; leaves every other request alone."""
 
     def __init__(self, parts: Parts) -> None:
         super().__init__()
         self._parts = parts
         self._live, self._observer, self._log = parts.live, parts.observer, parts.log
-        self._resting: frozenset[str] = frozenset()
+        self._background = Background(parts, self._served)
+        self._drops_feedback = parts.store.health().kind == "off"
         self._dice = np.random.default_rng()
 
     def start(self) -> None:
         """Reports what every model group was matched to, as soon as LiteLLM knows its deployments; then watches."""
-        with suppress(RuntimeError):  # no event loop: not inside a proxy; the first request reports
-            loop = asyncio.get_running_loop()
-            watching = (self._watch_files(), self._watch_cooldowns(), self._parts.state.run())
-            self._tasks = [loop.create_task(one) for one in watching]
+        self._background.start()
 
     def routers(self) -> list[APIRouter]:
         """Our pages and endpoints, behind the proxy's own authentication."""
         doors = Doors(litellm_state.any_key, litellm_state.admin_only, litellm_state.metrics_need_a_key)
         return routers_of(self._parts, doors)
 
-    async def _watch_files(self) -> None:
-        for _ in range(_START_POLLS):
-            if litellm_state.deployments():
-                self._served()
-                break
-            await asyncio.sleep(_START_POLL_S)
-        while (reload := self._live.generation.settings.reload).watch:
-            await asyncio.sleep(reload.every_s)
-            if await asyncio.to_thread(self._live.changed):
-                with suppress(ConfigError, ArtifactError):  # reported where it happened; the old ones stay
-                    await asyncio.to_thread(self._parts.reload)
-
-    async def _watch_cooldowns(self) -> None:
-        while True:
-            await asyncio.sleep(_COOLDOWN_POLL_S)
-            self._resting = await litellm_state.cooled_down(litellm_state.deployments())
-
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
     ) -> dict[str, Any]:
         """Sends a request for a virtual model to the LLM that is worth it."""
         del cache
+        models = self._live.generation.settings.virtual_models
+        named = names_among(data.get("model"), models)
         if call_type not in ROUTED_CALL_TYPES:
+            await self._check_unrouted(named, user_api_key_dict)
             return data
         self._take_thumb(data, user_api_key_dict)
         wishes = data.pop(BODY_FIELD, None)
-        name = data.get("model")
-        settings = self._live.generation.settings.virtual_models.get(name) if isinstance(name, str) else None
-        if name is None or settings is None:
+        if not named or data["model"] not in models:
+            await self._check_unrouted(named, user_api_key_dict)
             return data
-        arrival = self._arrival(name, data, call_type, user_api_key_dict)
+        name, settings = data["model"], models[data["model"]]
+        arrival = arrival_of(name, data, call_type, user_api_key_dict, self._live.generation.number)
         data["model"] = settings.default
-        asked: list[Wish] = []
+        asked: list[Wish] | None = None
         denied: dict[str, Exclusion] | None = None
         try:
-            asked = wishes_of(user_api_key_dict, data, wishes)
+            granted = granted_by(user_api_key_dict)
+            asked = granted if wishes is None else None  # a wish that cannot be read may be a rule
+            asked = [*granted, *wishes_in(data, wishes)]
             denied = await self._denied(settings, user_api_key_dict)
             self._route(arrival, asked, denied, data)
         except RequestError as error:
             self._observer.rejected(arrival, error.field)
             raise _bad_request(error) from error
         except Exception as error:  # noqa: BLE001 - our fault never becomes the client's error
-            self._fail_open(error, arrival, settings, data, ruled_out(settings, self._live.served, asked, denied))
+            self._fail_open(error, arrival, settings, data, self._ruling(settings, asked, denied))
         return data
 
     async def async_post_call_response_headers_hook(
@@ -190,7 +178,7 @@ class ProxyHandler(CustomLogger):
         settings, pool = lane.virtual_model.settings, lane.virtual_model.pool
         overrides = combine(lane.objective, settings.rules, wishes, settings.requests.allowed, pool.names)
         talk = self._parts.conversing.find(data, arrival, settings.sessions, self._group_of)
-        resting = dict.fromkeys(self._resting, Exclusion.COOLED_DOWN)
+        resting = dict.fromkeys(self._background.resting, Exclusion.COOLED_DOWN)
         conditions = Conditions(
             only=overrides.candidates,
             rules=overrides.rules,
@@ -207,7 +195,9 @@ class ProxyHandler(CustomLogger):
         if decision.chosen is None:
             raise nobody_left(decision, overrides, settings)
         n_fallbacks = settings.max_fallbacks if talk is None or talk.allows_fallbacks else 0
-        routed = _sent(arrival, decision, lane.arm, overrides, data, n_fallbacks)
+        ruling = Ruling(overrides.rules, denied, self._served().groups)
+        bind_fallbacks(data, decision.fallbacks(n_fallbacks), ruling)
+        routed = _sent(arrival, decision, lane.arm, overrides, data)
         on_end = self._parts.following(talk, scopes, decision)
         self._observer.decided(routed, replace(routing, decision=decision), arrival, lanes, on_end)
 
@@ -218,8 +208,12 @@ class ProxyHandler(CustomLogger):
             feedback = feedback_in(data.get("metadata"), at=datetime.now(UTC), key_alias=alias)
         except RequestError as error:
             raise _bad_request(error) from error
-        if feedback is not None:
-            self._parts.take(feedback)
+        if feedback is None:
+            return
+        if self._drops_feedback:
+            self._drops_feedback = False  # said once
+            self._log.warning("feedback.not_kept", found="in a request's metadata", remedy="set store.enabled")
+        self._parts.take(feedback)
 
     def _fail_open(
         self,
@@ -227,13 +221,16 @@ class ProxyHandler(CustomLogger):
         arrival: Arrival,
         settings: VirtualModelSettings,
         data: dict[str, Any],
-        ruled_out_by: Exclusion | None,
+        ruling: Ruling,
     ) -> None:
+        ruled_out_by = ruling.against(settings.default)
         if ruled_out_by is not None:
             self._observer.rejected(arrival, "model")
             told = f"routing failed, and the default {settings.default!r} may not answer: {ruled_out_by}"
             raise _bad_request(RequestError("model", told)) from error
         reason = type(error).__name__
+        if ruling.binds:
+            drop_fallbacks(data)
         data["model"] = settings.default
         self._observer.failed_open(arrival.routed(settings.default, failed_open=reason), arrival)
         self._log.warning(
@@ -245,6 +242,26 @@ class ProxyHandler(CustomLogger):
             error=told_by(error),
             where=where(error),
         )
+
+    def _ruling(
+        self, settings: VirtualModelSettings, asked: list[Wish] | None, denied: Mapping[str, Exclusion] | None
+    ) -> Ruling:
+        served = self._live.served
+        if asked is None:  # nobody is known to keep the rules
+            return Ruling(settings.rules, None, {})
+        return ruling_of(settings, asked, denied, served.groups if served else None)
+
+    async def _check_unrouted(self, named: list[str], key: object) -> None:
+        """Refuses what is asked of virtual models but not routed, where that would go past a rule."""
+        for name in named:
+            settings = self._live.generation.settings.virtual_models[name]
+            try:
+                ruling = self._ruling(settings, granted_by(key), await self._denied(settings, key))
+            except RequestError as error:
+                raise _bad_request(error) from error
+            if ruling.binds:
+                told = f"{name!r} has rules, and they are kept only where it is asked for alone, for text"
+                raise _bad_request(RequestError("model", told))
 
     async def _denied(self, settings: VirtualModelSettings, key: object) -> dict[str, Exclusion]:
         """The model groups that a key may not call itself, where the virtual model says that this matters."""
@@ -259,30 +276,10 @@ class ProxyHandler(CustomLogger):
         served = self._live.served
         return None if served is None or deployment is None else served.groups_by_deployment.get(str(deployment))
 
-    def _arrival(self, name: str, data: Mapping[str, Any], call_type: str, key: Any) -> Arrival:
-        return Arrival(
-            request_id=_request_id(data),
-            virtual_model=name,
-            call_type=call_type,
-            at=datetime.now(UTC),
-            started=time.perf_counter(),
-            generation=self._live.generation.number,
-            key_alias=getattr(key, "key_alias", None),
-            team_alias=getattr(key, "team_alias", None),
-            key_id=getattr(key, "token", None) or getattr(key, "api_key", None),
-            team_id=getattr(key, "team_id", None),
-            parent_span=getattr(key, "parent_otel_span", None),
-        )
 
-
-def _sent(  # noqa: PLR0913, PLR0917 - what was decided, by what, for whom
-    arrival: Arrival, decision: Decision, arm: str, overrides: Overrides, data: dict[str, Any], n_fallbacks: int
-) -> Routed:
+def _sent(arrival: Arrival, decision: Decision, arm: str, overrides: Overrides, data: dict[str, Any]) -> Routed:
     """Writes the choice into the request; where it is sent."""
     data["model"] = decision.pool.names[decision.ranking[0]]
-    fallbacks = decision.fallbacks(n_fallbacks)
-    if fallbacks:
-        data.setdefault("fallbacks", fallbacks)
     said_by = overrides.objective_from
     if arm == "canary" and said_by == "config":
         said_by = "canary"

@@ -2,6 +2,11 @@
 
 import io
 import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, TextIO
 
 import pytest
 import structlog
@@ -40,3 +45,26 @@ def test_the_host_s_structlog_is_left_alone() -> None:
     before = structlog.get_config()["processors"]
     configure_logging(LogSettings(), io.StringIO())
     assert structlog.get_config()["processors"] is before
+
+
+@pytest.fixture(params=["full disk", "closed pipe"])
+def hopeless(request: pytest.FixtureRequest) -> Iterator[TextIO]:
+    """A stream that nothing can be written to any more."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    places = {"full disk": Path("/dev/full"), "closed pipe": writing}
+    with suppress(OSError), open(places[request.param], "w", encoding="utf-8") as stream:  # noqa: PTH123 - or a pipe
+        yield stream
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_log_that_cannot_be_written_fails_nobody(hopeless: TextIO, form: Literal["json", "console"]) -> None:
+    log = configure_logging(LogSettings(format=form), hopeless)
+    for _ in range(3):
+        log.info("routing.decided", chosen="wizard")
+
+
+def test_what_json_cannot_hold_is_logged_all_the_same() -> None:
+    out = io.StringIO()
+    configure_logging(LogSettings(), out).info("routing.decided", prompt="\ud800", limit=10**30)
+    assert json.loads(out.getvalue())["limit"] == 10**30

@@ -202,3 +202,38 @@ _fields = st.sampled_from(["messages", "input", "prompt", "system", "tools", "ma
 def test_no_body_raises(body: dict[str, object], text_from: TextFrom) -> None:
     prompt = read_body(body, text_from)
     assert prompt.input_tokens >= 0
+
+
+@pytest.mark.parametrize("said", [True, 0, -1, "5", 1.5, None])
+def test_what_is_no_limit_on_the_answer_sets_none(said: object) -> None:
+    assert read_body({"prompt": "x", "max_tokens": said}).max_output_tokens is None
+
+
+def test_a_limit_is_never_more_than_a_record_can_hold() -> None:
+    assert read_body({"prompt": "x", "max_tokens": 10**400}).max_output_tokens == 10**9
+
+
+@pytest.mark.parametrize(
+    ("body", "several"),
+    [
+        ({"n": 2}, True),
+        ({"best_of": 3}, True),
+        ({"prompt": ["a", "b"]}, True),
+        ({"n": 1}, False),
+        ({"n": True}, False),
+        ({"n": "2"}, False),
+        ({"prompt": ["a"]}, False),
+        ({"prompt": [1, 2, 3]}, False),
+    ],
+)
+def test_several_answers_are_noticed(body: dict[str, object], *, several: bool) -> None:
+    assert read_body(body).wants_several is several
+
+
+@pytest.mark.parametrize("field", ["tools", "messages", "input", "content"])
+def test_no_depth_raises(field: str) -> None:
+    deep: list[object] = []
+    for _ in range(5_000):
+        deep = [deep]
+    part = {"type": "tool_use", "input": deep}
+    read_body({field: deep, "prompt": [{"role": "user", "content": [part], "tool_calls": deep}]})

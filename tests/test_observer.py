@@ -18,6 +18,7 @@ from embedllm_router import Router
 from embedllm_router.events import Outcome
 from embedllm_router.lanes import Lane, Lanes
 from embedllm_router.log import configure_logging
+from embedllm_router.messages import Prompt, read_body
 from embedllm_router.observer import Keep, Observer
 from embedllm_router.policy import Objective
 from embedllm_router.process_settings import LogSettings
@@ -44,9 +45,16 @@ class Watched:
     def lane(self, arm: str, objective: Objective) -> Lane:
         return _lane(self.router, arm, objective)
 
-    def decide(self, request_id: str = "1", *, shadow: Objective | None = None, objective_from: str = "config") -> None:
+    def decide(
+        self,
+        request_id: str = "1",
+        *,
+        shadow: Objective | None = None,
+        objective_from: str = "config",
+        prompt: str | Prompt = PROMPT,
+    ) -> None:
         lane = self.lane("live", Objective(1.0))
-        routing = self.router.route(PROMPT, objective=lane.objective, pool=lane.virtual_model.pool)
+        routing = self.router.route(prompt, objective=lane.objective, pool=lane.virtual_model.pool)
         assert routing.decision.chosen is not None
         arrival = Arrival(request_id, "auto", "acompletion", AT, time.perf_counter(), key_alias="team-a")
         routed = arrival.routed(routing.decision.chosen.name, decision=routing.decision, objective_from=objective_from)
@@ -229,3 +237,11 @@ def test_the_bill_is_told_once_whatever_the_outcome(watched: Watched) -> None:
     watched.end("failed")
     watched.observer.close()
     assert watched.bills == [0.1, 0.0, None]
+
+
+@pytest.mark.parametrize(("n", "seen"), [(1, True), (2, False)])
+def test_several_answers_at_once_say_nothing_of_the_length_of_one(watched: Watched, n: int, *, seen: bool) -> None:
+    watched.decide(prompt=read_body({"prompt": PROMPT, "n": n}))
+    watched.observer.ended("1", Outcome(WIZARD, "success", output_tokens=5_000, latency_ms=10.0))
+    assert (watched.observer.observations.length_factor(WIZARD) != 1.0) is seen
+    assert watched.observer.observations.latency_s(WIZARD) == 0.01

@@ -71,6 +71,8 @@ def test_a_bad_header_is_named(text: str) -> None:
         ({"cost_weight": True}, "embedllm.cost_weight"),
         ({"cost_weight": -0.1}, "embedllm.cost_weight"),
         ({"cost_weight": float("nan")}, "embedllm.cost_weight"),
+        ({"cost_weight": 10**400}, "embedllm.cost_weight"),
+        ({"max_cost_usd": -(10**400)}, "embedllm.max_cost_usd"),
         ({"profile": "luxury"}, "embedllm.profile"),
         ({"profile": ["cheap"]}, "embedllm.profile"),
         ({"min_p_correct": 1.1}, "embedllm.min_p_correct"),
@@ -90,7 +92,18 @@ def test_a_bad_body_field_is_named(body: object, field: str) -> None:
     assert field in str(caught.value)
 
 
-@given(st.recursive(st.none() | st.floats() | st.text() | st.booleans(), st.lists, max_leaves=4))
+def test_what_a_client_sends_by_mistake_is_not_repeated_at_length() -> None:
+    for body in ({"my secret prompt": 1}, {"x" * 41: 1}, {"profile": "my secret prompt"}):
+        with pytest.raises(RequestError) as caught:
+            read({}, body)
+        assert "secret" not in str(caught.value)
+        assert "xx" not in caught.value.field
+    with pytest.raises(RequestError) as caught:
+        read({COST_WEIGHT_HEADER: "secret"}, None)
+    assert "secret" not in str(caught.value)
+
+
+@given(st.recursive(st.none() | st.floats() | st.text() | st.booleans() | st.integers(), st.lists, max_leaves=4))
 def test_any_body_is_taken_or_refused(value: object) -> None:
     for body in (value, *({name: value} for name in ("cost_weight", "profile", "within", "candidates"))):
         try:

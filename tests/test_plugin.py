@@ -310,6 +310,43 @@ async def test_a_client_s_own_region_wish_binds_the_default_too(
     assert (await routed(handler))["model"] == "sprinter"
 
 
+async def test_a_key_s_rule_binds_what_a_body_s_fault_would_let_through(
+    handler: ProxyHandler, live_router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the body holds, the rules of key and team are read first, and no fallback leads past them."""
+    monkeypatch.setattr(live_router, "route", None)
+    key = a_key(metadata={"embedllm": {"regions": ["eu"]}})
+    for body in ({}, {"embedllm": {"cost_weight": 10**400}}, {"embedllm": {"labels": ["x"]}}):
+        with pytest.raises(HTTPException) as caught:
+            await asked(handler, key, **body)
+        assert caught.value.status_code == 400
+
+
+async def test_without_routing_a_rule_leaves_no_fallback(
+    make_handler: Callable[..., ProxyHandler], proxy_server: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "regions": {"allow": ["eu"]}}})
+    monkeypatch.setattr(proxy_server, "llm_model_list", placed(proxy_server.llm_model_list, sprinter="eu"))
+    await routed(handler)
+    monkeypatch.setattr(handler._live.generation.router, "route", None)
+    data = await routed(handler, fallbacks=["wizard"])
+    assert (data["model"], data["fallbacks"], data["context_window_fallbacks"]) == ("sprinter", [], [])
+
+
+@pytest.mark.parametrize(
+    ("model", "call_type"), [("auto", "aembedding"), ("auto,auto", "acompletion"), ("wizard, auto", "aresponses")]
+)
+async def test_what_is_not_routed_is_refused_only_where_rules_bind(
+    handler: ProxyHandler, model: str, call_type: str
+) -> None:
+    body = {"model": model, "litellm_call_id": "1"}
+    plain, bound = a_key(), a_key(team_metadata={"embedllm": {"regions": ["eu"]}})
+    assert (await handler.async_pre_call_hook(plain, None, dict(body), call_type))["model"] == model
+    with pytest.raises(HTTPException) as caught:
+        await handler.async_pre_call_hook(bound, None, dict(body), call_type)
+    assert caught.value.status_code == 400
+
+
 async def test_access_is_inherited_unless_it_is_enforced(make_handler: Callable[..., ProxyHandler]) -> None:
     key = a_key(models=["auto", "sprinter"])
     assert (await asked(make_handler(), key))["model"] == "wizard"
@@ -318,7 +355,7 @@ async def test_access_is_inherited_unless_it_is_enforced(make_handler: Callable[
 
 
 async def test_a_group_that_rests_is_not_chosen(handler: ProxyHandler, log_text: io.StringIO) -> None:
-    handler._resting = frozenset({"wizard"})
+    handler._background.resting = frozenset({"wizard"})
     assert (await routed(handler))["model"] == "sprinter"
     excluded = {c["name"]: c["excluded"] for c in logged(log_text, "routing.decided")[0]["candidates"]}
     assert excluded["wizard"] == "cooled_down"
@@ -390,6 +427,33 @@ async def billed(handler: ProxyHandler, call_id: str, usd: float) -> None:
     await handler.async_log_success_event(
         {"litellm_call_id": call_id, "standard_logging_object": payload}, None, now, now
     )
+
+
+async def test_feedback_that_is_not_kept_is_said_so_once(
+    make_handler: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    handler = make_handler(store={"enabled": False})
+    for _ in range(3):
+        await routed(handler, metadata={"embedllm_feedback_for": "an earlier one", "embedllm_thumb": "up"})
+    assert len(logged(log_text, "feedback.not_kept")) == 1
+
+
+async def test_a_watch_that_meets_an_error_of_ours_says_so_once_and_goes_on(
+    handler: ProxyHandler, log_text: io.StringIO
+) -> None:
+    n_begun = 0
+
+    async def work() -> None:
+        nonlocal n_begun
+        n_begun += 1
+        if n_begun < 4:
+            raise KeyError("hunter2")
+
+    await handler._background.keep_up(work, again_s=0.0)
+    assert n_begun == 4
+    (told,) = logged(log_text, "routing.background_failed")
+    assert (told["work"], told["reason"]) == ("work", "KeyError")
+    assert "hunter2" not in log_text.getvalue()
 
 
 async def test_an_exhausted_budget_downgrades_rather_than_refuses(

@@ -10,7 +10,7 @@ import openai
 import pytest
 import yaml
 from planted import NOVICE, SPRINTER, WIZARD
-from proxied import all_events, events, planted_config
+from proxied import all_events, deployment, events, planted_config
 
 from embedllm_router.demo.run import RunningProxy, running_proxy
 
@@ -232,8 +232,18 @@ def test_no_prompt_key_or_header_in_the_log(clients: Clients, proxy: RunningProx
 
 
 @pytest.fixture(scope="module")
-def failing_proxy(config_file: Path) -> Iterator[RunningProxy]:
-    with running_proxy(config_file, failures={WIZARD: 503}) as running:
+def failing_proxy(artifact_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProxy]:
+    """The wizard is down, and LiteLLM is told to send its European requests to the sprinter, which is nowhere."""
+    config: dict[str, Any] = planted_config(artifact_dir)
+    config["model_list"].append(deployment("wizard-eu", WIZARD, (10.0, 40.0), region="eu"))
+    virtual: Any = config["callback_settings"]["embedllm_router"]["virtual_models"]
+    virtual["auto"]["candidates"] = ["wizard", "sprinter", "novice", "stranger"]
+    virtual["auto-eu"] = {"default": "wizard-eu", "regions": {"allow": ["eu"]}}
+    config["router_settings"]["model_group_alias"]["auto-eu"] = "sprinter"
+    config["router_settings"]["fallbacks"] = [{"wizard-eu": ["sprinter"]}]
+    file = tmp_path_factory.mktemp("failing") / "proxy_config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    with running_proxy(file, failures={WIZARD: 503}) as running:
         yield running
 
 
@@ -263,6 +273,24 @@ def test_when_nobody_answers_the_record_says_so(failing_proxy: RunningProxy) -> 
     assert "x-embedllm-served" not in headers
     served = events(failing_proxy, headers["x-litellm-call-id"], 2)[1]
     assert (served["status"], served["served"]) == ("failure", None)
+
+
+@each_endpoint
+def test_a_rule_binds_litellm_s_own_fallbacks(failing_proxy: RunningProxy, ask: Ask) -> None:
+    both = Clients(failing_proxy)
+    with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)) as caught:
+        ask(both, "auto-eu")
+    both.close()
+    assert caught.value.status_code >= 500
+
+
+def test_a_rule_binds_every_way_around_it(failing_proxy: RunningProxy) -> None:
+    both = Clients(failing_proxy)
+    for model, extra in (("auto-eu", {"fallbacks": ["sprinter"]}), ("auto-eu,auto-eu", {})):
+        with pytest.raises(openai.BadRequestError) as caught:
+            chat(both, model, extra_body=extra)
+        assert caught.value.param == next(iter(extra), "model")
+    both.close()
 
 
 def test_with_the_artifact_gone_the_defaults_answer(artifact_dir: Path, tmp_path: Path) -> None:

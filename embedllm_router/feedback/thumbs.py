@@ -57,17 +57,17 @@ def feedback_in(metadata: object, *, at: datetime, key_alias: str | None) -> Fee
 
 def _thumb(value: object) -> float:
     if not isinstance(value, str) or value not in _THUMBS:
-        raise RequestError(f"metadata.{_THUMB}", f"expected up or down, found {str(value)[:40]!r}")
+        raise RequestError(f"metadata.{_THUMB}", "expected up or down")
     return _THUMBS[value]
 
 
 def _score(value: object) -> float:
-    problem = RequestError(f"metadata.{_SCORE}", f"expected a number between 0 and 1, found {str(value)[:40]!r}")
+    problem = RequestError(f"metadata.{_SCORE}", "expected a number between 0 and 1")
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise problem
     try:
         score = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise problem from None
     if not math.isfinite(score) or not 0 <= score <= 1:
         raise problem

@@ -54,6 +54,7 @@ def test_a_source_may_be_named() -> None:
         ({"embedllm_feedback_for": "x", "embedllm_score": "1.5"}, "embedllm_score"),
         ({"embedllm_feedback_for": "x", "embedllm_score": "nan"}, "embedllm_score"),
         ({"embedllm_feedback_for": "x", "embedllm_score": True}, "embedllm_score"),
+        ({"embedllm_feedback_for": "x", "embedllm_score": 10**400}, "embedllm_score"),
         ({"embedllm_feedback_for": "x", "embedllm_score": None}, "embedllm_score"),
         ({"embedllm_feedback_for": "x", "embedllm_thumb": "up", "embedllm_source": ""}, "embedllm_source"),
     ],

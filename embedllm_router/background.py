@@ -1,0 +1,76 @@
+"""What goes on beside requests: files are watched, cooldowns looked up, shared state exchanged."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from embedllm_router import litellm_state
+from embedllm_router.errors import ArtifactError, ConfigError, told_by, where
+from embedllm_router.parts import Parts
+
+__all__ = ["Background"]
+
+_START_POLLS, _START_POLL_S = 300, 0.1
+_COOLDOWN_POLL_S = 1.0
+_AGAIN_S = 5.0  # after an error of ours
+
+
+class Background:
+    """Watches on behalf of the plugin.
+
+    Args:
+        parts: What the plugin is made of.
+        apply: Applies what decides to the proxy's deployments, and reports what they were matched to.
+    """
+
+    def __init__(self, parts: Parts, apply: Callable[[], object]) -> None:
+        self._parts, self._live, self._log = parts, parts.live, parts.log
+        self._apply = apply
+        self.resting: frozenset[str] = frozenset()
+        """Model groups that LiteLLM lets rest after failures."""
+
+    def start(self) -> None:
+        """Begins, where there is an event loop: without one there is no proxy, and the first request reports."""
+        with suppress(RuntimeError):
+            loop = asyncio.get_running_loop()
+            work = (self._watch_files, self._watch_cooldowns, self._parts.state.run)
+            self._tasks = [loop.create_task(self.keep_up(one)) for one in work]
+
+    async def keep_up(self, work: Callable[[], Awaitable[None]], again_s: float = _AGAIN_S) -> None:
+        """Does work to its end. An error of ours is told, once per place, and the work begun again.
+
+        Args:
+            work: What to do; it is begun anew after an error.
+            again_s: How long after it, in seconds.
+        """
+        told: set[str | None] = set()
+        while True:
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001 - whatever a watch meets, it must not end unnoticed
+                place = where(error)
+                if place not in told:
+                    fields = {"reason": type(error).__name__, "error": told_by(error), "where": place}
+                    self._log.error("routing.background_failed", work=work.__name__.strip("_"), **fields)
+                told.add(place)
+            else:
+                return
+            await asyncio.sleep(again_s)
+
+    async def _watch_files(self) -> None:
+        for _ in range(_START_POLLS):
+            if litellm_state.deployments():
+                self._apply()
+                break
+            await asyncio.sleep(_START_POLL_S)
+        while (reload := self._live.generation.settings.reload).watch:
+            await asyncio.sleep(reload.every_s)
+            if await asyncio.to_thread(self._live.changed):
+                with suppress(ConfigError, ArtifactError):  # reported where it happened; the old ones stay
+                    await asyncio.to_thread(self._parts.reload)
+
+    async def _watch_cooldowns(self) -> None:
+        self.resting = frozenset()  # what was known when this last failed may be over
+        while True:
+            await asyncio.sleep(_COOLDOWN_POLL_S)
+            self.resting = await litellm_state.cooled_down(litellm_state.deployments())
