@@ -5,6 +5,7 @@ began with. One that fails to load changes nothing. It knows nothing of LiteLLM.
 """
 
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -90,10 +91,12 @@ class Live:
     ) -> None:
         self._log = log
         self._traffic = traffic or Traffic()
+        seen = _stamps([config]) if config is not None else ()  # before it is read: a change meanwhile is a change
         self._config = config if config is not None and _reads_as(config, settings) else None
+        self._seen = (seen if self._config is not None else ()) + _stamps(_manifests(settings))
         self.generation = _generation(1, settings, self._load_what_loads(settings))
         self.last_reload: ReloadStatus | None = None
-        self._seen = self._fingerprint()
+        self._reloading = threading.Lock()
         self._rows: Sequence[Row] | None = None
         self._prices: PriceMap = {}
         self._served: Served | None = None
@@ -129,14 +132,14 @@ class Live:
 
         A file that is missing for the moment is being replaced: not yet a change.
         """
-        now = self._fingerprint()
+        now = _stamps(self._config_files) + _stamps(_manifests(self.generation.settings))
         if now == self._seen or len(now) < len(self._seen):
             return False
         self._seen = now
         return True
 
     def reload(self) -> Generation:
-        """Loads configuration and weights anew and puts them in place.
+        """Loads configuration and weights anew and puts them in place; one that is under way is waited for.
 
         Returns:
             The new generation.
@@ -145,8 +148,14 @@ class Live:
             ConfigError: The configuration is not valid; the old one stays.
             ArtifactError: Weights cannot be loaded; the old ones stay.
         """
+        with self._reloading:
+            return self._reload()
+
+    def _reload(self) -> Generation:
         try:
+            seen = _stamps(self._config_files)
             settings = read_proxy_config(self._config) if self._config else self.generation.settings
+            seen += _stamps(_manifests(settings))
             routers = {folder: Router.load(folder) for folder in _folders(settings)}
             number = self.generation.number + 1
             generation = _generation(number, settings, routers)
@@ -159,7 +168,7 @@ class Live:
         self._tell_what_needs_a_restart(settings)
         self.generation, self._served = generation, served if rows is self._rows else None
         self.last_reload = ReloadStatus(generation.loaded_at)
-        self._seen = self._fingerprint()
+        self._seen = seen
         artifact = generation.router.artifact.id if generation.router else None
         self._log.info("routing.reloaded", generation=number, artifact=artifact)
         return generation
@@ -198,10 +207,9 @@ class Live:
         if late:
             self._log.warning("routing.restart_needed", settings=late)
 
-    def _fingerprint(self) -> Fingerprint:
-        manifests = [(folder or default_artifact_path()) / MANIFEST for folder in _folders(self.generation.settings)]
-        files = [*([self._config] if self._config else []), *manifests]
-        return tuple((str(file), stat.st_mtime_ns, stat.st_size) for file in files if (stat := _stat(file)))
+    @property
+    def _config_files(self) -> list[Path]:
+        return [self._config] if self._config else []
 
 
 def _generation(number: int, settings: RouterSettings, routers: Mapping[Path | None, Router]) -> Generation:
@@ -213,6 +221,14 @@ def _folders(settings: RouterSettings) -> list[Path | None]:
     trials = [t for m in settings.virtual_models.values() for t in (m.shadow, m.canary) if t is not None]
     tried: Iterable[Path | None] = (t.artifact for t in trials if t.artifact is not None)
     return list(dict.fromkeys([settings.artifact, *tried]))
+
+
+def _manifests(settings: RouterSettings) -> list[Path]:
+    return [(folder or default_artifact_path()) / MANIFEST for folder in _folders(settings)]
+
+
+def _stamps(files: Iterable[Path]) -> Fingerprint:
+    return tuple((str(file), stat.st_mtime_ns, stat.st_size) for file in files if (stat := _stat(file)))
 
 
 def _reads_as(config: Path, settings: RouterSettings) -> bool:

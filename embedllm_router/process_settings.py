@@ -47,9 +47,9 @@ class StoreSettings(_Group):
     """Longest time a record waits before it is on disk: what a crash may lose."""
     rotate_mb: float = Field(default=64, gt=0, le=4096)
     """Size at which a file is closed and sealed as Parquet."""
-    rotate_s: float = Field(default=3600, gt=0)
+    rotate_s: float = Field(default=3600, gt=0, le=31_536_000)
     """Age at which a file is closed and sealed, in seconds."""
-    retention_days: float | None = Field(default=None, gt=0)
+    retention_days: float | None = Field(default=None, gt=0, le=36_500)
     """Records older than this are deleted; None keeps them."""
     prompt: bool = False
     """Whether the embedded text itself is kept. Off, only a keyed hash of it is."""

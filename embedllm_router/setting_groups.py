@@ -135,13 +135,13 @@ class SessionSettings(_Group):
 
     enabled: bool = True
     """Whether they do."""
-    ttl_s: float = Field(default=3600, gt=0)
+    ttl_s: float = Field(default=3600, gt=0, le=31_536_000)
     """How long after its last request a conversation is remembered, in seconds."""
     margin: Share = 0.02
     """How much better in utility another LLM must be to take over."""
-    cost_margin: float = Field(default=0.1, ge=0)
+    cost_margin: float = Field(default=0.1, ge=0, allow_inf_nan=False)
     """With a floor under p_correct: how much cheaper another must be, as a share of its cost."""
-    cache_s: float = Field(default=300, ge=0)
+    cache_s: float = Field(default=300, ge=0, allow_inf_nan=False)
     """How long a provider is taken to keep a conversation in its prompt cache, in seconds."""
 
 

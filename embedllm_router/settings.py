@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from embedllm_router.errors import ConfigError
 from embedllm_router.process_settings import (
@@ -52,7 +52,11 @@ CALLBACK = "embedllm_router.proxy_handler"
 
 class _Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_prefix="EMBEDLLM_ROUTER_", env_nested_delimiter="__", frozen=True, extra="forbid"
+        env_prefix="EMBEDLLM_ROUTER_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,  # LiteLLM prints the traceback, and a misspelt setting may hold a password
     )
 
     @classmethod
@@ -114,9 +118,13 @@ def read_settings(section: object) -> RouterSettings:
         found = type(section).__name__
         raise ConfigError(f"callback_settings.{SECTION} must be a mapping, found {found}.")
     try:
-        return RouterSettings(**_resolved(dict(section or {})))
+        return RouterSettings(**{str(name): value for name, value in _resolved(dict(section or {})).items()})
     except ValidationError as error:
         raise ConfigError(f"callback_settings.{SECTION} is not valid:\n{_problems(error)}") from error
+    except SettingsError as error:
+        raise _not_json(error) from error
+    except RecursionError as error:
+        raise ConfigError(f"callback_settings.{SECTION} contains itself; expected no anchor inside itself.") from error
 
 
 def read_store_settings() -> StoreSettings:
@@ -129,6 +137,8 @@ def read_store_settings() -> StoreSettings:
         return _StoreAlone().store
     except ValidationError as error:
         raise ConfigError(f"the environment's EMBEDLLM_ROUTER_STORE__… is not valid:\n{_problems(error)}") from error
+    except SettingsError as error:
+        raise _not_json(error) from error
 
 
 def read_proxy_config(path: Path) -> RouterSettings:
@@ -148,15 +158,15 @@ def read_proxy_config(path: Path) -> RouterSettings:
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the configuration {path} is not YAML: {error}") from error
+        raise ConfigError(f"the configuration {path} is not YAML: {_yaml_problem(error)}.") from None
     if not isinstance(config, Mapping):
         raise ConfigError(f"the configuration {path} must be a mapping, found {type(config).__name__}.")
-    callbacks = (config.get("litellm_settings") or {}).get("callbacks") or []
-    if CALLBACK not in ([callbacks] if isinstance(callbacks, str) else callbacks):
+    callbacks = _group(config, "litellm_settings").get("callbacks")
+    if CALLBACK not in (callbacks if isinstance(callbacks, list) else [callbacks]):
         raise ConfigError(
             f"the configuration {path} does not load the router: add {CALLBACK!r} to litellm_settings.callbacks."
         )
-    return read_settings((config.get("callback_settings") or {}).get(SECTION))
+    return read_settings(_group(config, "callback_settings").get(SECTION))
 
 
 def read_litellm_redis(path: Path) -> RedisAddress | None:
@@ -169,14 +179,14 @@ def read_litellm_redis(path: Path) -> RedisAddress | None:
         Its address; None where LiteLLM uses no Redis.
 
     Raises:
-        ConfigError: It refers to an environment variable that is not set.
+        ConfigError: It refers to an environment variable that is not set, or a part of it is of the wrong type.
     """
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
         config = {}
-    router = _resolved(config.get("router_settings") or {})
-    cache = _resolved((config.get("litellm_settings") or {}).get("cache_params") or {})
+    router = _resolved(_group(config, "router_settings"))
+    cache = _resolved(_group(_group(config, "litellm_settings"), "cache_params"))
     said = {name.removeprefix("redis_"): value for name, value in router.items() if name.startswith("redis_")}
     if not said and cache.get("type") == "redis":
         said = cache
@@ -192,14 +202,35 @@ def _address(said: Mapping[str, Any]) -> RedisAddress | None:
     if not said.get("host"):
         return None
     secure = str(said.get("ssl", "")).lower() in {"true", "1", "yes"}
-    return RedisAddress(
-        host=str(said["host"]),
-        port=int(said.get("port") or 6379),
-        username=said.get("username"),
-        password=said.get("password"),
-        ssl=secure,
-        db=int(said.get("db") or 0),
+    try:
+        port, db = int(said.get("port") or 6379), int(said.get("db") or 0)
+    except (TypeError, ValueError):
+        raise ConfigError("port and db of LiteLLM's Redis must be numbers.") from None
+    user, password = (str(one) if (one := said.get(name)) is not None else None for name in ("username", "password"))
+    return RedisAddress(host=str(said["host"]), port=port, username=user, password=password, ssl=secure, db=db)
+
+
+def _group(config: object, name: str) -> Mapping[str, Any]:
+    """A part of the configuration that is itself a mapping; empty where it is not there."""
+    found = config.get(name) if isinstance(config, Mapping) else None
+    if not isinstance(found, Mapping | None):
+        raise ConfigError(f"{name} must be a mapping, found {type(found).__name__}.")
+    return found or {}
+
+
+def _not_json(error: SettingsError) -> ConfigError:
+    """The error of an environment variable; pydantic's own sentence names the field and does not hold the value."""
+    return ConfigError(
+        f"the environment's EMBEDLLM_ROUTER_… is not valid: {str(error).split(' from source')[0]} as JSON."
     )
+
+
+def _yaml_problem(error: Exception) -> str:
+    """What is wrong and where, without the line itself: a key may stand in it."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return str(error).splitlines()[0] if isinstance(error, yaml.YAMLError) else "it is not UTF-8"
 
 
 def _problems(error: ValidationError) -> str:

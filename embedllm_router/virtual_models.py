@@ -109,6 +109,12 @@ def _model_findings(one: VirtualModel, groups: Mapping[str, ModelGroup]) -> list
     if one.settings.default not in groups:
         fields = {"virtual_model": one.name, "default": one.settings.default, "groups": list(groups)}
         found.append(Finding("warning", "routing.default_unknown", fields))
+    default = groups.get(one.settings.default)
+    broken = default.candidate.broken_rule(one.settings.rules) if default else None
+    if broken is not None:
+        consequence = "where routing cannot decide, the answer is a 400"
+        fields = {"virtual_model": one.name, "default": one.settings.default, "rule": str(broken)}
+        found.append(Finding("warning", "routing.default_ruled_out", {**fields, "consequence": consequence}))
     if not one.pool.usable.any():
         found.append(Finding("warning", "routing.no_usable_candidate", {"virtual_model": one.name}))
     return found

@@ -3,6 +3,8 @@
 import io
 import json
 import shutil
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import yaml
 from planted import planted_artifact
 from proxied import planted_config
 
+from embedllm_router import Router
 from embedllm_router.artifact import MANIFEST
 from embedllm_router.errors import ArtifactError, ConfigError
 from embedllm_router.live import Live
@@ -95,7 +98,55 @@ def test_changed_weights_take_over(running: Running) -> None:
     assert running.live.served.lanes["auto"].live.router is new
 
 
-@pytest.mark.parametrize("text", ["", "{", "callback_settings: {}", "- a list"])
+def during_the_first_load(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Does something while weights load, once."""
+    load, pending = Router.load, [act]
+
+    def slow(folder: Path | None = None) -> Router:
+        if pending:
+            pending.pop()()
+        return load(folder)
+
+    monkeypatch.setattr(Router, "load", slow)
+
+
+def test_what_changes_while_a_reload_is_under_way_is_seen_afterwards(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.write(cost_weight=2.0)
+    assert running.live.changed()
+    during_the_first_load(monkeypatch, lambda: running.write(cost_weight=33.0))
+    running.live.reload()
+    assert running.auto().cost_weight == 2.0
+    assert running.live.changed()
+    running.live.reload()
+    assert running.auto().cost_weight == 33.0
+
+
+def test_of_two_reloads_at_once_the_later_one_wins(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    running.write(cost_weight=2.0)
+    second = threading.Thread(target=running.live.reload)
+
+    def overtake() -> None:
+        running.write(cost_weight=33.0)
+        second.start()
+        second.join(0.3)  # time enough to overtake the first
+
+    during_the_first_load(monkeypatch, overtake)
+    running.live.reload()
+    second.join(10)
+    assert running.auto().cost_weight == 33.0
+    assert running.live.generation.number == 3
+
+
+def test_a_default_that_breaks_its_own_rules_is_reported(running: Running) -> None:
+    running.write(regions={"allow": ["eu"]})
+    running.start()
+    (told,) = running.events("routing.default_ruled_out")
+    assert (told["virtual_model"], told["default"], told["rule"]) == ("auto", "sprinter", "region")
+
+
+@pytest.mark.parametrize("text", ["", "{", "callback_settings: {}", "- a list", "litellm_settings: x", "a: &a [*a]"])
 def test_a_file_that_does_not_read_changes_nothing(running: Running, text: str) -> None:
     running.file.write_text(text)
     served = running.live.served

@@ -1,5 +1,6 @@
 """Settings are read, overridden by the environment, and refused with the field's name."""
 
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,11 @@ def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
         ({**AUTO, "log": {"format": "xml"}}, "log.format:"),
         ({**AUTO, "zebra": 1}, "zebra: unknown setting"),
         ("auto", "must be a mapping, found str"),
+        ({**AUTO, True: 1}, "True: unknown setting"),
+        ({**AUTO, "store": {"retention_days": float("inf")}}, "store.retention_days:"),
+        ({**AUTO, "store": {"rotate_s": float("inf")}}, "store.rotate_s:"),
+        ({"virtual_models": {"auto": {"default": "x", "sessions": {"ttl_s": float("inf")}}}}, "sessions.ttl_s:"),
+        ({"virtual_models": {"auto": {"default": "x", "sessions": {"cache_s": float("inf")}}}}, "sessions.cache_s:"),
     ],
 )
 def test_a_wrong_section_is_named(section: object, said: str) -> None:
@@ -82,6 +88,9 @@ def test_a_wrong_section_is_named(section: object, said: str) -> None:
         ("model_list: []\n", "does not load the router"),
         ("- a\n", "must be a mapping, found list"),
         ("a: [\n", "is not YAML"),
+        ("litellm_settings: x\n", "litellm_settings must be a mapping, found str"),
+        ("litellm_settings: {callbacks: 5}\n", "does not load the router"),
+        ("litellm_settings: {callbacks: embedllm_router.proxy_handler}\ncallback_settings: [1]\n", "found list"),
         ("litellm_settings: {callbacks: embedllm_router.proxy_handler}\n", "virtual_models: Field required"),
     ],
 )
@@ -91,6 +100,47 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read_proxy_config(file)
     assert said in str(caught.value)
+
+
+def test_a_section_inside_itself_is_named() -> None:
+    section: dict[str, object] = {}
+    section["virtual_models"] = section
+    with pytest.raises(ConfigError, match="contains itself"):
+        read_settings(section)
+
+
+def test_neither_a_broken_file_nor_a_misspelt_setting_is_quoted(tmp_path: Path) -> None:
+    """LiteLLM prints tracebacks with everything that led to them."""
+    file = tmp_path / "proxy_config.yaml"
+    file.write_text("model_list:\n  - api_key: 'hunter2\n")
+    with pytest.raises(ConfigError, match="line ") as broken:
+        read_proxy_config(file)
+    store = {"urll": "postgresql://me:hunter2@db/routing"}
+    with pytest.raises(ConfigError) as misspelt:
+        read_settings({**AUTO, "store": store})
+    for caught in (broken, misspelt):
+        assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("name", ["STORE", "VIRTUAL_MODELS"])
+def test_an_environment_variable_that_is_no_json_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"EMBEDLLM_ROUTER_{name}", "{hunter2")
+    with pytest.raises(ConfigError, match=name.lower()) as caught:
+        read_settings(AUTO)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+    if name == "STORE":
+        with pytest.raises(ConfigError, match="store"):
+            read_store_settings()
+
+
+@pytest.mark.parametrize(
+    "text", ["router_settings: {redis_host: h, redis_port: abc}", "router_settings: [1]", "litellm_settings: 5"]
+)
+def test_a_wrong_redis_of_litellm_s_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "proxy_config.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="must be"):
+        read_litellm_redis(file)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
