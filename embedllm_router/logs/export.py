@@ -1,7 +1,10 @@
 """Records → one file for other programs: CSV, Parquet or JSON lines. Memory stays bounded."""
 
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +16,7 @@ from embedllm_router.logs.file_source import FileSource
 from embedllm_router.logs.filters import Filters
 from embedllm_router.logs.source import Limits, RecordSource
 from embedllm_router.records import REQUEST_COLUMNS
+from embedllm_router.store.parquet import quoted, quoted_path
 
 __all__ = ["FORMATS", "export"]
 
@@ -25,6 +29,13 @@ _COPY: Final = {
     "jsonl": "FORMAT json, TIMESTAMPFORMAT '%Y-%m-%dT%H:%M:%S.%f+00:00'",
 }
 _PAGE: Final = 2000
+_SLICE: Final = 50_000  # requests that are sorted and written at once
+_STARTS: Final = """
+SELECT min(minute) AS start FROM (
+  SELECT minute, floor((sum(n) OVER (ORDER BY minute) - n) / {slice}) AS slice
+  FROM (SELECT date_trunc('minute', "at") AS minute, count(*) AS n FROM requests WHERE {where} GROUP BY 1)
+) GROUP BY slice ORDER BY 1
+"""
 _COLUMNS: Final = ", ".join(f'"{name}"' for name in REQUEST_COLUMNS)
 
 
@@ -75,13 +86,54 @@ _LINE: Final = orjson.OPT_NAIVE_UTC | orjson.OPT_APPEND_NEWLINE
 
 
 def _copy(source: FileSource, filters: Filters, out: Path, kind: str) -> int:
+    """Writes slice by slice: sorting millions of rows with their candidates at once takes gigabytes."""
+    parts: list[Path] = []
+    n = 0
+    for number, bounds in enumerate(_slices(source, filters)):
+        parts.append(out.with_name(f"{number:06d}.{kind}"))
+        n += _copy_slice(source, filters, bounds, parts[-1], kind)
+        if kind != "parquet":
+            _append(parts.pop(), out)
+    if len(parts) == 1:
+        parts[0].replace(out)
+    elif parts:
+        _join(source, parts, out)
+    return n
+
+
+def _slices(source: FileSource, filters: Filters) -> Iterator[tuple[datetime | None, datetime | None]]:
+    """From when to when each slice reaches, in the order of time; the outer ends are open."""
     where, parameters = filters.where()
+    found = source.rows(_STARTS.format(where=where, slice=_SLICE), parameters)
+    return pairwise([None, *(row["start"] for row in found[1:]), None])
+
+
+def _copy_slice(
+    source: FileSource, filters: Filters, bounds: tuple[datetime | None, datetime | None], part: Path, kind: str
+) -> int:
+    where, parameters = filters.where()
+    start, end = bounds
+    if start is not None:
+        where, parameters = f'{where} AND "at" >= $slice_start', {**parameters, "slice_start": start}
+    if end is not None:
+        where, parameters = f'{where} AND "at" < $slice_end', {**parameters, "slice_end": end}
     query = f'SELECT {_COLUMNS} FROM requests WHERE {where} ORDER BY "at"'  # noqa: S608 - our own columns and conditions
     if kind == "csv":
         flat = ", ".join(f'to_json("{name}") AS "{name}"' for name in ("candidates", "needs"))
         query = f"SELECT * REPLACE ({flat}) FROM ({query})"  # noqa: S608 - as above
-    quoted = str(out).replace("'", "''")
-    return source.read(f"COPY ({query}) TO '{quoted}' ({_COPY[kind]})", parameters, _counted)
+    how = _COPY[kind] + (" false" if kind == "csv" and start is not None else "")  # one header
+    return source.read(f"COPY ({query}) TO {quoted(str(part))} ({how})", parameters, _counted)
+
+
+def _append(part: Path, out: Path) -> None:
+    with part.open("rb") as piece, out.open("ab") as whole:
+        shutil.copyfileobj(piece, whole)
+    part.unlink()
+
+
+def _join(source: FileSource, parts: Sequence[Path], out: Path) -> None:
+    listed = ", ".join(map(quoted_path, parts))
+    source.read(f"COPY (FROM read_parquet([{listed}])) TO {quoted(str(out))} ({_COPY['parquet']})", None, _counted)
 
 
 def _counted(cursor: duckdb.DuckDBPyConnection) -> int:

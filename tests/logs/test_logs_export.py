@@ -2,6 +2,8 @@
 
 import csv
 import json
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -31,6 +33,30 @@ def test_a_written_file_reads_as_the_records(
     assert again.rows('SELECT * FROM requests ORDER BY "at"') == source.rows('SELECT * FROM requests ORDER BY "at"')
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == [out.name], "nothing else is left"
     again.close()
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl", ".csv"])
+@pytest.mark.parametrize("n", [1, 40])
+def test_slices_make_the_same_file_as_one_sort_of_everything(
+    recorded: Sources, ending: str, n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests 20 seconds apart: slices end between minutes, whatever their size; filters hold in each."""
+    start = datetime(2026, 1, 1)  # noqa: DTZ001 - a filter's times are UTC without zone
+    records = [replace(r, at=start + timedelta(seconds=20 * k)) for k, r in enumerate(RECORDS)]
+    source, meant = recorded([*reversed(records)]), Filters(status="success")
+    whole, sliced = tmp_path / f"whole{ending}", tmp_path / f"sliced{ending}"
+    monkeypatch.setattr(exporting, "_SLICE", 10**9)
+    export(source, meant, whole)
+    monkeypatch.setattr(exporting, "_SLICE", n)
+    assert export(source, meant, sliced) == sum(r.status == "success" for r in RECORDS)
+    if ending == ".parquet":
+        both = [open_source(file) for file in (whole, sliced)]
+        assert both[0].rows("SELECT * FROM requests") == both[1].rows("SELECT * FROM requests")
+        for one in both:
+            one.close()
+    else:
+        assert whole.read_bytes() == sliced.read_bytes()
+    assert len(list(tmp_path.glob("*.*"))) == 2, "no slice is left"
 
 
 def test_requests_of_one_moment_are_all_written(
