@@ -1,4 +1,4 @@
-"""What goes on beside requests: files are watched, cooldowns looked up, shared state exchanged."""
+"""What goes on beside requests: files, cooldowns and the store are watched, shared state is exchanged."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,11 +7,13 @@ from contextlib import suppress
 from embedllm_router import litellm_state
 from embedllm_router.errors import ArtifactError, ConfigError, told_by, where
 from embedllm_router.parts import Parts
+from embedllm_router.status import StoreHealth
 
 __all__ = ["Background"]
 
 _START_POLLS, _START_POLL_S = 300, 0.1
 _COOLDOWN_POLL_S = 1.0
+_STORE_POLL_S = 10.0
 _AGAIN_S = 5.0  # after an error of ours
 
 
@@ -33,7 +35,7 @@ class Background:
         """Begins, where there is an event loop: without one there is no proxy, and the first request reports."""
         with suppress(RuntimeError):
             loop = asyncio.get_running_loop()
-            work = (self._watch_files, self._watch_cooldowns, self._parts.state.run)
+            work = (self._watch_files, self._watch_cooldowns, self._watch_store, self._parts.state.run)
             self._tasks = [loop.create_task(self.keep_up(one)) for one in work]
 
     async def keep_up(self, work: Callable[[], Awaitable[None]], again_s: float = _AGAIN_S) -> None:
@@ -74,3 +76,21 @@ class Background:
         while True:
             await asyncio.sleep(_COOLDOWN_POLL_S)
             self.resting = await litellm_state.cooled_down(litellm_state.deployments())
+
+    async def _watch_store(self) -> None:
+        before = StoreHealth()
+        while True:
+            await asyncio.sleep(_STORE_POLL_S)
+            now = self._parts.store.health()
+            self.tell_of_store(before, now)
+            before = now
+
+    def tell_of_store(self, before: StoreHealth, now: StoreHealth) -> None:
+        """Says that records cannot be written, that some are lost, that all is well again."""
+        fields = {"store": now.location, "queued": now.queued, "dropped": now.dropped}
+        if now.dropped > before.dropped:
+            self._log.error("store.records_lost", lost=now.dropped - before.dropped, error=now.last_error, **fields)
+        elif now.last_error is not None and before.last_error is None:
+            self._log.warning("store.trouble", error=now.last_error, **fields)
+        elif now.last_error is None and before.last_error is not None:
+            self._log.info("store.recovered", **fields)

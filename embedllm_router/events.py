@@ -3,8 +3,10 @@
 No prompt text, key or header of the client enters an event unless the settings ask for the text.
 """
 
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from embedllm_router.policy import Assessment, Decision
 from embedllm_router.router import Routing
@@ -12,6 +14,7 @@ from embedllm_router.router import Routing
 __all__ = ["Outcome", "Routed", "billed_usd", "decided", "response_headers", "served"]
 
 Fields = dict[str, object]
+_AS_IT_IS = string.ascii_letters + string.digits + string.punctuation + " "
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +160,7 @@ def billed_usd(routed: Routed, outcome: Outcome) -> float | None:
 
 
 def response_headers(routed: Routed, served_by: str | None) -> dict[str, str]:
-    """Headers of the answer; a figure that is unknown has no header."""
+    """Headers of the answer; a figure that is unknown has none. What no header can hold is percent-coded."""
     headers = {
         "x-embedllm-virtual-model": routed.virtual_model,
         "x-embedllm-chosen": routed.chosen,
@@ -173,7 +176,7 @@ def response_headers(routed: Routed, served_by: str | None) -> dict[str, str]:
     if weighed is not None and weighed.p_correct is not None and weighed.cost_usd is not None:
         headers["x-embedllm-p-correct"] = f"{weighed.p_correct:.4f}"
         headers["x-embedllm-expected-cost-usd"] = f"{weighed.cost_usd:.9f}"
-    return headers
+    return {name: quote(value, safe=_AS_IT_IS) for name, value in headers.items()}
 
 
 def _weighed(assessment: Assessment | None) -> Mapping[str, object]:

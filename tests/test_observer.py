@@ -15,7 +15,7 @@ import pytest
 from planted import SPRINTER, WIZARD
 
 from embedllm_router import Router
-from embedllm_router.events import Outcome
+from embedllm_router.events import Outcome, Routed, response_headers
 from embedllm_router.lanes import Lane, Lanes
 from embedllm_router.log import configure_logging
 from embedllm_router.messages import Prompt, read_body
@@ -245,3 +245,12 @@ def test_several_answers_at_once_say_nothing_of_the_length_of_one(watched: Watch
     watched.observer.ended("1", Outcome(WIZARD, "success", output_tokens=5_000, latency_ms=10.0))
     assert (watched.observer.observations.length_factor(WIZARD) != 1.0) is seen
     assert watched.observer.observations.latency_s(WIZARD) == 0.01
+
+
+def test_a_name_no_header_can_hold_is_percent_coded() -> None:
+    """LiteLLM would answer a 500 in place of an answer that is paid for."""
+    routed = Routed("1", "авто\r\n", "acompletion", "gpt-4o mini (eu)", 1.0)
+    headers = response_headers(routed, "groß")
+    assert headers["x-embedllm-virtual-model"] == "%D0%B0%D0%B2%D1%82%D0%BE%0D%0A"
+    assert headers["x-embedllm-chosen"] == "gpt-4o mini (eu)"
+    assert headers["x-embedllm-served"] == "gro%C3%9F"

@@ -5,7 +5,9 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +21,7 @@ from embedllm_router import Router
 from embedllm_router.parts import Parts, assemble
 from embedllm_router.plugin import ProxyHandler
 from embedllm_router.settings import read_settings
+from embedllm_router.status import StoreHealth
 
 
 @pytest.fixture
@@ -454,6 +457,21 @@ async def test_a_watch_that_meets_an_error_of_ours_says_so_once_and_goes_on(
     (told,) = logged(log_text, "routing.background_failed")
     assert (told["work"], told["reason"]) == ("work", "KeyError")
     assert "hunter2" not in log_text.getvalue()
+
+
+def test_what_the_store_meets_is_in_the_log_when_it_changes(handler: ProxyHandler, log_text: io.StringIO) -> None:
+    well, full = StoreHealth("files", "/records"), StoreHealth("files", "/records", last_error="no space", queued=7)
+    losing = replace(full, dropped=5)
+    for before, now in pairwise([well, well, full, full, losing, losing, replace(losing, dropped=6), well]):
+        handler._background.tell_of_store(before, now)
+    told = [json.loads(line) for line in log_text.getvalue().splitlines() if '"store.' in line]
+    assert [(e["event"].removeprefix("store."), e["dropped"]) for e in told] == [
+        ("trouble", 0),
+        ("records_lost", 5),
+        ("records_lost", 6),
+        ("recovered", 0),
+    ]
+    assert (told[0]["error"], told[0]["queued"], told[2]["lost"]) == ("no space", 7, 1)
 
 
 async def test_an_exhausted_budget_downgrades_rather_than_refuses(
