@@ -13,6 +13,7 @@ from embedllm_router.errors import EmbedLLMRouterError, RequestError
 from embedllm_router.messages import opening
 from embedllm_router.overrides import BODY_FIELD, Overrides, Wish, header_wish, read_wish
 from embedllm_router.recording import Arrival
+from embedllm_router.records import bounded_id
 from embedllm_router.setting_groups import VirtualModelSettings
 
 __all__ = [
@@ -44,7 +45,7 @@ def arrival_of(name: str, data: Mapping[str, Any], call_type: str, key: object, 
         generation: Number of the configuration that decides.
     """
     return Arrival(
-        request_id=str(data.get("litellm_call_id")),
+        request_id=bounded_id(str(data.get("litellm_call_id"))),
         virtual_model=name,
         call_type=call_type,
         at=datetime.now(UTC),

@@ -105,9 +105,14 @@ class Parts:
         self.metrics.feedback(feedback)
 
     def close(self) -> None:
-        """Records what is in flight and flushes the store; safe to call twice."""
+        """Records what is in flight and flushes the store, says what could not be written; safe to call twice."""
         self.observer.close()
+        before = self.store.health()
         self.store.close()
+        now = self.store.health()
+        lost = now.dropped - before.dropped + now.queued
+        if lost:
+            self.log.error("store.records_lost", lost=lost, error=now.last_error, store=now.location)
         self.state.save()
 
 

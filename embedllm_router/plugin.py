@@ -39,6 +39,7 @@ from embedllm_router.live import Served
 from embedllm_router.overrides import BODY_FIELD, Overrides, Wish, combine
 from embedllm_router.parts import Parts, assemble
 from embedllm_router.recording import Arrival
+from embedllm_router.records import bounded_id
 from embedllm_router.setting_groups import VirtualModelSettings
 from embedllm_router.settings import SECTION, read_settings
 from embedllm_router.unfamiliar import left_to_default
@@ -154,7 +155,7 @@ class ProxyHandler(CustomLogger):
             latency_ms=(end_time - start_time).total_seconds() * 1e3,
             response_id=payload.get("id"),
         )
-        self._observer.ended(str(kwargs.get("litellm_call_id")), outcome)
+        self._observer.ended(_request_id(kwargs), outcome)
 
     async def async_post_call_failure_hook(
         self,
@@ -293,4 +294,4 @@ def _bad_request(error: RequestError) -> HTTPException:
 
 
 def _request_id(data: Mapping[str, Any]) -> str:
-    return str(data.get("litellm_call_id"))
+    return bounded_id(str(data.get("litellm_call_id")))

@@ -4,6 +4,7 @@ These are the values that are stored, queried and shown; the column lists below 
 It knows nothing of files, databases or LiteLLM.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -11,11 +12,27 @@ from datetime import datetime
 __all__ = [
     "CANDIDATE_COLUMNS",
     "FEEDBACK_COLUMNS",
+    "LONGEST_ID",
     "REQUEST_COLUMNS",
     "CandidateRecord",
     "FeedbackRecord",
     "RequestRecord",
+    "bounded_id",
 ]
+
+LONGEST_ID = 1_024
+"""Characters of an id. LiteLLM's own for Responses have some 450; an index of PostgreSQL takes 2,700 bytes."""
+
+_DIGEST_BYTES = 16
+
+
+def bounded_id(text: str) -> str:
+    """An id as it is kept: one that is too long, which only a client makes up, ends in a hash of itself."""
+    data = text.encode("utf-8", "surrogatepass")
+    if len(data) <= LONGEST_ID:
+        return text
+    digest = hashlib.blake2b(data, digest_size=_DIGEST_BYTES).hexdigest()
+    return f"{data[: LONGEST_ID - len(digest) - 1].decode('utf-8', 'ignore')}-{digest}"
 
 
 @dataclass(frozen=True, slots=True)

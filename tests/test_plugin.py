@@ -432,6 +432,32 @@ async def billed(handler: ProxyHandler, call_id: str, usd: float) -> None:
     )
 
 
+async def test_the_end_says_what_could_not_be_written(
+    make_handler: Callable[..., ProxyHandler], records: Path, log_text: io.StringIO
+) -> None:
+    records.write_text("a file in the way of the folder")  # noqa: ASYNC240 - nothing else runs
+    handler = make_handler()
+    await routed(handler)
+    handler._parts.close()
+    handler._parts.close()
+    (told,) = logged(log_text, "store.records_lost")
+    assert told["lost"] == 1
+    assert str(records) in told["error"]
+
+
+async def test_a_made_up_call_id_of_any_length_is_followed(
+    handler: ProxyHandler, records: Path, log_text: io.StringIO
+) -> None:
+    call_id = "hunter" * 2_000
+    await routed(handler, litellm_call_id=call_id)
+    now = datetime.now(UTC)
+    await handler.async_log_success_event({"litellm_call_id": call_id}, None, now, now)
+    handler._parts.close()
+    (record,) = kept_in(records, "requests")
+    assert record["status"] == "success"
+    assert call_id not in log_text.getvalue() + record["request_id"]
+
+
 async def test_feedback_that_is_not_kept_is_said_so_once(
     make_handler: Callable[..., ProxyHandler], log_text: io.StringIO
 ) -> None:

@@ -3,15 +3,19 @@
 import dataclasses
 
 import orjson
+from hypothesis import given
+from hypothesis import strategies as st
 from recorded import make_feedback, make_records
 
 from embedllm_router.records import (
     CANDIDATE_COLUMNS,
     FEEDBACK_COLUMNS,
+    LONGEST_ID,
     REQUEST_COLUMNS,
     CandidateRecord,
     FeedbackRecord,
     RequestRecord,
+    bounded_id,
 )
 
 
@@ -39,3 +43,13 @@ def test_records_become_one_json_object_each() -> None:
     for record in [*records, *make_feedback(records)]:
         columns = REQUEST_COLUMNS if isinstance(record, RequestRecord) else FEEDBACK_COLUMNS
         assert list(orjson.loads(orjson.dumps(record))) == list(columns)
+
+
+@given(st.text(max_size=3_000), st.text(max_size=3_000))
+def test_an_id_is_bounded_and_stays_apart_from_others(one: str, other: str) -> None:
+    kept = bounded_id(one)
+    assert len(kept.encode("utf-8", "surrogatepass")) <= LONGEST_ID
+    assert (kept == bounded_id(other)) is (one == other)
+    long = one + "x" * LONGEST_ID
+    assert bounded_id(long) != bounded_id(long + "y")
+    assert bounded_id(long)[:200] == long[:200]

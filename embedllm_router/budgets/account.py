@@ -93,8 +93,8 @@ class Account:
         return min(max((self._billed + trust) / (self._expected + trust), 0.2), 5.0)
 
     def roll(self, now: float) -> None:
-        """Begins the next period when this one is over."""
-        if now >= self.period.end:
+        """Begins another period when this one is over, or was begun by a clock that has since been set back."""
+        if not self.period.start <= now < self.period.end:
             self.period = period_of(self.scope.budget.per, now)
             self.cost_weight = None  # solved for anew, in one step
 
@@ -150,7 +150,7 @@ class Account:
 
     def save(self, now: float) -> None:
         """Hands what was learned to shared state, every few minutes."""
-        if now - self._saved_at >= _SAVE_S:
+        if abs(now - self._saved_at) >= _SAVE_S:
             self._saved_at = now
             self._state.put(f"learned:{self.key}", pack(self.curve, self.traffic), _LEARNED_KEPT_S)
 

@@ -59,7 +59,7 @@ class Traffic:
             count_of: Requests of an hour, by its number since the epoch, counted by all proxies together.
         """
         hour = int(now // HOUR_S)
-        if self._hour is None or hour - self._hour > _LONGEST_GAP_H:
+        if self._hour is None or not 0 <= hour - self._hour <= _LONGEST_GAP_H:  # clocks are set back, too
             self._hour, self._whole, self._since = hour, False, now
             self._closed, self._recent, self._sample = 0.0, (0.0, 0.0), (now, count_of(hour))
         while self._hour < hour:
@@ -116,7 +116,10 @@ class Traffic:
     def _sample_recent(self, now: float) -> None:
         at, count = self._sample
         total = self._closed + self._count
-        if now - at < _SAMPLE_S:
+        if 0 <= now - at < _SAMPLE_S:
+            return
+        if now < at:
+            self._sample = (now, total)
             return
         fades = math.exp((at - now) / _RECENT_S)
         rate = (total - count) / (now - at) * HOUR_S

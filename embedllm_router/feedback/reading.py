@@ -15,12 +15,12 @@ import orjson
 
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.feedback.verdicts import Scale, to_score
-from embedllm_router.records import FeedbackRecord
+from embedllm_router.records import LONGEST_ID, FeedbackRecord
 
 __all__ = ["BadRow", "Layout", "Read", "pattern_of", "read_feedback"]
 
 _IDS: Final = ("request_id", "custom_id")
-_LONGEST_ID, _LONGEST_SOURCE = 256, 64
+_LONGEST_SOURCE = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +181,7 @@ def _request_id(row: Mapping[str, Any], field: str | None) -> str:
     name = field or next((one for one in _IDS if one in row), _IDS[0])
     if name not in row:
         raise _Bad(name, "missing")
-    return _text(row[name], name, _LONGEST_ID)
+    return _text(row[name], name, LONGEST_ID)
 
 
 def _text(value: object, column: str, longest: int) -> str:

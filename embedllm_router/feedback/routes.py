@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import from_json
 
-from embedllm_router.records import FeedbackRecord
+from embedllm_router.records import LONGEST_ID, FeedbackRecord
 
 __all__ = ["MOST_AT_ONCE", "PATH", "feedback_router"]
 
@@ -33,7 +33,7 @@ class _Verdict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    request_id: str = Field(min_length=1, max_length=256)
+    request_id: str = Field(min_length=1, max_length=LONGEST_ID)
     score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     thumb: Literal["up", "down"] | None = None
     source: str = Field(default="user", min_length=1, max_length=64)

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from embedllm_router.errors import RequestError
-from embedllm_router.records import FeedbackRecord
+from embedllm_router.records import LONGEST_ID, FeedbackRecord
 
 __all__ = ["FIELDS", "feedback_in"]
 
@@ -24,7 +24,7 @@ _FOR, _THUMB, _SCORE, _SOURCE = FIELDS = (
 """Names of the metadata that are ours."""
 
 _THUMBS: Final = {"up": 1.0, "down": 0.0}
-_LONGEST_ID, _LONGEST_SOURCE = 256, 64
+_LONGEST_SOURCE = 64
 
 
 def feedback_in(metadata: object, *, at: datetime, key_alias: str | None) -> FeedbackRecord | None:
@@ -48,7 +48,7 @@ def feedback_in(metadata: object, *, at: datetime, key_alias: str | None) -> Fee
     score = _thumb(metadata[_THUMB]) if _THUMB in metadata else _score(metadata[_SCORE])
     return FeedbackRecord(
         at=at,
-        request_id=_text(metadata.get(_FOR), _FOR, _LONGEST_ID),
+        request_id=_text(metadata.get(_FOR), _FOR, LONGEST_ID),
         score=score,
         source=_text(metadata.get(_SOURCE, "user"), _SOURCE, _LONGEST_SOURCE),
         key_alias=key_alias,

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from embedllm_router.records import FeedbackRecord, RequestRecord
+from embedllm_router.records import FeedbackRecord, RequestRecord, bounded_id
 from embedllm_router.store.options import StoreOptions
 from embedllm_router.store.segments import Kind
 
@@ -14,6 +14,8 @@ __all__ = ["LONGEST_LINE", "kind_of", "to_line"]
 
 LONGEST_LINE = 8 * 2**20
 """Bytes of the longest line; half of what DuckDB reads by default. A longer prompt is left out."""
+
+Record = RequestRecord | FeedbackRecord
 
 _NUL = b"\\u0000"
 """How JSON writes the one character that PostgreSQL keeps in no text."""
@@ -32,6 +34,9 @@ def to_line(record: RequestRecord | FeedbackRecord, options: StoreOptions) -> by
     """
     if isinstance(record, RequestRecord):
         record = _redacted(record, options)
+        if record.response_id is not None:
+            record = _with_id(record, "response_id", record.response_id)
+    record = _with_id(record, "request_id", record.request_id)
     if record.at.tzinfo is not UTC:
         record = replace(record, at=_utc(record.at))
     try:
@@ -43,6 +48,12 @@ def to_line(record: RequestRecord | FeedbackRecord, options: StoreOptions) -> by
     if len(line) > LONGEST_LINE and isinstance(record, RequestRecord) and record.prompt is not None:
         return to_line(replace(record, prompt=None), options)
     return line
+
+
+def _with_id(record: Record, field: str, found: str) -> Record:
+    """The record with an id that an index can hold."""
+    kept = bounded_id(found)
+    return record if kept == found else replace(record, **{field: kept})  # type: ignore[arg-type]  # a text field
 
 
 def _redacted(record: RequestRecord, options: StoreOptions) -> RequestRecord:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
-from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from embedllm_router.errors import ConfigError
 from embedllm_router.store.migrating import upgrade
@@ -23,6 +23,7 @@ _CONNECT = {
     "application_name": "embedllm-router",
     "prepare_threshold": None,  # a pooler such as PgBouncer may hand every transaction to another server process
 }
+_LIMIT_EXCEEDED = "54"  # class of SQLSTATE, such as a text too long for its index; psycopg calls it operational
 _LIMIT_TIME = text("SET LOCAL statement_timeout = '30s'")
 _RETENTION_EVERY_S, _IDLE_S, _BETWEEN_PORTIONS_S = 600.0, 30.0, 1.0
 _DELETED_AT_ONCE, _DELETIONS = 5_000, 20
@@ -120,7 +121,9 @@ class PostgresSink:
         try:
             with self._engine.begin() as connection:
                 _insert(connection, kind, lines)
-        except (DataError, IntegrityError):
+        except DBAPIError as error:
+            if not _refuses_a_value(error):
+                raise
             if len(lines) == 1:
                 return 0
             half = len(lines) // 2
@@ -142,6 +145,13 @@ class PostgresSink:
             if isinstance(secret, str) and secret:
                 said = said.replace(secret, "***")
         return ConnectionError(f"{self.location}: {said[:300]}")
+
+
+def _refuses_a_value(error: DBAPIError) -> bool:
+    """Whether the database will never take one of the records, so that trying again would hold up all others."""
+    if isinstance(error, DataError | IntegrityError):
+        return True
+    return str(getattr(error.orig, "sqlstate", None)).startswith(_LIMIT_EXCEEDED)
 
 
 def _engine(url: URL) -> Engine:

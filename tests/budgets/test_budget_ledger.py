@@ -213,6 +213,21 @@ def test_a_restart_goes_on_with_what_was_spent_and_learned() -> None:
     assert len(state.texts) == 1
 
 
+@pytest.mark.parametrize("per", [Per.DAY, Per.MONTH])
+def test_a_clock_that_ran_ahead_and_is_set_back_counts_in_the_right_period_again(per: Per) -> None:
+    budget, scopes = Budget(10.0, per), scopes_of([Budget(10.0, per)], "auto", None, None)
+    ledger = ledger_after(20, budget)
+    (before,) = ledger.status(NOON + 20)
+    for now in (NOON + 40 * 86_400, NOON + 60):
+        ledger.pace(scopes, wish(LADDER_OF_THREE), now)
+        ledger.settle(ledger.reserve(scopes, 0.5, now), 0.5, now)
+    (after,) = ledger.status(NOON + 61)
+    assert after.period == before.period
+    assert after.committed_usd == pytest.approx(before.committed_usd + 0.5)
+    assert after.forecast_usd is not None
+    assert math.isfinite(after.forecast_usd)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format":1,"spend":[],"n":1,"rate":[],"seen":[]}'])
 def test_what_was_learned_and_cannot_be_read_is_learned_anew(text: str) -> None:
     state = Memory()

@@ -93,7 +93,7 @@ async def test_as_many_as_allowed_and_not_one_more(post: Post, stored: list[Feed
         ({"score": 1}, "request_id"),
         ({"request_id": "", "score": 1}, "request_id"),
         ({"request_id": 7, "score": 1}, "request_id"),
-        ({"request_id": "r" * 257, "score": 1}, "request_id"),
+        ({"request_id": "r" * 1025, "score": 1}, "request_id"),
         ({"request_id": "r", "score": 1.01}, "score"),
         ({"request_id": "r", "score": -0.01}, "score"),
         ({"request_id": "r", "score": True}, "score"),

@@ -46,7 +46,7 @@ def test_a_source_may_be_named() -> None:
     [
         ({"embedllm_thumb": "up"}, "embedllm_feedback_for"),
         ({"embedllm_thumb": "up", "embedllm_feedback_for": ""}, "embedllm_feedback_for"),
-        ({"embedllm_thumb": "up", "embedllm_feedback_for": "x" * 257}, "embedllm_feedback_for"),
+        ({"embedllm_thumb": "up", "embedllm_feedback_for": "x" * 1025}, "embedllm_feedback_for"),
         ({"embedllm_feedback_for": "x"}, "embedllm_score"),
         ({"embedllm_feedback_for": "x", "embedllm_thumb": "up", "embedllm_score": "1"}, "embedllm_score"),
         ({"embedllm_feedback_for": "x", "embedllm_thumb": "sideways"}, "embedllm_thumb"),

@@ -1,8 +1,10 @@
 """Records in a real PostgreSQL: all of them, each once, through restarts, and no secret in a message."""
 
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +21,9 @@ from sqlalchemy.exc import OperationalError
 from stored import ids, plain, wait_until
 
 from embedllm_router.errors import ConfigError
+from embedllm_router.records import bounded_id
 from embedllm_router.store import RecordStore, StoreOptions, open_store
+from embedllm_router.store.lines import to_line
 from embedllm_router.store.migrating import upgrade
 from embedllm_router.store.postgres import PostgresSink, database_url
 from embedllm_router.store.tables import METADATA, VERSION_TABLE
@@ -145,6 +149,27 @@ def test_a_record_that_the_database_does_not_take_is_dropped_alone(url: str) -> 
     store.close()
     assert (store.health().written, store.health().dropped) == (48, 2)
     assert ids(rows(url)) == sorted(r.request_id for n, r in enumerate(records) if n not in bad)
+
+
+def test_no_id_a_client_makes_up_holds_up_other_records(url: str) -> None:
+    """An index of PostgreSQL takes texts of some 2,700 bytes; a header may have twenty times as many."""
+    ids = [secrets.token_hex(4_000), chr(0x1F600) + secrets.token_hex(4_000), "ok", "résumé"]
+    with closing(quick(url)) as store:
+        for number, one in enumerate(ids):
+            store.put(make_record(number, request_id=one, response_id=one))
+            store.put(replace(make_feedback(make_records(20), share=1)[0], request_id=one))
+        wait_until(lambda: store.health().written == 2 * len(ids))
+    kept = [row["request_id"] for row in rows(url)]
+    assert sorted(kept) == sorted(map(bounded_id, ids))
+    assert {row["request_id"] for row in rows(url, "feedback")} == set(kept), "feedback still finds its request"
+
+
+def test_what_is_beyond_a_limit_of_the_database_is_dropped_alone(url: str) -> None:
+    sink = PostgresSink(StoreOptions(url=url))
+    lines = [to_line(make_record(number), StoreOptions()) for number in range(9)]
+    lines[4] = lines[4].replace(b'"request_id":"', b'"request_id":"' + secrets.token_hex(4_000).encode())
+    assert sink.write("requests", lines) == 8
+    sink.close()
 
 
 def test_retention_deletes_old_records_in_portions(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
