@@ -5,6 +5,7 @@ plain command is a team of one, for which nothing here does anything. Every proc
 takes its share of each batch, and descends the sum of everyone's gradients. It knows nothing of lessons.
 """
 
+import importlib
 import os
 from dataclasses import dataclass
 
@@ -46,11 +47,12 @@ class Team:
             from accelerate import PartialState  # noqa: PLC0415 - only a team needs it
         except ImportError as error:
             raise ConfigError("several processes need Accelerate: pip install 'embedllm-router[learn]'.") from error
+        _import_before_connecting()
         state = PartialState(cpu=not torch.cuda.is_available())
         return cls(state.num_processes, state.process_index)
 
     def leave(self) -> None:
-        """Ends the connection, when everyone is done."""
+        """Ends the connection and its threads, when everyone is done."""
         if self.size > 1:
             self.wait()
             torch.distributed.destroy_process_group()
@@ -112,3 +114,12 @@ class Team:
 
     def _device(self) -> str:
         return "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+
+
+def _import_before_connecting() -> None:
+    """Imports what would hold the connection for ever if it were imported later.
+
+    torch's optimisers import these functions when first used. Their default argument is the connection of the time of
+    import, so a later one outlives `leave`; its threads then run into the interpreter's end, and sometimes abort it.
+    """
+    importlib.import_module("torch.distributed.nn.functional")

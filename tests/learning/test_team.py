@@ -63,6 +63,8 @@ def test_two_processes_have_the_loss_curve_of_one_with_a_batch_twice_as_large() 
     assert together["rows"][3][2] < together["rows"][0][2] - 0.05, "the curve is one of learning"
     assert together["bias"] == pytest.approx(alone["bias"], abs=1e-4)
     assert together["sum_of_biases"] == pytest.approx([2 * b for b in together["bias"]]), "both hold the same weights"
+    before, after = together["threads"]
+    assert before is None or (before > 0 and after == 0), "a thread that outlives the team may abort the process's end"
 
 
 def test_the_batch_is_what_makes_the_curve() -> None:
