@@ -68,8 +68,33 @@ def prepare_encoder(
     return ReadyEncoder(_static(table, tables), tensors, table.tokenizer_json)
 
 
-def encode_prompts(encoder: StaticEncoder | TransformerEncoder, prompts: Sequence[str]) -> NDArray[np.float32]:
-    """Embeds prompts as serving does, float32 (n_prompts, d_prompt); transformers in batches, equal up to rounding."""
+def encode_prompts(
+    encoder: StaticEncoder | TransformerEncoder,
+    prompts: Sequence[str],
+    *,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Embeds prompts as serving does; transformers in batches, equal up to rounding.
+
+    Args:
+        encoder: Ready for them.
+        prompts: At least one.
+        progress: Told about each block: a transformer takes an hour for 30,000 prompts on a CPU.
+
+    Returns:
+        float32 (n_prompts, d_prompt).
+    """
+    blocks = []
+    for start in range(0, len(prompts), _BLOCK):
+        if progress:
+            progress("prompts", start, len(prompts), math.nan)
+        blocks.append(_encode_block(encoder, prompts[start : start + _BLOCK]))
+    if progress:
+        progress("prompts", len(prompts), len(prompts), math.nan)
+    return np.concatenate(blocks)
+
+
+def _encode_block(encoder: StaticEncoder | TransformerEncoder, prompts: Sequence[str]) -> NDArray[np.float32]:
     if isinstance(encoder, TransformerEncoder):
         return np.stack([encoded.prompt_embedding for encoded in encoder.encode_all(prompts)])
     return np.stack([encoder.encode(prompt).prompt_embedding for prompt in prompts])
@@ -99,7 +124,7 @@ def encode_copies(
     texts = list(prompts) * n_copies
     for start in range(0, len(texts), _BLOCK):
         block = [perturbed_copy(text, rng) for text in texts[start : start + _BLOCK]]
-        blocks.append(encode_prompts(encoder, block).astype(np.float16))
+        blocks.append(_encode_block(encoder, block).astype(np.float16))
         if progress:
             progress("perturbed copies", start + len(block), len(texts), math.nan)
     return np.concatenate(blocks).reshape(n_copies, len(prompts), -1) if blocks else None

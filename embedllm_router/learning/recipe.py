@@ -97,7 +97,7 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
         on_conflict: What becomes of several answers of one LLM to one prompt in several data sets.
         resume: Continue a run to the same `out` that was interrupted, if there is one.
         command: Written into the model card.
-        progress: Told about each epoch, and about copies being encoded.
+        progress: Told about each epoch, and about prompts and their copies being encoded.
         team: Processes that train together, each with the same arguments; this one alone by default.
 
     Returns:
@@ -112,7 +112,7 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     split = split_by_stem(matrix.prompts, seed=split_seed)
     train = [matrix.prompts[i] for i in split.train]
     made = prepare_encoder(encoder, train, n_columns=prompt_columns, ngrams=ngrams)
-    ready = _Ready(matrix, split, made, encode_prompts(made.encoder, matrix.prompts))
+    ready = _Ready(matrix, split, made, encode_prompts(made.encoder, matrix.prompts, progress=progress))
     team = team or Team()
     copies = encode_copies(made.encoder, train, options.perturbed_copies, seed=options.seed, progress=progress)
     learned_from = replace(learning_data(matrix, ready.x, split, facts), copies=copies)

@@ -111,6 +111,14 @@ def test_copies_are_encoded_in_the_order_of_the_prompts(encoder: StaticEncoder) 
     assert encode_copies(encoder, [], 2) is None
 
 
+def test_prompts_are_encoded_block_by_block_and_progress_is_told(encoder: StaticEncoder) -> None:
+    prompts = [f"{PROMPT} {i}" for i in range(1_100)]
+    told: list[tuple[str, int, int]] = []
+    found = encode_prompts(encoder, prompts, progress=lambda name, n, of, _: told.append((name, n, of)))
+    assert told == [("prompts", 0, 1_100), ("prompts", 1_024, 1_100), ("prompts", 1_100, 1_100)]
+    np.testing.assert_array_equal(found[1_050], encoder.encode(prompts[1_050]).prompt_embedding)
+
+
 def test_a_drawn_copy_is_of_its_own_prompt_and_every_copy_is_drawn() -> None:
     prompt, number = torch.meshgrid(torch.arange(50), torch.arange(3), indexing="ij")
     stored = torch.stack([prompt, number], dim=2).transpose(0, 1).half()
