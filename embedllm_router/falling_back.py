@@ -18,19 +18,19 @@ _OF_THE_SDK = "context_window_fallback_dict"  # names LLMs, not model groups
 _MAX_DEPTH = 4
 
 
-def bind_fallbacks(data: dict[str, Any], next_best: Sequence[str], ruling: Ruling) -> None:
+def bind_fallbacks(data: dict[str, Any], next_best: Sequence[str] | None, ruling: Ruling) -> None:
     """Writes fallbacks into a request: the client's own where it names any, else the next best.
 
     Args:
         data: The request's body; changed.
-        next_best: Names of model groups, which keep every rule.
+        next_best: Names of model groups, which keep every rule; None where no other could go on with the request.
         ruling: Who may answer at all.
 
     Raises:
         RequestError: The client names a fallback that may not answer.
     """
     own = {kind: data[kind] for kind in (*_KINDS, _OF_THE_SDK) if data.get(kind)}
-    if not ruling.binds:
+    if not ruling.binds and next_best is not None:
         if next_best and data.get(_FALLBACKS) is None:
             data[_FALLBACKS] = list(next_best)
         return
@@ -40,7 +40,7 @@ def bind_fallbacks(data: dict[str, Any], next_best: Sequence[str], ruling: Rulin
             if reason is not None:
                 raise RequestError(kind, f"one of them may not answer: {reason}")
     data |= {kind: own.get(kind, []) for kind in _KINDS}
-    data[_FALLBACKS] = own.get(_FALLBACKS, list(next_best))
+    data[_FALLBACKS] = own.get(_FALLBACKS, list(next_best or ()))
 
 
 def drop_fallbacks(data: dict[str, Any]) -> None:

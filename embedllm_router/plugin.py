@@ -195,9 +195,9 @@ class ProxyHandler(CustomLogger):
             decision = explore(decision, exploration, self._dice, widening=routing.hedge.widening)
         if decision.chosen is None:
             raise nobody_left(decision, overrides, settings)
-        n_fallbacks = settings.max_fallbacks if talk is None or talk.allows_fallbacks else 0
+        alone = talk is not None and not talk.allows_fallbacks
         ruling = Ruling(overrides.rules, denied, self._served().groups)
-        bind_fallbacks(data, decision.fallbacks(n_fallbacks), ruling)
+        bind_fallbacks(data, None if alone else decision.fallbacks(settings.max_fallbacks), ruling)
         routed = _sent(arrival, decision, lane.arm, overrides, data)
         on_end = self._parts.following(talk, scopes, decision)
         self._observer.decided(routed, replace(routing, decision=decision), arrival, lanes, on_end)

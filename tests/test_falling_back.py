@@ -41,6 +41,15 @@ def test_under_rules_no_configured_fallback_of_any_kind_is_left_to_litellm() -> 
     assert bound(EUROPE, "paris") == {"fallbacks": ["paris"], **{kind: [] for kind in KINDS[1:]}}
 
 
+def test_where_no_other_could_go_on_litellm_s_configured_fallbacks_are_kept_out_too() -> None:
+    body: dict[str, Any] = {}
+    bind_fallbacks(body, None, ANYWHERE)
+    assert body == {kind: [] for kind in KINDS}
+    body = {"fallbacks": ["austin"]}
+    bind_fallbacks(body, None, ANYWHERE)
+    assert body["fallbacks"] == ["austin"], "the client knows best"
+
+
 @pytest.mark.parametrize("kind", [*KINDS, "context_window_fallback_dict"])
 @pytest.mark.parametrize(
     "named",
