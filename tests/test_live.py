@@ -1,5 +1,6 @@
 """Hot reload: a new configuration or new weights take over whole, or not at all."""
 
+import copy
 import io
 import json
 import shutil
@@ -31,13 +32,14 @@ class Running:
         planted_artifact(self.artifact)
         self.config: dict[str, Any] = planted_config(self.artifact)
         self.rows = self.config["model_list"]
+        self.prices: dict[str, dict[str, Any]] = {}
         self.write()
         self.live = self.start()
 
     def start(self) -> Live:
         settings = read_proxy_config(self.file)
         live = Live(settings, configure_logging(LogSettings(), self.log), self.file)
-        live.serve(self.rows, {})
+        live.serve(self.rows, self.prices)
         return live
 
     def write(self, **auto: Any) -> None:
@@ -49,7 +51,7 @@ class Running:
         return [e for line in self.log.getvalue().splitlines() if (e := json.loads(line))["event"] == name]
 
     def auto(self) -> Objective:
-        return self.live.serve(self.rows, {}).lanes["auto"].live.objective
+        return self.live.serve(self.rows, self.prices).lanes["auto"].live.objective
 
 
 @pytest.fixture
@@ -203,6 +205,16 @@ def test_a_new_list_of_deployments_is_read_and_the_same_one_is_not(running: Runn
     fewer = [row for row in running.rows if row["model_name"] != "wizard"]
     second = running.live.serve(fewer, {})
     assert "wizard" not in second.lanes["auto"].live.virtual_model.pool.names
+
+
+def test_an_equal_list_of_deployments_is_not_read_again_and_a_changed_row_is(running: Running) -> None:
+    """With a database LiteLLM replaces the list every few seconds, mostly by an equal one."""
+    before, n_told = running.live.served, len(running.log.getvalue())
+    assert running.live.serve(copy.deepcopy(running.rows), running.prices) is before
+    assert len(running.log.getvalue()) == n_told
+    running.rows[0]["litellm_params"]["input_cost_per_token"] = 1.0  # in place, where the older list shows it too
+    assert running.live.serve(list(running.rows), running.prices) is not before
+    assert running.live.serve(list(running.rows), {"a": {}}) is not running.live.serve(running.rows, running.prices)
 
 
 def test_settings_that_need_a_restart_are_named(running: Running) -> None:
