@@ -39,7 +39,8 @@ from embedllm_router.learning.training_options import TrainingOptions
 ANSWERS = (10, 20, 50, 100, 200, 500, 1_000)
 DRAWS, DRAWN_UP_TO, CHOSEN_UP_TO, OPEN = 6, 200, 200, 1_000
 Floats = NDArray[np.float64]
-Figures = tuple[float, float, float]
+Figures = tuple[float, float, float, float]
+"""Log-loss, AUC, ECE, and whether the credible interval of the mean holds the share of right answers, NaN without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +108,13 @@ def report(world: World, out: Sequence[str], whole: Artifact) -> None:
         for key, figures in measure(world, llm, whole):
             found[key].append(figures)
         Console(stderr=True).print(llm)
-    table = Table("known of it", "answers", "log-loss", "AUC", "ECE", title=f"{len(out)} LLMs added")
+    table = Table("known of it", "answers", "log-loss", "AUC", "ECE", "covered", title=f"{len(out)} LLMs added")
     result = []
     for (how, n), figures in found.items():
-        loss, area, error = np.nanmean(figures, axis=0).tolist()
-        table.add_row(how, str(n or ""), f"{loss:.4f}", f"{area:.4f}", f"{error:.4f}")
-        result.append({"how": how, "answers": n, "log_loss": loss, "auc": area, "ece": error})
+        loss, area, error, covered = np.mean(figures, axis=0).tolist()
+        share = "" if np.isnan(covered) else f"{covered:.0%}"
+        table.add_row(how, str(n or ""), f"{loss:.4f}", f"{area:.4f}", f"{error:.4f}", share)
+        result.append({"how": how, "answers": n, "log_loss": loss, "auc": area, "ece": error, "covered": covered})
     Console().print(table)
     print(json.dumps({"llms": len(out), "rows": result}))
 
@@ -123,9 +125,9 @@ def measure(world: World, llm: str, whole: Artifact) -> Iterator[tuple[tuple[str
     known, labels = world.matrix.observed[:, column], world.matrix.labels()[:, column].astype(np.float64)
     train, test = world.train[known[world.train]], world.test[known[world.test]]
 
-    def judged(logit: Floats) -> Figures:
+    def judged(logit: Floats, covered: float = float("nan")) -> Figures:
         p = 1.0 / (1.0 + np.exp(-np.clip(logit, -30, 30)))
-        return log_loss(labels[test], p), auc(labels[test], p), expected_calibration_error(labels[test], p)
+        return log_loss(labels[test], p), auc(labels[test], p), expected_calibration_error(labels[test], p), covered
 
     yield ("nothing", 0), judged(world.columns[test] @ world.population.mean)
     for n in ANSWERS:
@@ -141,8 +143,10 @@ def measure(world: World, llm: str, whole: Artifact) -> Iterator[tuple[tuple[str
                     share = (labels[rows].sum() + 1) / (len(rows) + 2)
                     yield (how, n), judged(np.full(len(test), np.log(share / (1 - share))))
                     continue
-                row = newcomer(world.population, world.columns[rows], labels[rows]).row
-                yield (how, n), judged(world.columns[test] @ row)
+                found = newcomer(world.population, world.columns[rows], labels[rows])
+                _, low, high = found.mean_p(world.columns[test])
+                covered = float(low <= labels[test].mean() <= high)
+                yield (how, n), judged(world.columns[test] @ found.row, covered)
     yield ("all, by training", 0), judged(trained_logit(whole, world.matrix, llm, test))
 
 
