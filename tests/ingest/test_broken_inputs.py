@@ -70,6 +70,14 @@ def test_a_bad_csv_row_costs_itself_only_and_is_named(
         (b'{"prompt": "\\ud800", "llm": "b", "score": 1}', "prompt", "not UTF-8"),
         (b'{"prompt": "p", "llm": "b", "score": 1, "cost_usd": -1}', "cost_usd", "at least 0, found -1"),
         (b'{"prompt": "p", "llm": "b", "score": 1, "output_tokens": "many"}', "output_tokens", "found 'many'"),
+        (b'{"prompt": "p", "llm": "b", "score": 1, "category": "\\ud800"}', "category", "not UTF-8"),
+        (b'{"prompt": "p", "llm": "b", "score": 1, "split": "\\ud800"}', "split", "not UTF-8"),
+        (
+            b'{"prompt": "p", "llm": "b", "score": 1, "output_tokens": 1' + b"0" * 400 + b"}",
+            "output_tokens",
+            "at least 0",
+        ),
+        (b'{"prompt": "p", "llm": "b", "score": 1, "output_tokens": 1e39}', "output_tokens", "at least 0"),
         (b"[" * 100_000, "", "not valid JSON"),
     ],
 )

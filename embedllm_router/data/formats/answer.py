@@ -15,6 +15,7 @@ from embedllm_router.messages import read_body
 __all__ = ["Answer", "Input", "Place", "Read", "Reader", "Rejected", "check_answer", "prompt_text"]
 
 _SHOWN_CHARS = 40
+_MOST = 1e15  # of tokens, characters or dollars: beyond it a number is no amount
 _BOOLEANS = {"true": 1.0, "false": 0.0}
 
 
@@ -134,8 +135,8 @@ def check_answer(  # noqa: PLR0913 - the columns of one row
             _text("prompt", prompt),
             _text("llm", llm).strip(),
             _score(score),
-            "" if category is None else str(category),
-            split,
+            _label("category", category),
+            _label("split", split),
             _amount("input_tokens", input_tokens),
             _amount("output_tokens", output_tokens),
             _amount("cost_usd", cost_usd),
@@ -163,6 +164,14 @@ def _text(column: str, value: object) -> str:
     return value
 
 
+def _label(column: str, value: object) -> str:
+    """A name that may be missing."""
+    text = "" if value is None else str(value)
+    if not text.isascii() and not _is_unicode(text):
+        raise _Bad(column, "bytes that are not UTF-8; save the file as UTF-8")
+    return text
+
+
 def _is_unicode(text: str) -> bool:
     try:
         text.encode()
@@ -186,14 +195,14 @@ def _amount(column: str, value: object) -> float | None:
     number = _number(column, value)
     if number is None or math.isnan(number):
         return None
-    if number < 0 or math.isinf(number):
+    if not 0 <= number <= _MOST:
         raise _Bad(column, f"expected a number of at least 0, found {_shown(value)}")
     return number
 
 
 def _number(column: str, value: object) -> float | None:
     if isinstance(value, int | float):
-        return float(value)
+        return _as_float(value)
     if value is None or value == "":
         return None
     if not isinstance(value, str):
@@ -206,6 +215,13 @@ def _number(column: str, value: object) -> float | None:
     if word in _BOOLEANS:
         return _BOOLEANS[word]
     raise _Bad(column, f"expected a number, found {_shown(value)}")
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return math.inf
 
 
 def _shown(value: object) -> str:
