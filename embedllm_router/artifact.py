@@ -14,9 +14,9 @@ names, dtypes, shapes and finiteness. It knows nothing of how the tensors are us
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +29,12 @@ from safetensors.numpy import save as save_safetensors
 from embedllm_router.errors import ArtifactError
 from embedllm_router.folders import draft_beside, put_in_place
 from embedllm_router.manifest import FORMAT_VERSION, EncoderSpec, FileRecord, Manifest
+from embedllm_router.tensor_shapes import decoder_shapes, encoder_shapes, landmark_shapes
 
 __all__ = [
     "Artifact",
     "Tensors",
+    "check_place",
     "decoder_shapes",
     "default_artifact_path",
     "encoder_shapes",
@@ -86,44 +88,6 @@ def shipped_path(name: str) -> Path:
     package = Path(__file__).parent
     installed = package / "_shipped" / name
     return installed if installed.exists() else package.parent / name
-
-
-def encoder_shapes(spec: EncoderSpec) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and dtype of every tensor of encoder.safetensors."""
-    tables = [("token", spec.vocab_size, spec.d_embedding)]
-    tables += [(table.name, table.n_rows, table.n_columns) for table in spec.ngrams]
-    shapes: dict[str, tuple[tuple[int, ...], str]] = {}
-    for name, n_rows, n_columns in tables:
-        shapes[f"{name}_embeddings"] = ((n_rows, n_columns), "int8")
-        shapes[f"{name}_scales"] = ((n_rows,), "float32")
-    return shapes
-
-
-def decoder_shapes(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and dtype of every tensor of decoder.safetensors."""
-    d_prompt, n_llms, spec = manifest.encoder.d_prompt, len(manifest.llms), manifest.decoder
-    shapes: dict[str, tuple[int, ...]] = {"input_mean": (d_prompt,), "input_scale": (d_prompt,)}
-    for network, hidden, d_out in (
-        ("prompt_network", spec.hidden, spec.d_llm),
-        ("length_network", spec.length_hidden, spec.d_length),
-    ):
-        widths = (d_prompt, *hidden, d_out)
-        for layer, (d_in, d_next) in enumerate(pairwise(widths)):
-            shapes[f"{network}.{layer}.weight"] = (d_next, d_in)
-            shapes[f"{network}.{layer}.bias"] = (d_next,)
-    shapes["llm_embeddings"] = (n_llms, spec.d_llm)
-    shapes["llm_bias"] = (n_llms,)
-    shapes["length_embeddings"] = (n_llms, spec.d_length)
-    shapes["length_bias"] = (n_llms,)
-    return {name: (shape, "float32") for name, shape in shapes.items()}
-
-
-def landmark_shapes(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and dtype of every tensor of landmarks.safetensors."""
-    return {
-        "projection": ((manifest.d_landmark, manifest.encoder.d_prompt), "float16"),
-        "landmarks": ((len(manifest.landmarks), manifest.d_landmark), "float16"),
-    }
 
 
 def load_artifact(path: Path) -> Artifact:
@@ -189,20 +153,39 @@ def save_artifact(  # noqa: PLR0913 - the parts of a folder; a wrapper around th
     Raises:
         ArtifactError: `path` holds something else, or the parts do not fit each other.
     """
+    check_place(path)
+    parts = {DECODER: decoder, ENCODER: encoder, LANDMARKS: landmarks}
+    contents = {name: _bytes(tensors) for name, tensors in parts.items() if tensors}
+    if encoder:
+        contents[TOKENIZER] = tokenizer_json.encode("utf-8")
+    try:
+        with draft_beside(path) as draft:
+            _write(draft, manifest, contents, model_card)
+            artifact = load_artifact(draft)
+            put_in_place(draft, path)
+    except OSError as error:
+        raise ArtifactError(
+            f"{path}: cannot be written ({error.strerror}). Check the rights and the space there."
+        ) from error
+    return artifact
+
+
+def check_place(path: Path) -> None:
+    """Whether an artifact may be written here; asked before hours of training as well.
+
+    Raises:
+        ArtifactError: Something else is there, or nothing can be written there.
+    """
+    if path.exists() and not path.is_dir():
+        raise ArtifactError(f"{path} is a file, expected a folder to make. Name another.")
     if path.exists() and any(path.iterdir()) and not (path / MANIFEST).is_file():
         raise ArtifactError(
             f"{path} is not empty and holds no {MANIFEST}: not an artifact, so it is not replaced. "
             "Name a new or empty folder."
         )
-    parts = {DECODER: decoder, ENCODER: encoder, LANDMARKS: landmarks}
-    contents = {name: _bytes(tensors) for name, tensors in parts.items() if tensors}
-    if encoder:
-        contents[TOKENIZER] = tokenizer_json.encode("utf-8")
-    with draft_beside(path) as draft:
-        _write(draft, manifest, contents, model_card)
-        artifact = load_artifact(draft)
-        put_in_place(draft, path)
-    return artifact
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise ArtifactError(f"{path}: cannot be written in {above}. Check the rights there, or name another folder.")
 
 
 def _bytes(tensors: Tensors) -> bytes:

@@ -72,9 +72,19 @@ def _train(
         str | None, typer.Option(help="Sentence transformer to use as it is: name or path. Slower, not smaller.")
     ] = None,
     llms: Annotated[Path | None, typer.Option(help="models.csv; else looked for beside the data.")] = None,
-    prices: Annotated[Path | None, typer.Option(help="JSON of list prices.")] = None,
-    reasoning: Annotated[Path | None, typer.Option(help="JSON of hidden reasoning tokens.")] = None,
-    sources: Annotated[Path | None, typer.Option(help="JSON of licences and attributions.")] = None,
+    prices: Annotated[
+        Path | None,
+        typer.Option(
+            help='JSON of list prices: {"llms": {NAME: {"input_usd_per_mtok", "output_usd_per_mtok", "source"}}}.'
+        ),
+    ] = None,
+    reasoning: Annotated[
+        Path | None,
+        typer.Option(help='JSON of hidden reasoning tokens a request: {"llms": {NAME: {"tokens", "source"}}}.'),
+    ] = None,
+    sources: Annotated[
+        Path | None, typer.Option(help='JSON of licences: {"datasets": {NAME: {"licence", "attribution"}}}.')
+    ] = None,
     min_labels: Annotated[int, typer.Option(min=1, help="Fewest labels for an LLM to be learned.")] = 1000,
     decoder: Annotated[DecoderName, typer.Option(help="mf: the paper's own, pair by pair.")] = DecoderName.NETWORK,
     balance: Annotated[float, typer.Option(min=0, help="0 counts labels, 1 counts data sets.")] = 0.0,
@@ -232,6 +242,8 @@ def _epochs(tell: Tell) -> Callable[[str, int, int, float], None]:
 
 def _print_learned(learned: "LearnedArtifact", out: Path, *, json_output: bool) -> None:
     manifest, merged = learned.artifact.manifest, learned.merged
+    for warning in learned.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     if json_output:
         summary = {"out": str(out), "artifact": learned.artifact.id, "n_llms": len(manifest.llms)}
         shared = {"prompts": merged.shared_prompts, **asdict(merged.conflicts), "on_conflict": merged.rule.value}

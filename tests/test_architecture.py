@@ -16,6 +16,7 @@ REQUEST_PATH = (
     "blas",
     "style",
     "manifest",
+    "tensor_shapes",
     "artifact",
     "ngrams",
     "encoder",

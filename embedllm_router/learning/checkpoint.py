@@ -65,7 +65,11 @@ class Checkpoint:
         self._fingerprint = fingerprint
 
     def save(self, head: str, moment: Moment) -> None:
-        """Replaces the head's file."""
+        """Replaces the head's file.
+
+        Raises:
+            DataError: It cannot be written.
+        """
         parts = {"module": moment.module, "best": moment.best, "optimiser": moment.optimiser}
         tensors = {f"{part}/{name}": t.detach().cpu() for part, named in parts.items() for name, t in named.items()}
         header = {
@@ -75,11 +79,17 @@ class Checkpoint:
             "best_epoch": moment.best_epoch,
             "history": [asdict(record) for record in moment.history],
         }
-        self._folder.mkdir(parents=True, exist_ok=True)
-        draft = self._file(head).with_suffix(".draft")
         contents = {name: t.clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
-        save_file(contents | {"random": moment.random}, draft, {_HEADER: json.dumps(header)})
-        draft.replace(self._file(head))
+        draft = self._file(head).with_suffix(".draft")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            save_file(contents | {"random": moment.random}, draft, {_HEADER: json.dumps(header)})
+            draft.replace(self._file(head))
+        except (OSError, SafetensorError) as error:
+            raise DataError(
+                f"{self._folder}: the checkpoint cannot be written ({error}). Check the rights and the space there, "
+                "then continue with --resume."
+            ) from error
 
     def load(self, head: str) -> Moment | None:
         """The head's last moment, or None when it was never saved.

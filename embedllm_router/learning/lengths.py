@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from embedllm_router.data.matrix import CorrectnessMatrix
 
-__all__ = ["fill_unknown", "log_output_tokens", "smearing"]
+__all__ = ["UNRECORDED_TOKENS", "fill_unknown", "log_output_tokens", "smearing"]
+
+UNRECORDED_TOKENS: Final = 300.0
+"""Taken for every answer where no data set records a length: an assumption, but free output would be a wrong one."""
 
 _SPREAD: Final = 4.0  # a prompt moves the reasoning estimate by at most this factor either way
 _PRIOR_LABELS: Final = 50.0  # an LLM's smearing factor counts fully when it has many more labels than this

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router.artifact import Artifact, save_artifact
+from embedllm_router.artifact import Artifact, check_place, save_artifact
 from embedllm_router.data.conflicts import OnConflict
 from embedllm_router.data.folder import merge_folders, read_folders
 from embedllm_router.data.matrix import CorrectnessMatrix
@@ -32,7 +32,7 @@ from embedllm_router.learning.encoding import ReadyEncoder, encode_copies, encod
 from embedllm_router.learning.facts import Facts
 from embedllm_router.learning.inputs import LearningData, Progress, Trained
 from embedllm_router.learning.landmarks import find_landmarks, measure_landmarks
-from embedllm_router.learning.lengths import log_output_tokens
+from embedllm_router.learning.lengths import UNRECORDED_TOKENS, log_output_tokens
 from embedllm_router.learning.model_card import model_card
 from embedllm_router.learning.ngrams import DEFAULT_NGRAMS
 from embedllm_router.learning.novelty import measure_novelty
@@ -58,11 +58,13 @@ class LearnedArtifact:
         artifact: As loaded from disk.
         metrics: Measured on the test part with the numpy scorer.
         merged: What the data sets shared.
+        warnings: What its user must know.
     """
 
     artifact: Artifact
     metrics: dict[str, float]
     merged: Merged
+    warnings: tuple[str, ...] = ()
 
 
 def learn(  # noqa: PLR0913 - the ingredients of a recipe
@@ -107,9 +109,10 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
         DataError: The data cannot be used, or no LLM has enough labels.
         ArtifactError: `out` cannot be written.
     """
+    check_place(out)
     merged = merge_folders(folders, on_conflict)
     matrix = _chat_llms(merged.matrix, facts, min_labels)
-    split = split_by_stem(matrix.prompts, seed=split_seed)
+    split = _split(matrix, split_seed)
     train = [matrix.prompts[i] for i in split.train]
     made = prepare_encoder(encoder, train, n_columns=prompt_columns, ngrams=ngrams)
     ready = _Ready(matrix, split, made, encode_prompts(made.encoder, matrix.prompts, progress=progress))
@@ -121,7 +124,25 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
         return None
     how = {"split_seed": split_seed, "on_conflict": on_conflict.value}
     artifact = _write(out, ready, facts, options, trained, how, command)
-    return LearnedArtifact(artifact, artifact.manifest.metrics, merged)
+    Checkpoint(_checkpoint_folder(out), "").remove()  # not before: what cannot be written is not lost
+    return LearnedArtifact(artifact, artifact.manifest.metrics, merged, _warnings(artifact, learned_from))
+
+
+def _warnings(artifact: Artifact, learned_from: LearningData) -> tuple[str, ...]:
+    said = []
+    if not np.isfinite(learned_from.log_tokens).any():
+        said.append(
+            f"no data set records output_tokens or output_chars: every answer is taken to have {UNRECORDED_TOKENS:.0f} "
+            "tokens, so expected costs tell LLMs apart by their prices alone. Record output_tokens."
+        )
+    unpriced = [llm.id for llm in artifact.manifest.llms if llm.output_usd_per_mtok is None]
+    if unpriced:
+        said.append(
+            f"{len(unpriced)} of {len(artifact.manifest.llms)} LLMs have no list price ({', '.join(unpriced[:3])}…): "
+            "`route` excludes them and `evaluate` cannot judge their cost. Give --prices; the proxy goes by "
+            "those of its deployments."
+        )
+    return tuple(said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,18 +193,31 @@ def _write(  # noqa: PLR0913, PLR0917 - everything an artifact is made of
 def _train(  # noqa: PLR0913 - a run and where it leaves its checkpoint
     data: LearningData, options: TrainingOptions, out: Path, team: Team, *, resume: bool, progress: Progress | None
 ) -> Trained:
-    """Trains with a checkpoint beside `out`, which is gone when training is done."""
+    """Trains with a checkpoint beside `out`, or goes on from there."""
     run = fingerprint(data, options)
     team.check_same(run)
     of_team = f" in {team.size} processes" if team.size > 1 else ""
-    checkpoint = Checkpoint(out.with_name(f".{out.name}-checkpoint"), run + of_team)
+    checkpoint = Checkpoint(_checkpoint_folder(out), run + of_team)
     if not resume and not team.rank:
         checkpoint.remove()
     team.wait()
-    trained = train_decoder(data, options, progress, checkpoint=checkpoint, team=team)
-    if not team.rank:
-        checkpoint.remove()
-    return trained
+    return train_decoder(data, options, progress, checkpoint=checkpoint, team=team)
+
+
+def _checkpoint_folder(out: Path) -> Path:
+    return out.with_name(f".{out.name}-checkpoint")
+
+
+def _split(matrix: CorrectnessMatrix, seed: int) -> Split:
+    """The split by stem, each of whose parts must have something to learn from or to judge by."""
+    split = split_by_stem(matrix.prompts, seed=seed)
+    labels = [int(matrix.observed[rows].sum()) for rows in (split.train, split.validation, split.test)]
+    if not all(labels):
+        raise DataError(
+            f"{len(matrix.prompts)} prompts leave {labels[0]} graded answers to train on, {labels[1]} to validate and "
+            f"{labels[2]} to test; each part needs some. Add prompts: questions that are alike stay in one part."
+        )
+    return split
 
 
 def load_matrix(folders: Sequence[Path], facts: Facts, *, min_labels: int) -> CorrectnessMatrix:

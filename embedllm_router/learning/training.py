@@ -4,6 +4,7 @@ Every LLM's answer to a prompt is learned in one step, unobserved pairs masked; 
 knows nothing of files; recipe.py feeds it and writes what it makes.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from embedllm_router.learning.checkpoint import Checkpoint
 from embedllm_router.learning.decoder import Decoder, Head, PairModel, fold
 from embedllm_router.learning.fitting import Device, Plan, fit
 from embedllm_router.learning.inputs import EpochRecord, LearningData, Progress, Trained
-from embedllm_router.learning.lengths import fill_unknown, smearing
+from embedllm_router.learning.lengths import UNRECORDED_TOKENS, fill_unknown, smearing
 from embedllm_router.learning.lessons import Copies, PairLesson, RowLesson
 from embedllm_router.learning.targets import category_means, data_set_weights, mean_logits, standardisation
 from embedllm_router.learning.team import Team
@@ -199,6 +200,9 @@ def _finished_length(s: _Session, head: Head) -> Head:
     if known.any():
         for parameter in (head.llm_embeddings, head.llm_bias):
             parameter.copy_(s.tensor(fill_unknown(parameter.cpu().numpy(), known, data.thinking)))
+    else:
+        head.llm_embeddings.zero_()
+        head.llm_bias.fill_(math.log(UNRECORDED_TOKENS))
     return head
 
 

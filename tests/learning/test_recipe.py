@@ -15,6 +15,7 @@ from embedllm_router.artifact import load_artifact, save_artifact
 from embedllm_router.cli_learning import app
 from embedllm_router.data.split import split_by_stem
 from embedllm_router.encoder import StaticEncoder
+from embedllm_router.errors import ArtifactError
 from embedllm_router.evaluation.run import EvaluationOptions, evaluate
 from embedllm_router.evaluation.spread import measure_spread, seed_folders
 from embedllm_router.evaluation.yardsticks import knn
@@ -213,6 +214,19 @@ def test_recorded_tokens_are_what_is_learned_of_length(workplace: Path, tmp_path
     assert min(found["code"]) > 800
 
 
+def test_where_no_length_is_recorded_output_is_not_taken_to_be_free(workplace: Path, tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "bare", n=300, seed=6)
+    pl.read_parquet(folder / "results.parquet").drop("output_chars").write_parquet(folder / "results.parquet")
+    given = [f"--data={folder}", f"--out={tmp_path / 'out'}", f"--encoder={workplace / 'table'}", "--min-labels=100"]
+    made = CliRunner().invoke(app, ["train", *given, "--max-epochs=1", "--members=1", "--threads=1", "--json"])
+    assert made.exit_code == 0, made.output
+    assert json.loads(made.stdout)["n_llms"] == 3, "warnings do not spoil the JSON"
+    assert "no data set records output_tokens" in made.stderr
+    assert "3 of 3 LLMs have no list price" in made.stderr
+    for one in Router.load(tmp_path / "out").route("compile the loop").decision.assessments():
+        assert one.expected_output_tokens == pytest.approx(300, rel=1e-3)
+
+
 def test_landmarks_from_data_that_are_not_the_trainings_are_refused(workplace: Path, tmp_path: Path) -> None:
     shutil.copytree(workplace / "out", tmp_path / "copy")
     other = write_set(tmp_path / "data" / "one", n=90)
@@ -325,3 +339,49 @@ def test_copies_can_be_left_out(trained: dict[str, object], workplace: Path) -> 
     assert not np.array_equal(bare.decoder["llm_embeddings"], beside.decoder["llm_embeddings"])
     losses = [artifact.manifest.metrics["log_loss"] for artifact in (bare, beside)]
     assert losses[1] < losses[0] + 0.03, "nor does steadiness keep a short training from learning"
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_learned(workplace: Path, tmp_path: Path) -> None:
+    occupied, file = tmp_path / "occupied", tmp_path / "file"
+    occupied.mkdir()
+    for place in (occupied / "mine.txt", file):
+        place.write_text("not an artifact", encoding="utf-8")
+    for out, words in ((occupied, "not an artifact"), (file, "is a file"), (file / "below", "cannot be written")):
+        result = CliRunner().invoke(app, [*arguments(workplace, out), "--data=nowhere"])
+        assert result.exit_code == 1
+        assert words in result.stderr, "before the data, which are not there, are looked for"
+
+
+def test_what_was_learned_and_could_not_be_written_is_not_lost(workplace: Path, tmp_path: Path) -> None:
+    """Something appears in the artifact's place while it is learned; once it is gone the run is resumed."""
+    out, steps = tmp_path / "out", []
+
+    def told(head: str, _done: int, _planned: int, _loss: float) -> None:
+        steps.append(head)
+        if head == "length" and not out.exists() and len(steps) < 12:
+            out.write_text("in the way", encoding="utf-8")
+
+    def run(*, resume: bool) -> None:
+        options = TrainingOptions(members=1, max_epochs=2, perturbed_copies=0)
+        table, facts = load_table(workplace / "table"), read_facts(None)
+        given = {"encoder": table, "facts": facts, "options": options, "min_labels": 100}
+        learn([workplace / "two"], out, **given, progress=told, resume=resume)
+
+    with pytest.raises(ArtifactError, match="is a file"):
+        run(resume=False)
+    out.unlink()
+    trained = [step for step in steps if step != "prompts"]
+    steps.clear()
+    run(resume=True)
+    assert trained.count("length") == 2
+    assert not {"correctness 1/1", "length"} & set(steps), "nothing is learned twice"
+    assert load_artifact(out).manifest.llms
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_too_few_prompts_for_three_parts_are_refused(workplace: Path, tmp_path: Path) -> None:
+    few = write_set(tmp_path / "few", n=2)
+    given = ["train", f"--data={few}", f"--out={tmp_path / 'out'}", f"--encoder={workplace / 'table'}"]
+    result = CliRunner().invoke(app, [*given, "--min-labels=1"])
+    assert result.exit_code == 2
+    assert "graded answers to train on" in result.stderr
