@@ -7,7 +7,9 @@ from collections import Counter
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, model_validator
+
+from embedllm_router.encoder_specs import EncoderSpec, NgramSpec, Record, TransformerSpec
 
 __all__ = [
     "FORMAT_VERSION",
@@ -26,115 +28,7 @@ __all__ = [
 FORMAT_VERSION = 1
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class NgramSpec(_Record):
-    """A table of n-gram vectors; see ngrams.py.
-
-    Attributes:
-        name: What its tensors and columns are called after.
-        reads: Of what the n-grams are: token ids, the kind of every byte, or those kinds with equal neighbours merged.
-        n: Neighbours that make one n-gram.
-        n_rows: Rows that n-grams are hashed to, a power of two of at most 2^16.
-        n_columns: Length of a vector.
-    """
-
-    name: str = Field(pattern="^[a-z][a-z_]*$")
-    reads: Literal["tokens", "kinds", "shapes"]
-    n: int = Field(ge=1, le=8)
-    n_rows: int = Field(ge=2, le=2**16)
-    n_columns: int = Field(gt=0)
-
-    @field_validator("n_rows")
-    @classmethod
-    def _is_a_power_of_two(cls, n_rows: int) -> int:
-        if n_rows & (n_rows - 1):
-            raise ValueError(f"expected a power of two, found {n_rows}")
-        return n_rows
-
-
-class EncoderSpec(_Record):
-    """The static prompt encoder.
-
-    Attributes:
-        kind: Always "static": token vectors looked up and averaged.
-        source: What it was distilled from, and how.
-        vocab_size: Rows of the token table.
-        d_embedding: Columns of the token table.
-        pools: Averages taken, in order; "mean" over all tokens, "tail" over the last `tail_tokens`.
-        tail_tokens: Length of the "tail" window, in tokens.
-        ngrams: Tables whose pools follow, in order; none in folders written before there were any.
-        style_features: Names of the text statistics appended after all pools, in order.
-    """
-
-    kind: Literal["static"]
-    source: str
-    vocab_size: int = Field(gt=0)
-    d_embedding: int = Field(gt=0)
-    pools: tuple[Literal["mean", "tail"], ...] = Field(min_length=1)
-    tail_tokens: int = Field(gt=0)
-    ngrams: tuple[NgramSpec, ...] = ()
-    style_features: tuple[str, ...]
-
-    @property
-    def d_prompt(self) -> int:
-        """Length of a prompt embedding: every pool, those of n-grams last, then the style features."""
-        of_ngrams = sum(table.n_columns for table in self.ngrams)
-        return len(self.pools) * self.d_embedding + of_ngrams + len(self.style_features)
-
-    @model_validator(mode="after")
-    def _ngrams_are_told_apart(self) -> "EncoderSpec":
-        names = [table.name for table in self.ngrams]
-        repeated = sorted(name for name, n in Counter(["token", *names]).items() if n > 1)
-        if repeated:
-            raise ValueError(f"ngrams repeat {repeated}; every table needs a name of its own, none is 'token'")
-        return self
-
-
-class TransformerSpec(_Record):
-    """A sentence transformer as prompt encoder; its weights are found by name and must be these.
-
-    Attributes:
-        kind: Always "sentence-transformers".
-        source: Hub name or folder, as given.
-        revision: Commit of a hub name; None for a folder or package.
-        weights_sha256: Of its tensors; see transformer_encoder.py.
-        vocab_size: Tokens of its tokenizer.
-        d_embedding: Length of its embedding.
-        pooling: How it makes one vector of its tokens' vectors.
-        max_tokens: Longest text it reads at once; longer ones are read in chunks and averaged.
-        style_features: Names of the text statistics appended, in order.
-    """
-
-    kind: Literal["sentence-transformers"]
-    source: str
-    revision: str | None
-    weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    vocab_size: int = Field(gt=0)
-    d_embedding: int = Field(gt=0)
-    pooling: Literal["mean", "cls", "lasttoken", "other"]
-    max_tokens: int = Field(gt=0)
-    style_features: tuple[str, ...]
-
-    @property
-    def pools(self) -> tuple[str, ...]:
-        """Averages taken, in order: one, over the chunks of a text."""
-        return (self.pooling,)
-
-    @property
-    def ngrams(self) -> tuple[NgramSpec, ...]:
-        """Tables of n-grams: none."""
-        return ()
-
-    @property
-    def d_prompt(self) -> int:
-        """Length of a prompt embedding: the model's, then the style features."""
-        return self.d_embedding + len(self.style_features)
-
-
-class DecoderSpec(_Record):
+class DecoderSpec(Record):
     """The decoder `logit[llm] = e_llm · f(x) + b_llm` and its twin for output length.
 
     Attributes:
@@ -152,7 +46,7 @@ class DecoderSpec(_Record):
     d_length: int = Field(gt=0)
 
 
-class LearnedLLM(_Record):
+class LearnedLLM(Record):
     """One LLM the decoder knows; its place in the list is its row in every tensor.
 
     Attributes:
@@ -176,7 +70,7 @@ class LearnedLLM(_Record):
     price_source: str | None = None
 
 
-class Landmark(_Record):
+class Landmark(Record):
     """One category of one data set that prompts are likened to; its place in the list is its row in the tensor.
 
     Attributes:
@@ -192,7 +86,7 @@ class Landmark(_Record):
     spread: float = Field(default=1.0, gt=0)
 
 
-class NoveltySpec(_Record):
+class NoveltySpec(Record):
     """What tells prompts unlike the training prompts from ordinary ones; see novelty.py.
 
     Attributes:
@@ -213,7 +107,7 @@ class NoveltySpec(_Record):
         return self
 
 
-class ContractRow(_Record):
+class ContractRow(Record):
     """How often answers were right on held-out prompts where a promise was made of them.
 
     Attributes:
@@ -250,7 +144,7 @@ class ContractRow(_Record):
         return self
 
 
-class DataSource(_Record):
+class DataSource(Record):
     """A correctness data set the artifact was learned from."""
 
     name: str
@@ -260,14 +154,14 @@ class DataSource(_Record):
     n_labels: int
 
 
-class FileRecord(_Record):
+class FileRecord(Record):
     """Size in bytes and SHA-256 of one file of the folder."""
 
     bytes: int
     sha256: str
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """All there is to know of an artifact besides its tensors.
 
     Landmarks are optional: a folder without them has an empty list and a `d_landmark` of 0. So is the contract, what
@@ -287,7 +181,7 @@ class Manifest(_Record):
     d_landmark: int = Field(default=0, ge=0)
     novelty: NoveltySpec | None = None
     contract: tuple[ContractRow, ...] = ()
-    files: dict[str, FileRecord] = {}
+    files: dict[str, FileRecord] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _rows_are_told_apart(self) -> "Manifest":

@@ -15,6 +15,7 @@ REQUEST_PATH = (
     "folders",
     "blas",
     "style",
+    "encoder_specs",
     "manifest",
     "tensor_shapes",
     "artifact",
@@ -52,6 +53,10 @@ ONLY_IN = {
     "redis": ("state.redis_link",),
 }
 """Files, or folders with all their files, that may import a heavy library."""
+MOST_LINES = 300
+MOST_STATEMENT_LINES = 50
+COLUMN_LISTS = ("store.migrations.versions.records_0001._requests",)
+"""A table's columns one by one; cutting them in two would hide that none is missing."""
 
 
 def imports(file: Path) -> set[str]:
@@ -73,6 +78,28 @@ def test_a_library_stays_in_its_files(library: str) -> None:
     users = {module_name(f) for f in PACKAGE.rglob("*.py") if any(n.split(".")[0] == library for n in imports(f))}
     strangers = {u for u in users if not any(u == home or u.startswith(f"{home}.") for home in ONLY_IN[library])}
     assert not strangers
+
+
+def test_files_stay_short() -> None:
+    lengths = {module_name(file): len(file.read_text().splitlines()) for file in PACKAGE.rglob("*.py")}
+    assert not {module: n for module, n in lengths.items() if n > MOST_LINES}
+
+
+def test_functions_stay_short() -> None:
+    """Their statements do: a command's options and a docstring may take what they need."""
+    lengths = {
+        f"{module_name(file)}.{node.name}": length_of(node)
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert not {name: n for name, n in lengths.items() if n > MOST_STATEMENT_LINES and name not in COLUMN_LISTS}
+
+
+def length_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines from a function's first statement, its docstring aside, to its last."""
+    start = function.body[1 if ast.get_docstring(function) and len(function.body) > 1 else 0]
+    return (function.end_lineno or start.lineno) - start.lineno + 1
 
 
 def test_the_request_path_imports_downwards_only() -> None:
