@@ -22,7 +22,7 @@ from embedllm_router.data.answer_table import AnswerTable
 from embedllm_router.data.formats.answer import Input, Rejected
 from embedllm_router.data.formats.detect import Format, detect, files_of, reader_of
 from embedllm_router.data.formats.llmrouterbench import latest_runs
-from embedllm_router.data.formats.rows import clear_read_errors
+from embedllm_router.data.formats.rows import clear_read_errors, kind, open_table
 from embedllm_router.data.ingest_report import FileRead, IngestOptions, IngestReport
 from embedllm_router.errors import DataError
 from embedllm_router.folders import draft_beside, put_in_place
@@ -126,8 +126,9 @@ def _plan(sources: Sequence[Path], out: Path, options: IngestOptions) -> tuple[l
                 known.append((path, format_))
         if not known:
             raise DataError(
-                f"{source}: no format recognised, expected one of {[f.value for f in Format]}. "
-                "Name it with --format; docs/ingest.md shows each format's columns."
+                f"{source}: no format recognised, expected one of {[f.value for f in Format]}"
+                f"{_found(source)}. The plain one has the columns prompt, llm and score, separated by commas; "
+                "docs/ingest.md shows the others'."
             )
         _, older = latest_runs(path for path, format_ in known if format_ is Format.LLMROUTERBENCH)
         ignored += [_label(path, source) for path in older]
@@ -137,6 +138,13 @@ def _plan(sources: Sequence[Path], out: Path, options: IngestOptions) -> tuple[l
             if path not in older
         ]
     return inputs, ignored
+
+
+def _found(source: Path) -> str:
+    """The columns of a single CSV, JSON lines or parquet file that no format knows."""
+    if not source.is_file() or kind(source) not in {"csv", "jsonl", "ndjson", "parquet"}:
+        return ""
+    return f", found the columns {list(open_table(source, source.name).columns)!a}"
 
 
 def _label(path: Path, source: Path) -> str:

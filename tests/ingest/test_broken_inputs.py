@@ -229,3 +229,10 @@ def test_bad_rows_beyond_the_limit_stop_everything_but_their_list(limit: str, tm
 def test_a_limit_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(DataError, match=r"0\.1% or a number of rows"):
         BadRowLimit.parse(text)
+
+
+def test_a_table_of_unknown_columns_is_told_which_it_has_and_which_are_expected(tmp_path: Path) -> None:
+    file = tmp_path / "answers.csv"
+    file.write_text("Prompt;LLM;Score\nq;a;1\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"found the columns \['Prompt;LLM;Score'\].*prompt, llm and score"):
+        read(file, tmp_path)
