@@ -46,17 +46,12 @@ class Background:
             again_s: How long after it, in seconds.
         """
         told: set[str | None] = set()
-        while True:
-            try:
-                await work()
-            except Exception as error:  # noqa: BLE001 - whatever a watch meets, it must not end unnoticed
-                place = where(error)
-                if place not in told:
-                    fields = {"reason": type(error).__name__, "error": told_by(error), "where": place}
-                    self._log.error("routing.background_failed", work=work.__name__.strip("_"), **fields)
-                told.add(place)
-            else:
-                return
+        while (error := await _failure_of(work)) is not None:
+            place = where(error)
+            if place not in told:
+                fields = {"reason": type(error).__name__, "error": told_by(error), "where": place}
+                self._log.error("routing.background_failed", work=work.__name__.strip("_"), **fields)
+            told.add(place)
             await asyncio.sleep(again_s)
 
     async def _watch_files(self) -> None:
@@ -94,3 +89,13 @@ class Background:
             self._log.warning("store.trouble", error=now.last_error, **fields)
         elif now.last_error is None and before.last_error is not None:
             self._log.info("store.recovered", **fields)
+
+
+async def _failure_of(work: Callable[[], Awaitable[None]]) -> BaseException | None:
+    """Does work; what it ended with, None when it came to its end."""
+    task = asyncio.ensure_future(work())
+    try:
+        await asyncio.wait([task])
+    finally:
+        task.cancel()  # where this was cancelled itself; else it is done, and nothing happens
+    return task.exception()

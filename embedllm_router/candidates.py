@@ -209,7 +209,7 @@ class CandidatePool:
         self.max_input_tokens = _column(c.max_input_tokens for c in self.candidates)
         self.has_limits = bool(np.isfinite(self.max_input_tokens).any())
         self._cost = _Cost(self.candidates)
-        self.breaking = lru_cache(256)(self._breaking)
+        self.breaking = lru_cache(64)(self._breaking)
 
     def mask(self, hits: Iterable[bool]) -> Mask:
         """One truth per candidate as an array (n_candidates,)."""

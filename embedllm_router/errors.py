@@ -50,12 +50,12 @@ class RequestError(EmbedLLMRouterError):
         self.field = field
 
 
-def told_by(error: Exception) -> str | None:
+def told_by(error: BaseException) -> str | None:
     """An error's message where we wrote it ourselves; None where it may hold anything, a prompt for one."""
     return str(error) if isinstance(error, EmbedLLMRouterError) else None
 
 
-def where(error: Exception) -> str | None:
+def where(error: BaseException) -> str | None:
     """File and line an error was raised at; None when it never was."""
     last = error.__traceback__
     while last is not None and last.tb_next is not None:

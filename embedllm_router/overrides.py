@@ -36,6 +36,7 @@ FIELDS = (*AIMS, "max_cost_usd", "latency_weight", "candidates", "providers", "r
 """Everything a request, a key or a team may set."""
 
 _LONGEST_NAME, _MOST_NAMES = 40, 5  # of what a client sent, in messages that LiteLLM logs
+_LONGEST_LISTED, _MOST_LISTED = 256, 256  # of what it may send
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +263,9 @@ def _places(body: _Body, name: str) -> tuple[frozenset[str] | None, frozenset[st
 def _names(field: str, value: object, *, lower: bool = False) -> frozenset[str]:
     if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
         raise RequestError(field, "expected a list of at least one name")
+    if len(value) > _MOST_LISTED or max(map(len, value)) > _LONGEST_LISTED:  # rules are kept, to be looked up again
+        told = f"expected at most {_MOST_LISTED} names of at most {_LONGEST_LISTED} characters"
+        raise RequestError(field, f"{told}, found {len(value)}, the longest of {max(map(len, value))}")
     return frozenset(name.lower() if lower else name for name in value)
 
 

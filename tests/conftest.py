@@ -1,5 +1,6 @@
 """Fixtures: a planted artifact, and the real proxy in front of simulated LLMs."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from embedllm_router.demo.run import RunningProxy, running_proxy
 
 settings.register_profile("any machine", deadline=None)  # a loaded machine is slow now and then, which is no failure
 settings.load_profile("any machine")
+
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # before litellm is imported, which else asks a server
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -83,6 +83,9 @@ def test_a_bad_header_is_named(text: str) -> None:
         ({"candidates": []}, "embedllm.candidates"),
         ({"candidates": [1]}, "embedllm.candidates"),
         ({"candidates": ["gpt-5"]}, "embedllm.candidates"),
+        ({"candidates": ["wizard"] * 257}, "embedllm.candidates"),
+        ({"labels": ["x" * 257]}, "embedllm.labels"),
+        ({"providers": {"deny": [str(i) for i in range(257)]}}, "embedllm.providers.deny"),
     ],
 )
 def test_a_bad_body_field_is_named(body: object, field: str) -> None:
