@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _NEAREST = 3
+_DOUBTS = {
+    False: "too few answers to say that prompts tell more about it than its mean does",
+    True: "its mean says more of these answers than prompts do: they may have little to do with what was learned",
+}
 Data = Annotated[list[Path], typer.Option(help="A data set's folder, as `ingest` writes it; repeat for several.")]
 Weights = Annotated[Path | None, typer.Option(help="Weights folder; the shipped one by default.")]
 
@@ -50,10 +54,10 @@ def _add(
         from embedllm_router.adding.add import About, add_llm, write_added  # noqa: PLC0415 - when the command runs
         from embedllm_router.artifact import default_artifact_path, load_artifact, read_card  # noqa: PLC0415 - likewise
         from embedllm_router.data.folder import read_folders  # noqa: PLC0415 - when the command runs
-        from embedllm_router.relearn.writing import check_place  # noqa: PLC0415 - when the command runs
+        from embedllm_router.derived import check_beside  # noqa: PLC0415 - when the command runs
 
         parent = artifact or default_artifact_path()
-        check_place(parent, out)
+        check_beside(parent, out)
         weights = load_artifact(parent)
         about = About(llm, vendor, thinking, input_price, output_price)
         with progress() as tell:
@@ -117,8 +121,8 @@ def _lines(added: "Added", nearest: list[str]) -> list[str]:
             f"({change.value:+.4f} [{change.low:+.4f}, {change.high:+.4f}]), "
             f"knowing nothing of it {judged.log_loss_population:.4f}"
         )
-        if change.low <= 0 <= change.high:
-            lines.append("too few answers to say that prompts tell more about it than its mean does")
+        if change.high >= 0:
+            lines.append(_DOUBTS[change.low > 0])
     if nearest:
         lines.append(f"most like {', '.join(nearest)}")
     return lines

@@ -149,13 +149,13 @@ def _learn(
 ) -> None:
     """Update LLM embeddings and calibration from feedback; refuse an update that is worse."""
     from embedllm_router.artifact import default_artifact_path, load_artifact  # noqa: PLC0415 - when it runs
+    from embedllm_router.derived import check_beside  # noqa: PLC0415 - when the command runs
     from embedllm_router.relearn.learn import learn_lesson  # noqa: PLC0415 - when the command runs
     from embedllm_router.relearn.lesson import LessonOptions  # noqa: PLC0415 - when the command runs
-    from embedllm_router.relearn.writing import check_place  # noqa: PLC0415 - when the command runs
     from embedllm_router.replay.recorded import Wanted, read_recorded  # noqa: PLC0415 - when the command runs
 
     parent = artifact or default_artifact_path()
-    check_place(parent, out)
+    check_beside(parent, out)
     weights = load_artifact(parent)
     wanted = Wanted(filters=filters, limit=limit, with_text=True, only_judged=True, sources=source)
     with place.opened() as log:

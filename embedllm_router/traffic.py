@@ -7,10 +7,11 @@ What is known of a caller is shared with other workers and survives a restart, u
 of a caller at the same moment one may be overruled by the other: that is a few prompts learned later.
 """
 
-import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+from embedllm_router.digest import digest_of
 
 __all__ = ["Shared", "Traffic"]
 
@@ -22,7 +23,6 @@ _MAX_CALLERS = 10_000
 _TOGETHER = 5  # prompts of a caller that are told to others at once
 _PREFIX = "novelty:"
 _KEPT_S = 7 * 86_400.0
-_DIGEST_BYTES = 16
 
 
 class Shared(Protocol):
@@ -74,12 +74,7 @@ class Traffic:
     @staticmethod
     def key(*whose: str) -> str:
         """A key for the methods below: a hash of who calls what, decided by which weights."""
-        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-        for part in whose:
-            data = part.encode("utf-8", "surrogatepass")
-            digest.update(len(data).to_bytes(8, "big"))
-            digest.update(data)
-        return digest.hexdigest()
+        return digest_of(*whose)
 
     def mean_novelty(self, key: str) -> float:
         """Average novelty of a caller's last hundred prompts or so, in [0, 1]; 0.5 of one who is new."""

@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -14,9 +13,10 @@ from embedllm_router.adding.embedding import Tell, embed
 from embedllm_router.adding.judging import Judged, judge
 from embedllm_router.adding.newcomer import Newcomer, length_row, newcomer
 from embedllm_router.adding.population import Population
-from embedllm_router.artifact import Artifact, Tensors, save_artifact
+from embedllm_router.artifact import Artifact, Tensors
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import question_stem
+from embedllm_router.derived import write_derived
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.manifest import LearnedLLM
 
@@ -145,26 +145,13 @@ def write_added(parent: Artifact, card: str, added: Added, out: Path) -> Artifac
         ArtifactError: `out` holds something else.
     """
     known = str(parent.manifest.training.get("added_llms") or "")
-    manifest = parent.manifest.model_copy(
-        update={
-            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "llms": (*parent.manifest.llms, added.learned),
-            "training": {
-                **parent.manifest.training,
-                "parent_artifact": parent.id,
-                "added_llms": ", ".join([*([known] if known else []), added.llm]),
-            },
-            "contract": (),  # measured of choices among the others
-        }
-    )
-    return save_artifact(
+    return write_derived(
+        parent,
         out,
-        manifest,
-        encoder=parent.encoder,
         decoder=added.tensors,
-        tokenizer_json=parent.tokenizer_json,
-        model_card=f"{card.rstrip()}\n\n{_section(added)}",
-        landmarks=parent.landmarks or None,
+        training={"added_llms": ", ".join([*([known] if known else []), added.llm])},
+        changes={"llms": (*parent.manifest.llms, added.learned)},
+        card=f"{card.rstrip()}\n\n{_section(added)}",
     )
 
 

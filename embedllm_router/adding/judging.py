@@ -3,7 +3,6 @@
 It knows nothing of files or of people.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from embedllm_router.adding.newcomer import newcomer
 from embedllm_router.adding.population import Population
+from embedllm_router.digest import digest_of
 from embedllm_router.relearn.logistic import losses
 from embedllm_router.relearn.ranking import ranking
 from embedllm_router.replay.intervals import Estimate, Resampling
@@ -86,6 +86,6 @@ def judge(population: Population, columns: Floats, correct: Floats, keys: Sequen
 
 def _folds(keys: Sequence[str]) -> NDArray[np.intp]:
     """The fold of each key, from 0; every fold has about as many keys, whatever they are."""
-    ordered = sorted(set(keys), key=lambda key: hashlib.blake2b(key.encode("utf-8", "surrogatepass")).digest())
+    ordered = sorted(set(keys), key=digest_of)
     place = {key: i % _FOLDS for i, key in enumerate(ordered)}
     return np.array([place[key] for key in keys], dtype=np.intp)

@@ -1,24 +1,13 @@
 """An update → a weights folder beside the old one, with what it was learned from in its manifest and card."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
-from embedllm_router.artifact import Artifact, save_artifact
-from embedllm_router.errors import ConfigError
+from embedllm_router.artifact import Artifact
+from embedllm_router.derived import write_derived
 from embedllm_router.relearn.lesson import Lesson
 from embedllm_router.relearn.update import Update
 
-__all__ = ["check_place", "write_update"]
-
-
-def check_place(parent: Path, out: Path) -> None:
-    """Makes sure that the parent stays what it is.
-
-    Raises:
-        ConfigError: Both are the same folder.
-    """
-    if parent.resolve() == out.resolve():
-        raise ConfigError(f"--out {out} is the artifact itself: name another folder, so that one can go back.")
+__all__ = ["write_update"]
 
 
 def write_update(parent: Artifact, card: str, update: Update, lesson: Lesson, out: Path) -> Artifact:
@@ -38,10 +27,12 @@ def write_update(parent: Artifact, card: str, update: Update, lesson: Lesson, ou
         ArtifactError: `out` holds something else.
     """
     held = lesson.held
-    manifest = parent.manifest.model_copy(
-        update={
-            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "training": {**parent.manifest.training, **_training(lesson)},
+    return write_derived(
+        parent,
+        out,
+        decoder=update.applied(parent),
+        training=_training(lesson),
+        changes={
             "metrics": {
                 "feedback.log_loss": held.log_loss_after,
                 "feedback.log_loss_before": held.log_loss_before,
@@ -49,24 +40,14 @@ def write_update(parent: Artifact, card: str, update: Update, lesson: Lesson, ou
                 "feedback.auc": held.auc_after,
                 "feedback.n_held_out": float(held.n),
             },
-            "contract": (),  # what was measured of the parent's promises is no promise of these
             "novelty": None,  # they know this traffic, and were judged on it without hedging
-        }
-    )
-    return save_artifact(
-        out,
-        manifest,
-        encoder=parent.encoder,
-        decoder=update.applied(parent),
-        tokenizer_json=parent.tokenizer_json,
-        model_card=f"{card.rstrip()}\n\n{_section(lesson)}",
-        landmarks=parent.landmarks or None,
+        },
+        card=f"{card.rstrip()}\n\n{_section(lesson)}",
     )
 
 
 def _training(lesson: Lesson) -> dict[str, str | int | float | bool | None]:
     return {
-        "parent_artifact": lesson.parent,
         "feedback_answers": lesson.n_answers,
         "feedback_held_out": lesson.held.n,
         "feedback_llms_changed": sum(one.changed in {"embedding", "calibration"} for one in lesson.llms),

@@ -5,15 +5,15 @@ whole chain and looked for under the chain of the request before it, so that two
 they first differ. Only hashes leave here.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from embedllm_router.digest import digest_of
 
 __all__ = ["SESSION_HEADER", "Conversation", "conversation_of", "response_key"]
 
 SESSION_HEADER = "x-embedllm-session"
 
-_DIGEST_BYTES = 16
 _MAX_EARLIER = 32  # turns back that are looked for: requests in between may have gone elsewhere
 _MAX_DEPTH = 6
 _MAX_OTHER = 1_024  # characters of an image or file that tell it from another
@@ -51,10 +51,10 @@ def conversation_of(body: Mapping[str, object], headers: Mapping[str, str], spea
     previous = _text(body.get("previous_response_id"))
     told = (response_key(speaker, previous),) if previous else ()
     if named:
-        key = _hash("named", speaker, named)
+        key = digest_of("named", speaker, named)
         return Conversation((*told, key), key)
     user = _text(body.get("user")) or _text(about.get("user_id"))
-    chain = _chain(body, _hash("user", speaker, user))
+    chain = _chain(body, digest_of("user", speaker, user))
     if not chain:
         return Conversation(told, None)
     before = chain[:-1] if _ends_with_user(body) else chain
@@ -63,13 +63,13 @@ def conversation_of(body: Mapping[str, object], headers: Mapping[str, str], spea
 
 def response_key(speaker: str, response_id: str) -> str:
     """Where the session of a stored response is filed, for `previous_response_id`."""
-    return _hash("response", speaker, response_id)
+    return digest_of("response", speaker, response_id)
 
 
 def _chain(body: Mapping[str, object], start: str) -> list[str]:
     chain, link = [], start
     for turn in _user_turns(body):
-        link = _hash(link, *turn)
+        link = digest_of(link, *turn)
         chain.append(link)
     return chain
 
@@ -117,12 +117,3 @@ def _said(value: object, depth: int, most: int | None = None) -> Iterator[str]:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _hash(*parts: str) -> str:
-    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "big"))
-        digest.update(data)
-    return digest.hexdigest()

@@ -307,11 +307,14 @@ def test_an_llm_that_was_always_right_or_always_wrong_is_no_mistake(bench: Bench
     assert (json.loads(done.stdout)["mean_p"] > 0.6) == bool(score)
 
 
-def test_coin_tosses_are_called_too_few_to_say(bench: Bench) -> None:
+def test_coin_tosses_leave_a_doubt_that_is_told(bench: Bench) -> None:
     bench.ingest(list(WORDS) * 6, [float(x) for x in np.random.default_rng(0).permutation([0.0, 1.0] * 12)])
-    done = bench.add()
+    done, told = bench.add(), json.loads(bench.add("--json").stdout)
     assert done.exit_code == 0, done.output
-    assert "too few answers to say that prompts tell more about it than its mean does" in done.stdout
+    change = told["judged"]["change"]
+    assert change["high"] > 0
+    doubt = "its mean says more of these answers" if change["low"] > 0 else "too few answers to say"
+    assert doubt in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from planted import NOVICE, SPRINTER, TOPICS, WIZARD, WORDS
 
 from embedllm_router import Router
 from embedllm_router.artifact import Artifact, load_artifact, read_card
+from embedllm_router.derived import check_beside
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.manifest import ContractRow
 from embedllm_router.records import FeedbackRecord, RequestRecord
@@ -20,7 +21,7 @@ from embedllm_router.relearn.answers import gather
 from embedllm_router.relearn.learn import learn_lesson
 from embedllm_router.relearn.lesson import Lesson, LessonOptions, LLMLesson
 from embedllm_router.relearn.update import Update
-from embedllm_router.relearn.writing import check_place, write_update
+from embedllm_router.relearn.writing import write_update
 
 Feedback = list[FeedbackRecord]
 WORD_OF = {topic: word for word, topic in WORDS.items()}
@@ -302,7 +303,7 @@ def test_an_llm_the_weights_do_not_know_is_left_out(school: School) -> None:
 
 def test_the_parent_is_never_overwritten(artifact_dir: Path) -> None:
     with pytest.raises(ConfigError, match="name another folder"):
-        check_place(artifact_dir, artifact_dir / ".." / artifact_dir.name)
+        check_beside(artifact_dir, artifact_dir / ".." / artifact_dir.name)
 
 
 def test_the_card_says_what_it_was_learned_from(school: School, artifact_dir: Path) -> None:
