@@ -14,7 +14,6 @@ names, dtypes, shapes and finiteness. It knows nothing of how the tensors are us
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from embedllm_router.errors import ArtifactError
-from embedllm_router.folders import draft_beside, put_in_place
+from embedllm_router.folders import draft_beside, put_in_place, why_no_place
 from embedllm_router.manifest import FORMAT_VERSION, EncoderSpec, FileRecord, Manifest
 from embedllm_router.tensor_shapes import decoder_shapes, encoder_shapes, landmark_shapes
 
@@ -176,16 +175,9 @@ def check_place(path: Path) -> None:
     Raises:
         ArtifactError: Something else is there, or nothing can be written there.
     """
-    if path.exists() and not path.is_dir():
-        raise ArtifactError(f"{path} is a file, expected a folder to make. Name another.")
-    if path.exists() and any(path.iterdir()) and not (path / MANIFEST).is_file():
-        raise ArtifactError(
-            f"{path} is not empty and holds no {MANIFEST}: not an artifact, so it is not replaced. "
-            "Name a new or empty folder."
-        )
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise ArtifactError(f"{path}: cannot be written in {above}. Check the rights there, or name another folder.")
+    reason = why_no_place(path, MANIFEST, "an artifact")
+    if reason is not None:
+        raise ArtifactError(reason)
 
 
 def _bytes(tensors: Tensors) -> bytes:

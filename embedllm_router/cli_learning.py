@@ -55,9 +55,10 @@ def _distill(
 ) -> None:
     """Make a static prompt encoder's token table from a sentence transformer."""
     with clear_errors():
-        table = _make_table(source, dims)
-        from embedllm_router.learning.distill import save_table  # noqa: PLC0415 - numpy only when a command runs
+        from embedllm_router.learning.distill import check_table_place, save_table  # noqa: PLC0415 - when it runs
 
+        check_table_place(out)
+        table = _make_table(source, dims)
         save_table(out, table)
     rows, columns = table.token_embeddings.shape
     result = {"out": str(out), "source": table.source, "vocab_size": rows, "d_embedding": columns}

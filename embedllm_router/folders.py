@@ -1,12 +1,35 @@
 """A folder that appears whole or not at all: written beside its place, then renamed. Pure files."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["draft_beside", "put_in_place"]
+__all__ = ["draft_beside", "put_in_place", "why_no_place"]
+
+
+def why_no_place(folder: Path, mark: str, kind: str) -> str | None:
+    """Why nothing may be written to a place: asked before work that takes long, and again before it is written.
+
+    Args:
+        folder: The place; it need not exist.
+        mark: Name of the file by which a folder shows that it is one of those that are replaced.
+        kind: What these are, such as "an artifact".
+
+    Returns:
+        A sentence for people; None where it may.
+    """
+    if folder.exists() and not folder.is_dir():
+        return f"{folder} is a file, expected a folder to make. Name another."
+    if folder.exists() and any(folder.iterdir()) and not (folder / mark).is_file():
+        told = f"{folder} is not empty and holds no {mark}: not {kind}, so it is not replaced"
+        return f"{told}. Name a new or empty folder."
+    above = next(one for one in folder.absolute().parents if one.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        return f"{folder}: cannot be written in {above}. Check the rights there, or name another folder."
+    return None
 
 
 @contextmanager

@@ -18,11 +18,13 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from embedllm_router.errors import ConfigError
+from embedllm_router.folders import draft_beside, put_in_place, why_no_place
 from embedllm_router.transformer_encoder import resolve_source
 
-__all__ = ["DEFAULT_SOURCE", "TokenTable", "distill", "load_table", "quantise", "save_table"]
+__all__ = ["DEFAULT_SOURCE", "TokenTable", "check_table_place", "distill", "load_table", "quantise", "save_table"]
 
 DEFAULT_SOURCE = "sentence-transformers/all-MiniLM-L6-v2"
+_MARK = "encoder.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +108,30 @@ def save_table(folder: Path, table: TokenTable) -> None:
         table: What to write.
 
     Raises:
-        ConfigError: The folder holds something else.
+        ConfigError: The folder holds something else, or cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "encoder.json").is_file())):
-        raise ConfigError(f"{folder} is not empty and holds no encoder.json. Name a new or empty folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "encoder.safetensors").write_bytes(save_safetensors(table.tensors()))
-    (folder / "tokenizer.json").write_text(table.tokenizer_json, encoding="utf-8")
-    (folder / "encoder.json").write_text(json.dumps({"source": table.source}) + "\n", encoding="utf-8")
+    check_table_place(folder)
+    try:
+        with draft_beside(folder) as draft:
+            (draft / "encoder.safetensors").write_bytes(save_safetensors(table.tensors()))
+            (draft / "tokenizer.json").write_text(table.tokenizer_json, encoding="utf-8")
+            (draft / _MARK).write_text(json.dumps({"source": table.source}) + "\n", encoding="utf-8")
+            put_in_place(draft, folder)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: cannot be written ({error.strerror}). Check the rights and the space there."
+        ) from error
+
+
+def check_table_place(folder: Path) -> None:
+    """Whether a token table may be written here; asked before it is distilled as well.
+
+    Raises:
+        ConfigError: Something else is there, or nothing can be written there.
+    """
+    reason = why_no_place(folder, _MARK, "a token table")
+    if reason is not None:
+        raise ConfigError(reason)
 
 
 def load_table(folder: Path) -> TokenTable:
@@ -130,7 +148,7 @@ def load_table(folder: Path) -> TokenTable:
     """
     try:
         tensors = load_safetensors((folder / "encoder.safetensors").read_bytes())
-        source = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))["source"]
+        source = json.loads((folder / _MARK).read_text(encoding="utf-8"))["source"]
         tokenizer_json = (folder / "tokenizer.json").read_text(encoding="utf-8")
         return TokenTable(source, tensors["token_embeddings"], tensors["token_scales"], tokenizer_json)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:

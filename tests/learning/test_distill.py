@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from typer.testing import CliRunner
 
+from embedllm_router.cli_learning import app
 from embedllm_router.errors import ConfigError
 from embedllm_router.learning.distill import TokenTable, load_table, quantise, save_table
 from embedllm_router.learning.lexicon import add_prompt_columns
@@ -53,6 +55,29 @@ def test_a_folder_that_is_no_table_is_refused_and_kept(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds no encoder\.json"):
         save_table(tmp_path, table())
     assert (tmp_path / "thesis.txt").read_text() == "years"
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_distilled(tmp_path: Path) -> None:
+    """The source does not exist, and is not looked for."""
+    (tmp_path / "file").write_text("something else")
+    file = tmp_path / "file"
+    for out, words in ((tmp_path, "not a token table"), (file, "is a file"), (file / "t", "cannot be written")):
+        done = CliRunner().invoke(app, ["distill", "--source", str(tmp_path / "nowhere"), "--out", str(out)])
+        assert done.exit_code == 2
+        assert words in " ".join(done.stderr.split())
+    assert (tmp_path / "file").read_text() == "something else"
+
+
+def test_a_table_is_replaced_whole(tmp_path: Path) -> None:
+    save_table(tmp_path / "t", table())
+    (tmp_path / "t" / "left over").touch()
+    save_table(tmp_path / "t", table())
+    assert sorted(file.name for file in (tmp_path / "t").iterdir()) == [
+        "encoder.json",
+        "encoder.safetensors",
+        "tokenizer.json",
+    ]
+    assert [file.name for file in tmp_path.iterdir()] == ["t"]
 
 
 def test_prompt_columns_bring_words_of_the_same_prompts_together() -> None:
