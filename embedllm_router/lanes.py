@@ -121,16 +121,17 @@ def build_lanes(  # noqa: PLR0913, PLR0917 - what is loaded, each by router
         live: The weights of the live lane.
         groups: The proxy's model groups as each router's catalog knows them.
         typical: What each router predicts on average; without it near ties stay as the objective has them.
-        traffic: How novel callers' prompts have been; None knows of none yet.
+        traffic: How novel callers' prompts have been, for the lanes that decide; None knows of none yet.
 
     Returns:
         The lanes.
     """
-    traffic = traffic or Traffic()
+    shared = traffic or Traffic()
 
     def of(arm: str, router: Router, objective: Objective) -> Lane:
         model = build_virtual_model(name, settings, groups[router], typical.get(router))
-        return Lane(arm, router, model, objective, traffic)
+        of_callers = Traffic() if arm == "shadow" else shared  # a shadow decides in a thread, where nothing is shared
+        return Lane(arm, router, model, objective, of_callers)
 
     def lane(arm: str, trial: ShadowSettings | None) -> Lane | None:
         if trial is None:

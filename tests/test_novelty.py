@@ -17,7 +17,7 @@ from embedllm_router.artifact import Artifact, save_artifact
 from embedllm_router.decision import NO_CONDITIONS
 from embedllm_router.deployments import read_model_groups
 from embedllm_router.landmarks import Landmarks
-from embedllm_router.lanes import Lane, build_lanes
+from embedllm_router.lanes import Lane, Lanes, build_lanes
 from embedllm_router.learning.novelty import difficulty_spread
 from embedllm_router.manifest import Landmark, LearnedLLM, NoveltySpec
 from embedllm_router.novelty import Hedge, Novelty
@@ -183,6 +183,21 @@ def test_what_is_known_of_a_caller_survives_a_restart_and_its_name_is_not_writte
     assert "key-1" not in written
 
 
+def test_what_decides_in_the_shadow_touches_no_shared_state(measured: Artifact) -> None:
+    """It does so in a thread of its own, and shared state belongs to the event loop's."""
+    shelf = Shelf()
+    both = lanes(measured, Traffic(shelf), shadow={"within": 0.5})
+    assert both.shadow is not None
+    for _ in range(60):
+        ask(both.shadow, "function", "key-1")
+    assert shelf.texts == {}
+    assert ask(both.shadow, "integral", "key-1")[1] == 1.0, "it hedges by what itself has seen"
+    assert ask(both.live, "integral", "key-1")[1] == 0.0
+    for _ in range(5):
+        ask(both.live, "function", "key-1")
+    assert len(shelf.texts) == 1
+
+
 @pytest.mark.parametrize("text", ["", "0.9", "nan 50", "1.5 50", "0.9 5", "0.9 101", "a b", "0.9 50 1"])
 def test_what_traffic_did_not_write_is_passed_over(text: str) -> None:
     shelf = Shelf()
@@ -242,11 +257,15 @@ def measured(tmp_path: Path) -> Artifact:
 
 
 def lane(artifact: Artifact, traffic: Traffic | None = None, **settings: object) -> Lane:
+    return lanes(artifact, traffic, **settings).live
+
+
+def lanes(artifact: Artifact, traffic: Traffic | None = None, **settings: object) -> Lanes:
     router = Router(artifact)
     read = read_settings({"virtual_models": {"auto": {"default": "sprinter", **settings}}})
     rows = [deployment("wizard", WIZARD, (10.0, 40.0)), deployment("sprinter", SPRINTER, (0.2, 0.6))]
     groups = {router: read_model_groups(rows, {}, router.catalog)}
-    return build_lanes("auto", read.virtual_models["auto"], {None: router}, router, groups, {}, traffic).live
+    return build_lanes("auto", read.virtual_models["auto"], {None: router}, router, groups, {}, traffic)
 
 
 def ask(one: Lane, prompt: str, caller: str = "") -> tuple[float | None, float, float]:
