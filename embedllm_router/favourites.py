@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from embedllm_router.artifact import Artifact
 from embedllm_router.candidates import Candidate, CandidatePool
 from embedllm_router.decision import Decision, Reason
+from embedllm_router.inputs import usual_embeddings
 from embedllm_router.prior import Prior, Typical
 from embedllm_router.scorer import Scorer
 
-__all__ = ["first_favourite", "pool_with_prior", "settled", "typical_of"]
+__all__ = ["pool_with_prior", "settled", "typical_of"]
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -34,12 +35,10 @@ _P_DIGITS, _USD_DIGITS = 4, 3
 def typical_of(artifact: Artifact) -> Typical:
     """What weights predict on average over prompts such as they learned from.
 
-    An artifact holds no prompts, but the mean and spread of their embeddings. Embeddings are drawn from a normal
-    distribution with both, always the same ones. Takes some 40 ms.
+    Takes some 40 ms.
     """
-    mean, spread = (artifact.decoder[name].astype(np.float32) for name in ("input_mean", "input_scale"))
-    scorer, rng = Scorer(artifact.decoder), np.random.default_rng(0)
-    drawn = [scorer.score(mean + spread * rng.standard_normal(len(mean), dtype=np.float32)) for _ in range(_N_DRAWN)]
+    scorer = Scorer(artifact.decoder)
+    drawn = [scorer.score(embedding) for embedding in usual_embeddings(artifact.decoder, _N_DRAWN)]
     return Typical(
         p_correct=np.mean([one.p_correct for one in drawn], axis=0, dtype=np.float64),
         output_tokens=np.mean([one.output_tokens for one in drawn], axis=0, dtype=np.float64),
@@ -92,19 +91,3 @@ def settled(decision: Decision) -> Decision:
 
     favourite = max(takewhile(lambda i: utility[i] >= least, ranking), key=usual)
     return decision if favourite == ranking[0] else decision.putting_first(favourite, Reason.NEAR_TIE)
-
-
-def first_favourite(utility: Floats, ranking: Sequence[int], places: Indices, margin: float) -> int:
-    """The greatest favourite among those whose utility is within a margin of the best one's.
-
-    Args:
-        utility: (n_candidates,); NaN for those outside the ranking.
-        ranking: Indices of candidates, best first; at least one.
-        places: (n_candidates,), place among the favourites.
-        margin: At least 0.
-
-    Returns:
-        Its index; equals in place go to the better one.
-    """
-    least = utility[ranking[0]] - margin
-    return min((i for i in ranking if utility[i] >= least), key=lambda i: places[i])

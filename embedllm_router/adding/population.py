@@ -17,6 +17,7 @@ from sklearn.covariance import LedoitWolf  # type: ignore[import-untyped]
 
 from embedllm_router.artifact import Artifact
 from embedllm_router.errors import ConfigError
+from embedllm_router.inputs import usual_embeddings
 from embedllm_router.relearn.hidden import PromptNetwork
 
 __all__ = ["Population"]
@@ -36,7 +37,7 @@ class Population:
         centre: Mean of f(x) over usual prompts, (d,).
         mean: Of the rows, (d + 1,): what is expected of a new LLM.
         spread: (d + 1, d + 1); mean + spread · z with standard normal z is a new LLM.
-        usual: Columns of usual prompts, (512, d + 1).
+        usual: Columns of usual prompts, (512, d + 1); see `inputs.usual_embeddings`.
     """
 
     network: PromptNetwork
@@ -50,8 +51,6 @@ class Population:
         cls, artifact: Artifact, which: Literal["prompt", "length"], *, thinking: bool | None = None
     ) -> "Population":
         """The population of an artifact's LLMs.
-
-        Usual prompts are drawn from the mean and spread of the training prompts' embeddings, always the same ones.
 
         Args:
             artifact: Weights.
@@ -69,7 +68,7 @@ class Population:
                 "answers of all of them instead."
             )
         network = PromptNetwork(artifact, which)
-        hidden = network.hidden(_usual_prompts(artifact)).astype(np.float64)
+        hidden = network.hidden(list(usual_embeddings(artifact.decoder, _N_DRAWN))).astype(np.float64)
         centre = hidden.mean(axis=0)
         usual = _columns(hidden, centre)
         embeddings, bias = network.llm_embeddings.astype(np.float64), network.llm_bias.astype(np.float64)
@@ -99,12 +98,6 @@ class Population:
 
 def _columns(hidden: Floats, centre: Floats) -> Floats:
     return np.column_stack([hidden - centre, np.ones(len(hidden))])
-
-
-def _usual_prompts(artifact: Artifact) -> list[NDArray[np.float32] | None]:
-    mean, spread = (artifact.decoder[name].astype(np.float32) for name in ("input_mean", "input_scale"))
-    drawn = np.random.default_rng(0).standard_normal((_N_DRAWN, len(mean)), dtype=np.float32)
-    return list(mean + spread * drawn)
 
 
 def _spread(rows: Floats, second_moment: Floats) -> Floats:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from embedllm_router.candidates import CandidatePool
 from embedllm_router.decision import Decision
 from embedllm_router.evaluation.bootstrap import Estimate
-from embedllm_router.favourites import first_favourite
 from embedllm_router.policy import Objective, rank
 from embedllm_router.replay.intervals import mean_of
 from embedllm_router.router import Router
@@ -33,6 +32,7 @@ __all__ = [
     "Perturbed",
     "Weighed",
     "choices",
+    "first_favourite",
     "flips",
     "measure_flips",
     "near_ties_as_served",
@@ -244,6 +244,22 @@ def choices(weighed: Weighed, objective: Objective, near_ties: NearTies | None =
         if near_ties is not None and floor_met is None:
             found[row] = first_favourite(utility[row], ranking, near_ties.places, near_ties.margin)
     return found
+
+
+def first_favourite(utility: Floats, ranking: Sequence[int], places: Indices, margin: float) -> int:
+    """The greatest favourite among those whose utility is within a margin of the best one's.
+
+    Args:
+        utility: (n_candidates,); NaN for those outside the ranking.
+        ranking: Indices of candidates, best first; at least one.
+        places: (n_candidates,), place among the favourites.
+        margin: At least 0.
+
+    Returns:
+        Its index; equals in place go to the better one.
+    """
+    least = utility[ranking[0]] - margin
+    return min((i for i in ranking if utility[i] >= least), key=lambda i: places[i])
 
 
 def flips(perturbed: Perturbed, objective: Objective, near_ties: NearTies | None = None) -> list[Flips]:

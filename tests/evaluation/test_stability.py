@@ -14,6 +14,7 @@ from embedllm_router.evaluation.stability import (
     Perturbed,
     Weighed,
     choices,
+    first_favourite,
     flips,
     measure_flips,
     near_ties_as_served,
@@ -122,3 +123,20 @@ def test_near_ties_as_served_are_those_of_the_request_path(router: Router, cost_
 
 def test_a_pool_that_knows_nothing_before_a_prompt_has_no_favourites(router: Router) -> None:
     assert near_ties_as_served(CandidatePool(router.pool([WIZARD, SPRINTER]).candidates), Objective()) is None
+
+
+def places(*order: int) -> np.ndarray:
+    found = np.empty(len(order), dtype=np.intp)
+    found[list(order)] = np.arange(len(order))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_moves_less_than_the_slack_changes_nothing_once_the_favourite_leads(seed: int) -> None:
+    """The first favourite within 0.02 of the best at a margin of 0.06: nothing below 0.02 dislodges it."""
+    rng = np.random.default_rng(seed)
+    utility = rng.random(5) * 0.5
+    utility[3] = utility.max() - 0.02
+    moved = utility + rng.uniform(-0.0199, 0.0199, 5)
+    for one in (utility, moved):
+        assert first_favourite(one, np.argsort(-one).tolist(), places(3, 0, 1, 2, 4), 0.06) == 3
