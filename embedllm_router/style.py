@@ -48,7 +48,7 @@ STYLE_FEATURES: Final = (
 )
 """Names of the features, in order. "log" is the natural logarithm of one plus the value."""
 
-_OPTION = re.compile(r"^\s*\(?[A-J][.)]\s", re.MULTILINE)
+_OPTION = re.compile(r"^[^\S\n]*\(?[A-J][.)]\s", re.MULTILINE)  # a blank that crossed lines made it quadratic
 _CODE: Final = tuple(
     (hint, re.compile(pattern, re.MULTILINE))
     for hint, pattern in (
@@ -135,7 +135,7 @@ def style_of(surface: Surface, *, n_chars: int | None = None) -> NDArray[np.floa
     chunks = text.split()
     numbers, letters = _runs(kinds == _DIGIT), _runs((kinds == _LOWER) | (kinds == _UPPER))
     options = [match.start() for match in _OPTION.finditer(text)]
-    stem_chars = options[0] if options else len(text)
+    stem_chars = _above_blank_lines(text, options[0]) if options else len(text)
     logs: tuple[float, ...] = (
         len(text) if n_chars is None else n_chars,
         *_line_shape(np.flatnonzero(kinds == _NEWLINE).tolist(), n_bytes),
@@ -156,6 +156,12 @@ def style_of(surface: Surface, *, n_chars: int | None = None) -> NDArray[np.floa
     )
     of_kind = np.bincount(kinds, minlength=8)[_SHARED_KINDS]
     return np.concatenate([np.log1p(logs), rest, of_kind / max(n_bytes, 1), np.log1p(counts[33:127])], dtype=np.float32)
+
+
+def _above_blank_lines(text: str, line_start: int) -> int:
+    """Start of the first of the blank lines right above a line; the line's own start when there are none."""
+    end = len(text[:line_start].rstrip())
+    return text.index("\n", end) + 1 if end else 0
 
 
 def _line_shape(newlines: list[int], n_bytes: int) -> tuple[float, float, float, float]:

@@ -67,6 +67,38 @@ def test_style_counts_what_its_names_say() -> None:
     assert style("```python\nreturn 1```")["code"] == 1
 
 
+OPTION = re.compile(r"^\s*\(?[A-J][.)]\s", re.MULTILINE)  # naive: quadratic in blank lines
+
+
+@given(
+    st.lists(
+        st.sampled_from(["A. ", "(B) ", "C.\n", "stem", "\n", "\n\n", " ", "\t", "\r\n", "\x0b", "\u2003", "x A. "])
+    )
+)
+def test_the_stem_ends_where_blank_lines_above_the_first_option_begin(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    starts = [match.start() for match in OPTION.finditer(text)]
+    stem = starts[0] if starts else len(text)
+    found = style(text)
+    assert found["log_options"] == pytest.approx(np.log1p(len(starts)), abs=1e-5)
+    assert found["log_stem_chars"] == pytest.approx(np.log1p(stem), abs=1e-5)
+    assert found["log_options_chars"] == pytest.approx(np.log1p(len(text) - stem), abs=1e-5)
+
+
+@pytest.mark.parametrize("blank", ["\n", "\r\n", " ", "\t", "\u2003", "\x0b", " \n"])
+def test_runs_of_blanks_take_no_longer_than_other_text(blank: str) -> None:
+    """A ratio of processor time; where blanks could cross lines it was several hundred at this length."""
+    size = 1 << 15
+    hostile, plain = (blank * size)[:size], ("some plain words, as people write them.\n" * size)[:size]
+
+    def seconds(text: str) -> float:
+        started = time.process_time()
+        style_features(text)
+        return time.process_time() - started
+
+    assert min(seconds(hostile) for _ in range(3)) < 10 * min(seconds(plain) for _ in range(3))
+
+
 CODE = re.compile(
     r"```|\bdef \w+\(|\breturn\b|\bimport \w|#include|\bfunction\b|\bclass \w+[:({]|=>|;[ \t]*$",
     re.MULTILINE,
