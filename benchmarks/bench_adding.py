@@ -23,18 +23,18 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from embedllm_router.adding.choosing import choose_questions
-from embedllm_router.adding.embedding import embed
-from embedllm_router.adding.newcomer import newcomer
-from embedllm_router.adding.population import Population
-from embedllm_router.artifact import Artifact, default_artifact_path, load_artifact
+from embedllm_router.artifact.weights import Artifact, default_artifact_path, load_artifact
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import split_by_stem
 from embedllm_router.evaluation.metrics import auc, expected_calibration_error, log_loss
-from embedllm_router.learning.distill import distill
-from embedllm_router.learning.facts import Facts, find_llm_table, read_facts
-from embedllm_router.learning.recipe import learn, load_matrix
-from embedllm_router.learning.training_options import TrainingOptions
+from embedllm_router.training.add_llm.add_adding_embedding import embed
+from embedllm_router.training.add_llm.add_adding_newcomer import newcomer
+from embedllm_router.training.add_llm.population import Population
+from embedllm_router.training.add_llm.questions_adding_choosing import choose_questions
+from embedllm_router.training.fit.distill import distill
+from embedllm_router.training.fit.facts import Facts, find_llm_table, read_facts
+from embedllm_router.training.fit.options import TrainingOptions
+from embedllm_router.training.fit.recipe import learn, load_matrix
 
 ANSWERS = (10, 20, 50, 100, 200, 500, 1_000)
 DRAWS, DRAWN_UP_TO, CHOSEN_UP_TO, OPEN = 6, 200, 200, 1_000

@@ -29,11 +29,11 @@ from million_records import write_records
 from rich.console import Console
 from rich.table import Table
 
-from embedllm_router.artifact import default_artifact_path, load_artifact
-from embedllm_router.dashboard.answers import Answers
-from embedllm_router.dashboard.routes import dashboard_router
-from embedllm_router.logs.source import Limits, RecordSource, open_source
-from embedllm_router.status import Status, StoreHealth
+from embedllm_router.artifact.weights import default_artifact_path, load_artifact
+from embedllm_router.records.reader.source import Limits, RecordSource, open_source
+from embedllm_router.telemetry.status import Status, StoreHealth
+from embedllm_router.web.dashboard import dashboard_router
+from embedllm_router.web.dashboard_dashboard_answers import Answers
 
 WEEK = timedelta(days=7)
 LIMIT_MS = 1_000

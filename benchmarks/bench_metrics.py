@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from embedllm_router.records import CandidateRecord, RequestRecord
-from embedllm_router.status import Status, StoreHealth, VirtualModelStatus
+from embedllm_router.records.schema import CandidateRecord, RequestRecord
+from embedllm_router.telemetry.status import Status, StoreHealth, VirtualModelStatus
 
 N_LLMS, N_MODELS, N_RECORDS = 20, 4, 500
 LLMS = [f"llm-{i}" for i in range(N_LLMS)]
@@ -71,7 +71,7 @@ def record(number: int) -> RequestRecord:
 
 def measure(rounds: int) -> dict[str, float]:
     """Microseconds to count a request (best, median and 99th percentile of batches), milliseconds of a scrape."""
-    from embedllm_router.prometheus_metrics import PrometheusMetrics  # noqa: PLC0415 - after the environment is set
+    from embedllm_router.telemetry.prometheus import PrometheusMetrics  # noqa: PLC0415 - after the environment is set
 
     metrics = PrometheusMetrics(status)
     records = [record(i) for i in range(N_RECORDS)]

@@ -15,14 +15,14 @@ import tempfile
 import time
 from datetime import UTC, datetime
 
-from embedllm_router.events import Outcome
-from embedllm_router.lanes import Lane, Lanes
-from embedllm_router.parts import assemble
-from embedllm_router.policy import Objective
-from embedllm_router.recording import Arrival
-from embedllm_router.setting_groups import VirtualModelSettings
-from embedllm_router.settings import read_settings
-from embedllm_router.virtual_models import VirtualModel
+from embedllm_router.config.settings import read_settings
+from embedllm_router.config.virtual_model import VirtualModelSettings
+from embedllm_router.proxy.container import assemble
+from embedllm_router.routing.policy import Objective
+from embedllm_router.serving.arms import Lane, Lanes
+from embedllm_router.serving.arms_virtual_models import VirtualModel
+from embedllm_router.telemetry.events import Outcome
+from embedllm_router.telemetry.record_builder import Arrival
 
 LLMS = ["gpt-4o-mini", "gpt-4o", "claude-3-5-haiku", "claude-sonnet-4", "gemini-3.1-pro", "o3-mini", "deepseek-r1-0120"]
 PROMPT = "How many primes are there below 100? " * 10

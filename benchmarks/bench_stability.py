@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from embedllm_router import Router
-from embedllm_router.artifact import shipped_path
-from embedllm_router.candidates import CandidatePool
-from embedllm_router.decision import Request
+from embedllm_router.analysis.replay.change_replay_new_config import read_new_config
+from embedllm_router.artifact.manifest import EncoderSpec
+from embedllm_router.artifact.weights import shipped_path
 from embedllm_router.evaluation.inputs import read_inputs
 from embedllm_router.evaluation.stability import (
     CHANGES,
@@ -35,12 +35,12 @@ from embedllm_router.evaluation.stability import (
     near_ties_as_served,
     perturb,
 )
-from embedllm_router.manifest import EncoderSpec
-from embedllm_router.messages import read_body
-from embedllm_router.policy import Objective, decide
-from embedllm_router.replay.new_config import read_new_config
-from embedllm_router.scorer import Scorer
-from embedllm_router.virtual_models import VirtualModel
+from embedllm_router.prediction.scorer import Scorer
+from embedllm_router.routing.decision import Request
+from embedllm_router.routing.policy import Objective, decide
+from embedllm_router.routing.pool import CandidatePool
+from embedllm_router.routing.prompt import read_body
+from embedllm_router.serving.arms_virtual_models import VirtualModel
 
 MARGINS = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05)
 DEFAULT = "auto"

@@ -6,7 +6,7 @@
 
 `put` records at a steady pace in a process that does nothing else. `kill` lets a process write as fast as it can, ends
 it with kill -9 at a random moment, and compares what it acknowledged with what can be read. `summary` makes Parquet
-files such as the store seals, once per folder, and times `embedllm_router.logs.summary` over all of them. Each ends
+files such as the store seals, once per folder, and times `embedllm_router.analysis.summary` over all of them. Each ends
 with one JSON line.
 """
 
@@ -36,13 +36,14 @@ from million_records import write_records
 from rich.progress import track
 from store_writer import ACKNOWLEDGED
 
-from embedllm_router.logs.filters import Filters
-from embedllm_router.logs.source import open_source
-from embedllm_router.logs.summary import summarize
-from embedllm_router.store import StoreOptions, open_store
-from embedllm_router.store.locks import abandoned
-from embedllm_router.store.seal import seal_orphans
-from embedllm_router.store.segments import OPEN, named, readable
+from embedllm_router.analysis.summary import summarize
+from embedllm_router.config.store_options import StoreOptions
+from embedllm_router.records.reader.source import open_source
+from embedllm_router.records.reader.source_logs_filters import Filters
+from embedllm_router.records.writer.seal import seal_orphans
+from embedllm_router.records.writer.segments import OPEN, named, readable
+from embedllm_router.records.writer.segments_store_locks import abandoned
+from embedllm_router.records.writer.store import open_store
 
 PACE = 200
 """Records per second of `put`: more than twice what the proxy handles on two cores."""

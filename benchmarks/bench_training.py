@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 from embedllm_router.data.split import Split
-from embedllm_router.learning.inputs import LearningData
-from embedllm_router.learning.training import train_decoder
-from embedllm_router.learning.training_options import TrainingOptions, paper_options
+from embedllm_router.training.fit.decoder_learning_inputs import LearningData
+from embedllm_router.training.fit.options import TrainingOptions, paper_options
+from embedllm_router.training.fit.training import train_decoder
 
 RANK = 8
 """Of the generated logits: how many skills there are."""
@@ -83,9 +83,9 @@ def time_generated(case: str, epochs: int | None) -> dict[str, float]:
 
 def time_default(folders: list[Path], epochs: int | None) -> dict[str, float]:
     """Distils, trains and measures, as `embedllm-router train` does."""
-    from embedllm_router.learning.distill import distill  # noqa: PLC0415 - only this case needs it
-    from embedllm_router.learning.facts import find_llm_table, read_facts  # noqa: PLC0415 - only this case needs it
-    from embedllm_router.learning.recipe import learn  # noqa: PLC0415 - only this case needs it
+    from embedllm_router.training.fit.distill import distill  # noqa: PLC0415 - only this case needs it
+    from embedllm_router.training.fit.facts import find_llm_table, read_facts  # noqa: PLC0415 - only this case needs it
+    from embedllm_router.training.fit.recipe import learn  # noqa: PLC0415 - only this case needs it
 
     options = TrainingOptions() if epochs is None else replace(TrainingOptions(), max_epochs=epochs)
     started = time.perf_counter()

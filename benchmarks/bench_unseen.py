@@ -21,25 +21,25 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from embedllm_router.artifact.manifest import LearnedLLM
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import Split
-from embedllm_router.data.splits_by_group import GroupSplit, leave_one_benchmark_out
+from embedllm_router.data.split_data_splits_by_group import GroupSplit, leave_one_benchmark_out
 from embedllm_router.evaluation.metrics import log_loss
-from embedllm_router.evaluation.report import llm_means
-from embedllm_router.landmarks import Landmarks
-from embedllm_router.learning.distill import TokenTable, distill
-from embedllm_router.learning.encoding import encode_copies, encode_prompts, prepare_encoder
-from embedllm_router.learning.facts import Facts, find_llm_table, read_facts
-from embedllm_router.learning.landmarks import find_landmarks
-from embedllm_router.learning.ngrams import DEFAULT_NGRAMS
-from embedllm_router.learning.novelty import measure_novelty
-from embedllm_router.learning.recipe import learning_data, load_matrix
-from embedllm_router.learning.training import train_decoder
-from embedllm_router.learning.training_options import TrainingOptions
-from embedllm_router.manifest import LearnedLLM
-from embedllm_router.novelty import Novelty
-from embedllm_router.scorer import Scorer
-from embedllm_router.traffic import Traffic
+from embedllm_router.prediction.landmarks import Landmarks
+from embedllm_router.prediction.ood_score import Novelty
+from embedllm_router.prediction.scorer import Scorer
+from embedllm_router.serving.caller_drift import Traffic
+from embedllm_router.training.fit.distill import TokenTable, distill
+from embedllm_router.training.fit.encoding import encode_copies, encode_prompts, prepare_encoder
+from embedllm_router.training.fit.encoding_learning_ngrams import DEFAULT_NGRAMS
+from embedllm_router.training.fit.facts import Facts, find_llm_table, read_facts
+from embedllm_router.training.fit.landmarks import find_landmarks
+from embedllm_router.training.fit.landmarks_learning_novelty import measure_novelty
+from embedllm_router.training.fit.options import TrainingOptions
+from embedllm_router.training.fit.recipe import learning_data, load_matrix
+from embedllm_router.training.fit.recipe_evaluation_report import llm_means
+from embedllm_router.training.fit.training import train_decoder
 
 MIN_LABELS = 500
 COLUMNS = 128

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from embedllm_router.records import CandidateRecord, RequestRecord
+from embedllm_router.records.schema import CandidateRecord, RequestRecord
 
 __all__ = ["made_record"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from embedllm_router.records import FEEDBACK_COLUMNS, REQUEST_COLUMNS
+from embedllm_router.records.schema import FEEDBACK_COLUMNS, REQUEST_COLUMNS
 
 __all__ = ["LLMS", "write_records"]
 

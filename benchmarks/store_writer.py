@@ -14,7 +14,8 @@ from pathlib import Path
 
 from made_records import made_record
 
-from embedllm_router.store import StoreOptions, open_store
+from embedllm_router.config.store_options import StoreOptions
+from embedllm_router.records.writer.store import open_store
 
 __all__ = ["ACKNOWLEDGED"]
 

@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from embedllm_router.plugin import ProxyHandler
-    from embedllm_router.policy import Decision as Decision
-    from embedllm_router.router import Router as Router
+    from embedllm_router.proxy.plugin import ProxyHandler
+    from embedllm_router.routing.policy import Decision
+    from embedllm_router.routing.router import Router
 
     proxy_handler: ProxyHandler
 
@@ -17,14 +17,14 @@ __version__ = "0.1.0"
 
 __all__ = ["Decision", "Router", "__version__", "proxy_handler"]
 
-_HOME = {"Decision": "embedllm_router.policy", "Router": "embedllm_router.router"}
+_HOME = {"Decision": "embedllm_router.routing.policy", "Router": "embedllm_router.routing.router"}
 
 
 def __getattr__(name: str) -> object:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     if name == "proxy_handler":  # what the proxy's `callbacks` names: built once, when first asked for
-        handler: object = import_module("embedllm_router.plugin").create_proxy_handler()
+        handler: object = import_module("embedllm_router.proxy.plugin").create_proxy_handler()
         globals()[name] = handler
         return handler
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,5 @@
 """`python -m embedllm_router` is the command line."""
 
-from embedllm_router.cli import main
+from embedllm_router.cli.main import main
 
 main()

@@ -1,17 +1,23 @@
-"""Fixtures: a planted artifact, and the real proxy in front of simulated LLMs."""
+"""Fixtures: a planted artifact, the real proxy in front of simulated LLMs, records in files and in PostgreSQL."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import settings
 from planted import planted_artifact
+from postgres_server import PostgresServer, postgres_server, why_absent
 from proxied import planted_config
+from reading import Record, Sources, new_database, write
+from typer.testing import CliRunner
 
 from embedllm_router import Router
-from embedllm_router.demo.run import RunningProxy, running_proxy
+from embedllm_router.cli.demo import RunningProxy, running_proxy
+from embedllm_router.cli.main import app
+from embedllm_router.records.reader.source import RecordSource, open_source
 
 settings.register_profile("any machine", deadline=None)  # a loaded machine is slow now and then, which is no failure
 settings.load_profile("any machine")
@@ -52,3 +58,42 @@ def config_file(artifact_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def proxy(config_file: Path) -> Iterator[RunningProxy]:
     with running_proxy(config_file) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    if why := why_absent():
+        pytest.skip(why)
+    with postgres_server() as running:
+        yield running
+
+
+@pytest.fixture(params=["files", "postgres"])
+def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sources]:
+    """Stores records in one of the two ways and opens them."""
+    opened: list[RecordSource] = []
+    numbers = count()
+
+    def store_and_open(records: list[Record]) -> RecordSource:
+        where: Path | str = tmp_path / f"records{next(numbers)}"
+        if request.param == "postgres":
+            where = new_database(request.getfixturevalue("postgres"))
+        write(where, records)
+        opened.append(open_source(where, must_exist=False))
+        return opened[-1]
+
+    yield store_and_open
+    for source in opened:
+        source.close()
+
+
+@pytest.fixture
+def run_command() -> Callable[..., str]:
+    """Runs a command in this process; what it wrote to stdout."""
+
+    def run(*arguments: str, code: int = 0) -> str:
+        result = CliRunner().invoke(app, list(arguments))
+        assert result.exit_code == code, result.output
+        return result.stdout
+
+    return run

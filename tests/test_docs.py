@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from embedllm_router import process_settings, setting_groups
-from embedllm_router.settings import RouterSettings
+from embedllm_router.config import process as process_settings
+from embedllm_router.config import virtual_model as setting_groups
+from embedllm_router.config.settings import RouterSettings
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.md")])

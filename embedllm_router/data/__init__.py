@@ -1,1 +1,1 @@
-"""Correctness data: read, hold, split. It knows nothing of encoders or decoders."""
+"""Correctness data: formats, the matrix, splits."""

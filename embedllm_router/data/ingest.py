@@ -18,14 +18,14 @@ from typing import BinaryIO, Final
 
 import orjson
 
-from embedllm_router.data.answer_table import AnswerTable
+from embedllm_router._files import draft_beside, put_in_place
 from embedllm_router.data.formats.answer import Input, Rejected
 from embedllm_router.data.formats.detect import Format, detect, files_of, reader_of
 from embedllm_router.data.formats.llmrouterbench import latest_runs
 from embedllm_router.data.formats.rows import clear_read_errors, kind, open_table
-from embedllm_router.data.ingest_report import FileRead, IngestOptions, IngestReport
+from embedllm_router.data.ingest_data_answer_table import AnswerTable
+from embedllm_router.data.ingest_data_ingest_report import FileRead, IngestOptions, IngestReport
 from embedllm_router.errors import DataError
-from embedllm_router.folders import draft_beside, put_in_place
 
 __all__ = ["MANIFEST", "REJECTED", "ingest"]
 

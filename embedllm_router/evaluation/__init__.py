@@ -1,1 +1,1 @@
-"""Metrics and baselines: how good predictions are. It knows nothing of how they were made."""
+"""Measures predictions and routing on correctness data."""

@@ -11,10 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.errors import ConfigError
-from embedllm_router.evaluation.learned_baselines import ItemResponse, LogisticPerLLM, MatrixFactorisation, Told
-from embedllm_router.evaluation.local_baselines import Clusters, ComplexityTiers, LLMMeans, NearestNeighbours
-from embedllm_router.evaluation.parts import Part
-from embedllm_router.evaluation.references import BestSingle, DatasetOracle, Oracle, RandomChoice
+from embedllm_router.evaluation.baselines_evaluation_learned_baselines import (
+    ItemResponse,
+    LogisticPerLLM,
+    MatrixFactorisation,
+    Told,
+)
+from embedllm_router.evaluation.baselines_evaluation_local_baselines import (
+    Clusters,
+    ComplexityTiers,
+    LLMMeans,
+    NearestNeighbours,
+)
+from embedllm_router.evaluation.baselines_evaluation_references import BestSingle, DatasetOracle, Oracle, RandomChoice
+from embedllm_router.evaluation.inputs_evaluation_parts import Part
 
 __all__ = ["BASELINES", "UNTRAINED", "Baseline", "BaselineOptions", "make_baseline", "parse_names"]
 

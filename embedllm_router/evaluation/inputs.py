@@ -12,16 +12,16 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router.artifact import Artifact
-from embedllm_router.data.conflicts import OnConflict
+from embedllm_router.artifact.weights import Artifact
 from embedllm_router.data.folder import read_folder
 from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.data.merging import merge
+from embedllm_router.data.matrix_data_conflicts import OnConflict
+from embedllm_router.data.matrix_data_merging import merge
 from embedllm_router.data.split import Split, question_stem, split_by_stem
 from embedllm_router.errors import ConfigError, DataError
-from embedllm_router.evaluation.parts import Part
-from embedllm_router.router import Router
-from embedllm_router.scorer import Scorer
+from embedllm_router.evaluation.inputs_evaluation_parts import Part
+from embedllm_router.prediction.scorer import Scorer
+from embedllm_router.routing.router import Router
 
 __all__ = ["Inputs", "Predictions", "Told", "read_inputs"]
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from embedllm_router.evaluation.metrics import reliability
-from embedllm_router.evaluation.plot_data import Grid, choice_confusion, label_places, loss_grid
+from embedllm_router.evaluation.plots_evaluation_plot_data import Grid, choice_confusion, label_places, loss_grid
 from embedllm_router.evaluation.result import Evaluation
 from embedllm_router.evaluation.routing import CostResult
 from embedllm_router.evaluation.similarity import llm_map

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router.artifact import Artifact
+from embedllm_router.artifact.weights import Artifact
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.evaluation.similarity import centred_embeddings
 

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router.artifact import Artifact
-from embedllm_router.evaluation.bootstrap import Estimate
-from embedllm_router.evaluation.correctness import Correctness, CorrectnessIntervals
-from embedllm_router.evaluation.cost_metrics import CostMetrics
+from embedllm_router.artifact.manifest import ContractRow
+from embedllm_router.artifact.weights import Artifact
+from embedllm_router.evaluation.frontier_evaluation_cost_metrics import CostMetrics
 from embedllm_router.evaluation.inputs import Inputs
-from embedllm_router.evaluation.noise import NoiseCeiling
+from embedllm_router.evaluation.metrics_evaluation_correctness import Correctness, CorrectnessIntervals
+from embedllm_router.evaluation.metrics_evaluation_noise import NoiseCeiling
 from embedllm_router.evaluation.probes import AccuracyProbe, LabelProbe
+from embedllm_router.evaluation.result_evaluation_verdict import Verdict
 from embedllm_router.evaluation.routing import CostResult, RoutedPrompts
-from embedllm_router.evaluation.verdict import Verdict
-from embedllm_router.manifest import ContractRow
+from embedllm_router.stats_evaluation_bootstrap import Estimate
 
 __all__ = ["BaselineResult", "Evaluation", "GroupResult", "RouterResult"]
 

@@ -11,11 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.evaluation.abstention import RiskCoverage, risk_coverage
-from embedllm_router.evaluation.cost_metrics import CostMetrics, Reference, cost_metrics, pareto_distance
-from embedllm_router.evaluation.costs import Costs
 from embedllm_router.evaluation.frontier import Curve, Sweep, choose, sweep
-from embedllm_router.evaluation.pools import Pool, find_pools, pool_means
+from embedllm_router.evaluation.frontier_evaluation_cost_metrics import (
+    CostMetrics,
+    Reference,
+    cost_metrics,
+    pareto_distance,
+)
+from embedllm_router.evaluation.frontier_evaluation_costs import Costs
+from embedllm_router.evaluation.inputs_evaluation_pools import Pool, find_pools, pool_means
+from embedllm_router.evaluation.routing_evaluation_abstention import RiskCoverage, risk_coverage
 
 __all__ = [
     "Arena",

@@ -14,22 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from embedllm_router.artifact import Artifact
+from embedllm_router.artifact.weights import Artifact
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.evaluation.baselines import UNTRAINED, BaselineOptions, make_baseline
-from embedllm_router.evaluation.bootstrap import Estimate, paired_difference, ratio_of_sums, resamples
-from embedllm_router.evaluation.correctness import correctness, correctness_intervals
-from embedllm_router.evaluation.costs import price_answers
-from embedllm_router.evaluation.groups import measure_groups
+from embedllm_router.evaluation.frontier_evaluation_costs import price_answers
+from embedllm_router.evaluation.guarantee import measure_contract
 from embedllm_router.evaluation.inputs import Inputs, read_inputs
 from embedllm_router.evaluation.metrics import log_losses
-from embedllm_router.evaluation.noise import noise_ceiling
+from embedllm_router.evaluation.metrics_evaluation_correctness import correctness, correctness_intervals
+from embedllm_router.evaluation.metrics_evaluation_noise import noise_ceiling
 from embedllm_router.evaluation.probes import accuracy_probes, label_probes
 from embedllm_router.evaluation.result import BaselineResult, Evaluation, GroupResult, RouterResult
+from embedllm_router.evaluation.result_evaluation_verdict import judge
 from embedllm_router.evaluation.routing import Field, field_of, mean_cost_metrics, pareto_distances, route, sweep_pools
-from embedllm_router.evaluation.slices import LENGTHS, SLICES, slice_names
-from embedllm_router.evaluation.verdict import judge
-from embedllm_router.learning.contract import measure_contract
+from embedllm_router.evaluation.run_evaluation_groups import measure_groups
+from embedllm_router.evaluation.run_evaluation_slices import LENGTHS, SLICES, slice_names
+from embedllm_router.stats_evaluation_bootstrap import Estimate, paired_difference, ratio_of_sums, resamples
 
 __all__ = ["EvaluationOptions", "Told", "evaluate"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router.artifact import Artifact
-from embedllm_router.catalog import Catalog
+from embedllm_router.artifact.catalog import Catalog
+from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ConfigError
 
 __all__ = ["Neighbour", "centred_embeddings", "llm_map", "nearest_llms"]

@@ -7,13 +7,17 @@ import pytest
 from planted_parts import matrix, topic_part
 
 from embedllm_router.errors import ConfigError, DataError
-from embedllm_router.evaluation.adam import Adam
 from embedllm_router.evaluation.baselines import BASELINES, BaselineOptions, make_baseline, parse_names
-from embedllm_router.evaluation.complexity import complexity_score, complexity_tier
-from embedllm_router.evaluation.correctness import correctness
-from embedllm_router.evaluation.learned_baselines import ItemResponse, LogisticPerLLM, MatrixFactorisation
-from embedllm_router.evaluation.local_baselines import Clusters, NearestNeighbours
-from embedllm_router.evaluation.parts import Part, Standardiser, llm_means
+from embedllm_router.evaluation.baselines_evaluation_adam import Adam
+from embedllm_router.evaluation.baselines_evaluation_complexity import complexity_score, complexity_tier
+from embedllm_router.evaluation.baselines_evaluation_learned_baselines import (
+    ItemResponse,
+    LogisticPerLLM,
+    MatrixFactorisation,
+)
+from embedllm_router.evaluation.baselines_evaluation_local_baselines import Clusters, NearestNeighbours
+from embedllm_router.evaluation.inputs_evaluation_parts import Part, Standardiser, llm_means
+from embedllm_router.evaluation.metrics_evaluation_correctness import correctness
 
 ORACLES = {"oracle", "dataset_oracle"}
 READS_PROMPTS = {

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedllm_router.evaluation.cost_metrics import (
+from embedllm_router.evaluation.frontier import Curve, hull, rising
+from embedllm_router.evaluation.frontier_evaluation_cost_metrics import (
     Reference,
     aiq,
     aiq_of_code,
@@ -19,7 +20,6 @@ from embedllm_router.evaluation.cost_metrics import (
     pareto_distance,
     performance_gap_recovered,
 )
-from embedllm_router.evaluation.frontier import Curve, hull, rising
 
 SEEDS = st.integers(0, 10_000)
 LINE = Curve.of(np.array([1.0, 3.0]), np.array([0.5, 0.9]))

@@ -10,13 +10,13 @@ import pytest
 from planted import NOVICE, SPRINTER, WIZARD, planted_artifact
 from planted_parts import matrix
 
-from embedllm_router.artifact import Artifact
+from embedllm_router.artifact.manifest import LearnedLLM
+from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ConfigError
-from embedllm_router.evaluation.noise import noise_ceiling
-from embedllm_router.evaluation.plot_data import label_places
+from embedllm_router.evaluation.metrics_evaluation_noise import noise_ceiling
+from embedllm_router.evaluation.plots_evaluation_plot_data import label_places
 from embedllm_router.evaluation.probes import accuracy_probes, label_probes, size_class
 from embedllm_router.evaluation.similarity import centred_embeddings, llm_map, nearest_llms
-from embedllm_router.manifest import LearnedLLM
 
 N = 30
 

@@ -13,8 +13,8 @@ from planted_parts import trained_artifact, write_data
 from real_data import DATA
 from typer.testing import CliRunner, Result
 
-from embedllm_router.artifact import default_artifact_path, load_artifact
-from embedllm_router.cli_evaluation import register
+from embedllm_router.artifact.weights import default_artifact_path, load_artifact
+from embedllm_router.cli.evaluate import register
 from embedllm_router.errors import ConfigError, EmbedLLMRouterError
 from embedllm_router.evaluation.baselines import BASELINES
 from embedllm_router.evaluation.run import EvaluationOptions, evaluate

@@ -9,12 +9,12 @@ import pytest
 from planted import NOVICE, SPRINTER, WIZARD, planted_artifact
 from planted_parts import SETS, trained_artifact, write_data
 
-from embedllm_router.artifact import Artifact
+from embedllm_router.artifact.weights import Artifact
 from embedllm_router.data.folder import read_folders
 from embedllm_router.data.split import question_stem, split_by_stem
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.evaluation.inputs import read_inputs
-from embedllm_router.router import Router
+from embedllm_router.routing.router import Router
 
 
 @pytest.fixture

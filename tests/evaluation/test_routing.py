@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planted_parts import matrix
 
-from embedllm_router.evaluation.cost_metrics import CostMetrics
-from embedllm_router.evaluation.costs import price_answers
-from embedllm_router.evaluation.parts import Part
-from embedllm_router.evaluation.pools import find_pools, pool_means
-from embedllm_router.evaluation.references import BestSingle, DatasetOracle, Oracle
+from embedllm_router.artifact.manifest import LearnedLLM
+from embedllm_router.evaluation.baselines_evaluation_references import BestSingle, DatasetOracle, Oracle
+from embedllm_router.evaluation.frontier_evaluation_cost_metrics import CostMetrics
+from embedllm_router.evaluation.frontier_evaluation_costs import price_answers
+from embedllm_router.evaluation.inputs_evaluation_parts import Part
+from embedllm_router.evaluation.inputs_evaluation_pools import find_pools, pool_means
+from embedllm_router.evaluation.result_evaluation_verdict import judge
 from embedllm_router.evaluation.routing import Field, field_of, mean_cost_metrics, pareto_distances, route, sweep_pools
-from embedllm_router.evaluation.verdict import judge
-from embedllm_router.manifest import LearnedLLM
 
 
 def llm(name: str, price: float | None = 1.0, *, thinking: bool = False) -> LearnedLLM:

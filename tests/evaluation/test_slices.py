@@ -12,13 +12,13 @@ from planted_parts import trained_artifact, write_data
 from scipy.stats import beta
 from typer.testing import CliRunner
 
-from embedllm_router.artifact import load_artifact
-from embedllm_router.cli_evaluation import register
-from embedllm_router.evaluation.fields import evaluation_fields
-from embedllm_router.evaluation.page import report_page
+from embedllm_router.artifact.weights import load_artifact
+from embedllm_router.cli.evaluate import register
+from embedllm_router.evaluation.report import report_page
+from embedllm_router.evaluation.report_evaluation_fields import evaluation_fields
 from embedllm_router.evaluation.result import Evaluation
 from embedllm_router.evaluation.run import EvaluationOptions, evaluate
-from embedllm_router.evaluation.slices import LENGTHS, UNDETERMINED, content_of, language_of, length_of
+from embedllm_router.evaluation.run_evaluation_slices import LENGTHS, UNDETERMINED, content_of, language_of, length_of
 
 GERMAN = "{word}: Wie viele Einwohner hat die Hauptstadt, und wann wurde sie gegründet? Frage {i}."
 CODE = "{word}\ndef question_{i}(x):\n    return x + {i}\nWhat does it return for the number nine?"

@@ -11,11 +11,11 @@ import typer
 from planted_parts import trained_artifact, write_data
 from typer.testing import CliRunner, Result
 
-from embedllm_router.artifact import load_artifact, save_artifact
-from embedllm_router.cli_evaluation import register
+from embedllm_router.artifact.weights import load_artifact, save_artifact
+from embedllm_router.cli.evaluate import register
 from embedllm_router.errors import ConfigError
 from embedllm_router.evaluation.run import EvaluationOptions, evaluate
-from embedllm_router.evaluation.spread import seed_folders
+from embedllm_router.evaluation.run_evaluation_spread import seed_folders
 
 app = typer.Typer()
 register(app)

@@ -7,7 +7,6 @@ import pytest
 from planted import SPRINTER, WIZARD
 
 from embedllm_router import Router
-from embedllm_router.candidates import CandidatePool
 from embedllm_router.evaluation.stability import (
     CHANGES,
     NearTies,
@@ -20,8 +19,9 @@ from embedllm_router.evaluation.stability import (
     near_ties_as_served,
     perturb,
 )
-from embedllm_router.favourites import pool_with_prior, settled, typical_of
-from embedllm_router.policy import Objective
+from embedllm_router.routing.policy import Objective
+from embedllm_router.routing.pool import CandidatePool
+from embedllm_router.routing.tie_breaking import pool_with_prior, settled, typical_of
 
 PROMPT = "How many prime numbers are there below one hundred, and which ones?"
 

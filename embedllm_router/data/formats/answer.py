@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from embedllm_router.messages import read_body
+from embedllm_router.routing.prompt import read_body
 
 __all__ = ["Answer", "Input", "Place", "Read", "Reader", "Rejected", "check_answer", "prompt_text"]
 

@@ -1,0 +1,1 @@
+"""Questions to records: summary, explanation, replay, plan."""

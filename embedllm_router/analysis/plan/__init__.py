@@ -1,0 +1,1 @@
+"""Works out from recorded traffic which cost weight or floor to set."""

@@ -1,0 +1,1 @@
+"""Decides recorded requests again, offline: other objectives, other weights, other prices."""

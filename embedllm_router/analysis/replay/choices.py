@@ -1,0 +1,206 @@
+"""The recorded and the new choices side by side, and the figures that compare them. Pure."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedllm_router._stats import Estimate, Resampling
+from embedllm_router.analysis.replay.batch import CandidateBatch, Objectives, choose
+from embedllm_router.analysis.replay.change import Weighed
+from embedllm_router.analysis.replay.choices_replay_reach import reachable
+from embedllm_router.analysis.replay.off_policy import Logged
+from embedllm_router.analysis.replay.result import Compared, Flip, Group, MixRow, Yardstick
+from embedllm_router.records.reader.recorded_replay_recorded import RecordedRequest
+from embedllm_router.records.schema import CandidateRecord
+
+__all__ = ["Choices", "Numbers", "make_choices"]
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What one set of numbers says of both choices; each is (n_requests,), NaN where it says nothing.
+
+    Attributes:
+        name: "recorded" or "new".
+        p_before: p_correct of the recorded choice.
+        p_after: p_correct of the new one.
+        usd_before: Expected cost of the recorded choice.
+        usd_after: Expected cost of the new one.
+    """
+
+    name: str
+    p_before: Floats
+    p_after: Floats
+    usd_before: Floats
+    usd_after: Floats
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Who got each request, and who would.
+
+    Attributes:
+        requests: As recorded.
+        names: Every candidate's name.
+        before: (n_requests,), indices of `names`.
+        after: (n_requests,), likewise; -1 when nobody could take it.
+        same: (n_requests,), whether it is the same candidate, standing for the same LLM.
+        reachable: (n_requests,), whether exploration might have asked the new choice.
+        numbers: The recorded ones, then the new ones where there are any.
+        drawn: Resamples of the requests.
+    """
+
+    requests: Sequence[RecordedRequest]
+    names: tuple[str, ...]
+    before: Indices
+    after: Indices
+    same: Flags
+    reachable: Flags
+    numbers: tuple[Numbers, ...]
+    drawn: Resampling
+
+    def yardsticks(self) -> tuple[Yardstick, ...]:
+        """Means before and after, by every set of numbers."""
+        return tuple(
+            Yardstick(
+                one.name, self._compared(one.p_before, one.p_after), self._compared(one.usd_before, one.usd_after)
+            )
+            for one in self.numbers
+        )
+
+    def mix(self) -> tuple[MixRow, ...]:
+        """Requests per candidate, most after the change first."""
+        before, after = Counter(self.before.tolist()), Counter(self.after.tolist())
+        rows = [MixRow(self._name(i), before[i], after[i]) for i in sorted(before.keys() | after.keys())]
+        return tuple(sorted(rows, key=lambda row: (-row.after, -row.before)))
+
+    def groups(self, key: Callable[[RecordedRequest], str | None]) -> tuple[Group, ...]:
+        """What changes for each value of a key, most requests first."""
+        keys = [key(request) for request in self.requests]
+        return tuple(self._group(name, np.array([k == name for k in keys])) for name, _ in Counter(keys).most_common())
+
+    def flips(self, most: int) -> tuple[Flip, ...]:
+        """The requests another candidate would get, largest change first."""
+        last = self.numbers[-1]
+        p, usd = last.p_after - last.p_before, last.usd_after - last.usd_before
+        largest_first = np.lexsort((-np.nan_to_num(np.abs(usd)), -np.nan_to_num(np.abs(p)), self.same))
+        n_flips = int((~self.same).sum())
+        return tuple(self._flip(i, p[i], usd[i]) for i in largest_first[: min(most, n_flips)].tolist())
+
+    def logged(self) -> Logged:
+        """What happened, for estimates from feedback; of an answer by a fallback nothing is known."""
+        last, recorded = self.numbers[-1], self.numbers[0]
+        other_llm = ~self.same & (self.before == self.after)  # the name stands for another LLM now
+        return Logged(
+            asked=self.before,
+            wanted=np.where(other_llm, len(self.names), self.after),
+            propensity=np.array([request.propensity for request in self.requests]),
+            reachable=self.reachable & ~other_llm,
+            score=np.array([_own_score(request) for request in self.requests]),
+            p_asked=np.where(np.isnan(last.p_before), recorded.p_before, last.p_before),
+            p_wanted=last.p_after,
+        )
+
+    def _compared(self, before: Floats, after: Floats) -> Compared:
+        known = np.isfinite(before) & np.isfinite(after)
+        if not known.any():
+            return Compared(np.nan, np.nan, Estimate(np.nan, np.nan, np.nan, 0), 0)
+        change = self.drawn.ratio(np.where(known, after - before, 0.0), known.astype(np.float64))
+        return Compared(float(before[known].mean()), float(after[known].mean()), change, int(known.sum()))
+
+    def _group(self, name: str | None, rows: Flags) -> Group:
+        last = self.numbers[-1]
+
+        def change(before: Floats, after: Floats) -> Estimate:
+            return self._compared(np.where(rows, before, np.nan), after).change
+
+        p, usd = change(last.p_before, last.p_after), change(last.usd_before, last.usd_after)
+        return Group(name, int(rows.sum()), int((rows & ~self.same).sum()), p, usd)
+
+    def _flip(self, i: int, p_change: float, usd_change: float) -> Flip:
+        request = self.requests[i]
+        return Flip(
+            at=request.at,
+            request_id=request.request_id,
+            virtual_model=request.virtual_model,
+            category=request.category,
+            before=request.chosen,
+            after=self._name(int(self.after[i])),
+            p_correct_change=_known(p_change),
+            cost_usd_change=_known(usd_change),
+            score=request.score,
+            explored=request.propensity < 1,
+        )
+
+    def _name(self, index: int) -> str | None:
+        return self.names[index] if index >= 0 else None
+
+
+def make_choices(weighed: Sequence[Weighed], *, new_numbers: bool, seed: int = 0) -> Choices:
+    """Decides every request again.
+
+    Args:
+        weighed: The requests, at least one.
+        new_numbers: Whether their candidates have other numbers than the recorded ones.
+        seed: Decides the resamples.
+
+    Returns:
+        Both sets of choices.
+    """
+    requests = [one.request for one in weighed]
+    weights = [request.objective.cost_weight for request in requests]
+    recorded = CandidateBatch.from_records((r.candidates, w) for r, w in zip(requests, weights, strict=True))
+    new = recorded
+    if new_numbers:
+        new = CandidateBatch.from_records((one.candidates, w) for one, w in zip(weighed, weights, strict=True))
+        new = replace(new, waiting=new.waiting * np.array([one.slower for one in weighed])[:, None])
+    chosen = choose(new, Objectives.of(one.objective for one in weighed))
+    after = [new.names[i] if i >= 0 else None for i in chosen.tolist()]
+    names = tuple(sorted({*(r.chosen for r in requests), *(name for name in after if name is not None)}))
+    column = {name: i for i, name in enumerate(names)}
+    numbers = [_numbers("recorded", [r.candidate(r.chosen) for r in requests], recorded, after)]
+    if new_numbers:
+        numbers.append(_numbers("new", [one.before for one in weighed], new, after))
+    return Choices(
+        requests=requests,
+        names=names,
+        before=np.array([column[r.chosen] for r in requests], dtype=np.intp),
+        after=np.array([-1 if name is None else column[name] for name in after], dtype=np.intp),
+        same=np.array([one.stays(name) for one, name in zip(weighed, after, strict=True)], dtype=bool),
+        reachable=reachable(requests, recorded, after),
+        numbers=tuple(numbers),
+        drawn=Resampling(len(weighed), seed),
+    )
+
+
+def _numbers(
+    name: str, before: Sequence[CandidateRecord | None], batch: CandidateBatch, after: Sequence[str | None]
+) -> Numbers:
+    column = {candidate: i for i, candidate in enumerate(batch.names)}
+    chosen = np.array([-1 if one is None else column.get(one, -1) for one in after], dtype=np.intp)
+    return Numbers(
+        name=name,
+        p_before=_floats([one.p_correct if one else None for one in before]),
+        p_after=batch.at(batch.p_correct, chosen),
+        usd_before=_floats([one.cost_usd if one else None for one in before]),
+        usd_after=batch.at(batch.cost_usd, chosen),
+    )
+
+
+def _floats(values: Sequence[float | None]) -> Floats:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _own_score(request: RecordedRequest) -> float:
+    return request.score if request.score is not None and request.served == request.chosen else np.nan
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

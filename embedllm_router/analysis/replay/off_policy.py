@@ -1,0 +1,151 @@
+"""What feedback on the LLMs that did answer says of a policy that would have asked others.
+
+- Direct method: the mean predicted probability of the new choices. It sees everything and trusts the predictions.
+- Inverse propensity (IPS; Horvitz and Thompson, 1952): answers the new policy would have asked for too, each counted
+  once per probability of having been observed. Unbiased, and noisy.
+- The same, normalised by the sum of its weights (SNIPS; Hájek, 1971; Swaminathan and Joachims, 2015): less noisy.
+- Doubly robust (DR; Dudík, Langford and Li, 2011): the predictions, corrected by what was observed. Right when either
+  the predictions or the probabilities of observation are.
+
+An answer is observed when its LLM was asked and somebody said something of it. The first has the recorded propensity;
+the second is estimated as the share of an LLM's answers with feedback, which takes for granted that, given the LLM,
+whether somebody says something does not depend on whether the answer was right.
+
+A decision says nothing of LLMs that nothing could have made it ask. Where the new policy asks such a one, only
+predictions remain; these requests are left out of IPS, and counted. It knows nothing of where the numbers come from.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedllm_router._stats import Estimate, Resampling
+
+__all__ = ["Logged", "OffPolicy", "off_policy"]
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What happened, and what a new policy would have done instead; every array is (n_requests,).
+
+    Attributes:
+        asked: intp, which LLM was asked, an index; the same one has the same index in `wanted`.
+        wanted: intp, which LLM the new policy would ask; -1 for none.
+        propensity: Probability with which the one that was asked was, in (0, 1].
+        reachable: bool, whether exploration might have asked the wanted one.
+        score: Verdict on its answer, in [0, 1]; NaN without.
+        p_asked: Predicted probability that the one that was asked is right; NaN when unknown.
+        p_wanted: Predicted probability that the one the new policy would ask is right; NaN when unknown.
+    """
+
+    asked: NDArray[np.intp]
+    wanted: NDArray[np.intp]
+    propensity: Floats
+    reachable: Flags
+    score: Floats
+    p_asked: Floats
+    p_wanted: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class OffPolicy:
+    """What feedback says. Shares are in [0, 1]; estimates are of accuracy, in [0, 1] up to noise.
+
+    Attributes:
+        n_requests: Requests with predictions for both choices; everything else is of these.
+        n_feedback: With a verdict.
+        n_explored: Decided with a propensity below 1.
+        n_flips: Where the new policy asks another LLM.
+        n_flips_unobserved: Of those, the ones of which no verdict can say anything: exploration never went to the LLM
+            that is wanted, or nobody ever said anything of it.
+        supported: Share of requests where the LLM the new policy wants had a chance of being observed.
+        n_matched: Verdicts on answers of the LLM the new policy wants: all that IPS rests on.
+        effective_n: Kish's effective number of those verdicts, (Σw)² / Σw².
+        largest_weight: The largest weight; 0 without verdicts.
+        before: Accuracy of what was asked, over all requests: doubly robust.
+        before_supported: The same over the supported requests, to set beside `ips` and `snips`.
+        ips: Accuracy of the new policy over the supported requests.
+        snips: The same, normalised.
+        dr: Accuracy of the new policy over all requests; on unsupported ones it is the prediction, uncorrected.
+        change: `dr` less `before`.
+    """
+
+    n_requests: int
+    n_feedback: int
+    n_explored: int
+    n_flips: int
+    n_flips_unobserved: int
+    supported: float
+    n_matched: int
+    effective_n: float
+    largest_weight: float
+    before: Estimate
+    before_supported: Estimate
+    ips: Estimate
+    snips: Estimate
+    dr: Estimate
+    change: Estimate
+
+
+def off_policy(logged: Logged, *, seed: int = 0) -> OffPolicy | None:
+    """Estimates the accuracy of a new policy from feedback on the old one.
+
+    Args:
+        logged: What happened, and what would have.
+        seed: Decides the resamples.
+
+    Returns:
+        None without any usable verdict.
+    """
+    known = _select(logged, np.isfinite(logged.p_asked) & np.isfinite(logged.p_wanted) & (logged.wanted >= 0))
+    seen = np.isfinite(known.score)
+    if not seen.any():
+        return None
+    rate = _feedback_rate(known, seen)
+    same = known.asked == known.wanted
+    score = np.where(seen, known.score, 0.0)
+    reached = np.where(seen, 1.0 / np.where(seen, rate[known.asked], 1.0), 0.0)
+    weight = np.where(same, reached / known.propensity, 0.0)
+    supported = (same | known.reachable) & (rate[known.wanted] > 0)
+    old = known.p_asked + reached * (score - known.p_asked)
+    new = known.p_wanted + weight * (score - known.p_wanted)
+    drawn = Resampling(len(seen), seed)
+    below = supported.astype(np.float64)
+    return OffPolicy(
+        n_requests=len(seen),
+        n_feedback=int(seen.sum()),
+        n_explored=int((known.propensity < 1).sum()),
+        n_flips=int((~same).sum()),
+        n_flips_unobserved=int((~same & ~supported).sum()),
+        supported=float(supported.mean()),
+        n_matched=int((weight > 0).sum()),
+        effective_n=_effective_n(weight),
+        largest_weight=float(weight.max()),
+        before=drawn.ratio(old),
+        before_supported=drawn.ratio(old * below, below),
+        ips=drawn.ratio(weight * score, below),
+        snips=drawn.ratio(weight * score, weight),
+        dr=drawn.ratio(new),
+        change=drawn.ratio(new - old),
+    )
+
+
+def _select(logged: Logged, rows: Flags) -> Logged:
+    return Logged(**{one.name: getattr(logged, one.name)[rows] for one in fields(logged)})
+
+
+def _feedback_rate(logged: Logged, seen: Flags) -> Floats:
+    """Share of each LLM's answers with a verdict, (n_llms,); 0 where it never answered."""
+    n_llms = int(max(logged.asked.max(), logged.wanted.max())) + 1
+    answers = np.bincount(logged.asked, minlength=n_llms)
+    verdicts = np.bincount(logged.asked[seen], minlength=n_llms)
+    return verdicts / np.maximum(answers, 1)
+
+
+def _effective_n(weight: Floats) -> float:
+    squares = float((weight**2).sum())
+    return float(weight.sum() ** 2 / squares) if squares else 0.0

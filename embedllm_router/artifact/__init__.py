@@ -1,0 +1,1 @@
+"""The weights folder: read, checked, written, derived from another."""

@@ -1,0 +1,196 @@
+"""What an artifact says of itself: the records of manifest.json, validated on the way in.
+
+It knows nothing of files or tensors; artifact.py compares the two.
+"""
+
+from collections import Counter
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from embedllm_router.artifact.manifest_encoder_specs import EncoderSpec, NgramSpec, Record, TransformerSpec
+
+__all__ = [
+    "FORMAT_VERSION",
+    "ContractRow",
+    "DataSource",
+    "DecoderSpec",
+    "EncoderSpec",
+    "FileRecord",
+    "Landmark",
+    "LearnedLLM",
+    "Manifest",
+    "NgramSpec",
+    "TransformerSpec",
+]
+
+FORMAT_VERSION = 1
+
+
+class DecoderSpec(Record):
+    """The decoder `logit[llm] = e_llm · f(x) + b_llm` and its twin for output length.
+
+    Attributes:
+        kind: "mf" (f linear, the paper's form) or "network" (f a small ReLU network).
+        hidden: Widths of the hidden layers of f; empty for "mf".
+        d_llm: Length of an LLM embedding.
+        length_hidden: Hidden widths of the network that predicts output length.
+        d_length: Length of an LLM's output-length embedding.
+    """
+
+    kind: Literal["mf", "network"]
+    hidden: tuple[int, ...]
+    d_llm: int = Field(gt=0)
+    length_hidden: tuple[int, ...]
+    d_length: int = Field(gt=0)
+
+
+class LearnedLLM(Record):
+    """One LLM the decoder knows; its place in the list is its row in every tensor.
+
+    Attributes:
+        id: Canonical id, for example "gpt-4o-mini-2024-07-18".
+        vendor: Who made it.
+        thinking: Whether it reasons before it answers.
+        n_labels: How many graded answers it was learned from.
+        mean_correctness: Share of those that were correct, in [0, 1].
+        input_usd_per_mtok: List price per million input tokens in USD; None when unknown.
+        output_usd_per_mtok: List price per million output tokens in USD; None when unknown.
+        price_source: Where the price was read; None when unknown.
+    """
+
+    id: str = Field(min_length=1)
+    vendor: str
+    thinking: bool
+    n_labels: int = Field(gt=0)
+    mean_correctness: float = Field(ge=0, le=1)
+    input_usd_per_mtok: float | None = Field(default=None, ge=0)
+    output_usd_per_mtok: float | None = Field(default=None, ge=0)
+    price_source: str | None = None
+
+
+class Landmark(Record):
+    """One category of one data set that prompts are likened to; its place in the list is its row in the tensor.
+
+    Attributes:
+        name: Data set and category, for example "mmlu_pro/law".
+        n_prompts: Training prompts it is the mean of.
+        mean_correctness: Share of right answers among the graded ones to those prompts, in [0, 1].
+        spread: Root mean square distance to it of the training prompts that lie nearest to it, positive.
+    """
+
+    name: str = Field(min_length=1)
+    n_prompts: int = Field(gt=0)
+    mean_correctness: float = Field(ge=0, le=1)
+    spread: float = Field(default=1.0, gt=0)
+
+
+class NoveltySpec(Record):
+    """What tells prompts unlike the training prompts from ordinary ones; see novelty.py.
+
+    Attributes:
+        ranks: Distances of ordinary held-out prompts to their nearest landmark in units of its spread, at equally
+            spaced ranks, ascending.
+        shrinkage: What predictions of prompts of an unknown kind are multiplied by in log-odds, in (0, 1].
+        n_prompts: Held-out prompts that were measured.
+    """
+
+    ranks: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = Field(min_length=1)
+    shrinkage: float = Field(gt=0, le=1)
+    n_prompts: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _ascends(self) -> "NoveltySpec":
+        if any(later < earlier for earlier, later in pairwise(self.ranks)):
+            raise ValueError("the ranks do not ascend")
+        return self
+
+
+class ContractRow(Record):
+    """How often answers were right on held-out prompts where a promise was made of them.
+
+    Attributes:
+        promise: "min_p_correct": the cheapest LLM that reaches a floor τ was chosen, where one did. "cost_weight": the
+            LLM of the highest utility at λ was chosen. "any_llm": every graded LLM that reaches τ.
+        value: τ in [0, 1], or λ.
+        data: Data set of the prompts; None for all of them together.
+        n_prompts: Prompts for which the promise was made.
+        n_labels: Graded answers it was made of; of a choice, one per prompt.
+        predicted: Their mean p_correct, in [0, 1].
+        correct: Share of them that was right.
+        low: Lower end of the 95 % interval of that share.
+        high: Upper end.
+        at_least: One-sided 95 % lower bound of that share; what one can sign.
+    """
+
+    promise: Literal["min_p_correct", "cost_weight", "any_llm"]
+    value: float = Field(ge=0)
+    data: str | None = None
+    n_prompts: int = Field(gt=0)
+    n_labels: int = Field(gt=0)
+    predicted: float = Field(ge=0, le=1)
+    correct: float = Field(ge=0, le=1)
+    low: float = Field(ge=0, le=1)
+    high: float = Field(ge=0, le=1)
+    at_least: float = Field(ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> "ContractRow":
+        if self.promise != "cost_weight" and self.value > 1:
+            raise ValueError(f"{self.promise} is a probability, found {self.value}")
+        if not self.low <= self.correct <= self.high:
+            raise ValueError(f"the share {self.correct} lies outside its interval [{self.low}, {self.high}]")
+        return self
+
+
+class DataSource(Record):
+    """A correctness data set the artifact was learned from."""
+
+    name: str
+    licence: str
+    attribution: str
+    n_prompts: int
+    n_labels: int
+
+
+class FileRecord(Record):
+    """Size in bytes and SHA-256 of one file of the folder."""
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(Record):
+    """All there is to know of an artifact besides its tensors.
+
+    Landmarks are optional: a folder without them has an empty list and a `d_landmark` of 0. So is the contract, what
+    was measured of promises on held-out prompts, and so is novelty, which needs landmarks.
+    """
+
+    format: Literal["embedllm-router artifact"] = "embedllm-router artifact"
+    format_version: Literal[1] = 1
+    created: str
+    encoder: Annotated[EncoderSpec | TransformerSpec, Field(discriminator="kind")]
+    decoder: DecoderSpec
+    llms: tuple[LearnedLLM, ...] = Field(min_length=1)
+    data: tuple[DataSource, ...]
+    training: dict[str, str | int | float | bool | None]
+    metrics: dict[str, float]
+    landmarks: tuple[Landmark, ...] = ()
+    d_landmark: int = Field(default=0, ge=0)
+    novelty: NoveltySpec | None = None
+    contract: tuple[ContractRow, ...] = ()
+    files: dict[str, FileRecord] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _rows_are_told_apart(self) -> "Manifest":
+        for rows, ids in (("llms", [llm.id for llm in self.llms]), ("landmarks", [one.name for one in self.landmarks])):
+            repeated = sorted(i for i, n in Counter(ids).items() if n > 1)
+            if repeated:
+                raise ValueError(f"{rows} repeat {repeated}; every row needs its own id")
+        if bool(self.landmarks) != bool(self.d_landmark):
+            raise ValueError(f"{len(self.landmarks)} landmarks of length {self.d_landmark}: both or neither must be 0")
+        if self.novelty is not None and not self.landmarks:
+            raise ValueError("novelty is a distance to landmarks, of which there are none")
+        return self

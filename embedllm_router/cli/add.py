@@ -1,0 +1,171 @@
+"""The commands `add` and `questions`: parse, call one function, print.
+
+Results go to stdout, progress to stderr. Heavy imports wait until a command runs.
+"""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedllm_router.cli.console_cli_errors import clear_errors
+from embedllm_router.cli.console_cli_progress import progress
+
+if TYPE_CHECKING:
+    from embedllm_router.artifact.weights import Artifact
+    from embedllm_router.training.add_llm.add import Added
+    from embedllm_router.training.add_llm.questions import Question
+
+__all__ = ["register"]
+
+_NEAREST = 3
+_DOUBTS = {
+    False: "too few answers to say that prompts tell more about it than its mean does",
+    True: "its mean says more of these answers than prompts do: they may have little to do with what was learned",
+}
+Data = Annotated[list[Path], typer.Option(help="A data set's folder, as `ingest` writes it; repeat for several.")]
+Weights = Annotated[Path | None, typer.Option(help="Weights folder; the shipped one by default.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to a Typer application."""
+    app.command(name="add")(_add)
+    app.command(name="questions")(_questions)
+
+
+def _add(
+    llm: Annotated[str, typer.Argument(help="The new LLM's name in the data; also its id from now on.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Where the new artifact shall be; an older one there is replaced.")],
+    artifact: Weights = None,
+    vendor: Annotated[str, typer.Option(help="Who made it.")] = "unknown",
+    thinking: Annotated[bool, typer.Option("--thinking", help="It reasons before it answers.")] = False,
+    input_price: Annotated[
+        float | None, typer.Option(min=0, help="List price in USD per million input tokens; a proxy's own comes first.")
+    ] = None,
+    output_price: Annotated[float | None, typer.Option(min=0, help="Likewise, of output tokens.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write although the answers speak against it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Add an LLM to existing weights from a few of its graded answers, in seconds, without training."""
+    with clear_errors():
+        from embedllm_router.artifact.derived import check_beside  # noqa: PLC0415 - when the command runs
+        from embedllm_router.artifact.weights import default_artifact_path, load_artifact, read_card  # noqa: PLC0415 - likewise
+        from embedllm_router.data.folder import read_folders  # noqa: PLC0415 - when the command runs
+        from embedllm_router.training.add_llm.add import About, add_llm, write_added  # noqa: PLC0415 - when the command runs
+
+        parent = artifact or default_artifact_path()
+        check_beside(parent, out)
+        weights = load_artifact(parent)
+        about = About(llm, vendor, thinking, input_price, output_price)
+        with progress() as tell:
+            added = add_llm(weights, read_folders(data), about, tell)
+        written = None
+        if force or added.refusal is None:
+            written = write_added(weights, read_card(parent), added, out)
+    _print_added(added, out, written, as_json=as_json)
+    if written is None:
+        raise typer.Exit(1)
+
+
+def _print_added(added: "Added", out: Path, written: "Artifact | None", *, as_json: bool) -> None:
+    nearest = _nearest(written, added.llm)
+    if as_json:
+        import orjson  # noqa: PLC0415 - with the rest of the command
+
+        fields = {
+            "written": written.id if written else None,
+            "out": str(out) if written else None,
+            "llm": added.llm,
+            "parent": added.parent,
+            "n_answers": added.n_answers,
+            "n_lengths": added.n_lengths,
+            "mean_score": added.mean_score,
+            "mean_p": added.mean_p,
+            "mean_p_low": added.mean_p_low,
+            "mean_p_high": added.mean_p_high,
+            "judged": asdict(added.judged) if added.judged else None,
+            "nearest": nearest,
+            "refused": added.refusal,
+        }
+        sys.stdout.buffer.write(orjson.dumps(fields, option=orjson.OPT_INDENT_2) + b"\n")
+        return
+    for line in _lines(added, nearest):
+        typer.echo(line)
+    if added.refusal is not None:
+        typer.echo(f"refused: {added.refusal}")
+    typer.echo(_outcome(added, out, written))
+
+
+def _nearest(written: "Artifact | None", llm: str) -> list[str]:
+    if written is None:
+        return []
+    from embedllm_router.evaluation.similarity import nearest_llms  # noqa: PLC0415 - when the command runs
+
+    return [one.llm for one in nearest_llms(written, llm, _NEAREST)]
+
+
+def _lines(added: "Added", nearest: list[str]) -> list[str]:
+    lengths = f"{added.n_lengths:,} of them with a length" if added.n_lengths else "lengths as other LLMs have them"
+    credible = f"95 % credible [{added.mean_p_low:.3f}, {added.mean_p_high:.3f}]"
+    lines = [
+        f"{added.llm}: {added.n_answers:,} answers, {added.mean_score:.1%} right; {lengths}",
+        f"on prompts such as the weights learned from, p_correct {added.mean_p:.3f} on average, {credible}",
+    ]
+    if added.judged is not None:
+        judged, change = added.judged, added.judged.change
+        lines.append(
+            f"log-loss on answers held out in turn {judged.log_loss:.4f}; by its mean alone {judged.log_loss_mean:.4f} "
+            f"({change.value:+.4f} [{change.low:+.4f}, {change.high:+.4f}]), "
+            f"knowing nothing of it {judged.log_loss_population:.4f}"
+        )
+        if change.high >= 0:
+            lines.append(_DOUBTS[change.low > 0])
+    if nearest:
+        lines.append(f"most like {', '.join(nearest)}")
+    return lines
+
+
+def _outcome(added: "Added", out: Path, written: "Artifact | None") -> str:
+    if written is None:
+        return "nothing was written; --force writes it all the same"
+    return (
+        f"wrote {out}: artifact {written.id}, {len(written.manifest.llms)} LLMs; the model group of its deployment "
+        f"needs that name or `model_info: {{embedllm: {added.llm}}}`"
+    )
+
+
+def _questions(
+    data: Data,
+    n: Annotated[int, typer.Option(min=1, help="How many.")] = 50,
+    artifact: Weights = None,
+    out: Annotated[Path | None, typer.Option(help="File to write instead of stdout.")] = None,
+) -> None:
+    """Choose the questions whose answers tell most about a new LLM; JSON lines, the most telling first."""
+    with clear_errors():
+        from embedllm_router.artifact.weights import default_artifact_path, load_artifact  # noqa: PLC0415 - likewise
+        from embedllm_router.data.folder import read_folders  # noqa: PLC0415 - when the command runs
+        from embedllm_router.training.add_llm.questions import questions_to_ask  # noqa: PLC0415 - when the command runs
+
+        weights = load_artifact(artifact or default_artifact_path())
+        with progress() as tell:
+            chosen = questions_to_ask(weights, read_folders(data), n, tell)
+        _write_questions(chosen, out)
+
+
+def _write_questions(chosen: "list[Question]", out: Path | None) -> None:
+    import orjson  # noqa: PLC0415 - with the rest of the command
+
+    from embedllm_router.errors import ConfigError  # noqa: PLC0415 - with the rest of the command
+
+    lines = b"".join(orjson.dumps(asdict(one)) + b"\n" for one in chosen)
+    if out is None:
+        sys.stdout.buffer.write(lines)
+        return
+    try:
+        out.write_bytes(lines)
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be written ({error}). Name a file in a folder that exists.") from error
+    typer.echo(f"{out}: {len(chosen):,} questions", err=True)

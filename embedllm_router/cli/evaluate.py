@@ -1,0 +1,153 @@
+"""The evaluation commands, `evaluate` and `similar`: parse, call one function, print.
+
+Results go to stdout, progress and warnings to stderr. Heavy imports wait until a command runs.
+"""
+
+import json
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedllm_router.cli.console_cli_progress import progress
+from embedllm_router.errors import ConfigError, EmbedLLMRouterError
+
+if TYPE_CHECKING:
+    from embedllm_router.artifact.weights import Artifact
+    from embedllm_router.evaluation.result import Evaluation
+    from embedllm_router.evaluation.run import EvaluationOptions
+
+__all__ = ["SplitChoice", "register"]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+class SplitChoice(StrEnum):
+    """Which prompts are measured."""
+
+    TEST = "test"
+    ALL = "all"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the evaluation commands to a Typer application."""
+    app.command(name="evaluate")(_evaluate)
+    app.command(name="similar")(_similar)
+
+
+def _evaluate(
+    data: Annotated[list[Path], typer.Option(help="A data set's folder; repeat for several.")],
+    artifact: Annotated[
+        Path | None, typer.Option(help="Weights folder, or what `train --seeds` wrote; the shipped one by default.")
+    ] = None,
+    split: Annotated[
+        SplitChoice, typer.Option(help="test: what training set aside. all: every prompt, for data never seen.")
+    ] = SplitChoice.TEST,
+    baselines: Annotated[str, typer.Option(help="all, none, or names separated by commas.")] = "all",
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html and its pictures.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of baselines.")] = 0,
+    mf_epochs: Annotated[int, typer.Option(min=1, help="Epochs of the paper's matrix factorisation.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Measure an artifact beside baselines; say whether routing pays."""
+    from embedllm_router.evaluation.baselines import parse_names  # noqa: PLC0415 - when the command runs
+    from embedllm_router.evaluation.run import EvaluationOptions, evaluate  # noqa: PLC0415 - when the command runs
+    from embedllm_router.evaluation.run_evaluation_spread import seed_folders  # noqa: PLC0415 - when the command runs
+
+    options = EvaluationOptions(split=split.value, baselines=parse_names(baselines), seed=seed, mf_epochs=mf_epochs)
+    seeds = seed_folders(artifact) if artifact else ()
+    if seeds:
+        _print_spread(seeds, data, options, out, as_json=as_json)
+        return
+    with progress() as told:
+        found = evaluate(_load(artifact), data, options, told)
+    if out is not None:
+        _write_report(out, found)
+    _print_evaluation(found, as_json=as_json)
+
+
+def _print_spread(
+    folders: Sequence[Path], data: list[Path], options: "EvaluationOptions", out: Path | None, *, as_json: bool
+) -> None:
+    from dataclasses import asdict  # noqa: PLC0415 - with the rest of the command
+
+    from embedllm_router.evaluation.run_evaluation_spread import measure_spread  # noqa: PLC0415 - when the command runs
+
+    if out is not None:
+        raise ConfigError("--out writes the report of one artifact; name one of the seeds.")
+    with progress() as told:
+        found = measure_spread(folders, data, options, told)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2))
+        return
+    typer.echo(f"{len(found.seeds)} seeds, {found.n_prompts:,} prompts, no baselines; mean ± standard deviation:")
+    for name, figure in found.figures.items():
+        each = ", ".join(f"{value:.4f}" for value in figure.values)
+        typer.echo(f"  {name:17} {figure.mean:.4f} ± {figure.sd:.4f}   ({each})")
+
+
+def _similar(
+    llm: Annotated[str, typer.Argument(help="Canonical id, or a name that matches one.")],
+    artifact: Annotated[Path | None, typer.Option(help="Weights folder; the shipped one by default.")] = None,
+    n: Annotated[int, typer.Option(min=1, help="How many.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """List the LLMs that get the same prompts right."""
+    from dataclasses import asdict  # noqa: PLC0415 - with the rest of the command
+
+    from embedllm_router.evaluation.similarity import nearest_llms  # noqa: PLC0415 - when the command runs
+
+    found = nearest_llms(_load(artifact), llm, n)
+    if as_json:
+        typer.echo(json.dumps({"llm": llm, "neighbours": [asdict(one) for one in found]}, indent=2))
+        return
+    for one in found:
+        typer.echo(f"{one.similarity:+.3f}  {one.llm}  ({one.vendor}, {one.mean_correctness:.0%} correct)")
+
+
+def _load(artifact: Path | None) -> "Artifact":
+    from embedllm_router.artifact.weights import default_artifact_path, load_artifact  # noqa: PLC0415 - when a command runs
+
+    return load_artifact(artifact or default_artifact_path())
+
+
+def _write_report(out: Path, found: "Evaluation") -> None:
+    try:
+        from embedllm_router.evaluation.plots import draw_plots  # noqa: PLC0415 - loads matplotlib
+    except ImportError as error:
+        raise EmbedLLMRouterError(f"{error.name} is not installed: pip install 'embedllm-router[learn]'.") from error
+    from embedllm_router.evaluation.report import report_page  # noqa: PLC0415 - when the command runs
+
+    plots = draw_plots(found)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, png in plots.items():
+            (out / f"{name}.png").write_bytes(png)
+        (out / "report.html").write_text(report_page(found, plots), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot be written ({error.strerror}). Name another folder.") from error
+    typer.echo(f"wrote {out / 'report.html'} and {len(plots)} pictures", err=True)
+
+
+def _print_evaluation(found: "Evaluation", *, as_json: bool) -> None:
+    for warning in found.inputs.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if as_json:
+        from embedllm_router.evaluation.report_evaluation_fields import evaluation_fields  # noqa: PLC0415 - when the command runs
+
+        typer.echo(json.dumps(evaluation_fields(found), indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console  # noqa: PLC0415 - when the command runs
+
+    from embedllm_router.artifact.guarantees import contract_tables  # noqa: PLC0415 - when the command runs
+    from embedllm_router.evaluation.report_evaluation_slice_tables import slice_table  # noqa: PLC0415 - when the command runs
+    from embedllm_router.evaluation.report_evaluation_tables import evaluation_table, summary_lines  # noqa: PLC0415 - when it runs
+
+    console = Console()
+    console.print(evaluation_table(found))
+    for line in summary_lines(found):
+        console.print(line, markup=False, highlight=False)
+    for table in (*contract_tables([row for row in found.contract if row.data is None]), slice_table(found)):
+        console.print(table)

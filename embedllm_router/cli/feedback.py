@@ -1,0 +1,214 @@
+"""The commands `feedback import` and `learn`: parse, call one function, print.
+
+Results go to stdout, bad rows and progress to stderr. Heavy imports wait until a command runs.
+"""
+
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedllm_router.cli.console_cli_errors import clear_errors
+from embedllm_router.cli.console_cli_progress import progress
+from embedllm_router.cli.options import Place, filters_of, place_of, with_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from embedllm_router.artifact.weights import Artifact
+    from embedllm_router.records.feedback import BadRow, Read
+    from embedllm_router.records.reader.source_logs_filters import Filters
+    from embedllm_router.records.writer.store import RecordStore
+    from embedllm_router.training.update.fit import Update
+    from embedllm_router.training.update.guard_relearn_lesson import Lesson
+
+__all__ = ["app", "register"]
+
+_SHOWN = 10
+_PIPED_WIDTH = 160
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to a Typer application."""
+    feedback = typer.Typer(no_args_is_help=True, help="Take in what people and judges think of answers.")
+    feedback.callback()(_feedback)
+    feedback.command(name="import")(_import)
+    app.add_typer(feedback, name="feedback")
+    app.command(name="learn")(with_options(_learn, place_of, filters_of))
+
+
+def _feedback() -> None:
+    """Take in what people and judges think of answers."""
+
+
+def _import(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV, or JSON lines.")],
+    into: Annotated[
+        str | None, typer.Option(help="Folder or postgresql:// URL of the log; the proxy's own by default.")
+    ] = None,
+    score_field: Annotated[
+        str, typer.Option(help="Column of the verdict; dots reach into JSON, text that is JSON included.")
+    ] = "score",
+    id_field: Annotated[
+        str | None, typer.Option(help="Column of the request id; request_id or custom_id by default.")
+    ] = None,
+    scale: Annotated[str, typer.Option(help="What numbers are measured in, worst:best, such as 1:10.")] = "0:1",
+    score_pattern: Annotated[
+        str | None, typer.Option(help="Regular expression whose first group is the verdict in a text.")
+    ] = None,
+    source: Annotated[str, typer.Option(help="Source of rows that name none.")] = "import",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Store the good rows although others are bad.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Store nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Store verdicts from files: columns request_id and score, or a judge's output."""
+    with clear_errors():
+        from embedllm_router.records.feedback import Layout, pattern_of, read_feedback  # noqa: PLC0415 - when it runs
+        from embedllm_router.records.feedback_feedback_verdicts import Scale  # noqa: PLC0415 - when the command runs
+
+        layout = Layout(
+            score_field=score_field,
+            id_field=id_field,
+            scale=Scale.parse(scale),
+            pattern=pattern_of(score_pattern),
+            source=source,
+        )
+        read = read_feedback(files, layout, datetime.now(UTC))
+        _show(read.bad)
+        refused = bool(read.bad) and not skip_bad
+        if not (refused or dry_run):
+            _store(read, into)
+    _print_imported(read, stored=not (refused or dry_run), as_json=as_json)
+    if refused:
+        raise typer.Exit(1)
+
+
+def _store(read: "Read", into: str | None) -> None:
+    from embedllm_router.records.feedback_feedback_writing import store_all  # noqa: PLC0415 - when the command runs
+
+    with progress() as tell:
+        store_all(_open(into), read.records, tell=lambda n: tell("storing", n, len(read.records)))
+
+
+def _open(into: str | None) -> "RecordStore":
+    from embedllm_router.cli.options_logs_default_place import places  # noqa: PLC0415 - when the command runs
+    from embedllm_router.config.store_options import StoreOptions  # noqa: PLC0415 - when the command runs
+    from embedllm_router.records.reader.source import is_database  # noqa: PLC0415 - when the command runs
+    from embedllm_router.records.writer.store import open_store  # noqa: PLC0415 - when the command runs
+
+    where = places([into] if into else None, None)[0]
+    place = {"url": where} if is_database(where) else {"path": Path(where)}
+    return open_store(StoreOptions(**place, flush_s=0.05))
+
+
+def _show(bad: "Sequence[BadRow]") -> None:
+    for one in bad[:_SHOWN]:
+        column = f", column {one.column}" if one.column else ""
+        typer.echo(f"bad row: {one.file}, row {one.row}{column}: {one.reason}", err=True)
+    if len(bad) > _SHOWN:
+        typer.echo(f"bad row: {len(bad) - _SHOWN:,} more, listed with --json", err=True)
+
+
+def _print_imported(read: "Read", *, stored: bool, as_json: bool) -> None:
+    if as_json:
+        import orjson  # noqa: PLC0415 - with the rest of the command
+
+        n_stored = len(read.records) if stored else 0
+        fields = {"read": len(read.records), "stored": n_stored, "bad": [asdict(one) for one in read.bad]}
+        sys.stdout.buffer.write(orjson.dumps(fields, option=orjson.OPT_INDENT_2) + b"\n")
+        return
+    verb = "stored" if stored else "read, nothing stored"
+    rest = f"; {len(read.bad):,} bad rows" if read.bad else ""
+    typer.echo(f"{len(read.records):,} verdicts {verb}{rest}")
+
+
+class _HoldOut(StrEnum):
+    TIME = "time"
+    PROMPT = "prompt"
+
+
+def _learn(
+    place: Place,
+    filters: "Filters",
+    out: Annotated[Path, typer.Option(help="Where the updated artifact shall be; an older one there is replaced.")],
+    artifact: Annotated[Path | None, typer.Option(help="Weights to update; the shipped ones by default.")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Feedback of this source counts; repeat for several.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most requests to read, the newest.")] = 200_000,
+    holdout: Annotated[float, typer.Option(min=0.05, max=0.5, help="Share of answers that judge the update.")] = 0.25,
+    holdout_by: Annotated[
+        _HoldOut, typer.Option(help="time: the newest answers. prompt: a hash of the prompt decides.")
+    ] = _HoldOut.TIME,
+    max_weight: Annotated[float, typer.Option(min=1, help="Largest weight of an explored answer.")] = 10.0,
+    force: Annotated[bool, typer.Option("--force", help="Write the update although the guard refuses it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Update LLM embeddings and calibration from feedback; refuse an update that is worse."""
+    from embedllm_router.artifact.derived import check_beside  # noqa: PLC0415 - when the command runs
+    from embedllm_router.artifact.weights import default_artifact_path, load_artifact  # noqa: PLC0415 - when it runs
+    from embedllm_router.records.reader.recorded_replay_recorded import Wanted, read_recorded  # noqa: PLC0415 - when the command runs
+    from embedllm_router.training.update.guard_relearn_lesson import LessonOptions  # noqa: PLC0415 - when the command runs
+    from embedllm_router.training.update.learn import learn_lesson  # noqa: PLC0415 - when the command runs
+
+    parent = artifact or default_artifact_path()
+    check_beside(parent, out)
+    weights = load_artifact(parent)
+    wanted = Wanted(filters=filters, limit=limit, with_text=True, only_judged=True, sources=source)
+    with place.opened() as log:
+        recorded = read_recorded(log, wanted)
+    with progress() as tell:
+        lesson, update = learn_lesson(recorded, weights, LessonOptions(holdout, holdout_by.value, max_weight), tell)
+    written = _write(parent, weights, lesson, update, out) if _shall_write(lesson, force=force) else None
+    _print_lesson(lesson, out, written, as_json=as_json)
+    if lesson.refusals and written is None:
+        raise typer.Exit(1)
+
+
+def _shall_write(lesson: "Lesson", *, force: bool) -> bool:
+    return lesson.changes and (force or not lesson.refusals)
+
+
+def _write(parent: Path, weights: "Artifact", lesson: "Lesson", update: "Update", out: Path) -> str:
+    from embedllm_router.artifact.weights import read_card  # noqa: PLC0415 - when the command runs
+    from embedllm_router.training.update.learn_relearn_writing import write_update  # noqa: PLC0415 - when the command runs
+
+    return write_update(weights, read_card(parent), update, lesson, out).id
+
+
+def _print_lesson(lesson: "Lesson", out: Path, written: str | None, *, as_json: bool) -> None:
+    if as_json:
+        import orjson  # noqa: PLC0415 - with the rest of the command
+
+        fields = {"written": written, "out": str(out) if written else None, **asdict(lesson)}
+        sys.stdout.buffer.write(orjson.dumps(fields, option=orjson.OPT_INDENT_2) + b"\n")
+        return
+    from rich.console import Console  # noqa: PLC0415 - when the command runs
+
+    from embedllm_router.cli.result_views import lesson_lines, lesson_tables  # noqa: PLC0415 - when the command runs
+
+    console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    for line in lesson_lines(lesson):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for table in lesson_tables(lesson):
+        console.print(table)
+    for reason in lesson.refusals:
+        console.print(f"refused: {reason}", markup=False, highlight=False, soft_wrap=True)
+    console.print(_outcome(lesson, out, written), markup=False, highlight=False, soft_wrap=True)
+
+
+def _outcome(lesson: "Lesson", out: Path, written: str | None) -> str:
+    if written is not None:
+        forced = " although the guard refused it" if lesson.refusals else ""
+        return f"wrote {out}: artifact {written}{forced}"
+    if lesson.refusals:
+        return "nothing was written; --force writes it all the same"
+    return "nothing was written: the feedback shows nothing that the weights do not say already"
+
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+register(app)

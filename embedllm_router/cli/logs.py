@@ -1,0 +1,216 @@
+"""The commands `logs tail|show|summary|export|seal`: parse, call one function, print.
+
+Results go to stdout, everything else to stderr. Heavy imports wait until a command runs.
+"""
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from embedllm_router.cli.options import Place, filters_of, place_of, with_options
+from embedllm_router.errors import ConfigError, EmbedLLMRouterError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from embedllm_router.records.reader.source_logs_filters import Filters
+
+__all__ = ["app", "register"]
+
+_PIPED_WIDTH = 160
+_LOOK_EVERY_S = {"files": 0.5, "postgres": 2.0}
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to a Typer application."""
+    logs = typer.Typer(no_args_is_help=True, help="Read the records of routed requests.")
+    logs.callback()(_logs)
+    logs.command(name="tail")(with_options(_tail, place_of, filters_of))
+    logs.command(name="show")(with_options(_show, place_of))
+    logs.command(name="summary")(with_options(_summary, place_of, filters_of))
+    logs.command(name="export")(with_options(_export, place_of, filters_of))
+    logs.command(name="seal")(with_options(_seal, place_of))
+    app.add_typer(logs, name="logs")
+
+
+def _logs() -> None:
+    """Read the records of routed requests."""
+
+
+def _tail(
+    place: Place,
+    filters: "Filters",
+    n: Annotated[int, typer.Option("-n", min=0, help="How many.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones, until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the newest requests, one line each; JSON lines with --json."""
+    from embedllm_router.records.reader.find_logs_follow import follow as start_following  # noqa: PLC0415 - when the command runs
+    from embedllm_router.records.reader.find_logs_listing import newest  # noqa: PLC0415 - when the command runs
+
+    with place.opened(must_exist=not follow) as source:
+        follower = start_following(source, filters) if follow else None
+        rows = newest(source, filters, n)
+        _print_rows(rows, as_json=as_json, with_header=True)
+        if follower is None:
+            _fail_without(rows)
+            return
+        told = {row["request_id"] for row in rows}
+        try:
+            while True:
+                _print_rows((r for r in follower.new() if r["request_id"] not in told), as_json=as_json)
+                time.sleep(_LOOK_EVERY_S[source.kind])
+        except KeyboardInterrupt:
+            return
+        finally:
+            follower.close()
+
+
+def _show(
+    place: Place,
+    request_id: Annotated[str, typer.Argument(metavar="ID", help="Request id, response id, or the beginning of one.")],
+    as_json: AsJson = False,
+) -> None:
+    """Explain one request: who was weighed, why the winner won, what would flip it, what came of it."""
+    from embedllm_router.analysis.explain import explain  # noqa: PLC0415 - when the command runs
+    from embedllm_router.cli.log_views_logs_request_view import request_blocks, request_fields  # noqa: PLC0415 - when it runs
+    from embedllm_router.records.reader.find import find  # noqa: PLC0415 - when the command runs
+
+    with place.opened() as source:
+        found = find(source, request_id)
+    explanation = explain(found.row)
+    if as_json:
+        _print_json(request_fields(found, explanation))
+        return
+    _print_blocks(request_blocks(found, explanation))
+
+
+def _summary(
+    place: Place,
+    filters: "Filters",
+    seed: Annotated[int, typer.Option(min=0, help="Of samples and intervals.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Sum up: mix, spend and savings, forecast and bill, calibration, failures, time added."""
+    from embedllm_router.analysis.summary import summarize  # noqa: PLC0415 - when the command runs
+    from embedllm_router.cli.log_views import summary_blocks  # noqa: PLC0415 - when the command runs
+
+    with place.opened() as source:
+        found = summarize(source, filters, seed=seed)
+    if as_json:
+        _print_json(found)
+    else:
+        _print_blocks(summary_blocks(found))
+    _fail_without(range(found.n))
+
+
+def _export(
+    place: Place,
+    filters: "Filters",
+    out: Annotated[Path | None, typer.Option(help=".csv, .parquet or .jsonl; JSON lines to stdout by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write requests to a file, or as JSON lines to stdout."""
+    from embedllm_router.records.reader.export import export  # noqa: PLC0415 - when the command runs
+
+    with place.opened() as source, tempfile.TemporaryDirectory(prefix="embedllm-router-") as draft:
+        file = out or Path(draft, "records.jsonl")
+        n = export(source, filters, file)
+        if out is None:
+            with file.open("rb") as written:
+                shutil.copyfileobj(written, sys.stdout.buffer)
+        elif as_json:
+            _print_json({"out": str(out), "requests": n})
+        else:
+            typer.echo(f"{n:,} requests written to {out}")
+    _fail_without(range(n))
+
+
+def _seal(place: Place, as_json: AsJson = False) -> None:
+    """Seal files that a dead process left behind: JSON lines become Parquet."""
+    import duckdb  # noqa: PLC0415 - when the command runs
+
+    from embedllm_router.cli.options_logs_default_place import places  # noqa: PLC0415 - when the command runs
+    from embedllm_router.records.writer.seal import seal_orphans  # noqa: PLC0415 - when the command runs
+
+    folders = [Path(one).expanduser() for one in places(place.origin, place.config)]
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"nothing to seal at {str(folder).split('@')[-1]}: expected a folder of record files.")
+    try:
+        sealed = [one for folder in folders for one in seal_orphans(folder)]
+    except (OSError, duckdb.Error) as error:
+        raise EmbedLLMRouterError(
+            f"a file cannot be sealed: {str(error).splitlines()[0]}. It stays as it is."
+        ) from error
+    if as_json:
+        _print_json({"sealed": [{"file": one.path.name, "rows": one.rows, "rejected": one.rejected} for one in sealed]})
+        return
+    for one in sealed:
+        typer.echo(
+            f"{one.path.name}: {one.rows:,} records" + (f", {one.rejected} lines rejected" if one.rejected else "")
+        )
+    typer.echo(f"{len(sealed)} files sealed")
+
+
+def _stdout() -> "Console":
+    from rich.console import Console  # noqa: PLC0415 - when a command runs
+
+    return Console() if sys.stdout.isatty() else Console(width=_PIPED_WIDTH)
+
+
+def _print_blocks(blocks: "Sequence[RenderableType]") -> None:
+    console = _stdout()
+    for number, block in enumerate(blocks):
+        if number:
+            console.print()
+        console.print(block)
+
+
+def _print_json(value: object) -> None:
+    import orjson  # noqa: PLC0415 - when a command runs
+
+    options = orjson.OPT_INDENT_2 | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
+    sys.stdout.buffer.write(orjson.dumps(value, option=options) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _print_rows(rows: Iterable[Mapping[str, Any]], *, as_json: bool, with_header: bool = False) -> None:
+    if as_json:
+        import orjson  # noqa: PLC0415 - when a command runs
+
+        from embedllm_router.records.reader.find_logs_listing import COLUMNS  # noqa: PLC0415 - when a command runs
+
+        options = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
+        sys.stdout.buffer.writelines(
+            orjson.dumps({name: row[name] for name in COLUMNS}, option=options) for row in rows
+        )
+        sys.stdout.buffer.flush()
+        return
+    from embedllm_router.cli.log_views_logs_line_view import decision_line, header_line  # noqa: PLC0415 - when a command runs
+
+    console = _stdout()
+    lines = [decision_line(row) for row in rows]
+    for line in [header_line(), *lines] if with_header and lines else lines:
+        console.print(
+            line, no_wrap=True, overflow="ellipsis", crop=console.is_terminal, soft_wrap=not console.is_terminal
+        )
+
+
+def _fail_without(found: Iterable[object]) -> None:
+    if not any(True for _ in found):
+        typer.echo("no request meets the conditions", err=True)
+        raise typer.Exit(1)
+
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+register(app)

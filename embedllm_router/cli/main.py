@@ -1,0 +1,236 @@
+"""The command line: each command parses, calls one function and prints.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 the command or its input is wrong.
+"""
+
+import contextlib
+import dataclasses
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+
+from embedllm_router import __version__
+from embedllm_router.artifact.guarantees import contract_tables
+from embedllm_router.artifact.weights import default_artifact_path, load_artifact, shipped_path
+from embedllm_router.cli import add as cli_adding
+from embedllm_router.cli import evaluate as cli_evaluation
+from embedllm_router.cli import feedback as cli_feedback
+from embedllm_router.cli import ingest as cli_ingest
+from embedllm_router.cli import logs as cli_logs
+from embedllm_router.cli import plan as cli_plan
+from embedllm_router.cli import replay as cli_replay
+from embedllm_router.cli import train as cli_learning
+from embedllm_router.cli.console import demo_table, llm_table, ranking_table, summary_table
+from embedllm_router.cli.console_cli_errors import clear_errors
+from embedllm_router.cli.demo import COST_WEIGHTS, DemoRequest, run_demo
+from embedllm_router.errors import ConfigError
+from embedllm_router.proxy.serve import check_config, proxy_command, proxy_environment
+from embedllm_router.routing.policy import Assessment, Objective
+from embedllm_router.routing.router import Router, Routing
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="embedllm-router",
+    help="Routes each prompt to the LLM that will answer it best for the money, and says why.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_stdout, _stderr = Console(), Console(stderr=True)
+_SHOWN = 20
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+def main() -> None:
+    """Runs the command line; a mistake ends in one sentence, never in a traceback."""
+    try:
+        with clear_errors():
+            app()
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        _stdout.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def route(
+    prompt: Annotated[str, typer.Argument(help="The prompt; `-` reads it from stdin.")],
+    cost_weight: Annotated[float, typer.Option(help="λ: accuracy you give up per US dollar of this request.")] = 0.0,
+    min_p_correct: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Take the cheapest LLM that reaches this.")
+    ] = None,
+    within: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Take the cheapest LLM this close to the best.")
+    ] = None,
+    max_cost_usd: Annotated[float | None, typer.Option(min=0, help="Exclude LLMs that cost more.")] = None,
+    candidates: Annotated[
+        str | None, typer.Option(help="LLMs to choose from, separated by commas; all by default.")
+    ] = None,
+    artifact: Annotated[Path | None, typer.Option(help="Weights folder; the shipped one by default.")] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="List every candidate.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rank the LLMs for one prompt at list prices, without any proxy."""
+    if not math.isfinite(cost_weight) or cost_weight < 0:
+        raise ConfigError(f"--cost-weight must be a finite number of at least 0, found {cost_weight}.")
+    if min_p_correct is not None and within is not None:
+        raise ConfigError("--min-p-correct and --within exclude each other; give one of them.")
+    objective = Objective(cost_weight, min_p_correct, within, max_cost_usd)
+    router = Router.load(artifact)
+    pool = router.pool(_names(candidates)) if candidates is not None else None
+    text = sys.stdin.read() if prompt == "-" else prompt
+    routing = router.route(text, objective=objective, pool=pool)
+    if as_json:
+        _print_json(_routing_fields(routing))
+    else:
+        _stdout.print(ranking_table(routing, None if show_all else _SHOWN))
+
+
+@app.command()
+def inspect(
+    directory: Annotated[Path | None, typer.Argument(help="Weights folder; the shipped one by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a weights folder holds: LLMs, dimensions, data, metrics."""
+    artifact = load_artifact(directory or default_artifact_path())
+    if as_json:
+        _print_json({"id": artifact.id, **artifact.manifest.model_dump(mode="json")})
+        return
+    _stdout.print(summary_table(artifact.id, artifact.manifest))
+    for table in contract_tables(artifact.manifest.contract):
+        _stdout.print(table)
+    _stdout.print(llm_table(artifact.manifest))
+
+
+@app.command()
+def serve(
+    config: Annotated[Path, typer.Option(help="The LiteLLM proxy configuration.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 4000,
+) -> None:
+    """Run the LiteLLM proxy with the router in it."""
+    check_config(config)
+    environment, made_key = proxy_environment()
+    if made_key:
+        _stderr.print(f"LITELLM_MASTER_KEY was not set; made for this run: {made_key}", highlight=False, soft_wrap=True)
+    command = proxy_command(config, host, port)
+    os.execve(command[0], command, environment)  # noqa: S606 - the proxy replaces this process, pid and all
+
+
+@app.command()
+def demo(
+    config: Annotated[Path | None, typer.Option(help="Proxy configuration; the shipped one by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send diverse prompts through the real proxy to simulated LLMs, at three cost weights."""
+    chosen_config = config or shipped_path("proxy_config.yaml")
+    check_config(chosen_config)
+    with _stderr.status("starting the proxy and the simulated LLMs") as status:
+
+        def show(request: DemoRequest) -> None:
+            status.update(f"{request.prompt}, cost weight {request.cost_weight:g}: {request.chosen}")
+
+        requests = run_demo(chosen_config, cost_weights=COST_WEIGHTS, on_request=show)
+    if as_json:
+        _print_json({"requests": [_demo_fields(r) for r in requests]})
+    else:
+        _stdout.print(demo_table(requests))
+    if any(request.status >= 400 for request in requests):  # noqa: PLR2004 - HTTP's first error status
+        raise typer.Exit(1)
+
+
+@app.command()
+def upstream(
+    port: Annotated[int, typer.Option(help="Port to listen on, on 127.0.0.1.")] = 8900,
+    fail: Annotated[list[str] | None, typer.Option(help="LLM=STATUS: this LLM fails every request.")] = None,
+) -> None:
+    """Run the stand-in for paid LLMs: a local OpenAI-compatible server that calls no LLM and says so."""
+    import uvicorn  # noqa: PLC0415 - start-up
+
+    from embedllm_router.cli.upstream import create_app  # noqa: PLC0415 - start-up
+
+    server = create_app(dict(_failure(spec) for spec in fail or ()))
+    uvicorn.run(server, host="127.0.0.1", port=port, log_level="warning")
+
+
+def _failure(spec: str) -> tuple[str, int]:
+    llm, _, status = spec.rpartition("=")
+    if not llm or not status.isdigit():
+        raise ConfigError(f"--fail takes LLM=STATUS, for example gpt-4o=503; found {spec!r}.")
+    return llm, int(status)
+
+
+def _demo_fields(request: DemoRequest) -> dict[str, object]:
+    fields = dataclasses.asdict(request)
+    del fields["runner_up"]
+    return fields
+
+
+def _names(candidates: str) -> list[str]:
+    names = [name.strip() for name in candidates.split(",") if name.strip()]
+    if not names:
+        raise ConfigError("--candidates takes at least one LLM, separated by commas; found none.")
+    return names
+
+
+def _print_json(value: object) -> None:
+    with contextlib.suppress(AttributeError):
+        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # JSON is UTF-8 whatever the locale
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def _routing_fields(routing: Routing) -> dict[str, object]:
+    chosen = routing.decision.chosen
+    return {
+        "prompt_chars": len(routing.prompt.text),
+        "artifact": routing.artifact_id,
+        "cost_weight": routing.decision.request.objective.cost_weight,
+        "chosen": chosen.name if chosen else None,
+        "candidates": [_candidate_fields(a) for a in routing.decision.assessments()],
+        "timing_ms": dataclasses.asdict(routing.timing_ms),
+    }
+
+
+def _candidate_fields(assessment: Assessment) -> dict[str, object]:
+    fields = dataclasses.asdict(assessment)
+    del fields["name"]  # without a proxy, a candidate's name is its LLM
+    return fields
+
+
+cli_ingest.register(app)
+cli_learning.register(app)
+cli_evaluation.register(app)
+cli_logs.register(app)
+cli_replay.register(app)
+cli_plan.register(app)
+cli_feedback.register(app)
+cli_adding.register(app)
+
+if __name__ == "__main__":
+    main()

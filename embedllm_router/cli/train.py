@@ -1,0 +1,293 @@
+"""The learning commands, `distill`, `train` and `landmarks`: parse, call one function, print.
+
+Results go to stdout, progress and logs to stderr. Heavy imports wait until a command runs.
+"""
+
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedllm_router.cli.console_cli_errors import clear_errors
+from embedllm_router.cli.console_cli_progress import Tell, progress
+from embedllm_router.data.matrix_data_conflicts import OnConflict
+from embedllm_router.errors import ConfigError
+
+if TYPE_CHECKING:
+    from embedllm_router.prediction.transformer_encoder import TransformerEncoder
+    from embedllm_router.training.fit.distill import TokenTable
+    from embedllm_router.training.fit.facts import Facts
+    from embedllm_router.training.fit.options import TrainingOptions
+    from embedllm_router.training.fit.recipe import LearnedArtifact
+
+__all__ = ["app", "register"]
+
+_DEFAULT_SOURCE = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+class DecoderName(StrEnum):
+    """Which decoder to train."""
+
+    NETWORK = "network"
+    MF = "mf"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the learning commands to a Typer application."""
+    app.command(name="distill")(_distill)
+    app.command(name="train")(_train)
+    app.command(name="landmarks")(_landmarks)
+
+
+def _distill(
+    out: Annotated[Path, typer.Option(help="Folder to write; replaced if it is a token table.")],
+    source: Annotated[str, typer.Option(help="Sentence transformer: name or path.")] = _DEFAULT_SOURCE,
+    dims: Annotated[int, typer.Option(min=8, help="Columns to keep after PCA.")] = 128,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Make a static prompt encoder's token table from a sentence transformer."""
+    with clear_errors():
+        from embedllm_router.training.fit.distill import check_table_place, save_table  # noqa: PLC0415 - when it runs
+
+        check_table_place(out)
+        table = _make_table(source, dims)
+        save_table(out, table)
+    rows, columns = table.token_embeddings.shape
+    result = {"out": str(out), "source": table.source, "vocab_size": rows, "d_embedding": columns}
+    typer.echo(json.dumps(result) if json_output else f"{out}: {rows} tokens of {columns} dimensions, {table.source}")
+
+
+def _train(
+    data: Annotated[list[Path], typer.Option(help="A data set's folder; repeat for several.")],
+    out: Annotated[Path, typer.Option(help="Where the artifact shall be; an older one is replaced.")],
+    encoder: Annotated[Path | None, typer.Option(help="Folder made by `distill`; else distilled now.")] = None,
+    encoder_model: Annotated[
+        str | None, typer.Option(help="Sentence transformer to use as it is: name or path. Slower, not smaller.")
+    ] = None,
+    llms: Annotated[Path | None, typer.Option(help="models.csv; else looked for beside the data.")] = None,
+    prices: Annotated[
+        Path | None,
+        typer.Option(
+            help='JSON of list prices: {"llms": {NAME: {"input_usd_per_mtok", "output_usd_per_mtok", "source"}}}.'
+        ),
+    ] = None,
+    reasoning: Annotated[
+        Path | None,
+        typer.Option(help='JSON of hidden reasoning tokens a request: {"llms": {NAME: {"tokens", "source"}}}.'),
+    ] = None,
+    sources: Annotated[
+        Path | None, typer.Option(help='JSON of licences: {"datasets": {NAME: {"licence", "attribution"}}}.')
+    ] = None,
+    min_labels: Annotated[int, typer.Option(min=1, help="Fewest labels for an LLM to be learned.")] = 1000,
+    decoder: Annotated[DecoderName, typer.Option(help="mf: the paper's own, pair by pair.")] = DecoderName.NETWORK,
+    balance: Annotated[float, typer.Option(min=0, help="0 counts labels, 1 counts data sets.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Decides initial weights and batches.")] = 0,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Train from so many seeds, into OUT/seed-0, …; `evaluate` tells their spread.")
+    ] = 1,
+    on_conflict: Annotated[
+        OnConflict, typer.Option(help="What becomes of several answers of one LLM to one prompt in several data sets.")
+    ] = OnConflict.MEAN,
+    split_seed: Annotated[int, typer.Option(help="Decides train, validation and test.")] = 0,
+    members: Annotated[int | None, typer.Option(min=1, help="Networks in the ensemble.")] = None,
+    max_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs per network at most.")] = None,
+    perturbed_copies: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Slightly changed copies of each prompt to learn beside it, so that choices flip less. 0: none, the "
+            "default with --encoder-model, which would encode them slowly.",
+        ),
+    ] = None,
+    consistency: Annotated[
+        float | None, typer.Option(min=0, help="Weight of a prompt's copies being predicted like the prompt.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run to the same --out.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a seed.")] = False,
+) -> None:
+    """Learn an artifact from correctness data; on several GPUs under `accelerate launch -m` or `torchrun -m`."""
+    with clear_errors():
+        from embedllm_router.training.fit.facts import find_llm_table, read_facts  # noqa: PLC0415 - when the command runs
+
+        facts = read_facts(llms or find_llm_table(data), prices=prices, reasoning=reasoning, sources=sources)
+        copies = 0 if encoder_model and perturbed_copies is None else perturbed_copies
+        options = _options(
+            decoder,
+            seed=seed,
+            balance=balance,
+            members=members,
+            max_epochs=max_epochs,
+            perturbed_copies=copies,
+            consistency=consistency,
+        )
+        chosen = _choose_encoder(encoder, encoder_model)
+        runs = _runs(out, options, seeds)
+        learned = _run(data, runs, chosen, facts, min_labels, split_seed, on_conflict, threads, resume)
+    for place, one in learned.items():
+        _print_learned(one, place, json_output=json_output)
+
+
+def _runs(out: Path, options: "TrainingOptions", seeds: int) -> "dict[Path, TrainingOptions]":
+    """Where each seed's artifact shall be, and how it is trained."""
+    if seeds == 1:
+        return {out: options}
+    if (out / "manifest.json").exists():
+        raise ConfigError(f"--out {out} is an artifact itself, so no seeds are written into it. Name another folder.")
+    each = range(options.seed, options.seed + seeds)
+    return {out / f"seed-{number}": replace(options, seed=number) for number in each}
+
+
+def _landmarks(
+    artifact: Annotated[Path, typer.Option(help="Weights folder to change in place.")],
+    data: Annotated[list[Path], typer.Option(help="A data set's folder it learned from; repeat for several.")],
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Add landmarks, the categories a prompt is likened to, to weights that lack them; nothing is retrained."""
+    with clear_errors():
+        from embedllm_router.training.fit.add_landmarks import add_landmarks  # noqa: PLC0415 - when the command runs
+
+        with progress() as tell:
+            changed = add_landmarks(artifact, data, tell)
+    manifest = changed.manifest
+    metrics = {name: value for name, value in manifest.metrics.items() if name.startswith("landmark_")}
+    summary = {"out": str(artifact), "artifact": changed.id, "n_landmarks": len(manifest.landmarks)}
+    if json_output:
+        typer.echo(json.dumps({**summary, "metrics": metrics}))
+        return
+    typer.echo(f"{artifact}: artifact {changed.id}, {len(manifest.landmarks)} landmarks. On the test part:")
+    _print_metrics(metrics)
+
+
+def _options(
+    decoder: DecoderName,
+    *,
+    seed: int,
+    balance: float,
+    members: int | None,
+    max_epochs: int | None,
+    perturbed_copies: int | None,
+    consistency: float | None,
+) -> "TrainingOptions":
+    """The decoder's own options, but for those that were given."""
+    from embedllm_router.training.fit.options import TrainingOptions, paper_options  # noqa: PLC0415 - when a command runs
+
+    start = paper_options() if decoder is DecoderName.MF else TrainingOptions()
+    return replace(
+        start,
+        seed=seed,
+        balance=balance,
+        members=members or start.members,
+        max_epochs=max_epochs or start.max_epochs,
+        perturbed_copies=start.perturbed_copies if perturbed_copies is None else perturbed_copies,
+        consistency=start.consistency if consistency is None else consistency,
+    )
+
+
+def _run(
+    data: list[Path],
+    runs: "Mapping[Path, TrainingOptions]",
+    encoder: "TokenTable | TransformerEncoder",
+    facts: "Facts",
+    min_labels: int,
+    split_seed: int,
+    on_conflict: OnConflict,
+    threads: int,
+    resume: bool,
+) -> "dict[Path, LearnedArtifact]":
+    """What each run made, by its folder; nothing in a process that only helps the main one."""
+    import torch  # noqa: PLC0415 - seconds, and only training needs it
+
+    from embedllm_router.training.fit.recipe import learn  # noqa: PLC0415 - loads torch
+    from embedllm_router.training.fit.team import Team, is_main_process  # noqa: PLC0415 - loads torch
+
+    team = Team.gather()
+    torch.set_num_threads(threads)
+    made = {}
+    for out, options in runs.items():
+        with progress(shown=is_main_process()) as tell:
+            learned = learn(
+                data,
+                out,
+                encoder=encoder,
+                facts=facts,
+                options=options,
+                min_labels=min_labels,
+                split_seed=split_seed,
+                on_conflict=on_conflict,
+                resume=resume,
+                command=_command_line(),
+                progress=_epochs(tell),
+                team=team,
+            )
+        if learned is not None:
+            made[out] = learned
+    team.leave()
+    return made
+
+
+def _epochs(tell: Tell) -> Callable[[str, int, int, float], None]:
+    def told(head: str, done: int, planned: int, loss: float) -> None:
+        tell(head, done, planned, "" if math.isnan(loss) else f"validation {loss:.4f}")
+
+    return told
+
+
+def _print_learned(learned: "LearnedArtifact", out: Path, *, json_output: bool) -> None:
+    manifest, merged = learned.artifact.manifest, learned.merged
+    for warning in learned.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if json_output:
+        summary = {"out": str(out), "artifact": learned.artifact.id, "n_llms": len(manifest.llms)}
+        shared = {"prompts": merged.shared_prompts, **asdict(merged.conflicts), "on_conflict": merged.rule.value}
+        typer.echo(json.dumps({**summary, "shared": shared, "metrics": learned.metrics}))
+        return
+    if merged.shared_prompts:
+        twice = f"{merged.conflicts.repeated:,} repeated, {merged.conflicts.conflicting:,} pairs with different scores"
+        typer.echo(f"{merged.shared_prompts:,} prompts stand in several data sets; {twice}, resolved by: {merged.rule}")
+    typer.echo(f"{out}: artifact {learned.artifact.id}, {len(manifest.llms)} LLMs. On the test part:")
+    _print_metrics(learned.metrics)
+
+
+def _print_metrics(metrics: Mapping[str, float]) -> None:
+    for name, value in metrics.items():
+        typer.echo(f"  {name:32} {value:.4f}")
+
+
+def _choose_encoder(folder: Path | None, model: str | None) -> "TokenTable | TransformerEncoder":
+    if model is not None:
+        if folder is not None:
+            raise ConfigError("--encoder and --encoder-model exclude each other; give one.")
+        from embedllm_router.prediction.transformer_encoder import TransformerEncoder  # noqa: PLC0415 - when a command runs
+
+        return TransformerEncoder(model)
+    if folder is None:
+        return _make_table(_DEFAULT_SOURCE, 128)
+    from embedllm_router.training.fit.distill import load_table  # noqa: PLC0415 - numpy only when a command runs
+
+    return load_table(folder)
+
+
+def _make_table(source: str, dims: int) -> "TokenTable":
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from embedllm_router.training.fit.distill import distill  # noqa: PLC0415 - loads torch
+
+    return distill(source, d_embedding=dims)
+
+
+def _command_line() -> str:
+    """The command as a reader would type it, with data folders by name only."""
+    arguments = [Path(a).name if Path(a).is_absolute() else a for a in sys.argv[1:]]
+    return shlex.join(["embedllm-router", *arguments])
+
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+register(app)

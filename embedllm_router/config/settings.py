@@ -1,0 +1,272 @@
+"""Reads every setting; the only reader of the environment and of our YAML section.
+
+    callback_settings:
+      embedllm_router:
+        virtual_models:
+          auto: {default: gpt-4o-mini, cost_weight: 10}
+
+An environment variable `EMBEDLLM_ROUTER_…` (nested names joined by `__`) overrides the YAML.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from embedllm_router.config.process import (
+    DashboardSettings,
+    LogSettings,
+    MetricsSettings,
+    ReloadSettings,
+    StateSettings,
+    StoreSettings,
+    TracingSettings,
+)
+from embedllm_router.config.state_options import RedisAddress
+from embedllm_router.config.virtual_model import CanarySettings, VirtualModelSettings
+from embedllm_router.errors import ConfigError
+
+__all__ = [
+    "CALLBACK",
+    "SECTION",
+    "RouterSettings",
+    "read_litellm_redis",
+    "read_proxy_config",
+    "read_settings",
+    "read_store_settings",
+]
+
+SECTION = "embedllm_router"
+"""Our key under LiteLLM's `callback_settings`."""
+
+_REFERENCE = "os.environ/"
+
+CALLBACK = "embedllm_router.proxy_handler"
+"""What LiteLLM's `litellm_settings.callbacks` names."""
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="EMBEDLLM_ROUTER_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,  # LiteLLM prints the traceback, and a misspelt setting may hold a password
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Lets the environment win over the YAML; nothing else is read."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+
+class RouterSettings(_Settings):
+    """The plugin's settings."""
+
+    artifact: Path | None = None
+    """Weights folder; None takes the one that ships with the package."""
+    virtual_models: dict[str, VirtualModelSettings] = Field(min_length=1)
+    """The names clients ask for, such as `auto`."""
+    log: LogSettings = LogSettings()
+    """How decisions are logged."""
+    store: StoreSettings = StoreSettings()
+    """Where records of requests are kept."""
+    state: StateSettings = StateSettings()
+    """Where budgets and sessions are kept between requests."""
+    dashboard: DashboardSettings = DashboardSettings()
+    """The pages under /embedllm/."""
+    metrics: MetricsSettings = MetricsSettings()
+    """Prometheus metrics."""
+    tracing: TracingSettings = TracingSettings()
+    """OpenTelemetry spans."""
+    reload: ReloadSettings = ReloadSettings()
+    """Taking up changes while running."""
+
+
+class _StoreAlone(_Settings):
+    """Where records are kept, for commands that need to know nothing else."""
+
+    store: StoreSettings = StoreSettings()
+
+
+def read_settings(section: object) -> RouterSettings:
+    """Reads the plugin's section of the proxy configuration, and the environment.
+
+    Args:
+        section: What stands under `callback_settings.embedllm_router`; None when the key is absent.
+
+    Returns:
+        The validated settings.
+
+    Raises:
+        ConfigError: Something is missing, unknown or out of range; the message names each field.
+    """
+    if not isinstance(section, Mapping | None):
+        found = type(section).__name__
+        raise ConfigError(f"callback_settings.{SECTION} must be a mapping, found {found}.")
+    try:
+        return RouterSettings(**{str(name): value for name, value in _resolved(dict(section or {})).items()})
+    except ValidationError as error:
+        raise ConfigError(f"callback_settings.{SECTION} is not valid:\n{_problems(error)}") from error
+    except SettingsError as error:
+        raise _not_json(error) from error
+    except RecursionError as error:
+        raise ConfigError(f"callback_settings.{SECTION} contains itself; expected no anchor inside itself.") from error
+
+
+def read_store_settings() -> StoreSettings:
+    """Reads where records are kept without a configuration file: from the environment, else the defaults.
+
+    Raises:
+        ConfigError: A value is of the wrong type or out of range; the message names each field.
+    """
+    try:
+        return _StoreAlone().store
+    except ValidationError as error:
+        raise ConfigError(f"the environment's EMBEDLLM_ROUTER_STORE__… is not valid:\n{_problems(error)}") from error
+    except SettingsError as error:
+        raise _not_json(error) from error
+
+
+def read_proxy_config(path: Path) -> RouterSettings:
+    """Reads the plugin's settings out of a proxy configuration file.
+
+    Args:
+        path: The YAML file that LiteLLM reads too.
+
+    Returns:
+        The validated settings.
+
+    Raises:
+        ConfigError: The file cannot be read, is not YAML, does not load the plugin, or its section is not valid.
+    """
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration {path} is not YAML: {_yaml_problem(error)}.") from None
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"the configuration {path} must be a mapping, found {type(config).__name__}.")
+    callbacks = _group(config, "litellm_settings").get("callbacks")
+    if CALLBACK not in (callbacks if isinstance(callbacks, list) else [callbacks]):
+        raise ConfigError(
+            f"the configuration {path} does not load the router: add {CALLBACK!r} to litellm_settings.callbacks."
+        )
+    return read_settings(_group(config, "callback_settings").get(SECTION))
+
+
+def read_litellm_redis(path: Path) -> RedisAddress | None:
+    """Reads the Redis that LiteLLM itself is told to use: in `router_settings`, `cache_params` or the environment.
+
+    Args:
+        path: The proxy configuration; one that cannot be read names none.
+
+    Returns:
+        Its address; None where LiteLLM uses no Redis.
+
+    Raises:
+        ConfigError: It refers to an environment variable that is not set, or a part of it is of the wrong type.
+    """
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        config = {}
+    router = _resolved(_group(config, "router_settings"))
+    cache = _resolved(_group(_group(config, "litellm_settings"), "cache_params"))
+    said = {name.removeprefix("redis_"): value for name, value in router.items() if name.startswith("redis_")}
+    if not said and cache.get("type") == "redis":
+        said = cache
+    for name in ("url", "host", "port", "password", "username", "ssl", "db"):
+        if said.get(name) is None and os.environ.get(f"REDIS_{name.upper()}"):
+            said[name] = os.environ[f"REDIS_{name.upper()}"]
+    return _address(said)
+
+
+def _address(said: Mapping[str, Any]) -> RedisAddress | None:
+    if said.get("url"):
+        return RedisAddress(url=str(said["url"]))
+    if not said.get("host"):
+        return None
+    secure = str(said.get("ssl", "")).lower() in {"true", "1", "yes"}
+    try:
+        port, db = int(said.get("port") or 6379), int(said.get("db") or 0)
+    except (TypeError, ValueError):
+        raise ConfigError("port and db of LiteLLM's Redis must be numbers.") from None
+    user, password = (str(one) if (one := said.get(name)) is not None else None for name in ("username", "password"))
+    return RedisAddress(host=str(said["host"]), port=port, username=user, password=password, ssl=secure, db=db)
+
+
+def _group(config: object, name: str) -> Mapping[str, Any]:
+    """A part of the configuration that is itself a mapping; empty where it is not there."""
+    found = config.get(name) if isinstance(config, Mapping) else None
+    if not isinstance(found, Mapping | None):
+        raise ConfigError(f"{name} must be a mapping, found {type(found).__name__}.")
+    return found or {}
+
+
+def _not_json(error: SettingsError) -> ConfigError:
+    """The error of an environment variable; pydantic's own sentence names the field and does not hold the value."""
+    return ConfigError(
+        f"the environment's EMBEDLLM_ROUTER_… is not valid: {str(error).split(' from source')[0]} as JSON."
+    )
+
+
+def _yaml_problem(error: Exception) -> str:
+    """What is wrong and where, without the line itself: a key may stand in it."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return str(error).splitlines()[0] if isinstance(error, yaml.YAMLError) else "it is not UTF-8"
+
+
+def _problems(error: ValidationError) -> str:
+    return "\n".join(f"  {_problem(e['loc'], e['msg'], e['type'])}" for e in error.errors())
+
+
+def _problem(loc: tuple[int | str, ...], message: str, kind: str) -> str:
+    path = ".".join(map(str, loc))
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(str(loc[-1]), sorted(_every_name()), n=1)
+        return f"{path}: unknown setting{f', did you mean {near[0]!r}?' if near else ''}"
+    return f"{path}: {message}"
+
+
+def _resolved(value: Any) -> Any:
+    """Puts environment variables in place of LiteLLM's references to them, as LiteLLM does."""
+    if isinstance(value, Mapping):
+        return {key: _resolved(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_resolved(one) for one in value]
+    if not isinstance(value, str) or not value.startswith(_REFERENCE):
+        return value
+    name = value.removeprefix(_REFERENCE)
+    if name not in os.environ:
+        raise ConfigError(f"callback_settings.{SECTION} refers to {value}, but {name} is not set in the environment.")
+    return os.environ[name]
+
+
+def _every_name() -> set[str]:
+    groups = (
+        CanarySettings,
+        VirtualModelSettings,
+        LogSettings,
+        StoreSettings,
+        StateSettings,
+        ReloadSettings,
+        RouterSettings,
+    )
+    return {name for group in groups for name in group.model_fields}

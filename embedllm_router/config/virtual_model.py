@@ -1,0 +1,249 @@
+"""The settings of a virtual model: each setting, its default and its meaning.
+
+settings.py reads them; values here are checked, nothing is opened or created.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from embedllm_router.routing.budget_budgets_budget import Budget, Per, Whose
+from embedllm_router.routing.decision import Objective
+from embedllm_router.routing.decision_exploration import Exploration
+from embedllm_router.routing.overrides import AIMS, FIELDS, PROFILES, Allowed
+from embedllm_router.routing.pool import Rules
+from embedllm_router.routing.prompt import TextFrom
+
+__all__ = [
+    "BudgetSettings",
+    "CanarySettings",
+    "ExplorationSettings",
+    "PlaceSettings",
+    "RequestSettings",
+    "SessionSettings",
+    "ShadowSettings",
+    "VirtualModelSettings",
+]
+
+CostWeight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _percent(value: object) -> object:
+    """Reads "5%" as 0.05; leaves everything else to the type."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        return float(value.strip().removesuffix("%")) / 100
+    return value
+
+
+def _known_field(name: str) -> str:
+    if name not in FIELDS:
+        raise ValueError(f"expected one of {', '.join(FIELDS)}")
+    return name
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ObjectiveSettings(_Group):
+    """What the best candidate is; at most one aim, and a limit on cost."""
+
+    cost_weight: CostWeight | None = None
+    """λ in utility = p_correct - λ * cost_usd: the accuracy you give up per US dollar of one request. None is 0."""
+    profile: Literal["quality", "balanced", "cheap"] | None = None
+    """A cost weight by name: quality 0, balanced 20, cheap 500."""
+    min_p_correct: Share | None = None
+    """τ: take the cheapest LLM whose p_correct reaches it; if none does, the likeliest to be correct."""
+    within: Share | None = None
+    """Take the cheapest LLM whose p_correct is at most this far below the best one's."""
+    max_cost_usd: Usd | None = None
+    """Exclude LLMs whose expected cost of the request is higher."""
+    latency_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Accuracy you give up per second of waiting, by the latencies seen while serving."""
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> "ObjectiveSettings":
+        said = [name for name in AIMS if getattr(self, name) is not None]
+        if len(said) > 1:
+            raise ValueError(f"{' and '.join(said)} exclude each other; keep one")
+        return self
+
+    @property
+    def says_something(self) -> bool:
+        """Whether any of its settings is set."""
+        return self.latency_weight > 0 or any(getattr(self, name) is not None for name in (*AIMS, "max_cost_usd"))
+
+    @property
+    def objective(self) -> Objective:
+        """What the best candidate is."""
+        weight = PROFILES[self.profile] if self.profile else self.cost_weight or 0.0
+        return Objective(weight, self.min_p_correct, self.within, self.max_cost_usd, self.latency_weight)
+
+
+class PlaceSettings(_Group):
+    """Where requests may go."""
+
+    allow: tuple[str, ...] | None = None
+    """Only these; None allows all."""
+    deny: tuple[str, ...] = ()
+    """None of these."""
+
+
+class ExplorationSettings(_Group):
+    """Trying another candidate now and then, so that its answers can be learned from."""
+
+    method: Literal["epsilon", "thompson"] = "epsilon"
+    """`epsilon` draws evenly; `thompson` the more often the less is known of an LLM, with `epsilon` on top."""
+    epsilon: Share = 0.0
+    """Share of requests that draw one of those within the caps evenly."""
+    spread: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """With `thompson`: how uncertain predictions are taken to be, against what the answers learned from say."""
+    max_loss: Share = 0.1
+    """What it may lose in p_correct against the best one."""
+    max_extra_usd: Usd = 0.01
+    """What it may cost more than the best one."""
+
+    @property
+    def exploration(self) -> Exploration:
+        """The same as the policy's own value."""
+        thompson = self.method == "thompson"
+        return Exploration(self.epsilon, self.max_loss, self.max_extra_usd, thompson, self.spread)
+
+
+class BudgetSettings(_Group):
+    """A spend target that the cost weight adapts to."""
+
+    usd: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """What may be spent in each period."""
+    per: Per = Per.DAY
+    """The period, `day` or `month`, in UTC."""
+    scope: Whose = Whose.VIRTUAL_MODEL
+    """Who shares it: `virtual_model` everybody who asks for the name, `key` or `team` each of them for itself."""
+
+    @property
+    def budget(self) -> Budget:
+        """The same as the ledger's own value."""
+        return Budget(self.usd, self.per, self.scope)
+
+
+class SessionSettings(_Group):
+    """Conversations stay on their LLM while it keeps up."""
+
+    enabled: bool = True
+    """Whether they do."""
+    ttl_s: float = Field(default=3600, gt=0, le=31_536_000)
+    """How long after its last request a conversation is remembered, in seconds."""
+    margin: Share = 0.02
+    """How much better in utility another LLM must be to take over."""
+    cost_margin: float = Field(default=0.1, ge=0, allow_inf_nan=False)
+    """With a floor under p_correct: how much cheaper another must be, as a share of its cost."""
+    cache_s: float = Field(default=300, ge=0, allow_inf_nan=False)
+    """How long a provider is taken to keep a conversation in its prompt cache, in seconds."""
+
+
+class RequestSettings(_Group):
+    """What a request may set for itself, in its header or body."""
+
+    may_set: tuple[Annotated[str, AfterValidator(_known_field)], ...] = FIELDS
+    """Names of the fields; every one by default."""
+    min_cost_weight: CostWeight | None = None
+    """Least cost weight a request may ask for."""
+    max_cost_usd: Usd | None = None
+    """Highest limit on its expected cost that a request may ask for."""
+
+    @property
+    def allowed(self) -> Allowed:
+        """The same as the value that wishes are checked against."""
+        return Allowed(self.may_set, self.min_cost_weight, self.max_cost_usd)
+
+
+class ShadowSettings(ObjectiveSettings):
+    """Weights or an objective that decide beside the live ones; their decision is recorded, never served."""
+
+    artifact: Path | None = None
+    """Weights folder; None takes the live one."""
+
+    @model_validator(mode="after")
+    def _differs(self) -> "ShadowSettings":
+        if self.artifact is None and not self.says_something:
+            raise ValueError("set artifact, an objective such as cost_weight, or both: else it would change nothing")
+        return self
+
+
+class CanarySettings(ShadowSettings):
+    """Weights or an objective that decide for a share of the callers; each caller stays on its side."""
+
+    share: Annotated[float, BeforeValidator(_percent), Field(gt=0, le=1)] = 0.05
+    """Share of callers, 0.05 or "5%"."""
+
+
+class VirtualModelSettings(ObjectiveSettings):
+    """A name clients ask for, and how the LLM behind it is chosen."""
+
+    default: str = Field(min_length=1)
+    """Model group that answers when routing cannot: the promise behind fail-open."""
+    candidates: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Model groups to choose from; None takes every group of `model_list`."""
+    max_fallbacks: int = Field(default=2, ge=0, le=10)
+    """How many of the next best LLMs LiteLLM tries when the chosen one fails."""
+    text_from: TextFrom = TextFrom.LAST_USER
+    """Which text is embedded: `last_user`, `conversation` or `all` (with the system prompt)."""
+    access: Literal["inherit", "enforce"] = "inherit"
+    """Whether a key for this name reaches every candidate, or only those it may call itself."""
+    providers: PlaceSettings = PlaceSettings()
+    """Providers that may answer, by LiteLLM's names such as `openai` or `bedrock`."""
+    regions: PlaceSettings = PlaceSettings()
+    """Regions that may answer, by `model_info.region` or the deployment's own region setting."""
+    labels: tuple[str, ...] = ()
+    """Labels that a candidate must have in `model_info.embedllm_labels`, such as `zero-retention`."""
+    requests: RequestSettings = RequestSettings()
+    """What a request may set for itself."""
+    on_no_candidate: Literal["default", "refuse"] = "default"
+    """When no candidate can take a request for what it needs: the default answers, or a 400 that lists the reasons."""
+    budgets: tuple[BudgetSettings, ...] = ()
+    """Spend targets that the cost weight adapts to; when one is exhausted, the cheapest answers."""
+    sessions: SessionSettings = SessionSettings()
+    """Conversations stay on their LLM."""
+    near_tie_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.005
+    """Utility that may be lost so that near ties go to the same LLM each time; 0 turns it off."""
+    max_novelty: Share | None = None
+    """Prompts more novel than this share of ordinary ones go to the default; None lets routing decide all."""
+    exploration: ExplorationSettings = ExplorationSettings()
+    """Trying another candidate now and then."""
+    shadow: ShadowSettings | None = None
+    """What else decides, for the record only."""
+    canary: CanarySettings | None = None
+    """What decides instead, for a share of the callers."""
+
+    @property
+    def objective(self) -> Objective:
+        """What the best candidate is."""
+        return self.with_margin(super().objective)
+
+    def with_margin(self, objective: Objective) -> Objective:
+        """An objective that gives near ties to favourites."""
+        return replace(objective, near_tie_margin=self.near_tie_margin)
+
+    @property
+    def rules(self) -> Rules:
+        """Which candidates may answer at all."""
+        providers, regions = self.providers, self.regions
+        return Rules(
+            _names(providers.allow),
+            _set(providers.deny),
+            _names(regions.allow),
+            _set(regions.deny),
+            frozenset(self.labels),
+        )
+
+
+def _set(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(name.lower() for name in names)
+
+
+def _names(names: tuple[str, ...] | None) -> frozenset[str] | None:
+    return None if names is None else _set(names)

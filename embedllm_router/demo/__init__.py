@@ -1,1 +1,0 @@
-"""The demonstration: the real proxy, the real SDK, and a server that stands in for the paid LLMs."""

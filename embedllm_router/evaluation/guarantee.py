@@ -1,0 +1,213 @@
+"""How often "p_correct ≥ τ" holds on held-out prompts: the rows of an artifact's contract.
+
+Of a choice there is one answer per prompt; of "every LLM that reaches τ" there are many, which stand or fall together.
+Every share therefore has two intervals: the exact one for independent answers (Clopper & Pearson, Biometrika 26, 1934)
+and one from resampled questions, a question being all prompts with the same stem. The wider end counts.
+
+It knows nothing of files.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta  # type: ignore[import-untyped]
+
+from embedllm_router.artifact.manifest import ContractRow, LearnedLLM, Manifest
+from embedllm_router.data.matrix import CorrectnessMatrix
+from embedllm_router.data.split import question_stem
+from embedllm_router.evaluation.frontier import choose
+from embedllm_router.evaluation.frontier_evaluation_costs import price_answers
+from embedllm_router.evaluation.inputs import Predictions
+from embedllm_router.evaluation.inputs_evaluation_parts import Part
+from embedllm_router.prediction.scorer import Scorer
+from embedllm_router.stats_evaluation_bootstrap import resamples
+
+__all__ = ["COST_WEIGHTS", "FLOORS", "FLOORS_BY_SET", "exact_interval", "measure_contract", "with_contract"]
+
+FLOORS: Final = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+"""τ that are measured over all data sets."""
+FLOORS_BY_SET: Final = (0.6, 0.7, 0.8, 0.9)
+"""τ that are measured in each."""
+COST_WEIGHTS: Final = (0.0, 1.0, 5.0, 20.0, 100.0, 500.0)
+"""λ that are measured over all data sets."""
+
+_TAIL: Final = 0.025
+_ONE_SIDED: Final = 0.05
+_MIN_CANDIDATES: Final = 2  # with fewer there is nothing to choose
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+def exact_interval(n_right: int, n: int, low_tail: float, high_tail: float) -> tuple[float, float]:
+    """Clopper and Pearson's interval of a share: each end is the share at which so few or so many have its tail.
+
+    Args:
+        n_right: How many of n were right.
+        n: At least one, independent of each other.
+        low_tail: Probability left below the lower end.
+        high_tail: Probability left above the upper end.
+
+    Returns:
+        Both ends, in [0, 1].
+    """
+    low = float(beta.ppf(low_tail, n_right, n - n_right + 1)) if n_right else 0.0
+    high = float(beta.ppf(1 - high_tail, n_right + 1, n - n_right)) if n_right < n else 1.0
+    return low, high
+
+
+def with_contract(manifest: Manifest, scorer: Scorer, test: Part) -> Manifest:
+    """The manifest with the contract that its decoder keeps.
+
+    Args:
+        manifest: Its `llms` are the columns of the test part.
+        scorer: What predicts, as it is served.
+        test: Prompts that neither training nor calibration saw.
+
+    Returns:
+        The manifest; an older contract is replaced.
+    """
+    scores = [scorer.score(row) for row in test.x]
+    predictions = Predictions(
+        np.stack([one.p_correct for one in scores]), np.stack([one.output_tokens for one in scores])
+    )
+    rows = measure_contract(test.matrix, predictions, manifest.llms)
+    return manifest.model_copy(update={"contract": rows})
+
+
+def measure_contract(
+    test: CorrectnessMatrix, predictions: Predictions, llms: Sequence[LearnedLLM]
+) -> tuple[ContractRow, ...]:
+    """Measures promises on prompts that nothing was fitted to.
+
+    A choice is among the LLMs that were graded on the prompt and have a list price; prompts with fewer than two of them
+    have no choice and are left out of those rows.
+
+    Args:
+        test: Prompts and labels; at least one label.
+        predictions: Of the same prompts and LLMs.
+        llms: In the matrix's columns, with their list prices.
+
+    Returns:
+        One row per promise that was made at least once.
+    """
+    held = _HeldOut.of(test, predictions, llms)
+    rows = list(_rows(held, "min_p_correct", FLOORS))
+    rows += _rows(held, "cost_weight", COST_WEIGHTS)
+    rows += _rows(held, "any_llm", FLOORS)
+    for name in dict.fromkeys(test.datasets):
+        rows += _rows(held, "min_p_correct", FLOORS_BY_SET, name)
+    return tuple(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _HeldOut:
+    """Predictions and labels; arrays are (n_prompts, n_llms) where nothing else is said.
+
+    Attributes:
+        p: float64, in [0, 1].
+        cost: USD as known before the answer; infinite where the LLM is no candidate.
+        right: 0 or 1; 0 without a label.
+        graded: Where there is a label.
+        datasets: (n_prompts,).
+        question: int64 (n_prompts,), number of the question stem.
+        draws: float32 (n_draws, n_questions), how often each question occurs in each resample.
+    """
+
+    p: Floats
+    cost: Floats
+    right: Floats
+    graded: Flags
+    datasets: NDArray[np.str_]
+    question: NDArray[np.int64]
+    draws: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, test: CorrectnessMatrix, predictions: Predictions, llms: Sequence[LearnedLLM]) -> "_HeldOut":
+        costs = price_answers(test, llms, predictions.output_tokens)
+        candidates = test.observed & costs.priced
+        candidates &= (candidates.sum(axis=1) >= _MIN_CANDIDATES)[:, None]
+        question = np.unique([question_stem(prompt) for prompt in test.prompts], return_inverse=True)[1]
+        return cls(
+            p=predictions.p_correct.astype(np.float64),
+            cost=np.where(candidates, costs.expected_cost, np.inf),
+            right=np.where(test.observed, test.labels(), 0.0).astype(np.float64),
+            graded=test.observed,
+            datasets=np.array(test.datasets),
+            question=question,
+            draws=resamples(int(question.max()) + 1),
+        )
+
+    def chosen(self, promise: str, value: float) -> Flags:
+        """Whose answers the promise is made of."""
+        if promise == "any_llm":
+            return self.graded & (self.p >= value)
+        candidates = np.isfinite(self.cost)
+        if promise == "min_p_correct":
+            kept = candidates & (self.p >= value)
+            best = np.where(kept, self.cost, np.inf).argmin(axis=1)
+        else:
+            kept = candidates
+            best = choose(np.where(kept, self.p, -np.inf), np.where(kept, self.cost, 0.0), value)
+        mask = np.zeros_like(kept)
+        mask[np.arange(len(mask)), best] = True
+        return mask & kept
+
+    def samples(self, mask: Flags) -> Floats:
+        """The share right in each resample; NaN where it holds none of the answers."""
+        right, n = self._drawn(self.right * mask), self._drawn(mask)
+        shares: Floats = np.divide(right, n, out=np.full(len(n), np.nan), where=n > 0)
+        return shares
+
+    def _drawn(self, answers: NDArray[np.generic]) -> Floats:
+        """How many answers each resample holds; float32 counts whole numbers of this size exactly."""
+        of_question = np.bincount(self.question, answers.sum(axis=1), self.draws.shape[1])
+        return (self.draws @ of_question.astype(np.float32)).astype(np.float64)
+
+
+def _rows(
+    held: _HeldOut,
+    promise: Literal["min_p_correct", "cost_weight", "any_llm"],
+    values: Sequence[float],
+    data: str | None = None,
+) -> Iterator[ContractRow]:
+    among = np.ones(len(held.p), dtype=bool) if data is None else held.datasets == data
+    for value in values:
+        mask = held.chosen(promise, value) & among[:, None]
+        n = int(mask.sum())
+        if not n:
+            continue
+        n_right = round(float(held.right[mask].sum()))
+        share = n_right / n
+        low, high, at_least = _bounds(n_right, n, held.samples(mask))
+        yield ContractRow(
+            promise=promise,
+            value=value,
+            data=data,
+            n_prompts=int(mask.any(axis=1).sum()),
+            n_labels=n,
+            predicted=round(float(held.p[mask].mean()), 6),
+            correct=round(share, 6),
+            low=_down(min(low, share)),
+            high=_up(max(high, share)),
+            at_least=_down(at_least),
+        )
+
+
+def _bounds(n_right: int, n: int, samples: Floats) -> tuple[float, float, float]:
+    """Both ends of the two-sided interval and the one-sided lower bound: the wider of exact and resampled ones."""
+    low, high = exact_interval(n_right, n, _TAIL, _TAIL)
+    at_least = exact_interval(n_right, n, _ONE_SIDED, 0.0)[0]
+    known = samples[np.isfinite(samples)]
+    tails = np.quantile(known, [_TAIL, 1 - _TAIL, _ONE_SIDED]).tolist()
+    return min(low, tails[0]), max(high, tails[1]), min(at_least, tails[2])
+
+
+def _down(share: float) -> float:
+    return float(np.floor(share * 1e6) / 1e6)
+
+
+def _up(share: float) -> float:
+    return float(np.ceil(share * 1e6) / 1e6)

@@ -1,1 +1,0 @@
-"""What people and judges think of answers: taken from requests and files, and handed to the store."""

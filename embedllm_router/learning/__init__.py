@@ -1,1 +1,0 @@
-"""From correctness data to weights. Nothing in here is imported on the request path."""

@@ -1,1 +1,0 @@
-"""Reading the records of routed requests: query, filter, summarise, follow, explain, export."""

@@ -1,1 +1,0 @@
-"""Which cost weight or floor to set, worked out from recorded traffic."""

@@ -1,0 +1,1 @@
+"""From text to p_correct, expected output tokens and an out-of-distribution score."""

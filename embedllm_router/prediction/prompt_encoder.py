@@ -1,0 +1,40 @@
+"""Which encoder an artifact has: the one place that tells them apart."""
+
+from typing import Protocol
+
+from embedllm_router.artifact.manifest import EncoderSpec, Manifest, TransformerSpec
+from embedllm_router.artifact.weights import ENCODER, Artifact
+from embedllm_router.prediction.static_encoder import EncodedPrompt, StaticEncoder
+from embedllm_router.prediction.transformer_encoder import TransformerEncoder
+
+__all__ = ["PromptEncoder", "encoder_id", "load_encoder"]
+
+
+class PromptEncoder(Protocol):
+    """Prompt text → prompt embedding."""
+
+    @property
+    def spec(self) -> EncoderSpec | TransformerSpec:
+        """What the manifest says of it."""
+
+    def encode(self, text: str) -> EncodedPrompt:
+        """Embeds one text."""
+
+
+def load_encoder(artifact: Artifact) -> PromptEncoder:
+    """Builds the encoder an artifact holds or names.
+
+    Raises:
+        ArtifactError: It cannot be found, or is not the one the artifact was trained with.
+    """
+    spec = artifact.manifest.encoder
+    if isinstance(spec, TransformerSpec):
+        return TransformerEncoder.from_spec(spec)
+    return StaticEncoder.from_artifact(artifact)
+
+
+def encoder_id(manifest: Manifest) -> str:
+    """Twelve hex digits that tell encoders apart: embeddings of equal ones may stand for each other."""
+    spec = manifest.encoder
+    digest = spec.weights_sha256 if isinstance(spec, TransformerSpec) else manifest.files[ENCODER].sha256
+    return digest[:12]

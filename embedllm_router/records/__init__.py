@@ -1,0 +1,1 @@
+"""Records of requests and feedback: their schema, the writer, the reader."""

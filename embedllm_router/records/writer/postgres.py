@@ -1,0 +1,184 @@
+"""Records in PostgreSQL. The only file that writes to it; tables.py says what they look like there."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
+
+from embedllm_router.config.store_options import StoreOptions
+from embedllm_router.errors import ConfigError
+from embedllm_router.records.writer.postgres_store_migrating import upgrade
+from embedllm_router.records.writer.postgres_store_tables import TABLES
+from embedllm_router.records.writer.segments import KINDS, Kind
+
+__all__ = ["PostgresSink", "database_url"]
+
+_CONNECT = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,
+    "application_name": "embedllm-router",
+    "prepare_threshold": None,  # a pooler such as PgBouncer may hand every transaction to another server process
+}
+_LIMIT_EXCEEDED = "54"  # class of SQLSTATE, such as a text too long for its index; psycopg calls it operational
+_LIMIT_TIME = text("SET LOCAL statement_timeout = '30s'")
+_RETENTION_EVERY_S, _IDLE_S, _BETWEEN_PORTIONS_S = 600.0, 30.0, 1.0
+_DELETED_AT_ONCE, _DELETIONS = 5_000, 20
+
+
+def database_url(url: str) -> URL:
+    """Reads `postgresql://user:password@host:port/database`, to be reached with psycopg.
+
+    Raises:
+        ConfigError: It is no URL, or one of another database. The message does not hold it: it has a password in it.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigError("store.url is no URL; expected postgresql://user:password@host:port/database.") from None
+    if parsed.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
+        raise ConfigError(f"store.url must start with postgresql://, found {parsed.drivername}://.")
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+class PostgresSink:
+    """Writes lines to a database, over one connection that is made again when it breaks."""
+
+    kind: Literal["files", "postgres"] = "postgres"
+
+    def __init__(self, options: StoreOptions) -> None:
+        """Reads the URL; nothing is called.
+
+        Raises:
+            ConfigError: The URL is wrong.
+        """
+        self._url = database_url(options.url or "")
+        self._keep = None if options.retention_days is None else timedelta(days=options.retention_days)
+        self._engine = _engine(self._url)
+        self._up_to_date = False
+        self._retain_at = 0.0
+
+    @property
+    def location(self) -> str:
+        """Host and database."""
+        host = self._url.host or self._url.query.get("host") or ""
+        port = f":{self._url.port}" if self._url.port else ""
+        return f"postgresql://{host}{port}/{self._url.database or ''}"
+
+    def write(self, kind: Kind, lines: Sequence[bytes]) -> int:
+        """Inserts all records in one transaction; one that is there already is left as it is.
+
+        Returns:
+            How many are stored; the rest hold values that the database does not take.
+
+        Raises:
+            OSError: The database cannot be reached, or refuses for now.
+        """
+        try:
+            if not self._up_to_date:
+                with self._engine.begin() as connection:
+                    upgrade(connection)
+                self._up_to_date = True
+            return self._insert(kind, lines)
+        except (SQLAlchemyError, CommandError) as error:
+            self._up_to_date = False  # it may be another database by the time it answers again
+            raise self._failure(error) from None
+
+    def tend(self) -> float:
+        """Deletes what is past its time, in portions; what another proxy is deleting is left to it.
+
+        Returns:
+            After how many seconds at most it wants to be called again.
+
+        Raises:
+            OSError: The database cannot be reached, or refuses.
+        """
+        if self._keep is None or not self._up_to_date or time.monotonic() < self._retain_at:
+            return _IDLE_S
+        before = datetime.now(UTC).replace(tzinfo=None) - self._keep
+        try:
+            more = [self._delete(kind, before) for kind in KINDS]
+        except SQLAlchemyError as error:
+            raise self._failure(error) from None
+        if any(more):
+            return _BETWEEN_PORTIONS_S
+        self._retain_at = time.monotonic() + _RETENTION_EVERY_S
+        return _IDLE_S
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._engine.dispose()
+
+    def abandon(self) -> None:
+        """In a forked child: forgets the parent's connection without a word to the server."""
+        self._engine.dispose(close=False)
+        self._engine = _engine(self._url)
+
+    def _insert(self, kind: Kind, lines: Sequence[bytes]) -> int:
+        try:
+            with self._engine.begin() as connection:
+                _insert(connection, kind, lines)
+        except DBAPIError as error:
+            if not _refuses_a_value(error):
+                raise
+            if len(lines) == 1:
+                return 0
+            half = len(lines) // 2
+            return self._insert(kind, lines[:half]) + self._insert(kind, lines[half:])
+        return len(lines)
+
+    def _delete(self, kind: Kind, before: datetime) -> bool:
+        """Deletes some of the old records of a kind; returns whether there may be more."""
+        for _ in range(_DELETIONS):
+            with self._engine.begin() as connection:
+                if _delete(connection, kind, before) < _DELETED_AT_ONCE:
+                    return False
+        return True
+
+    def _failure(self, error: Exception) -> ConnectionError:
+        """What went wrong, in one line, without the password; neither the SQL nor its values are in it."""
+        said = " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())
+        for secret in (self._url.password, self._url.query.get("password")):
+            if isinstance(secret, str) and secret:
+                said = said.replace(secret, "***")
+        return ConnectionError(f"{self.location}: {said[:300]}")
+
+
+def _refuses_a_value(error: DBAPIError) -> bool:
+    """Whether the database will never take one of the records, so that trying again would hold up all others."""
+    if isinstance(error, DataError | IntegrityError):
+        return True
+    return str(getattr(error.orig, "sqlstate", None)).startswith(_LIMIT_EXCEEDED)
+
+
+def _engine(url: URL) -> Engine:
+    return create_engine(
+        url, pool_size=1, max_overflow=0, pool_pre_ping=True, hide_parameters=True, connect_args=_CONNECT
+    )
+
+
+def _insert(connection: Connection, kind: Kind, lines: Sequence[bytes]) -> None:
+    columns = ", ".join(f'"{column.name}"' for column in TABLES[kind].columns)
+    connection.execute(_LIMIT_TIME)
+    connection.execute(
+        text(
+            f"INSERT INTO {kind} ({columns}) "  # noqa: S608 - names of our own
+            f"SELECT {columns} FROM json_populate_recordset(NULL::{kind}, CAST(:rows AS json)) ON CONFLICT DO NOTHING"
+        ),
+        {"rows": (b"[" + b",".join(lines) + b"]").decode()},
+    )
+
+
+def _delete(connection: Connection, kind: Kind, before: datetime) -> int:
+    connection.execute(_LIMIT_TIME)
+    deleted = connection.execute(
+        text(
+            f"DELETE FROM {kind} WHERE ctid = ANY(ARRAY("  # noqa: S608 - names of our own
+            f'SELECT ctid FROM {kind} WHERE "at" < :before LIMIT :portion FOR UPDATE SKIP LOCKED))'
+        ),
+        {"before": before, "portion": _DELETED_AT_ONCE},
+    )
+    return deleted.rowcount

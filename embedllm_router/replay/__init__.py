@@ -1,1 +1,0 @@
-"""Deciding recorded requests again, offline: other objectives, other weights, other prices."""

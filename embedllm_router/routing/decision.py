@@ -1,0 +1,266 @@
+"""What is asked of the policy and what it answers: objectives, requests, decisions. Values only."""
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
+
+from embedllm_router.routing.decision_exploration import Explored
+from embedllm_router.routing.pool import NO_RULES, CandidatePool, Capability, Codes, Exclusion, Floats, Rules
+
+__all__ = [
+    "NO_CONDITIONS",
+    "Assessment",
+    "Conditions",
+    "Decision",
+    "Objective",
+    "Observed",
+    "Reason",
+    "Request",
+    "known",
+]
+
+
+class Reason(StrEnum):
+    """Why the first of a ranking is first."""
+
+    HIGHEST_UTILITY = "highest_utility"
+    CHEAPEST_AT_FLOOR = "cheapest_at_floor"
+    FLOOR_UNREACHED = "floor_unreached"
+    ONLY_CANDIDATE = "only_candidate"
+    EXPLORED = "explored"
+    WITHIN_BUDGET = "within_budget"
+    SESSION_KEPT = "session_kept"
+    SESSION_LOCKED = "session_locked"
+    NEAR_TIE = "near_tie"
+    OUT_OF_DISTRIBUTION = "out_of_distribution"
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What the best candidate is.
+
+    With neither floor set, it has the highest utility. With a floor, it is the cheapest of those that reach the floor;
+    when none does, the likeliest to be correct.
+
+    Attributes:
+        cost_weight: λ, the accuracy one gives up per US dollar; finite, at least 0.
+        min_p_correct: τ, a floor under p_correct, in [0, 1]; None sets none.
+        within: The floor lies this far below the best candidate's p_correct, in [0, 1]; None sets none.
+        max_cost_usd: Candidates expected to cost more are excluded; None sets no limit.
+        latency_weight: Accuracy one gives up per second of waiting; finite, at least 0. A candidate nobody has waited
+            for yet counts as the quickest.
+        near_tie_margin: Utility that may be lost so that near ties go to the same candidate each time; finite, at
+            least 0, and 0 leaves them to the utility. A floor leaves no near ties.
+    """
+
+    cost_weight: float = 0.0
+    min_p_correct: float | None = None
+    within: float | None = None
+    max_cost_usd: float | None = None
+    latency_weight: float = 0.0
+    near_tie_margin: float = 0.0
+
+    @property
+    def said(self) -> dict[str, float]:
+        """The cost weight, and of the others what is set, by name."""
+        others = {"min_p_correct": self.min_p_correct, "within": self.within, "max_cost_usd": self.max_cost_usd}
+        known = {name: value for name, value in others.items() if value is not None}
+        slow = {"latency_weight": self.latency_weight} if self.latency_weight else {}
+        return {"cost_weight": self.cost_weight, **known, **slow}
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What was seen of a pool's candidates while serving.
+
+    Attributes:
+        length_factor: (n_candidates,), tokens answered per token predicted; 1 where nothing was seen.
+        latency_s: (n_candidates,), seconds to the last byte; NaN where nothing was seen.
+    """
+
+    length_factor: Floats
+    latency_s: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What bears on a decision besides the prompt.
+
+    Attributes:
+        only: Candidates the client allows; None allows all.
+        rules: Which providers, regions and labels may answer.
+        barred: Candidates that may not be chosen now, and why, for reasons outside the prompt.
+        cached_tokens: Input tokens each candidate's provider has in its prompt cache, by name.
+        observed: What was seen while serving; None for nothing.
+    """
+
+    only: Collection[str] | None = None
+    rules: Rules = NO_RULES
+    barred: Mapping[str, Exclusion] = field(default_factory=dict)
+    cached_tokens: Mapping[str, int] = field(default_factory=dict)
+    observed: Observed | None = None
+
+
+NO_CONDITIONS = Conditions()
+"""Nothing but the prompt bears on the decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the policy needs to know of a request.
+
+    Attributes:
+        objective: What the best candidate is.
+        input_tokens: Estimated tokens of the whole request, at least 0.
+        max_output_tokens: The request's own limit on the answer; None when it sets none.
+        needs: What an LLM must be able to do to take it.
+        conditions: What else bears on the decision.
+    """
+
+    objective: Objective
+    input_tokens: int
+    max_output_tokens: int | None = None
+    needs: frozenset[Capability] = frozenset()
+    conditions: Conditions = NO_CONDITIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """Everything that was weighed for one candidate.
+
+    Attributes:
+        name: The candidate.
+        llm: The learned LLM it stands for.
+        p_correct: Probability of a correct answer; None when no learned LLM stands behind it.
+        expected_output_tokens: Expected tokens of the answer, reasoning included; None likewise.
+        cost_usd: Expected cost of this request in USD; None when LLM or price is unknown.
+        utility: p_correct - cost_weight * cost_usd - latency_weight * latency_s; None likewise.
+        excluded: Why it could not be chosen; None when it could.
+    """
+
+    name: str
+    llm: str | None
+    p_correct: float | None
+    expected_output_tokens: float | None
+    cost_usd: float | None
+    utility: float | None
+    excluded: Exclusion | None
+
+
+@dataclass(frozen=True)  # no slots: what is computed from it is kept once made
+class Decision:
+    """Which candidate shall answer, and everything that was weighed.
+
+    Attributes:
+        pool: The candidates; every array below is in its order.
+        request: What was asked.
+        p_correct: (n_candidates,), in [0, 1]; NaN where no learned LLM stands behind the name.
+        output_tokens: (n_candidates,), expected tokens of the answer; NaN likewise.
+        cost_usd: (n_candidates,), expected cost in USD; NaN where LLM or price is unknown.
+        utility: (n_candidates,); NaN likewise.
+        exclusions: (n_candidates,), int8: 0 where it could be chosen, else the code of an `Exclusion`.
+        ranking: Indices of the candidates that could be chosen, best first.
+        floor_met: Whether the first of the ranking reaches the objective's floor; None when it sets none.
+        propensity: Probability with which this choice was made, in (0, 1]; 1 for a deterministic one.
+        explored: How the choice was drawn; None when nothing is tried.
+        instead: Why something else comes first than the objective alone would have put there; None when nothing does.
+    """
+
+    pool: CandidatePool
+    request: Request
+    p_correct: Floats
+    output_tokens: Floats
+    cost_usd: Floats
+    utility: Floats
+    exclusions: Codes
+    ranking: tuple[int, ...]
+    floor_met: bool | None
+    propensity: float = 1.0
+    explored: Explored | None = None
+    instead: Reason | None = None
+
+    @property
+    def chosen(self) -> Assessment | None:
+        """The best candidate; None when all are excluded."""
+        return self.assessed[self.ranking[0]] if self.ranking else None
+
+    @property
+    def runner_up(self) -> Assessment | None:
+        """The second best candidate; None when there is none."""
+        return self.assessed[self.ranking[1]] if len(self.ranking) > 1 else None
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why the chosen one was chosen; None when all are excluded."""
+        if not self.ranking:
+            return None
+        if self.instead is not None:
+            return self.instead
+        if len(self.ranking) == 1:
+            return Reason.ONLY_CANDIDATE
+        if self.floor_met is None:
+            return Reason.HIGHEST_UTILITY
+        return Reason.CHEAPEST_AT_FLOOR if self.floor_met else Reason.FLOOR_UNREACHED
+
+    @property
+    def likeliest(self) -> Assessment | None:
+        """The candidate likeliest to be correct among those that could be chosen; of equals the cheaper."""
+        return min(self._ranked, key=lambda a: (-(a.p_correct or 0.0), a.cost_usd), default=None)
+
+    @property
+    def cheapest(self) -> Assessment | None:
+        """The cheapest candidate among those that could be chosen; of equals the likelier."""
+        return min(self._ranked, key=lambda a: (a.cost_usd, -(a.p_correct or 0.0)), default=None)
+
+    @cached_property
+    def excluded(self) -> tuple[Exclusion | None, ...]:
+        """Reason per candidate, None where it could be chosen."""
+        return tuple(Exclusion.of_code(code) for code in self.exclusions.tolist())
+
+    @cached_property
+    def assessed(self) -> tuple[Assessment, ...]:
+        """What was weighed for each candidate, in pool order."""
+        figures = (known(column) for column in (self.p_correct, self.output_tokens, self.cost_usd, self.utility))
+        return tuple(
+            Assessment(one.name, one.llm, p, tokens, cost, utility, reason)
+            for one, reason, p, tokens, cost, utility in zip(self.pool.candidates, self.excluded, *figures, strict=True)
+        )
+
+    @property
+    def _ranked(self) -> list[Assessment]:
+        return [self.assessed[i] for i in self.ranking]
+
+    def named(self, name: str) -> Assessment | None:
+        """What was weighed for one candidate; None when the pool has none of that name."""
+        return self.assessed[self.pool.names.index(name)] if name in self.pool.names else None
+
+    def putting_first(self, index: int, why: Reason, propensity: float = 1.0) -> "Decision":
+        """The same decision with another of its ranking in front.
+
+        Args:
+            index: Of a candidate in the ranking.
+            why: On record as the reason.
+            propensity: Probability with which it was put there.
+        """
+        at = self.ranking.index(index)
+        ranking = (index, *self.ranking[:at], *self.ranking[at + 1 :])
+        return replace(self, ranking=ranking, instead=why, propensity=propensity)
+
+    def fallbacks(self, n: int) -> list[str]:
+        """Names of the n next best candidates."""
+        return [self.pool.names[i] for i in self.ranking[1 : n + 1]]
+
+    def assess(self, index: int) -> Assessment:
+        """What was weighed for one candidate, by its index in the pool."""
+        return self.assessed[index]
+
+    def assessments(self) -> list[Assessment]:
+        """Every candidate: the ranked ones best first, then the excluded ones in pool order."""
+        return [*self._ranked, *(a for a in self.assessed if a.excluded is not None)]
+
+
+def known(column: Floats) -> list[float | None]:
+    """A column as a list, None for NaN."""
+    return [None if math.isnan(number) else number for number in column.tolist()]

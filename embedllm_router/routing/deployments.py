@@ -1,0 +1,185 @@
+"""LiteLLM's `model_list` → candidates: which learned LLM a model group stands for, and what it costs. Pure.
+
+A model group may hold several deployments of one LLM. Its price is that of the dearest one, since LiteLLM may
+pick any; a price nobody states is unknown, never zero.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from embedllm_router.artifact.catalog import Catalog, Match
+from embedllm_router.routing.pool import Candidate, Capability, PriceTier
+
+__all__ = ["UNKNOWN_PLACE", "ModelGroup", "PriceMap", "Row", "group_of_deployment", "read_model_groups"]
+
+Row = Mapping[str, object]
+PriceMap = Mapping[str, Mapping[str, object]]
+
+_FLAGS = {
+    Capability.VISION: "supports_vision",
+    Capability.AUDIO: "supports_audio_input",
+    Capability.PDF: "supports_pdf_input",
+    Capability.TOOLS: "supports_function_calling",
+    Capability.JSON_SCHEMA: "supports_response_schema",
+}
+
+
+UNKNOWN_PLACE = "unknown"
+"""Provider or region of a deployment that states none: on no list of allowed ones."""
+
+_TIER = re.compile(r"input_cost_per_token_above_(\d+)k_tokens")
+_REGIONS = ("region_name", "aws_region_name", "vertex_location", "vertex_ai_location")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelGroup:
+    """A model group as a candidate.
+
+    Attributes:
+        candidate: Its name, LLM, prices and context window.
+        match: How its LLM was found.
+        declared: Whether the configuration names the LLM (`model_info.embedllm`), or its name was looked up.
+    """
+
+    candidate: Candidate
+    match: Match
+    declared: bool
+
+
+def read_model_groups(rows: Iterable[Row], prices: PriceMap, catalog: Catalog) -> dict[str, ModelGroup]:
+    """Reads every model group of a `model_list`.
+
+    Args:
+        rows: LiteLLM's deployments: `model_name`, `litellm_params`, `model_info`.
+        prices: LiteLLM's price map, raw.
+        catalog: The learned LLMs.
+
+    Returns:
+        Model groups by name, in the order they first appear.
+    """
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(str(row.get("model_name")), []).append(row)
+    return {name: _model_group(name, members, prices, catalog) for name, members in groups.items()}
+
+
+def group_of_deployment(rows: Iterable[Row]) -> dict[str, str]:
+    """Model group by deployment id, for naming the one that served."""
+    return {str(_section(row, "model_info").get("id")): str(row.get("model_name")) for row in rows}
+
+
+def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Catalog) -> ModelGroup:
+    declared = next((i for row in rows if (i := _section(row, "model_info").get("embedllm"))), None)
+    names = [str(declared)] if declared else [*(n for row in rows for n in _llm_names(row)), name]
+    matches = [catalog.match(n) for n in names]
+    match = next((m for m in matches if m.llm), matches[0])
+    candidate = Candidate(
+        name=name,
+        llm=match.llm,
+        row=catalog.row(match.llm) if match.llm else None,
+        input_usd_per_token=_dearest([_figure(row, prices, "input_cost_per_token") for row in rows]),
+        output_usd_per_token=_dearest([_figure(row, prices, "output_cost_per_token") for row in rows]),
+        max_input_tokens=_smallest([_figure(row, prices, "max_input_tokens") for row in rows]),
+        lacks=frozenset(c for c, field in _FLAGS.items() if any(_denies(row, prices, c, field) for row in rows)),
+        cached_usd_per_token=_dearest([_figure(row, prices, "cache_read_input_token_cost") for row in rows]),
+        usd_per_request=max(_figure(row, {}, "usd_per_request") or 0.0 for row in rows),
+        tiers=_tiers(rows, prices),
+        providers=frozenset(_provider(row, prices) for row in rows),
+        regions=frozenset(_region(row) for row in rows),
+        labels=frozenset.intersection(*(_labels(row) for row in rows)),
+    )
+    return ModelGroup(candidate, match, declared is not None)
+
+
+def _llm_names(row: Row) -> list[str]:
+    base, model = _section(row, "model_info").get("base_model"), _section(row, "litellm_params").get("model")
+    return [str(name) for name in (base, model) if name]
+
+
+def _denies(row: Row, prices: PriceMap, capability: Capability, field: str) -> bool:
+    stated = _section(row, "model_info").get(field)
+    if stated is not None:
+        return stated is False
+    known = _map_entry(row, prices)
+    if known is None:
+        return False
+    # LiteLLM's map leaves a flag out where an LLM lacks it, but for JSON schema also where nobody checked.
+    return known.get(field) is False or (field not in known and capability is not Capability.JSON_SCHEMA)
+
+
+def _map_entry(row: Row, prices: PriceMap) -> Row | None:
+    model = str(_section(row, "litellm_params").get("model", ""))
+    keys = (str(_section(row, "model_info").get("base_model", "")), model, model.partition("/")[2])
+    return next((prices[key] for key in keys if key in prices), None)
+
+
+def _figure(row: Row, prices: PriceMap, field: str) -> float | None:
+    params, info = _section(row, "litellm_params"), _section(row, "model_info")
+    for source in (params, info, _map_entry(row, prices) or {}):
+        value = source.get(field)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+            return float(value)
+    return None
+
+
+def _tiers(rows: Sequence[Row], prices: PriceMap) -> tuple[PriceTier, ...]:
+    """Prices of long requests, each the dearest deployment's at that length."""
+    thresholds = sorted({n for row in rows for n in _thresholds(row, prices)})
+    tiers = []
+    for above in thresholds:
+        both = (_dearest([_price_above(row, prices, side, above) for row in rows]) for side in ("input", "output"))
+        input_price, output_price = both
+        if input_price is not None and output_price is not None:
+            tiers.append(PriceTier(above, input_price, output_price))
+    return tuple(tiers)
+
+
+def _thresholds(row: Row, prices: PriceMap) -> set[int]:
+    names = (*_section(row, "litellm_params"), *_section(row, "model_info"), *(_map_entry(row, prices) or {}))
+    return {int(found[1]) * 1_000 for name in names if (found := _TIER.fullmatch(name))}
+
+
+def _price_above(row: Row, prices: PriceMap, side: str, above: int) -> float | None:
+    """A deployment's price of a token in a request just longer than a threshold: of its highest tier up to there."""
+    for threshold in sorted(_thresholds(row, prices), reverse=True):
+        if threshold <= above:
+            price = _figure(row, prices, f"{side}_cost_per_token_above_{threshold // 1_000}k_tokens")
+            if price is not None:
+                return price
+    return _figure(row, prices, f"{side}_cost_per_token")
+
+
+def _provider(row: Row, prices: PriceMap) -> str:
+    params = _section(row, "litellm_params")
+    prefix, slash, _ = str(params.get("model", "")).partition("/")
+    said = params.get("custom_llm_provider") or (
+        prefix if slash else (_map_entry(row, prices) or {}).get("litellm_provider")
+    )
+    return str(said).lower() if said else UNKNOWN_PLACE
+
+
+def _region(row: Row) -> str:
+    params, info = _section(row, "litellm_params"), _section(row, "model_info")
+    said = info.get("region") or next((params[name] for name in _REGIONS if params.get(name)), None)
+    return str(said).lower() if said else UNKNOWN_PLACE
+
+
+def _labels(row: Row) -> frozenset[str]:
+    said = _section(row, "model_info").get("embedllm_labels")
+    return frozenset(str(label) for label in said) if isinstance(said, list) else frozenset()
+
+
+def _dearest(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return max(known) if len(known) == len(values) else None
+
+
+def _smallest(values: Sequence[float | None]) -> int | None:
+    known = [v for v in values if v is not None]
+    return int(min(known)) if known else None
+
+
+def _section(row: Row, name: str) -> Row:
+    value = row.get(name)
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,300 @@
+"""Who may answer: candidates, what they cost and lack, and the reasons that exclude them.
+
+It knows nothing of prompts; policy.py weighs.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedllm_router.routing.pool_prior import Prior
+
+__all__ = [
+    "NO_RULES",
+    "Candidate",
+    "CandidatePool",
+    "Capability",
+    "Codes",
+    "Exclusion",
+    "Floats",
+    "PriceTier",
+    "Rules",
+]
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int8]
+Mask = NDArray[np.bool_]
+
+
+class Capability(StrEnum):
+    """What a request may need an LLM to take or do, besides text."""
+
+    VISION = "vision"
+    AUDIO = "audio"
+    PDF = "pdf"
+    TOOLS = "tools"
+    JSON_SCHEMA = "json_schema"
+
+
+class Exclusion(StrEnum):
+    """Why a candidate could not be chosen."""
+
+    LLM_UNKNOWN = "llm_unknown"
+    PRICE_UNKNOWN = "price_unknown"
+    NOT_REQUESTED = "not_requested"
+    KEY_ACCESS = "key_access"
+    PROVIDER = "provider"
+    REGION = "region"
+    LABEL = "label"
+    CONTEXT_WINDOW = "context_window"
+    TOO_EXPENSIVE = "too_expensive"
+    COOLED_DOWN = "cooled_down"
+    NO_VISION = "no_vision"
+    NO_AUDIO = "no_audio"
+    NO_PDF = "no_pdf"
+    NO_TOOLS = "no_tools"
+    NO_JSON_SCHEMA = "no_json_schema"
+
+    @classmethod
+    def lacking(cls, capability: Capability) -> "Exclusion":
+        """The exclusion of a candidate that lacks a capability."""
+        return cls(f"no_{capability}")
+
+    @property
+    def code(self) -> int:
+        """Its number, from 1; 0 means that nothing excludes."""
+        return _CODES[self]
+
+    @property
+    def is_a_rule(self) -> bool:
+        """Whether somebody decreed it, so that not even the default may answer."""
+        return self in {Exclusion.KEY_ACCESS, Exclusion.PROVIDER, Exclusion.REGION, Exclusion.LABEL}
+
+    @staticmethod
+    def of_code(code: int) -> "Exclusion | None":
+        """The exclusion of a number; None for 0."""
+        return _BY_CODE[code]
+
+
+_BY_CODE: tuple[Exclusion | None, ...] = (None, *Exclusion)
+_CODES = {reason: code for code, reason in enumerate(_BY_CODE) if reason is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Which candidates may answer at all, by where they run and how they are labelled.
+
+    A candidate that stands for several deployments must keep the rules with each of them. One whose provider or region
+    is unknown is on no list of allowed ones.
+
+    Attributes:
+        allow_providers: Only these; None allows all.
+        deny_providers: None of these.
+        allow_regions: Only these; None allows all.
+        deny_regions: None of these.
+        require_labels: All of these.
+    """
+
+    allow_providers: frozenset[str] | None = None
+    deny_providers: frozenset[str] = frozenset()
+    allow_regions: frozenset[str] | None = None
+    deny_regions: frozenset[str] = frozenset()
+    require_labels: frozenset[str] = frozenset()
+
+    def and_also(self, other: "Rules") -> "Rules":
+        """Both rules at once: a rule is never loosened."""
+        return Rules(
+            _both(self.allow_providers, other.allow_providers),
+            self.deny_providers | other.deny_providers,
+            _both(self.allow_regions, other.allow_regions),
+            self.deny_regions | other.deny_regions,
+            self.require_labels | other.require_labels,
+        )
+
+
+NO_RULES = Rules()
+"""Everybody may answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriceTier:
+    """What a token costs in a request with more input tokens than a threshold.
+
+    Attributes:
+        above_tokens: The threshold.
+        input_usd_per_token: Price of every input token then.
+        output_usd_per_token: Price of every output token then.
+    """
+
+    above_tokens: int
+    input_usd_per_token: float
+    output_usd_per_token: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One LLM that may answer.
+
+    Attributes:
+        name: What the caller calls it: a LiteLLM model group, or a canonical id.
+        llm: Canonical id of the learned LLM it stands for; None when none does.
+        row: That LLM's row in the artifact; None when none does.
+        input_usd_per_token: Price of one input token in USD; None when unknown. 0.0 means free.
+        output_usd_per_token: Price of one output token in USD; None when unknown.
+        max_input_tokens: Context window in tokens; None when unknown.
+        lacks: What it is known not to be able to do; what is unknown excludes nobody.
+        cached_usd_per_token: Price of one input token read from the provider's prompt cache; None when it has none.
+        usd_per_request: What a request costs besides its tokens.
+        tiers: Prices of long requests, in rising order of threshold.
+        providers: Of its deployments; empty when unknown.
+        regions: Of its deployments; empty when unknown.
+        labels: What all of its deployments are labelled with.
+    """
+
+    name: str
+    llm: str | None
+    row: int | None
+    input_usd_per_token: float | None
+    output_usd_per_token: float | None
+    max_input_tokens: int | None = None
+    lacks: frozenset[Capability] = frozenset()
+    cached_usd_per_token: float | None = None
+    usd_per_request: float = 0.0
+    tiers: tuple[PriceTier, ...] = ()
+    providers: frozenset[str] = frozenset()
+    regions: frozenset[str] = frozenset()
+    labels: frozenset[str] = frozenset()
+
+    @property
+    def standing_exclusion(self) -> Exclusion | None:
+        """Why this candidate can never be chosen, whatever the request."""
+        if self.row is None:
+            return Exclusion.LLM_UNKNOWN
+        if self.input_usd_per_token is None or self.output_usd_per_token is None:
+            return Exclusion.PRICE_UNKNOWN
+        return None
+
+    def broken_rule(self, rules: Rules) -> Exclusion | None:
+        """The first rule it does not keep; None when it keeps them all."""
+        if _outside(self.providers, rules.allow_providers, rules.deny_providers):
+            return Exclusion.PROVIDER
+        if _outside(self.regions, rules.allow_regions, rules.deny_regions):
+            return Exclusion.REGION
+        return Exclusion.LABEL if rules.require_labels - self.labels else None
+
+
+class CandidatePool:
+    """Candidates laid out as arrays once, so that a request costs a handful of vector operations.
+
+    Args:
+        candidates: In the order that breaks ties; names are unique.
+        prior: What is known of them before any prompt; None for nothing.
+    """
+
+    def __init__(self, candidates: Sequence[Candidate], prior: Prior | None = None) -> None:
+        self.prior = prior
+        self.candidates = tuple(candidates)
+        self.names = tuple(c.name for c in self.candidates)
+        self.index = {name: i for i, name in enumerate(self.names)}
+        self.standing = tuple(c.standing_exclusion for c in self.candidates)
+        self.standing_codes = np.array([r.code if r else 0 for r in self.standing], dtype=np.int8)
+        self.usable = self.standing_codes == 0
+        self.rows = np.array([c.row or 0 for c in self.candidates], dtype=np.intp)
+        self.scored = self.mask(c.row is not None for c in self.candidates)
+        self.lacking = {need: self.mask(need in c.lacks for c in self.candidates) for need in Capability}
+        self.max_input_tokens = _column(c.max_input_tokens for c in self.candidates)
+        self.has_limits = bool(np.isfinite(self.max_input_tokens).any())
+        self._cost = _Cost(self.candidates)
+        self.breaking = lru_cache(64)(self._breaking)
+
+    def mask(self, hits: Iterable[bool]) -> Mask:
+        """One truth per candidate as an array (n_candidates,)."""
+        return np.fromiter(hits, dtype=bool, count=len(self.candidates))
+
+    def too_small(self, input_tokens: int, output_tokens: int) -> Mask:
+        """Candidates whose context window does not hold so many tokens; an unknown one holds any."""
+        smaller: Mask = self.max_input_tokens < input_tokens + output_tokens
+        return smaller
+
+    def expected_cost(self, input_tokens: int, output_tokens: Floats, cached_tokens: Mapping[str, int]) -> Floats:
+        """What a request is expected to cost.
+
+        Args:
+            input_tokens: Of the whole request.
+            output_tokens: (n_candidates,), expected of each answer; NaN where unknown.
+            cached_tokens: Input tokens in each provider's prompt cache, by candidate; the others have none.
+
+        Returns:
+            USD, (n_candidates,); NaN where a price or the answer's length is unknown.
+        """
+        cached = [(self.index[name], n) for name, n in cached_tokens.items() if name in self.index]
+        return self._cost.of(input_tokens, output_tokens, cached)
+
+    def cost_usd(self, name: str, input_tokens: int, output_tokens: int) -> float | None:
+        """What so many tokens cost at a candidate's prices; None when it or its price is unknown."""
+        index = self.index.get(name)
+        if index is None or self.candidates[index].standing_exclusion is Exclusion.PRICE_UNKNOWN:
+            return None
+        cost = float(self._cost.of(input_tokens, np.full(len(self.names), float(output_tokens)), [])[index])
+        return None if np.isnan(cost) else cost
+
+    def _breaking(self, rules: Rules) -> tuple[tuple[Exclusion, Mask], ...]:
+        """The candidates that break a rule, by the rule they break; asked again for every request, so remembered."""
+        broken = [c.broken_rule(rules) for c in self.candidates]
+        return tuple((reason, self.mask(one is reason for one in broken)) for reason in dict.fromkeys(broken) if reason)
+
+
+@dataclass(slots=True)
+class _Cost:
+    """The prices of a pool as arrays."""
+
+    candidates: tuple[Candidate, ...]
+    input_price: Floats = field(init=False)
+    output_price: Floats = field(init=False)
+    per_request: Floats = field(init=False)
+    thresholds: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.input_price = _column(c.input_usd_per_token for c in self.candidates)
+        self.output_price = _column(c.output_usd_per_token for c in self.candidates)
+        self.per_request = _column(c.usd_per_request for c in self.candidates)
+        self.thresholds = tuple(sorted({tier.above_tokens for c in self.candidates for tier in c.tiers}))
+
+    def of(self, input_tokens: int, output_tokens: Floats, cached: Sequence[tuple[int, int]]) -> Floats:
+        input_price, output_price = self._prices(input_tokens)
+        cost: Floats = input_tokens * input_price + output_tokens * output_price + self.per_request
+        for index, n in cached:
+            price = self.candidates[index].cached_usd_per_token
+            if price is not None:
+                cost[index] -= min(n, input_tokens) * max(input_price[index] - price, 0.0)
+        return cost
+
+    def _prices(self, input_tokens: int) -> tuple[Floats, Floats]:
+        if not self.thresholds or input_tokens <= self.thresholds[0]:
+            return self.input_price, self.output_price
+        input_price, output_price = self.input_price.copy(), self.output_price.copy()
+        for index, candidate in enumerate(self.candidates):
+            for tier in candidate.tiers:  # in rising order: the highest that is exceeded counts
+                if input_tokens > tier.above_tokens:
+                    input_price[index], output_price[index] = tier.input_usd_per_token, tier.output_usd_per_token
+        return input_price, output_price
+
+
+def _outside(places: frozenset[str], allowed: frozenset[str] | None, denied: frozenset[str]) -> bool:
+    if places & denied:
+        return True
+    return allowed is not None and (not places or not places <= allowed)
+
+
+def _both(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
+
+
+def _column(values: Iterable[float | None]) -> Floats:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

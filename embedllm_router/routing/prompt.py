@@ -1,0 +1,228 @@
+"""Request bodies → the text to embed, and how large the request is. Pure, total and bounded.
+
+Four bodies arrive: chat (`messages`), Anthropic messages (`messages`, `system`), Responses (`input`,
+`instructions`) and legacy completions (`prompt`). A client may send anything in them; whatever is not text is
+counted and skipped, never an error here: judging a body is the provider's business.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypeGuard
+
+from embedllm_router.routing.pool import Capability
+
+__all__ = ["CHARS_OF_CONTEXT", "Prompt", "TextFrom", "opening", "read_body"]
+
+CHARS_OF_CONTEXT = 200
+"""A last user turn shorter than this ("yes, go on") is read with the user turns before it."""
+
+_BYTES_PER_TOKEN = 4
+_TOKENS_PER_ATTACHMENT = 1_000  # an image, audio clip or file: a round figure, providers differ tenfold
+_MOST_TOKENS = 1_000_000_000  # a larger limit on the answer is none, and columns of records have 64 bits
+_MAX_DEPTH = 6  # nesting of content parts beyond this is nobody's real request
+_TEXT_TYPES = frozenset({"text", "input_text", "output_text", "refusal"})
+_TOOL_TYPES = frozenset({"tool_use", "tool_result", "function_call", "function_call_output"})
+_REASONING_TYPES = frozenset({"reasoning", "thinking", "redacted_thinking"})
+_ATTACHMENTS = {
+    "image_url": Capability.VISION,
+    "input_image": Capability.VISION,
+    "image": Capability.VISION,
+    "input_audio": Capability.AUDIO,
+    "file": Capability.PDF,
+    "input_file": Capability.PDF,
+    "document": Capability.PDF,
+}
+_SYSTEM_ROLES = frozenset({"system", "developer"})
+
+
+class TextFrom(StrEnum):
+    """Which part of a request is embedded."""
+
+    LAST_USER = "last_user"
+    CONVERSATION = "conversation"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is routed.
+
+    Attributes:
+        text: The text to embed; empty when the request has none.
+        input_tokens: Estimated tokens of the whole request with system prompt and tools: UTF-8 bytes / 4.
+        max_output_tokens: The request's own limit on the answer; None when it sets none.
+        needs: What an LLM must be able to do to take the request.
+        wants_several: Whether it asks for more than one answer.
+    """
+
+    text: str
+    input_tokens: int
+    max_output_tokens: int | None = None
+    needs: frozenset[Capability] = frozenset()
+    wants_several: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    role: str
+    text: str
+    n_bytes: int
+    n_tokens: int  # of what is no text: attachments and token ids
+    needs: frozenset[Capability] = frozenset()
+
+
+def read_body(body: Mapping[str, object], text_from: TextFrom = TextFrom.LAST_USER) -> Prompt:
+    """Reads a request body.
+
+    Args:
+        body: Chat, Anthropic messages, Responses or completions body, as parsed from JSON.
+        text_from: `last_user` takes the last user turn, with those before it while it is shorter than
+            `CHARS_OF_CONTEXT`; `conversation` every user and assistant turn; `all` the system prompt as well.
+
+    Returns:
+        The text and the size of the request.
+    """
+    turns = list(_turns(body))
+    tools = body.get("tools")
+    n_bytes = sum(turn.n_bytes for turn in turns) + (_n_chars(tools) if tools else 0)
+    return Prompt(
+        text=_select(turns, text_from),
+        input_tokens=-(-n_bytes // _BYTES_PER_TOKEN) + sum(turn.n_tokens for turn in turns),
+        max_output_tokens=_max_output_tokens(body),
+        needs=_needs_of_body(body).union(*(turn.needs for turn in turns)),
+        wants_several=_wants_several(body),
+    )
+
+
+def opening(body: Mapping[str, object]) -> str:
+    """The first user turn's text, which later turns of a conversation repeat; empty when there is none."""
+    return next((turn.text for turn in _turns(body) if turn.role == "user" and turn.text), "")
+
+
+def _select(turns: list[_Turn], text_from: TextFrom) -> str:
+    if text_from is TextFrom.ALL:
+        return "\n\n".join(turn.text for turn in turns if turn.text)
+    if text_from is TextFrom.CONVERSATION:
+        return "\n\n".join(turn.text for turn in turns if turn.text and turn.role in {"user", "assistant"})
+    taken: list[str] = []
+    for turn in reversed(turns):
+        if turn.role == "user" and turn.text:
+            taken.append(turn.text)
+            if sum(map(len, taken)) >= CHARS_OF_CONTEXT:
+                break
+    return "\n\n".join(reversed(taken))
+
+
+def _turns(body: Mapping[str, object]) -> Iterator[_Turn]:
+    for field in ("system", "instructions"):
+        if body.get(field):
+            yield _turn("system", body[field])
+    for field in ("messages", "input", "prompt"):
+        value = body.get(field)
+        if isinstance(value, str):
+            yield _turn("user", value)
+        elif isinstance(value, list):
+            yield from _listed_turns(value)
+
+
+def _listed_turns(items: list[object]) -> Iterator[_Turn]:
+    if _is_token_ids(items):
+        yield _Turn("user", "", 0, len(items))
+        return
+    for item in items:
+        if isinstance(item, Mapping):
+            yield _message_turn(item)
+        elif _is_token_ids(item):
+            yield _Turn("user", "", 0, len(item))
+        elif isinstance(item, str | list):
+            yield _turn("user", item)
+
+
+def _is_token_ids(value: object) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and bool(value) and all(isinstance(token, int) for token in value)
+
+
+def _message_turn(message: Mapping[str, object]) -> _Turn:
+    role = message.get("role")
+    known = (
+        role
+        if isinstance(role, str)
+        else "tool"
+        if str(message.get("type")) in _TOOL_TYPES | _REASONING_TYPES
+        else "user"
+    )
+    content = message.get("content")
+    turn = _turn("system" if known in _SYSTEM_ROLES else known, content if content is not None else "")
+    extra = [message[f] for f in ("tool_calls", "function_call", "arguments", "output") if message.get(f)]
+    return replace(turn, n_bytes=turn.n_bytes + sum(map(_n_chars, extra))) if extra else turn
+
+
+def _turn(role: str, content: object) -> _Turn:
+    texts: list[str] = []
+    n_bytes, n_tokens = 0, 0
+    needs: frozenset[Capability] = frozenset()
+    for part in _parts(content, 0):
+        if isinstance(part, str):
+            texts.append(part)
+            n_bytes += len(part.encode("utf-8", errors="replace"))
+        else:
+            n_bytes += part.n_bytes
+            n_tokens += part.n_tokens
+            needs |= part.needs
+    return _Turn(role, "\n".join(text for text in texts if text.strip()), n_bytes, n_tokens, needs)
+
+
+def _parts(content: object, depth: int) -> Iterator[str | _Turn]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, list) and depth < _MAX_DEPTH:
+        for item in content:
+            yield from _parts(item, depth + 1)
+    elif isinstance(content, Mapping):
+        yield _part(content)
+
+
+def _part(part: Mapping[str, object]) -> str | _Turn:
+    kind, text = str(part.get("type", "text")), part.get("text")
+    if kind in _TEXT_TYPES and isinstance(text, str):
+        return text
+    if kind in _TOOL_TYPES or kind in _REASONING_TYPES:
+        return _Turn("tool", "", _n_chars(part), 0)
+    needed = _ATTACHMENTS.get(kind)
+    return _Turn("user", "", 0, _TOKENS_PER_ATTACHMENT, frozenset({needed} if needed else ()))
+
+
+def _needs_of_body(body: Mapping[str, object]) -> frozenset[Capability]:
+    needs = set()
+    if body.get("tools") or body.get("functions"):
+        needs.add(Capability.TOOLS)
+    chat_format, responses_text = body.get("response_format"), body.get("text")
+    responses_format = responses_text.get("format") if isinstance(responses_text, Mapping) else None
+    for wanted in (chat_format, responses_format):
+        if isinstance(wanted, Mapping) and wanted.get("type") == "json_schema":
+            needs.add(Capability.JSON_SCHEMA)
+    return frozenset(needs)
+
+
+def _max_output_tokens(body: Mapping[str, object]) -> int | None:
+    limits = [body.get(f) for f in ("max_completion_tokens", "max_output_tokens", "max_tokens")]
+    return next((min(limit, _MOST_TOKENS) for limit in limits if _is_count(limit) and limit > 0), None)
+
+
+def _wants_several(body: Mapping[str, object]) -> bool:
+    prompts = body.get("prompt")
+    listed = isinstance(prompts, list) and len(prompts) > 1 and not _is_token_ids(prompts)
+    return listed or any(_is_count(n) and n > 1 for n in (body.get("n"), body.get("best_of")))
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _n_chars(value: object) -> int:
+    """About how long it is as JSON; 0 for what is nested too deep to be written."""
+    try:
+        return len(str(value))
+    except RecursionError:
+        return 0

@@ -1,0 +1,1 @@
+"""What lives across requests: configuration and weights, sessions, budgets, shared state."""

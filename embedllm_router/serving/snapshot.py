@@ -1,0 +1,256 @@
+"""The configuration and weights that decide, and how newer ones take over while requests run.
+
+A generation is loaded whole, checked, and only then put in place by one assignment; a request keeps the lanes it
+began with. One that fails to load changes nothing. It knows nothing of LiteLLM.
+"""
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from embedllm_router.artifact.catalog import Catalog
+from embedllm_router.artifact.weights import MANIFEST, default_artifact_path
+from embedllm_router.config.settings import RouterSettings, read_proxy_config
+from embedllm_router.errors import ArtifactError, ConfigError
+from embedllm_router.routing.deployments import ModelGroup, PriceMap, Row, group_of_deployment, read_model_groups
+from embedllm_router.routing.pool_prior import Typical
+from embedllm_router.routing.router import Router
+from embedllm_router.routing.tie_breaking import typical_of
+from embedllm_router.serving.arms import Lanes, build_lanes
+from embedllm_router.serving.arms_virtual_models import findings
+from embedllm_router.serving.caller_drift import Traffic
+from embedllm_router.telemetry.status import ReloadStatus
+
+__all__ = ["Generation", "Live", "Served"]
+
+Fingerprint = tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One loaded configuration with its weights.
+
+    Attributes:
+        number: 1 after start, one more after each reload.
+        settings: The plugin's settings.
+        routers: Loaded weights by the folder the settings name; None is the shipped folder.
+        typical: What each of them predicts on average.
+        loaded_at: When, UTC.
+    """
+
+    number: int
+    settings: RouterSettings
+    routers: Mapping[Path | None, Router]
+    typical: Mapping[Router, Typical]
+    loaded_at: datetime
+
+    @property
+    def router(self) -> Router | None:
+        """The live weights; None when they could not be loaded."""
+        return self.routers.get(self.settings.artifact)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A generation applied to the proxy's deployments.
+
+    Attributes:
+        generation: What decides.
+        lanes: By virtual model; empty without weights.
+        groups: The proxy's model groups by name, as the live weights know them.
+        groups_by_deployment: Model group by LiteLLM's deployment id.
+    """
+
+    generation: Generation
+    lanes: Mapping[str, Lanes]
+    groups: Mapping[str, ModelGroup]
+    groups_by_deployment: Mapping[str, str]
+
+
+class Live:
+    """Holds the current generation and replaces it.
+
+    Args:
+        settings: What the proxy was started with.
+        log: Where loading is reported.
+        config: The configuration file; None when it is unknown, and only weights are watched.
+        traffic: How novel callers' prompts have been, whatever generation decides; None knows of none yet.
+    """
+
+    def __init__(
+        self,
+        settings: RouterSettings,
+        log: FilteringBoundLogger,
+        config: Path | None = None,
+        traffic: Traffic | None = None,
+    ) -> None:
+        self._log = log
+        self._traffic = traffic or Traffic()
+        seen = _stamps([config]) if config is not None else ()  # before it is read: a change meanwhile is a change
+        self._config = config if config is not None and _reads_as(config, settings) else None
+        self._seen = (seen if self._config is not None else ()) + _stamps(_manifests(settings))
+        self.generation = _generation(1, settings, self._load_what_loads(settings))
+        self.last_reload: ReloadStatus | None = None
+        self._reloading = threading.Lock()
+        self._rows: Sequence[Row] | None = None
+        self._digest = b""
+        self._prices: PriceMap = {}
+        self._served: Served | None = None
+
+    @property
+    def config(self) -> Path | None:
+        """The configuration file that is watched; None when there is none."""
+        return self._config
+
+    @property
+    def served(self) -> Served | None:
+        """What decides now; None until the deployments are known."""
+        return self._served
+
+    def serve(self, rows: Sequence[Row], prices: PriceMap) -> Served:
+        """What decides, for the proxy's current deployments; built again when LiteLLM has replaced them.
+
+        Args:
+            rows: LiteLLM's `model_list`.
+            prices: LiteLLM's price map, raw.
+
+        Returns:
+            What decides.
+        """
+        served = self._served
+        if served is None or rows is not self._rows:
+            same = served is not None and prices is self._prices and _digest(rows) == self._digest
+            self._rows, self._prices = rows, prices
+            if served is None or not same:  # with a database LiteLLM makes an equal list every few seconds
+                self._digest = _digest(rows)
+                served = self._served = self._apply(self.generation, rows)
+        return served
+
+    def changed(self) -> bool:
+        """Whether the configuration file or a weights folder differs from when it was last looked at.
+
+        A file that is missing for the moment is being replaced: not yet a change.
+        """
+        now = _stamps(self._config_files) + _stamps(_manifests(self.generation.settings))
+        if now == self._seen or len(now) < len(self._seen):
+            return False
+        self._seen = now
+        return True
+
+    def reload(self) -> Generation:
+        """Loads configuration and weights anew and puts them in place; one that is under way is waited for.
+
+        Returns:
+            The new generation.
+
+        Raises:
+            ConfigError: The configuration is not valid; the old one stays.
+            ArtifactError: Weights cannot be loaded; the old ones stay.
+        """
+        with self._reloading:
+            return self._reload()
+
+    def _reload(self) -> Generation:
+        try:
+            seen = _stamps(self._config_files)
+            settings = read_proxy_config(self._config) if self._config else self.generation.settings
+            seen += _stamps(_manifests(settings))
+            routers = {folder: Router.load(folder) for folder in _folders(settings)}
+            number = self.generation.number + 1
+            generation = _generation(number, settings, routers)
+            rows = self._rows
+            served = None if rows is None else self._apply(generation, rows)
+        except (ConfigError, ArtifactError) as error:
+            self.last_reload = ReloadStatus(datetime.now(UTC), str(error))
+            self._log.error("routing.reload_failed", error=str(error), consequence="the previous ones stay in place")
+            raise
+        self._tell_what_needs_a_restart(settings)
+        self.generation, self._served = generation, served if rows is self._rows else None
+        self.last_reload = ReloadStatus(generation.loaded_at)
+        self._seen = seen
+        artifact = generation.router.artifact.id if generation.router else None
+        self._log.info("routing.reloaded", generation=number, artifact=artifact)
+        return generation
+
+    def _apply(self, generation: Generation, rows: Sequence[Row]) -> Served:
+        virtual = generation.settings.virtual_models
+        real = [row for row in rows if row.get("model_name") not in virtual]
+        router = generation.router
+        if router is None:
+            return Served(generation, {}, read_model_groups(real, self._prices, Catalog(())), group_of_deployment(real))
+        groups = {r: read_model_groups(real, self._prices, r.catalog) for r in set(generation.routers.values())}
+        known = generation.routers, router, groups, generation.typical
+        lanes = {n: build_lanes(n, s, *known, self._traffic) for n, s in virtual.items()}
+        self._report(lanes, groups[router])
+        return Served(generation, lanes, groups[router], group_of_deployment(real))
+
+    def _report(self, lanes: Mapping[str, Lanes], groups: Mapping[str, ModelGroup]) -> None:
+        for finding in findings({name: one.live.virtual_model for name, one in lanes.items()}, groups):
+            getattr(self._log, finding.level)(finding.event, **finding.fields)
+
+    def _load_what_loads(self, settings: RouterSettings) -> dict[Path | None, Router]:
+        routers: dict[Path | None, Router] = {}
+        for folder in _folders(settings):
+            try:
+                routers[folder] = Router.load(folder)
+            except ArtifactError as error:
+                live = folder == settings.artifact
+                consequence = "the defaults answer" if live else "nothing is tried beside the live weights"
+                self._log.error("routing.artifact_unusable", error=str(error), consequence=consequence)
+        return routers
+
+    def _tell_what_needs_a_restart(self, new: RouterSettings) -> None:
+        old = self.generation.settings
+        fixed = ("log", "store", "state", "dashboard", "metrics", "tracing")
+        late = [name for name in fixed if getattr(old, name) != getattr(new, name)]
+        if late:
+            self._log.warning("routing.restart_needed", settings=late)
+
+    @property
+    def _config_files(self) -> list[Path]:
+        return [self._config] if self._config else []
+
+
+def _generation(number: int, settings: RouterSettings, routers: Mapping[Path | None, Router]) -> Generation:
+    typical = {router: typical_of(router.artifact) for router in set(routers.values())}
+    return Generation(number, settings, routers, typical, datetime.now(UTC))
+
+
+def _folders(settings: RouterSettings) -> list[Path | None]:
+    trials = [t for m in settings.virtual_models.values() for t in (m.shadow, m.canary) if t is not None]
+    tried: Iterable[Path | None] = (t.artifact for t in trials if t.artifact is not None)
+    return list(dict.fromkeys([settings.artifact, *tried]))
+
+
+def _manifests(settings: RouterSettings) -> list[Path]:
+    return [(folder or default_artifact_path()) / MANIFEST for folder in _folders(settings)]
+
+
+def _stamps(files: Iterable[Path]) -> Fingerprint:
+    return tuple((str(file), stat.st_mtime_ns, stat.st_size) for file in files if (stat := _stat(file)))
+
+
+def _digest(rows: Sequence[Row]) -> bytes:
+    """A hash of everything that the rows say, which may be secret."""
+    return hashlib.blake2b(repr(rows).encode("utf-8", "surrogatepass")).digest()
+
+
+def _reads_as(config: Path, settings: RouterSettings) -> bool:
+    """Whether the file alone yields the settings; it does not when LiteLLM merged them from several."""
+    try:
+        return read_proxy_config(config) == settings
+    except ConfigError:
+        return False
+
+
+def _stat(file: Path) -> os.stat_result | None:
+    try:
+        return file.stat()
+    except OSError:
+        return None

@@ -1,0 +1,1 @@
+"""What the plugin emits: log events, records, spans and Prometheus series."""

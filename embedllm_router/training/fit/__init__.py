@@ -1,0 +1,1 @@
+"""Trains weights from correctness data."""

@@ -1,0 +1,215 @@
+"""The decoder with gradients: the one definition that training optimises and scorer.py must equal.
+
+`logit[llm] = e_llm · f(x) + b_llm`, after EmbedLLM (arXiv 2410.02223), where f is linear (the paper's form) or a small
+ReLU network. A second head of the same shape predicts the natural logarithm of output tokens. It knows nothing of
+data or optimisers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from embedllm_router.prediction.decoder_inputs import MAX_DEVIATION
+
+__all__ = ["Decoder", "DecoderOutput", "Head", "PairModel", "fold"]
+
+_SMALL: Final = 0.1  # standard deviation of fresh LLM embeddings: predictions start near the LLM means
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderOutput:
+    """Predictions for a batch of prompts and every LLM.
+
+    Attributes:
+        logits: Of a correct answer, float32 (batch, n_llms).
+        log_tokens: Natural logarithm of expected output tokens, float32 (batch, n_llms).
+    """
+
+    logits: Tensor
+    log_tokens: Tensor
+
+
+class Head(nn.Module):
+    """`e_llm · f(x) + b_llm` for every LLM.
+
+    Args:
+        d_prompt: Length of x.
+        hidden: Widths of f's hidden layers; none makes f linear.
+        d_llm: Length of an LLM embedding.
+        n_llms: Number of LLMs.
+        dropout: Share of hidden values silenced in training.
+    """
+
+    def __init__(self, d_prompt: int, hidden: Sequence[int], d_llm: int, n_llms: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        widths = (d_prompt, *hidden, d_llm)
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.dropout = nn.Dropout(dropout)
+        self.llm_embeddings = nn.Parameter(_SMALL * torch.randn(n_llms, d_llm))
+        self.llm_bias = nn.Parameter(torch.zeros(n_llms))
+
+    def linear_layers(self) -> list[nn.Linear]:
+        """The layers of f, in order."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predicts for a batch.
+
+        Args:
+            x: Standardised prompt embeddings, float32 (batch, d_prompt).
+
+        Returns:
+            float32 (batch, n_llms).
+        """
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = self.dropout(torch.relu(layer(x)))
+        out: Tensor = last(x) @ self.llm_embeddings.T + self.llm_bias
+        return out
+
+
+class _PairDots(torch.autograd.Function):
+    """x[i] · directions[llms[i]]; its gradient sums the rows of x by LLM instead of spreading them out first."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, directions: Tensor, llms: Tensor) -> Tensor:
+        ctx.save_for_backward(x, llms)
+        ctx.n_llms = len(directions)
+        return directions.index_select(0, llms).mul_(x).sum(dim=1)  # in place: the batch is read once, not twice
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
+        (gradient,) = gradients
+        x, llms = ctx.saved_tensors
+        order = llms.argsort(stable=True)
+        ends = torch.bincount(llms, minlength=ctx.n_llms).cumsum(0)
+        starts = nn.functional.pad(ends[:-1], (1, 0))
+        sums = nn.functional.embedding_bag(order, x, starts, mode="sum", per_sample_weights=gradient[order])
+        return None, sums, None
+
+
+class PairModel(nn.Module):
+    """EmbedLLM's decoder as the paper writes it: `logit = w · (p_llm ∘ (A·x + b)) + c`, one pair at a time.
+
+    Its weights start as torch starts an embedding and two linear layers, which is what the reference code does. It is
+    computed as `(Aᵀ(w ∘ p_llm)) · x + …`: the same function and gradients for a tenth of the products, as a batch has
+    many more prompts than there are LLMs.
+
+    Args:
+        d_prompt: Length of x.
+        d_llm: Length of an LLM embedding, 232 in the paper.
+        n_llms: Number of LLMs.
+    """
+
+    def __init__(self, d_prompt: int, d_llm: int, n_llms: int) -> None:
+        super().__init__()
+        self.llm_embeddings = nn.Embedding(n_llms, d_llm)
+        self.projection = nn.Linear(d_prompt, d_llm)
+        self.output = nn.Linear(d_llm, 1)
+
+    def forward(self, x: Tensor, llms: Tensor) -> Tensor:
+        """Predicts for pairs.
+
+        Args:
+            x: Prompt embeddings, float32 (batch, d_prompt).
+            llms: Row of each pair's LLM, int64 (batch,).
+
+        Returns:
+            Logits, float32 (batch,).
+        """
+        weighted = self.llm_embeddings.weight * self.output.weight
+        directions = (weighted @ self.projection.weight).to(x.dtype)
+        offsets = weighted @ self.projection.bias + self.output.bias
+        dots: Tensor = _PairDots.apply(x, directions, llms)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return dots + offsets[llms]
+
+    @torch.no_grad()
+    def folded(self) -> Head:
+        """The head that predicts the same for every LLM at once: w moves into the LLM embeddings, c into the biases."""
+        n_llms, d_llm = self.llm_embeddings.weight.shape
+        head = Head(self.projection.in_features, (), d_llm, n_llms).to(self.output.weight.device)
+        (layer,) = head.linear_layers()
+        layer.load_state_dict(self.projection.state_dict())
+        head.llm_embeddings.copy_(self.llm_embeddings.weight * self.output.weight)
+        head.llm_bias.copy_(self.output.bias.expand(n_llms))
+        return head.eval()
+
+
+class Decoder(nn.Module):
+    """Both heads behind one standardisation of the prompt embedding.
+
+    Args:
+        input_mean: float32 (d_prompt,), subtracted from a prompt embedding.
+        input_scale: float32 (d_prompt,), positive; divides the rest.
+        correctness: Head whose output is a logit.
+        length: Head whose output is the logarithm of output tokens.
+    """
+
+    input_mean: Tensor
+    input_scale: Tensor
+
+    def __init__(self, input_mean: Tensor, input_scale: Tensor, correctness: Head, length: Head) -> None:
+        super().__init__()
+        self.register_buffer("input_mean", input_mean)
+        self.register_buffer("input_scale", input_scale)
+        self.correctness = correctness
+        self.length = length
+
+    def standardise(self, prompt_embeddings: Tensor) -> Tensor:
+        """Prompt embeddings in training's units, float32 (batch, d_prompt), clipped to `MAX_DEVIATION`."""
+        x = (prompt_embeddings - self.input_mean) / self.input_scale
+        return x.clamp(-MAX_DEVIATION, MAX_DEVIATION)
+
+    def forward(self, prompt_embeddings: Tensor) -> DecoderOutput:
+        """Predicts correctness and length.
+
+        Args:
+            prompt_embeddings: As the encoder makes them, float32 (batch, d_prompt).
+
+        Returns:
+            Predictions of both heads.
+        """
+        x = self.standardise(prompt_embeddings)
+        return DecoderOutput(logits=self.correctness(x), log_tokens=self.length(x))
+
+    def tensors(self) -> dict[str, NDArray[np.generic]]:
+        """The tensors of decoder.safetensors, as `artifact.decoder_shapes` lists them."""
+        out = {"input_mean": self.input_mean, "input_scale": self.input_scale}
+        for head, network, embeddings, bias in (
+            (self.correctness, "prompt_network", "llm_embeddings", "llm_bias"),
+            (self.length, "length_network", "length_embeddings", "length_bias"),
+        ):
+            out |= {f"{network}.{name}": tensor for name, tensor in head.layers.state_dict().items()}
+            out |= {embeddings: head.llm_embeddings, bias: head.llm_bias}
+        return {name: tensor.detach().cpu().numpy().astype(np.float32) for name, tensor in out.items()}
+
+
+@torch.no_grad()
+def fold(heads: Sequence[Head]) -> Head:
+    """One wider head that predicts the average of several of equal shape.
+
+    Hidden layers stand side by side, LLM embeddings are concatenated: an ensemble costs no new code to serve.
+
+    Args:
+        heads: At least one, all of the same widths.
+
+    Returns:
+        A head whose output is the mean of theirs, without dropout.
+    """
+    n = len(heads)
+    columns = list(zip(*(head.linear_layers() for head in heads), strict=True))
+    widths = [n * column[0].out_features for column in columns]
+    wide = Head(columns[0][0].in_features, widths[:-1], widths[-1], heads[0].llm_bias.shape[0])
+    for depth, (layer, column) in enumerate(zip(wide.linear_layers(), columns, strict=True)):
+        weights = [part.weight for part in column]
+        layer.weight.copy_(torch.cat(weights) if depth == 0 else torch.block_diag(*weights))  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        layer.bias.copy_(torch.cat([part.bias for part in column]))
+    wide.llm_embeddings.copy_(torch.cat([head.llm_embeddings / n for head in heads], dim=1))
+    wide.llm_bias.copy_(torch.stack([head.llm_bias for head in heads]).mean(dim=0))
+    return wide

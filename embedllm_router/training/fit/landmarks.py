@@ -1,0 +1,159 @@
+"""Training prompts by category → the landmarks that serving likens a prompt to; and how well they tell.
+
+The projection is Fisher's linear discriminant for many classes (Rao, 1948), its within-category covariance shrunk
+towards a sphere. It sees embeddings, categories and labels of the training part; it knows nothing of folders or texts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedllm_router.artifact.manifest import Landmark, Manifest
+from embedllm_router.artifact.weights import Tensors
+from embedllm_router.data.matrix import CorrectnessMatrix
+from embedllm_router.prediction.decoder_inputs import MAX_DEVIATION
+from embedllm_router.prediction.landmarks import Landmarks
+
+__all__ = ["LANDMARK_METRICS", "FoundLandmarks", "find_landmarks", "measure_landmarks"]
+
+_MIN_PROMPTS: Final = 20
+_MIN_NEAREST: Final = 5  # training prompts by which a landmark's own spread is known
+_MAX_DIMENSIONS: Final = 128
+_SHRINKAGE: Final = 0.01
+_MIN_VARIANCE, _MIN_USUAL = 1e-2, 0.1  # categories of one repeated prompt each: keeps the projection within float16
+LANDMARK_METRICS: Final = ("landmark_own", "landmark_own_in_3", "landmark_own_set")
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLandmarks:
+    """Landmarks as an artifact holds them.
+
+    Attributes:
+        known: One record per landmark, sorted by name.
+        tensors: Those of `artifact.landmark_shapes`; empty without landmarks.
+    """
+
+    known: tuple[Landmark, ...]
+    tensors: Tensors
+
+    def described_in(self, manifest: Manifest) -> Manifest:
+        """The manifest with these landmarks."""
+        d_landmark = self.tensors["landmarks"].shape[1] if self.known else 0
+        return manifest.model_copy(update={"landmarks": self.known, "d_landmark": d_landmark})
+
+
+def find_landmarks(train: CorrectnessMatrix, x: NDArray[np.float32], decoder: Tensors) -> FoundLandmarks:
+    """Makes a landmark of every category with at least 20 training prompts.
+
+    Args:
+        train: The training part.
+        x: Its prompt embeddings, float32 (n_prompts, d_prompt).
+        decoder: The decoder's tensors, for their `input_mean` and `input_scale`.
+
+    Returns:
+        The landmarks; none where no category is large enough.
+    """
+    of_prompt = train.category_names()
+    names, counts = np.unique(of_prompt, return_counts=True)
+    names = names[counts >= _MIN_PROMPTS]
+    if not len(names):
+        return FoundLandmarks((), {})
+    rows = np.flatnonzero(np.isin(of_prompt, names))
+    number = np.searchsorted(names, of_prompt[rows])
+    inputs = _standardised(x[rows], decoder)
+    means = _means(inputs, number)
+    projection = _discriminant(inputs, number, means)
+    right, graded = train.labels()[rows].sum(axis=1), train.observed[rows].sum(axis=1)
+    shares = np.bincount(number, right) / np.bincount(number, graded)
+    known = tuple(
+        Landmark(name=str(name), n_prompts=int(n), mean_correctness=round(float(share), 4))
+        for name, n, share in zip(names, np.bincount(number), shares, strict=True)
+    )
+    tensors = {"projection": projection.astype(np.float16), "landmarks": (means @ projection.T).astype(np.float16)}
+    return FoundLandmarks(_with_spreads(known, tensors, decoder, x), tensors)
+
+
+def measure_landmarks(
+    found: FoundLandmarks, decoder: Tensors, x: NDArray[np.float32], categories: NDArray[np.str_]
+) -> dict[str, float]:
+    """How often prompts lie nearest to the landmark of their own category.
+
+    Args:
+        found: Asked as serving asks them.
+        decoder: The decoder's tensors.
+        x: Prompt embeddings that made no landmark, float32 (n_prompts, d_prompt).
+        categories: "data set/category" of each, (n_prompts,); those without a landmark do not count.
+
+    Returns:
+        `landmark_own`: share whose nearest landmark is their own; `landmark_own_in_3`: share with their own among the
+        three nearest; `landmark_own_set`: share whose nearest is of their own data set. Empty where none can be asked.
+    """
+    landmarks = Landmarks(found.known, found.tensors, decoder)
+    asked = [i for i, name in enumerate(categories.tolist()) if name in landmarks.names]
+    if not asked:
+        return {}
+    hits = np.zeros(len(LANDMARK_METRICS))
+    for i in asked:
+        own, near = str(categories[i]), [one.name for one in landmarks.nearest(x[i])]
+        own_set, near_set = (name.partition("/")[0] for name in (own, near[0]))
+        hits += (near[0] == own, own in near, near_set == own_set)
+    return {name: round(float(n) / len(asked), 6) for name, n in zip(LANDMARK_METRICS, hits, strict=True)}
+
+
+def _with_spreads(
+    known: Sequence[Landmark], tensors: Tensors, decoder: Tensors, x: NDArray[np.float32]
+) -> tuple[Landmark, ...]:
+    """The landmarks with the root mean square distance of the training prompts nearest to each.
+
+    Where hardly a prompt is nearest, what is usual everywhere is taken.
+    """
+    landmarks, places = Landmarks(known, tensors, decoder), {one.name: i for i, one in enumerate(known)}
+    squares, counts = np.zeros(len(known)), np.zeros(len(known))
+    for row in x:
+        near = landmarks.nearest(row, 1)[0]
+        squares[places[near.name]] += near.distance**2
+        counts[places[near.name]] += 1
+    usual = max(squares.sum() / len(x), _MIN_USUAL**2)
+    spreads = np.sqrt(
+        np.where(counts >= _MIN_NEAREST, np.maximum(squares, 1e-4 * counts) / np.maximum(counts, 1), usual)
+    )
+    return tuple(
+        one.model_copy(update={"spread": round(float(spread), 5)}) for one, spread in zip(known, spreads, strict=True)
+    )
+
+
+def _standardised(x: NDArray[np.float32], decoder: Tensors) -> Floats:
+    mean, scale = (decoder[name].astype(np.float64) for name in ("input_mean", "input_scale"))
+    return np.clip((x - mean) / scale, -MAX_DEVIATION, MAX_DEVIATION)
+
+
+def _means(x: Floats, number: NDArray[np.intp]) -> Floats:
+    """Mean of each category, float64 (n_categories, d)."""
+    order = np.argsort(number, kind="stable")
+    starts = np.searchsorted(number[order], np.arange(number.max() + 1))
+    means: Floats = np.add.reduceat(x[order], starts) / np.bincount(number)[:, None]
+    return means
+
+
+def _discriminant(x: Floats, number: NDArray[np.intp], means: Floats) -> Floats:
+    """The projection, float64 (d_landmark, d): within categories, prompts spread alike in all directions it keeps.
+
+    Its unit is the root mean square distance of a prompt to its category's mean.
+    """
+    inner = x - means[number]
+    covariance = inner.T @ inner / len(inner)
+    variance = max(float(np.trace(covariance)) / len(covariance), _MIN_VARIANCE)
+    shrunk = (1 - _SHRINKAGE) * covariance + _SHRINKAGE * variance * np.eye(len(covariance))
+    values, vectors = np.linalg.eigh(shrunk)
+    whiten = (vectors / np.sqrt(values)) @ vectors.T
+    n_directions = min(_MAX_DIMENSIONS, max(len(means) - 1, 1), x.shape[1])
+    between = (means - means.mean(axis=0)) @ whiten
+    directions = np.linalg.svd(between, full_matrices=True)[2][:n_directions] @ whiten
+    usual = float(np.sqrt(((inner @ directions.T) ** 2).sum(axis=1).mean()))
+    projection: Floats = directions / max(usual, _MIN_USUAL)
+    return projection

@@ -1,0 +1,247 @@
+"""Trains both heads of the decoder, calibrates them on validation and joins them.
+
+Every LLM's answer to a prompt is learned in one step, unobserved pairs masked; or pair by pair, as in the paper. It
+knows nothing of files; recipe.py feeds it and writes what it makes.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from embedllm_router.training.fit.decoder import Decoder, Head, PairModel, fold
+from embedllm_router.training.fit.decoder_learning_inputs import EpochRecord, LearningData, Progress, Trained
+from embedllm_router.training.fit.facts_learning_lengths import UNRECORDED_TOKENS, fill_unknown, smearing
+from embedllm_router.training.fit.fitting import Device, Plan, fit
+from embedllm_router.training.fit.fitting_learning_checkpoint import Checkpoint
+from embedllm_router.training.fit.fitting_learning_lessons import Copies, PairLesson, RowLesson
+from embedllm_router.training.fit.options import TrainingOptions
+from embedllm_router.training.fit.team import Team
+from embedllm_router.training.fit.training_learning_calibration import Calibration, fit_calibration
+from embedllm_router.training.fit.training_learning_targets import (
+    category_means,
+    data_set_weights,
+    mean_logits,
+    standardisation,
+)
+
+__all__ = ["EpochRecord", "LearningData", "Progress", "Trained", "TrainingOptions", "train_decoder"]
+
+_PREDICT_ROWS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """What every head's training shares; x is standardised and, like everything else, on the device."""
+
+    data: LearningData
+    x: Tensor
+    copies: Copies | None
+    options: TrainingOptions
+    device: Device
+    checkpoint: Checkpoint | None
+    progress: Progress
+    team: Team
+    history: list[EpochRecord] = field(default_factory=list)
+
+    def tensor(self, values: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(values).to(self.device.type)
+
+
+def train_decoder(  # noqa: PLR0913 - data and options; the rest is where and who
+    data: LearningData,
+    options: TrainingOptions,
+    progress: Progress | None = None,
+    *,
+    checkpoint: Checkpoint | None = None,
+    device: Device | None = None,
+    team: Team | None = None,
+) -> Trained:
+    """Trains both heads, calibrates them on validation and joins them.
+
+    Args:
+        data: What to learn from.
+        options: How.
+        progress: Told about each epoch.
+        checkpoint: Written after each epoch, and continued from where it holds one.
+        device: Where; the best there is by default.
+        team: Who trains together, each with the same arguments; this process alone by default.
+
+    Returns:
+        The decoder in evaluation mode on the CPU. On a CPU it is bit for bit the same for the same data, options and
+        thread count, interrupted or not.
+
+    Raises:
+        DataError: The checkpoint is of another run.
+    """
+    mean, scale = standardisation(data.x[data.split.train], unit_length=options.pairs)
+    device = device or Device.best()
+    scaler = Decoder(mean, scale, Head(1, (), 1, 1), Head(1, (), 1, 1)).to(device.type)
+    x = scaler.standardise(torch.from_numpy(data.x).to(device.type))
+    copies = None
+    if data.copies is not None:
+        copies = Copies(torch.from_numpy(data.copies).to(device.type), scaler.standardise, options.consistency)
+    session = _Session(data, x, copies, options, device, checkpoint, progress or (lambda *_: None), team or Team())
+    correctness = _calibrated(session, _paper_head(session) if options.pairs else _ensemble(session))
+    length = _length_head(session)
+    return Trained(Decoder(mean, scale, correctness.cpu(), length.cpu()).eval(), tuple(session.history))
+
+
+def _ensemble(s: _Session) -> Head:
+    """Networks from several seeds, taught whole rows, as one head."""
+    labels, categories, share = s.tensor(s.data.labels), s.tensor(s.data.categories), s.options.category_smoothing
+    means = s.tensor(category_means(s.data))
+    heads = []
+    for member in range(s.options.members):
+        lesson = RowLesson(
+            name=f"correctness {member + 1}/{s.options.members}",
+            x=s.x,
+            target=lambda rows: (1 - share) * labels[rows].float() + share * means[categories[rows]],
+            truth=lambda rows: labels[rows].float(),
+            mask=s.tensor(s.data.observed),
+            weight=s.tensor(data_set_weights(s.data, s.options.balance)),
+            loss=_log_loss,
+            split=s.data.split,
+            copies=s.copies,
+            options=s.options,
+            device=s.device,
+            team=s.team,
+        )
+        widths, seed = (*s.options.hidden, s.options.d_llm), s.options.seed * 1000 + member
+        heads.append(_taught_by_rows(s, lesson, widths, mean_logits(s.data), seed))
+    return fold(heads)
+
+
+def _paper_head(s: _Session) -> Head:
+    """The paper's decoder, taught pair by pair."""
+    torch.manual_seed(s.options.seed)
+    model = PairModel(s.x.shape[1], s.options.d_llm, s.data.labels.shape[1]).to(s.device.type)
+    lesson = PairLesson(
+        name="correctness",
+        x=s.x,
+        labels=s.tensor(s.data.labels),
+        observed=s.tensor(s.data.observed),
+        split=s.data.split,
+        options=s.options,
+        device=s.device,
+        team=s.team,
+    )
+    rate = s.options.learning_rate
+    plan = Plan(
+        epochs=s.options.max_epochs,
+        patience=s.options.patience,
+        optimiser=lambda parameters: torch.optim.Adam(parameters, rate, fused=True),
+        one_cycle=False,
+    )
+    with _one_thread():
+        s.history.extend(fit(lesson, model, plan, checkpoint=s.checkpoint, progress=s.progress, team=s.team))
+    return model.folded()
+
+
+def _length_head(s: _Session) -> Head:
+    if s.options.pairs:  # the paper has no such head: it is taught as the default one is, on inputs of the same size
+        stretch = float(s.x.shape[1] ** 0.5)
+        plain = TrainingOptions(seed=s.options.seed, max_epochs=min(s.options.max_epochs, TrainingOptions().max_epochs))
+        return _stretched(_length_head(replace(s, x=s.x * stretch, options=plain)), stretch)
+    known = np.isfinite(s.data.log_tokens)
+    log_tokens = s.tensor(s.data.log_tokens)
+    lesson = RowLesson(
+        name="length",
+        x=s.x,
+        target=lambda rows: log_tokens[rows].nan_to_num(),
+        truth=lambda rows: log_tokens[rows].nan_to_num(),
+        mask=s.tensor(known),
+        weight=torch.ones(len(known), device=s.device.type),
+        loss=nn.HuberLoss(reduction="none"),
+        split=s.data.split,
+        copies=s.copies,
+        options=s.options,
+        device=s.device,
+        team=s.team,
+    )
+    train = s.data.split.train
+    total = np.nan_to_num(s.data.log_tokens[train]).sum(axis=0)
+    start = (total / np.maximum(known[train].sum(axis=0), 1)).astype(np.float32)
+    widths = (*s.options.length_hidden, s.options.d_length)
+    return _finished_length(s, _taught_by_rows(s, lesson, widths, start, s.options.seed * 1000 + 999))
+
+
+@torch.no_grad()
+def _stretched(head: Head, factor: float) -> Head:
+    """The head that makes of x what this one makes of factor · x."""
+    head.linear_layers()[0].weight.mul_(factor)
+    return head
+
+
+def _taught_by_rows(
+    s: _Session, lesson: RowLesson, widths: tuple[int, ...], start_bias: NDArray[np.float32], seed: int
+) -> Head:
+    torch.manual_seed(seed)
+    *hidden, d_llm = widths
+    head = Head(s.x.shape[1], hidden, d_llm, len(start_bias), dropout=s.options.dropout)
+    head.llm_bias.data.copy_(torch.from_numpy(start_bias))
+    rate, decay = s.options.learning_rate, s.options.weight_decay
+    plan = Plan(
+        epochs=s.options.max_epochs,
+        patience=s.options.patience,
+        optimiser=lambda parameters: torch.optim.AdamW(parameters, rate, weight_decay=decay),
+    )
+    head.to(s.device.type)
+    s.history.extend(fit(lesson, head, plan, checkpoint=s.checkpoint, progress=s.progress, team=s.team))
+    return head.eval()
+
+
+@torch.no_grad()
+def _finished_length(s: _Session, head: Head) -> Head:
+    rows, data = s.data.split.validation, s.data
+    head.llm_bias.add_(s.tensor(smearing(_predict(s, head, rows), data.log_tokens[rows])))
+    known = np.asarray(np.isfinite(data.log_tokens[data.split.train]).any(axis=0))
+    if known.any():
+        for parameter in (head.llm_embeddings, head.llm_bias):
+            parameter.copy_(s.tensor(fill_unknown(parameter.cpu().numpy(), known, data.thinking)))
+    else:
+        head.llm_embeddings.zero_()
+        head.llm_bias.fill_(math.log(UNRECORDED_TOKENS))
+    return head
+
+
+@torch.no_grad()
+def _predict(s: _Session, head: Head, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    head.eval()
+    batches = torch.split(torch.from_numpy(rows).to(s.device.type), _PREDICT_ROWS)
+    predicted: NDArray[np.float32] = torch.cat([head(s.x[batch]) for batch in batches]).cpu().numpy()
+    return predicted
+
+
+@torch.no_grad()
+def _calibrated(s: _Session, head: Head) -> Head:
+    rows = s.data.split.validation
+    labels = s.data.labels[rows].astype(np.float32)
+    calibration: Calibration = fit_calibration(
+        _predict(s, head, rows), labels, s.data.observed[rows], strength=s.options.calibration_strength
+    )
+    slope = s.tensor(calibration.slope.astype(np.float32))
+    head.llm_embeddings.mul_(slope[:, None])
+    head.llm_bias.copy_(head.llm_bias * slope + s.tensor(calibration.offset.astype(np.float32)))
+    return head
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Steps over pairs wait for memory, not for products: a second thread gains little, and loses on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _log_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    return nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")

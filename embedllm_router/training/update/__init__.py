@@ -1,0 +1,1 @@
+"""Updates the LLM rows of existing weights from feedback; the prompt network stays as it is."""

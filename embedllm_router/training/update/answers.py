@@ -1,0 +1,175 @@
+"""Recorded requests with feedback → answers to learn from: which LLM, how good, and what the weights thought of it.
+
+The LLM is the one that answered, a fallback included. It knows nothing of how to learn.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedllm_router.artifact.weights import Artifact
+from embedllm_router.prediction.decoder_inputs_relearn_hidden import PromptNetwork
+from embedllm_router.records.reader.recorded import Basis, Embedder
+from embedllm_router.records.reader.recorded_replay_recorded import Recorded, RecordedRequest, Verdict
+
+__all__ = ["Answers", "Gathered", "gather"]
+
+RECORDED_P: Final = "recorded probability by the same weights"
+_NO_FEEDBACK: Final = "no feedback"
+_NOBODY: Final = "no LLM answered that these weights know"
+_NOTHING: Final = "neither text nor embedding, and decided by other weights"
+_SURE: Final = 1e-6
+_EVERY: Final = 500
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Answers with feedback, oldest first; every array has one entry per answer.
+
+    Attributes:
+        llm: intp, row of the LLM that answered.
+        score: Mean verdict, in [0, 1].
+        weight: How often it counts: one over the propensity, clipped; 1 where the decision was deterministic.
+        logit: What the current weights predict.
+        hidden: float32 (n, d_llm), f(x); NaN where neither text nor embedding was recorded.
+        key: Equal for equal prompts, where they can be told.
+        verdicts: Everything that was said.
+    """
+
+    llm: NDArray[np.intp]
+    score: Floats
+    weight: Floats
+    logit: Floats
+    hidden: NDArray[np.float32]
+    key: tuple[str, ...]
+    verdicts: tuple[tuple[Verdict, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.llm)
+
+    @property
+    def has_hidden(self) -> NDArray[np.bool_]:
+        """Which ones have f(x)."""
+        return np.isfinite(self.hidden[:, 0])
+
+    def select(self, rows: NDArray[np.bool_]) -> "Answers":
+        """Some of them."""
+        which = np.flatnonzero(rows).tolist()
+        return Answers(
+            llm=self.llm[rows],
+            score=self.score[rows],
+            weight=self.weight[rows],
+            logit=self.logit[rows],
+            hidden=self.hidden[rows],
+            key=tuple(self.key[i] for i in which),
+            verdicts=tuple(self.verdicts[i] for i in which),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What a log holds to learn from.
+
+    Attributes:
+        answers: The answers.
+        basis: How many were embedded from what.
+        skipped: How many requests were not used, by reason.
+        n_clipped: Weights that were clipped.
+    """
+
+    answers: Answers
+    basis: Counter[str]
+    skipped: Counter[str]
+    n_clipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    request: RecordedRequest
+    row: int
+    p_recorded: float | None
+    embedding: NDArray[np.float32] | None
+    embedded: bool
+
+
+def gather(
+    recorded: Recorded, artifact: Artifact, *, max_weight: float, tell: Callable[[str, int, int], None] | None = None
+) -> Gathered:
+    """Gathers the answers with feedback.
+
+    Args:
+        recorded: The log, with text.
+        artifact: The weights to update.
+        max_weight: Largest weight of an answer.
+        tell: Told about progress.
+
+    Returns:
+        The answers; one without text and embedding only where these very weights decided.
+    """
+    rows = {llm.id: row for row, llm in enumerate(artifact.manifest.llms)}
+    embedder, basis, skipped = Embedder(artifact), Counter[str](), Counter[str]()
+    found: list[_Answer] = []
+    for i, request in enumerate(recorded.requests):
+        answer = _answer(request, rows, embedder, artifact.id)
+        if isinstance(answer, str):
+            skipped[answer] += 1
+        else:
+            found.append(answer[0])
+            basis[answer[1]] += 1
+        if tell is not None and i % _EVERY == 0:
+            tell("embedding", i, len(recorded.requests))
+    answers, n_clipped = _lay_out(found, PromptNetwork(artifact), max_weight)
+    return Gathered(answers, basis, skipped, n_clipped)
+
+
+def _answer(
+    request: RecordedRequest, rows: dict[str, int], embedder: Embedder, artifact_id: str
+) -> tuple[_Answer, str] | str:
+    if not request.verdicts:
+        return _NO_FEEDBACK
+    served = request.candidate(request.served)
+    row = rows.get(served.llm) if served is not None and served.llm is not None else None
+    if served is None or row is None:
+        return _NOBODY
+    basis, embedding = embedder.embed(request)
+    if basis not in {Basis.NOTHING, Basis.DAMAGED}:
+        return _Answer(request, row, None, embedding, embedded=True), str(basis)
+    if request.artifact != artifact_id or served.p_correct is None:
+        return _NOTHING
+    return _Answer(request, row, served.p_correct, None, embedded=False), RECORDED_P
+
+
+def _lay_out(found: list[_Answer], network: PromptNetwork, max_weight: float) -> tuple[Answers, int]:
+    llm = np.array([one.row for one in found], dtype=np.intp)
+    embedded = np.array([one.embedded for one in found], dtype=bool)
+    hidden = np.full((len(found), network.llm_embeddings.shape[1]), np.nan, dtype=np.float32)
+    hidden[embedded] = network.hidden([one.embedding for one in found if one.embedded])
+    logit = np.einsum("ij,ij->i", hidden, network.llm_embeddings[llm]).astype(np.float64) + network.llm_bias[llm]
+    recorded = _logit(np.array([np.nan if one.p_recorded is None else one.p_recorded for one in found]))
+    weight = np.array([_weight(one.request) for one in found], dtype=np.float64)
+    answers = Answers(
+        llm=llm,
+        score=np.array([one.request.score for one in found], dtype=np.float64),
+        weight=np.minimum(weight, max_weight),
+        logit=np.where(embedded, logit, recorded),
+        hidden=hidden,
+        key=tuple(one.request.prompt_hash or one.request.request_id for one in found),
+        verdicts=tuple(one.request.verdicts for one in found),
+    )
+    return answers, int((weight > max_weight).sum())
+
+
+def _weight(request: RecordedRequest) -> float:
+    """A fallback's own probability of answering is not recorded: its answer counts once."""
+    return 1.0 / request.propensity if request.served == request.chosen else 1.0
+
+
+def _logit(p: Floats) -> Floats:
+    sure = np.clip(p, _SURE, 1 - _SURE)
+    logit: Floats = np.log(sure) - np.log1p(-sure)
+    return logit

@@ -1,0 +1,181 @@
+"""Shall what was learned be used? Held-out answers and the feedback itself decide; a figure for every reason.
+
+An update is refused
+
+- when held-out answers are not predicted better, or worse in more than a quarter of the resamples;
+- when a source's verdicts contradict the weights: right answers were predicted less likely than wrong ones;
+- when a source's verdicts have nothing to do with them: neither the old weights nor the new ones rank its verdicts
+  better than chance, although there are enough that they should.
+
+Feedback that is wrong in a way that could be true, such as one LLM marked down by everybody, is not told from truth.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedllm_router._stats import Estimate, Resampling
+from embedllm_router.evaluation.metrics import expected_calibration_error
+from embedllm_router.stats_relearn_logistic import losses
+from embedllm_router.training.update.answers import Answers
+from embedllm_router.training.update.guard_relearn_ranking import Ranking, expected_auc, ranking
+
+__all__ = ["HeldOut", "SourceCheck", "check_sources", "held_out", "refusals"]
+
+_MOST_WORSE: Final = 0.25
+_FEWEST: Final = 50
+_SURE: Final = 2.0  # standard errors
+_VERY_SURE: Final = 3.0
+_POWER: Final = 4.0  # standard errors of chance that true predictions would stand out by
+Floats = NDArray[np.float64]
+Finding = Literal["agrees", "contradicts", "unrelated", "too few to tell"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Held-out answers, predicted by the old and by the updated weights; weighted as in learning.
+
+    Attributes:
+        n: Answers.
+        log_loss_before: In nats.
+        log_loss_after: In nats.
+        change: after - before, with a paired bootstrap interval over answers.
+        worse_share: Share of resamples in which the updated weights are worse.
+        ece_before: Calibration error, unweighted, 15 bins of equal mass.
+        ece_after: Likewise.
+        auc_before: Unweighted.
+        auc_after: Unweighted.
+    """
+
+    n: int
+    log_loss_before: float
+    log_loss_after: float
+    change: Estimate
+    worse_share: float
+    ece_before: float
+    ece_after: float
+    auc_before: float
+    auc_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCheck:
+    """One source of feedback beside the weights.
+
+    Attributes:
+        source: Its name.
+        n: Verdicts, held-out ones included.
+        auc: How well the old weights rank its verdicts.
+        auc_error: Standard error of that.
+        auc_if_true: How well they would, were their probabilities true.
+        finding: What that says.
+    """
+
+    source: str
+    n: int
+    auc: float
+    auc_error: float
+    auc_if_true: float
+    finding: Finding
+
+
+def held_out(held: Answers, new_logit: Floats, *, seed: int = 0) -> HeldOut:
+    """Measures old and updated weights on held-out answers.
+
+    Args:
+        held: At least one answer.
+        new_logit: (n,), by the updated weights.
+        seed: Decides the resamples.
+    """
+    before, after = losses(held.logit, held.score), losses(new_logit, held.score)
+    drawn, weight = Resampling(len(held), seed), held.weight
+    samples = drawn.samples(weight * (after - before), weight)
+    p_before, p_after = _probability(held.logit), _probability(new_logit)
+    return HeldOut(
+        n=len(held),
+        log_loss_before=float(weight @ before / weight.sum()),
+        log_loss_after=float(weight @ after / weight.sum()),
+        change=drawn.ratio(weight * (after - before), weight),
+        worse_share=float(np.mean(samples > 0)),
+        ece_before=expected_calibration_error(held.score, p_before),
+        ece_after=expected_calibration_error(held.score, p_after),
+        auc_before=ranking(held.score, p_before).auc,
+        auc_after=ranking(held.score, p_after).auc,
+    )
+
+
+def check_sources(answers: Answers, held: Answers, new_logit: Floats) -> tuple[SourceCheck, ...]:
+    """Sets every source of feedback beside the weights.
+
+    Args:
+        answers: All answers.
+        held: The held-out ones.
+        new_logit: (n_held,), by the updated weights.
+
+    Returns:
+        Most verdicts first.
+    """
+    checks = []
+    for source in {verdict.source for said in answers.verdicts for verdict in said}:
+        score, logit = _of_source(answers, answers.logit, source)
+        old, new = ranking(score, logit), ranking(*_of_source(held, new_logit, source))
+        if_true = expected_auc(_probability(logit))
+        checks.append(SourceCheck(source, len(score), old.auc, old.error, if_true, _finding(old, new, if_true)))
+    return tuple(sorted(checks, key=lambda one: (-one.n, one.source)))
+
+
+def refusals(measured: HeldOut, sources: Sequence[SourceCheck]) -> tuple[str, ...]:
+    """Why the update shall not be used; empty when it may be."""
+    said = []
+    change = measured.change
+    if change.value > 0 or measured.worse_share > _MOST_WORSE:
+        said.append(
+            f"held-out log-loss {measured.log_loss_before:.4f} becomes {measured.log_loss_after:.4f} "
+            f"({change.value:+.4f} [{change.low:+.4f}, {change.high:+.4f}]), worse in {measured.worse_share:.0%} of "
+            f"the resamples; at most {_MOST_WORSE:.0%} may be"
+        )
+    for one in sources:
+        figures = (
+            f"AUC {one.auc:.2f} ± {one.auc_error:.2f} over {one.n:,} verdicts; {one.auc_if_true:.2f} if they were true"
+        )
+        if one.finding == "contradicts":
+            said.append(
+                f"feedback of source {one.source!r} contradicts the weights ({figures}): is its scale reversed?"
+            )
+        elif one.finding == "unrelated":
+            said.append(
+                f"feedback of source {one.source!r} has nothing to do with LLMs and prompts ({figures}; no better by "
+                "the updated weights): is it random, or on other requests?"
+            )
+    return tuple(said)
+
+
+def _finding(old: Ranking, new: Ranking, if_true: float) -> Finding:
+    if old.n < _FEWEST or not np.isfinite(old.error):
+        return "too few to tell"
+    if old.auc + _SURE * old.error < 0.5:  # noqa: PLR2004 - chance
+        return "contradicts"
+    by_chance = old.auc - _SURE * old.error <= 0.5  # noqa: PLR2004 - chance
+    would_show = if_true - 0.5 >= _POWER * old.chance_error
+    learned = np.isfinite(new.error) and new.auc - _VERY_SURE * new.error > 0.5  # noqa: PLR2004 - chance
+    return "unrelated" if by_chance and would_show and not learned else "agrees"
+
+
+def _of_source(answers: Answers, logit: Floats, source: str) -> tuple[Floats, Floats]:
+    """Scores of one source's verdicts, and the logits of the answers they are on."""
+    pairs = [
+        (verdict.score, z)
+        for said, z in zip(answers.verdicts, logit.tolist(), strict=True)
+        for verdict in said
+        if verdict.source == source
+    ]
+    both = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+    return both[:, 0], both[:, 1]
+
+
+def _probability(logit: Floats) -> Floats:
+    p: Floats = 1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0)))
+    return p

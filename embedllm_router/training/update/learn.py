@@ -1,0 +1,124 @@
+"""Learning from a log: gather, hold out, learn, measure, judge, in this order."""
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedllm_router.artifact.weights import Artifact
+from embedllm_router.errors import DataError
+from embedllm_router.evaluation.metrics import expected_calibration_error
+from embedllm_router.records.reader.recorded_replay_recorded import Recorded
+from embedllm_router.stats_relearn_logistic import losses
+from embedllm_router.training.update.answers import Answers, gather
+from embedllm_router.training.update.fit import LLMFit, Update, learn_update
+from embedllm_router.training.update.fit_relearn_ladder import hashed
+from embedllm_router.training.update.guard import check_sources, held_out, refusals
+from embedllm_router.training.update.guard_relearn_lesson import Lesson, LessonOptions, LLMLesson
+
+__all__ = ["learn_lesson"]
+
+_FEWEST_HELD: Final = 20
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+def learn_lesson(
+    recorded: Recorded,
+    artifact: Artifact,
+    options: LessonOptions | None = None,
+    tell: Callable[[str, int, int], None] | None = None,
+) -> tuple[Lesson, Update]:
+    """Learns from a log.
+
+    Args:
+        recorded: The log, read with text.
+        artifact: The weights to update.
+        options: How.
+        tell: Told about progress.
+
+    Returns:
+        What was learned, and the update. It is learned from the answers that are not held out, and judged as it is.
+
+    Raises:
+        DataError: There is too little feedback to learn from and to judge by.
+    """
+    chosen = options or LessonOptions()
+    gathered = gather(recorded, artifact, max_weight=chosen.max_weight, tell=tell)
+    answers = gathered.answers
+    out = _held_out(answers, chosen)
+    n_held = int(out.sum())
+    if not _FEWEST_HELD <= n_held < len(answers):
+        raise DataError(
+            f"{len(answers):,} usable answers with feedback in {recorded.where}, {n_held:,} of them held out; at least "
+            f"{_FEWEST_HELD} are needed there. Requests left out: {dict(gathered.skipped)}."
+        )
+    update = learn_update(answers.select(~out))
+    held, new_logit = answers.select(out), update.logit(answers)
+    measured = held_out(held, new_logit[out])
+    sources = check_sources(answers, held, new_logit[out])
+    lesson = Lesson(
+        where=recorded.where,
+        parent=artifact.id,
+        n_answers=len(answers),
+        basis=dict(gathered.basis),
+        skipped=dict(gathered.skipped),
+        n_explored=int((answers.weight > 1).sum()),
+        n_clipped=gathered.n_clipped,
+        common=update.common,
+        held=measured,
+        llms=_llms(artifact, answers, out, update, new_logit),
+        sources=sources,
+        changes=update.changes,
+        refusals=refusals(measured, sources),
+    )
+    return lesson, update
+
+
+def _held_out(answers: Answers, options: LessonOptions) -> Flags:
+    n = len(answers)
+    if options.by == "prompt":
+        return np.array([hashed(f"held out {key}") < options.holdout for key in answers.key], dtype=bool)
+    return np.arange(n) >= n - math.ceil(options.holdout * n)
+
+
+def _llms(artifact: Artifact, answers: Answers, out: Flags, update: Update, new_logit: Floats) -> tuple[LLMLesson, ...]:
+    lessons = []
+    for row in np.unique(answers.llm).tolist():
+        own = answers.llm == row
+        llm = artifact.manifest.llms[row].id
+        lessons.append(_llm(llm, answers.select(own), out[own], update.fits.get(row), new_logit[own]))
+    return tuple(sorted(lessons, key=lambda one: (-one.n - one.n_held, one.llm)))
+
+
+def _llm(llm: str, own: Answers, out: Flags, fit: LLMFit | None, new_logit: Floats) -> LLMLesson:
+    before, after = _probability(own.logit), _probability(new_logit)
+    return LLMLesson(
+        llm=llm,
+        n=int((~out).sum()),
+        effective_n=fit.effective_n if fit else 0.0,
+        changed=fit.rung.name if fit else "too few answers",
+        n_held=int(out.sum()),
+        log_loss_before=_mean(losses(own.logit, own.score)[out]),
+        log_loss_after=_mean(losses(new_logit, own.score)[out]),
+        ece_before=_calibration_error(own.score[out], before[out]),
+        ece_after=_calibration_error(own.score[out], after[out]),
+        mean_score=float(own.score.mean()),
+        mean_p_before=float(before.mean()),
+        mean_p_after=float(after.mean()),
+    )
+
+
+def _mean(values: Floats) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def _calibration_error(score: Floats, p: Floats) -> float | None:
+    return expected_calibration_error(score, p) if len(score) else None
+
+
+def _probability(logit: Floats) -> Floats:
+    p: Floats = 1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0)))
+    return p

@@ -1,0 +1,1 @@
+"""HTTP pages and routes on the proxy's web application."""

@@ -1,0 +1,204 @@
+"""Settings are read, overridden by the environment, and refused with the field's name."""
+
+import traceback
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from embedllm_router.cli.options_logs_default_place import places
+from embedllm_router.config.settings import read_litellm_redis, read_proxy_config, read_settings, read_store_settings
+from embedllm_router.config.state_options import RedisAddress
+from embedllm_router.errors import ConfigError
+from embedllm_router.routing.policy import Objective
+from embedllm_router.routing.prompt import TextFrom
+
+AUTO = {"virtual_models": {"auto": {"default": "sprinter"}}}
+
+
+def test_defaults() -> None:
+    settings = read_settings(AUTO)
+    auto = settings.virtual_models["auto"]
+    assert settings.artifact is None
+    assert auto.objective == Objective(0.0, near_tie_margin=0.005)
+    assert (auto.max_fallbacks, auto.candidates, auto.text_from) == (2, None, TextFrom.LAST_USER)
+    assert (settings.log.format, settings.log.prompt) == ("json", False)
+
+
+@pytest.mark.parametrize(
+    ("said", "objective"),
+    [
+        ({"cost_weight": 3}, Objective(3.0)),
+        ({"profile": "balanced"}, Objective(20.0)),
+        ({"min_p_correct": 0.8, "max_cost_usd": 0.1}, Objective(min_p_correct=0.8, max_cost_usd=0.1)),
+        ({"within": 0.02}, Objective(within=0.02)),
+    ],
+)
+def test_objectives(said: dict[str, object], objective: Objective) -> None:
+    settings = read_settings({"virtual_models": {"auto": {"default": "x", **said}}})
+    assert settings.virtual_models["auto"].objective == replace(objective, near_tie_margin=0.005)
+
+
+def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDLLM_ROUTER_LOG__FORMAT", "console")
+    monkeypatch.setenv("EMBEDLLM_ROUTER_ARTIFACT", "elsewhere")
+    settings = read_settings({**AUTO, "log": {"format": "json", "prompt": True}})
+    assert settings.log.format == "console"
+    assert settings.log.prompt
+    assert settings.artifact == Path("elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (None, "virtual_models: Field required"),
+        ({}, "virtual_models: Field required"),
+        ({"virtual_models": {}}, "virtual_models:"),
+        ({"virtual_models": {"auto": {}}}, "virtual_models.auto.default: Field required"),
+        ({"virtual_models": {"auto": {"default": "x", "cost_weight": -1}}}, "virtual_models.auto.cost_weight:"),
+        ({"virtual_models": {"auto": {"default": "x", "cost_weight": float("nan")}}}, "auto.cost_weight:"),
+        (
+            {"virtual_models": {"auto": {"default": "x", "cost_wieght": 1}}},
+            "cost_wieght: unknown setting, did you mean 'cost_weight'?",
+        ),
+        ({"virtual_models": {"auto": {"default": "x", "candidates": []}}}, "virtual_models.auto.candidates:"),
+        ({"virtual_models": {"auto": {"default": "x", "text_from": "vibes"}}}, "virtual_models.auto.text_from:"),
+        ({"virtual_models": {"auto": {"default": "x", "within": 2}}}, "virtual_models.auto.within:"),
+        ({"virtual_models": {"auto": {"default": "x", "profile": "cheap", "cost_weight": 1}}}, "exclude each other"),
+        ({**AUTO, "log": {"format": "xml"}}, "log.format:"),
+        ({**AUTO, "zebra": 1}, "zebra: unknown setting"),
+        ("auto", "must be a mapping, found str"),
+        ({**AUTO, True: 1}, "True: unknown setting"),
+        ({**AUTO, "store": {"retention_days": float("inf")}}, "store.retention_days:"),
+        ({**AUTO, "store": {"rotate_s": float("inf")}}, "store.rotate_s:"),
+        ({"virtual_models": {"auto": {"default": "x", "sessions": {"ttl_s": float("inf")}}}}, "sessions.ttl_s:"),
+        ({"virtual_models": {"auto": {"default": "x", "sessions": {"cache_s": float("inf")}}}}, "sessions.cache_s:"),
+    ],
+)
+def test_a_wrong_section_is_named(section: object, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_settings(section)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model_list: []\n", "does not load the router"),
+        ("- a\n", "must be a mapping, found list"),
+        ("a: [\n", "is not YAML"),
+        ("litellm_settings: x\n", "litellm_settings must be a mapping, found str"),
+        ("litellm_settings: {callbacks: 5}\n", "does not load the router"),
+        ("litellm_settings: {callbacks: embedllm_router.proxy_handler}\ncallback_settings: [1]\n", "found list"),
+        ("litellm_settings: {callbacks: embedllm_router.proxy_handler}\n", "virtual_models: Field required"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "proxy_config.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_proxy_config(file)
+    assert said in str(caught.value)
+
+
+def test_a_section_inside_itself_is_named() -> None:
+    section: dict[str, object] = {}
+    section["virtual_models"] = section
+    with pytest.raises(ConfigError, match="contains itself"):
+        read_settings(section)
+
+
+def test_neither_a_broken_file_nor_a_misspelt_setting_is_quoted(tmp_path: Path) -> None:
+    """LiteLLM prints tracebacks with everything that led to them."""
+    file = tmp_path / "proxy_config.yaml"
+    file.write_text("model_list:\n  - api_key: 'hunter2\n")
+    with pytest.raises(ConfigError, match="line ") as broken:
+        read_proxy_config(file)
+    store = {"urll": "postgresql://me:hunter2@db/routing"}
+    with pytest.raises(ConfigError) as misspelt:
+        read_settings({**AUTO, "store": store})
+    for caught in (broken, misspelt):
+        assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("name", ["STORE", "VIRTUAL_MODELS"])
+def test_an_environment_variable_that_is_no_json_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"EMBEDLLM_ROUTER_{name}", "{hunter2")
+    with pytest.raises(ConfigError, match=name.lower()) as caught:
+        read_settings(AUTO)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+    if name == "STORE":
+        with pytest.raises(ConfigError, match="store"):
+            read_store_settings()
+
+
+@pytest.mark.parametrize(
+    "text", ["router_settings: {redis_host: h, redis_port: abc}", "router_settings: [1]", "litellm_settings: 5"]
+)
+def test_a_wrong_redis_of_litellm_s_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "proxy_config.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="must be"):
+        read_litellm_redis(file)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_proxy_config(tmp_path / "nowhere.yaml")
+
+
+def test_a_planted_file_is_read(config_file: Path) -> None:
+    assert set(read_proxy_config(config_file).virtual_models) == {"auto", "auto-cheap", "auto-quality"}
+
+
+def test_references_to_the_environment_are_resolved_as_litellm_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECORDS_URL", "postgresql://router:hunter2@localhost/records")
+    settings = read_settings({**AUTO, "store": {"url": "os.environ/RECORDS_URL"}})
+    assert settings.store.url is not None
+    assert settings.store.url.get_secret_value() == "postgresql://router:hunter2@localhost/records"
+    assert "hunter2" not in repr(settings)
+    with pytest.raises(ConfigError, match="NOT_THERE is not set"):
+        read_settings({**AUTO, "store": {"url": "os.environ/NOT_THERE"}})
+
+
+@pytest.mark.parametrize(
+    ("config", "address"),
+    [
+        ({}, None),
+        ({"router_settings": {"num_retries": 0}}, None),
+        ({"router_settings": {"redis_host": "h", "redis_port": "7000"}}, RedisAddress(host="h", port=7000)),
+        ({"router_settings": {"redis_url": "redis://h"}}, RedisAddress(url="redis://h")),
+        (
+            {"litellm_settings": {"cache_params": {"type": "redis", "host": "c", "password": "os.environ/SECRET"}}},
+            RedisAddress(host="c", password="hunter2"),
+        ),
+        ({"litellm_settings": {"cache_params": {"type": "s3", "host": "c"}}}, None),
+    ],
+)
+def test_the_redis_that_litellm_uses(
+    config: dict[str, object], address: RedisAddress | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    assert read_litellm_redis(file) == address
+    assert "hunter2" not in repr(address)
+
+
+def test_the_redis_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_HOST", "from-environment")
+    monkeypatch.setenv("REDIS_PORT", "6400")
+    assert read_litellm_redis(tmp_path / "missing.yaml") == RedisAddress(host="from-environment", port=6400)
+
+
+def test_the_stores_settings_are_read_without_any_virtual_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that read records need no configuration; other settings in the environment do not disturb them."""
+    monkeypatch.setenv("EMBEDLLM_ROUTER_STORE__PATH", "somewhere")
+    monkeypatch.setenv("EMBEDLLM_ROUTER_LOG__FORMAT", "xml")
+    assert read_store_settings().path == Path("somewhere")
+    assert places(None, None) == ["somewhere"]
+    assert places(["told"], None) == ["told"]
+    monkeypatch.setenv("EMBEDLLM_ROUTER_STORE__ROTATE_MB", "none")
+    with pytest.raises(ConfigError, match=r"EMBEDLLM_ROUTER_STORE__.* is not valid:\n  store.rotate_mb"):
+        read_store_settings()

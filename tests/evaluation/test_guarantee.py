@@ -1,0 +1,81 @@
+"""`train` measures the contract on its test part; `contract` measures the same, and changes no tensor."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planted import planted_artifact
+from synthetic import TOPICS, write_set
+from typer.testing import CliRunner
+
+from embedllm_router.artifact.weights import load_artifact
+from embedllm_router.cli.plan import app
+from embedllm_router.cli.train import app as learning_app
+from embedllm_router.training.fit.distill import TokenTable, save_table
+
+runner = CliRunner()
+
+
+def word_table(folder: Path) -> TokenTable:
+    """A random token table whose tokens are the words of the generated prompts."""
+    tokenizer = json.loads(planted_artifact(folder).tokenizer_json)
+    words = sorted({word for topic in TOPICS.values() for word in topic})
+    tokenizer["model"]["vocab"] = {word: i for i, word in enumerate(["[UNK]", *words])}
+    vectors = np.random.default_rng(0).integers(-127, 128, (len(words) + 1, 16)).astype(np.int8)
+    return TokenTable("random", vectors, np.full(len(vectors), 0.01, np.float32), json.dumps(tokenizer))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set, prices, and weights trained on it for a few epochs."""
+    place = tmp_path_factory.mktemp("contract")
+    write_set(place / "topics", n=600)
+    save_table(place / "table", word_table(place / "planted"))
+    usd = {"calculator": 1.0, "poet": 2.0, "engineer": 4.0}
+    prices = {
+        name: {"input_usd_per_mtok": one, "output_usd_per_mtok": one, "source": "made up"} for name, one in usd.items()
+    }
+    (place / "prices.json").write_text(json.dumps({"llms": prices}))
+    options = ["--min-labels=100", "--max-epochs=6", "--members=1", "--threads=1", "--json"]
+    where = [f"--data={place / 'topics'}", f"--encoder={place / 'table'}", f"--prices={place / 'prices.json'}"]
+    done = runner.invoke(learning_app, ["train", *where, f"--out={place / 'out'}", *options])
+    assert done.exit_code == 0, done.output
+    return place
+
+
+def test_training_stores_a_contract_and_the_command_measures_the_same(place: Path, tmp_path: Path) -> None:
+    trained = load_artifact(place / "out")
+    assert {row.promise for row in trained.manifest.contract} == {"min_p_correct", "cost_weight", "any_llm"}
+    n_test = {row.n_prompts for row in trained.manifest.contract if row.promise == "cost_weight"}
+    assert n_test == {60}  # a tenth, set aside
+    folder = shutil.copytree(place / "out", tmp_path / "copy")
+    bare = json.loads((folder / "manifest.json").read_text())
+    bare["contract"] = []
+    (folder / "manifest.json").write_text(json.dumps(bare))
+    before = {name: (folder / name).read_bytes() for name in bare["files"]}
+    done = runner.invoke(app, ["contract", "--artifact", str(folder), "--data", str(place / "topics"), "--json"])
+    assert done.exit_code == 0, done.output
+    measured = load_artifact(folder)
+    assert measured.manifest.contract == trained.manifest.contract
+    assert {name: (folder / name).read_bytes() for name in bare["files"]} == before
+    assert json.loads(done.stdout)["artifact"] == measured.id
+    assert (folder / "README.md").read_text().count("## Contract") == 1
+
+
+def test_people_are_shown_what_was_measured(place: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(place / "out", tmp_path / "copy")
+    done = runner.invoke(app, ["contract", "--artifact", str(folder), "--data", str(place / "topics")])
+    assert done.exit_code == 0, done.output
+    assert "promises measured" in done.stdout
+    assert "contract by data set" in done.stdout
+
+
+def test_data_that_are_not_the_artifacts_change_nothing(place: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(place / "out", tmp_path / "copy")
+    write_set(tmp_path / "topics", n=90)
+    done = runner.invoke(app, ["contract", "--artifact", str(folder), "--data", str(tmp_path / "topics")])
+    assert done.exit_code == 2
+    assert "not the same data" in " ".join(done.stderr.split())
+    assert load_artifact(folder).id == load_artifact(place / "out").id

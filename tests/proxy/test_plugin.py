@@ -1,0 +1,650 @@
+"""The plugin inside LiteLLM's own process: what it touches, what it leaves alone, and how it fails."""
+
+import importlib
+import io
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from fastapi import HTTPException
+from litellm.proxy._types import UserAPIKeyAuth
+from proxied import planted_config
+
+from embedllm_router import Router
+from embedllm_router.config.settings import read_settings
+from embedllm_router.proxy.container import Parts, assemble
+from embedllm_router.proxy.plugin import ProxyHandler
+from embedllm_router.telemetry.status import StoreHealth
+
+
+@pytest.fixture
+def log_text() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture(scope="module")
+def proxy_server() -> ModuleType:
+    """LiteLLM's proxy in this process; the deprecations it warns of on import are its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("litellm.proxy.proxy_server")
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    return tmp_path / "records"
+
+
+@pytest.fixture
+def make_handler(
+    artifact_dir: Path,
+    records: Path,
+    log_text: io.StringIO,
+    proxy_server: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[..., ProxyHandler]]:
+    """Builds a handler of the planted configuration with other settings in its section."""
+    config: dict[str, Any] = planted_config(artifact_dir)
+    monkeypatch.setattr(proxy_server, "llm_model_list", config["model_list"])
+    monkeypatch.setenv("EMBEDLLM_ROUTER_STORE__PATH", str(records))
+    monkeypatch.setenv("EMBEDLLM_ROUTER_STATE__PATH", str(records.parent / "state"))
+    built: list[Parts] = []
+
+    def make(**section: Any) -> ProxyHandler:
+        settings = read_settings({**config["callback_settings"]["embedllm_router"], **section})
+        built.append(assemble(settings, log_to=log_text))
+        return ProxyHandler(built[-1])
+
+    yield make
+    for parts in built:
+        parts.close()
+
+
+@pytest.fixture
+def handler(make_handler: Callable[..., ProxyHandler]) -> ProxyHandler:
+    return make_handler()
+
+
+@pytest.fixture
+def live_router(handler: ProxyHandler) -> Router:
+    router = handler._live.generation.router
+    assert router is not None
+    return router
+
+
+async def routed(handler: ProxyHandler, call_type: str = "acompletion", **body: Any) -> dict[str, Any]:
+    data = {"model": "auto", "messages": [{"role": "user", "content": "integral"}], "litellm_call_id": "1", **body}
+    return await handler.async_pre_call_hook(None, None, data, call_type)
+
+
+def logged(log_text: io.StringIO, event: str) -> list[dict[str, Any]]:
+    return [e for line in log_text.getvalue().splitlines() if (e := json.loads(line))["event"] == event]
+
+
+async def test_a_virtual_model_becomes_the_chosen_group(handler: ProxyHandler, log_text: io.StringIO) -> None:
+    data = await routed(handler)
+    assert data["model"] == "wizard"
+    assert data["fallbacks"] == ["sprinter"]
+    (event,) = logged(log_text, "routing.decided")
+    assert event["chosen"] == "wizard"
+
+
+async def test_any_other_model_is_left_alone(handler: ProxyHandler, log_text: io.StringIO) -> None:
+    data = await routed(handler, model="sprinter", embedllm={"cost_weight": 3})
+    assert data["model"] == "sprinter"
+    assert "fallbacks" not in data
+    assert "embedllm" not in data, "our own field never reaches a provider"
+    assert log_text.getvalue() == ""
+
+
+@pytest.mark.parametrize("call_type", ["aembedding", "acompact_responses", "amoderation", "arerank"])
+async def test_other_endpoints_are_left_alone(handler: ProxyHandler, call_type: str) -> None:
+    data = await routed(handler, call_type)
+    assert data["model"] == "auto"
+
+
+async def test_the_client_s_own_fallbacks_stand(handler: ProxyHandler) -> None:
+    assert (await routed(handler, fallbacks=["novice"]))["fallbacks"] == ["novice"]
+
+
+@pytest.mark.parametrize("model", [None, 3, ["auto"]])
+async def test_a_model_that_is_no_name_is_litellm_s_business(handler: ProxyHandler, model: object) -> None:
+    assert (await routed(handler, model=model))["model"] == model
+
+
+async def test_a_wish_that_cannot_be_met_is_a_400(handler: ProxyHandler) -> None:
+    with pytest.raises(HTTPException) as caught:
+        await routed(handler, embedllm={"candidates": ["novice"]})
+    assert caught.value.status_code == 400
+    assert "price_unknown" in str(caught.value.detail)
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("secret prompt text"), MemoryError(), KeyError("x"), RecursionError()])
+async def test_an_encoder_that_raises_never_reaches_the_client(
+    handler: ProxyHandler,
+    live_router: Router,
+    log_text: io.StringIO,
+    fault: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def raises(_text: str) -> None:
+        raise fault
+
+    monkeypatch.setattr(live_router._encoder, "encode", raises)
+    data = await routed(handler, model="auto-quality")
+    assert data["model"] == "wizard", "the declared default answers"
+    (event,) = logged(log_text, "routing.failed_open")
+    assert (event["level"], event["reason"]) == ("warning", type(fault).__name__)
+    assert event["where"].startswith("test_plugin.py:")
+    assert "secret prompt text" not in log_text.getvalue()
+
+
+async def test_after_a_fault_routing_goes_on(
+    handler: ProxyHandler, live_router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(live_router, "route", None)
+        assert (await routed(handler))["model"] == "sprinter"
+    assert (await routed(handler))["model"] == "wizard"
+
+
+async def test_floors_are_on_record(handler: ProxyHandler, log_text: io.StringIO) -> None:
+    assert (await routed(handler, embedllm={"min_p_correct": 0.9}))["model"] == "wizard"
+    assert (await routed(handler, embedllm={"min_p_correct": 0.99}))["model"] == "wizard"
+    met, unmet = logged(log_text, "routing.decided")
+    assert (met["min_p_correct"], met["floor_met"], met["objective_from"]) == (0.9, True, "body")
+    assert unmet["floor_met"] is False, "the likeliest answers, and the record says so"
+
+
+async def test_an_llm_that_cannot_see_is_not_sent_an_image(
+    handler: ProxyHandler, proxy_server: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: Any = [{**row, "model_info": {**row["model_info"]}} for row in proxy_server.llm_model_list]
+    rows[0]["model_info"]["supports_vision"] = False
+    monkeypatch.setattr(proxy_server, "llm_model_list", rows)
+    parts = [{"type": "text", "text": "integral"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
+    assert (await routed(handler, messages=[{"role": "user", "content": parts}]))["model"] == "sprinter"
+
+
+async def test_without_an_artifact_the_default_answers(
+    make_handler: Callable[..., ProxyHandler], tmp_path: Path, log_text: io.StringIO
+) -> None:
+    lost = make_handler(artifact=str(tmp_path / "nowhere"))
+    assert "the defaults answer" in logged(log_text, "routing.artifact_unusable")[0]["consequence"]
+    assert (await routed(lost))["model"] == "sprinter"
+    assert len(logged(log_text, "routing.failed_open")) == 1
+
+
+async def test_with_every_candidate_excluded_the_default_answers(
+    handler: ProxyHandler, log_text: io.StringIO, proxy_server: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: Any = proxy_server.llm_model_list
+    monkeypatch.setattr(proxy_server, "llm_model_list", [row for row in rows if row["model_name"] == "stranger"])
+    assert (await routed(handler))["model"] == "sprinter"
+    assert "llm_unknown" in logged(log_text, "routing.failed_open")[0]["error"]
+
+
+async def test_a_changed_model_list_is_read_again(
+    handler: ProxyHandler, proxy_server: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await routed(handler))["model"] == "wizard"
+    rows: Any = proxy_server.llm_model_list
+    monkeypatch.setattr(proxy_server, "llm_model_list", [row for row in rows if row["model_name"] != "wizard"])
+    assert (await routed(handler))["model"] == "sprinter"
+
+
+async def test_prompt_text_is_logged_only_when_asked(
+    make_handler: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    secret = [{"role": "user", "content": "integral hunter2"}]
+    await routed(make_handler(), messages=secret)
+    assert "hunter2" not in log_text.getvalue()
+    await routed(make_handler(log={"prompt": True}), messages=secret)
+    assert logged(log_text, "routing.decided")[-1]["prompt"] == "integral hunter2"
+
+
+async def test_requests_never_answered_are_forgotten_in_the_end(
+    handler: ProxyHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedllm_router.telemetry.tracker._MAX_PENDING", 3)
+    for call_id in "abcde":
+        await routed(handler, litellm_call_id=call_id)
+    assert [call_id for call_id in "abcde" if handler._observer.find(call_id)] == ["c", "d", "e"]
+
+
+async def test_a_megabyte_of_prompt_is_routed(handler: ProxyHandler) -> None:
+    data = await routed(handler, model="auto-quality", messages=[{"role": "user", "content": "integral " * 120_000}])
+    assert data["model"] == "wizard"
+
+
+def a_key(**more: Any) -> UserAPIKeyAuth:
+    return UserAPIKeyAuth(api_key="sk-made-up", key_alias="team-a", **more)
+
+
+async def asked(handler: ProxyHandler, key: UserAPIKeyAuth, **body: Any) -> dict[str, Any]:
+    data = {"model": "auto", "messages": [{"role": "user", "content": "integral"}], "litellm_call_id": "1", **body}
+    return await handler.async_pre_call_hook(key, None, data, "acompletion")
+
+
+async def test_request_key_team_and_virtual_model_in_this_order(handler: ProxyHandler, log_text: io.StringIO) -> None:
+    team, key = {"embedllm": {"cost_weight": 11}}, {"embedllm": {"cost_weight": 22}}
+    headers = {"headers": {"x-embedllm-cost-weight": "33"}}
+    await asked(handler, a_key())
+    await asked(handler, a_key(team_metadata=team))
+    await asked(handler, a_key(team_metadata=team, metadata=key))
+    await asked(handler, a_key(team_metadata=team, metadata=key), proxy_server_request=headers)
+    await asked(handler, a_key(metadata=key), proxy_server_request=headers, embedllm={"cost_weight": 44})
+    decided = logged(log_text, "routing.decided")
+    assert [e["cost_weight"] for e in decided] == [1, 11, 22, 33, 44]
+    assert [e["objective_from"] for e in decided] == ["config", "team", "key", "header", "body"]
+
+
+async def test_a_key_whose_own_settings_are_wrong_is_told_so(handler: ProxyHandler) -> None:
+    with pytest.raises(HTTPException) as caught:
+        await asked(handler, a_key(metadata={"embedllm": {"regoins": ["eu"]}}))
+    assert caught.value.param == "key.embedllm.regoins"  # type: ignore[attr-defined]  # ours, for LiteLLM
+
+
+async def test_what_a_request_may_set_is_the_operator_s_to_say(make_handler: Callable[..., ProxyHandler]) -> None:
+    virtual = {"auto": {"default": "sprinter", "requests": {"may_set": ["within"], "min_cost_weight": 1}}}
+    with pytest.raises(HTTPException) as caught:
+        await routed(make_handler(virtual_models=virtual), embedllm={"cost_weight": 0})
+    assert "it may set within" in str(caught.value.detail)
+
+
+def placed(rows: Any, **regions: str) -> list[dict[str, Any]]:
+    return [
+        {**row, "model_info": {**row["model_info"], "region": regions.get(row["model_name"], "us")}} for row in rows
+    ]
+
+
+async def test_a_region_rule_holds_and_says_so(
+    make_handler: Callable[..., ProxyHandler],
+    proxy_server: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    log_text: io.StringIO,
+) -> None:
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "regions": {"allow": ["EU"]}}})
+    monkeypatch.setattr(proxy_server, "llm_model_list", placed(proxy_server.llm_model_list, sprinter="eu"))
+    assert (await routed(handler))["model"] == "sprinter"
+    excluded = {c["name"]: c["excluded"] for c in logged(log_text, "routing.decided")[0]["candidates"]}
+    assert excluded == {"sprinter": None, "wizard": "region", "novice": "price_unknown", "stranger": "llm_unknown"}
+
+
+async def test_where_rules_leave_nobody_the_answer_is_a_400_that_lists_them(
+    make_handler: Callable[..., ProxyHandler], proxy_server: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "regions": {"allow": ["eu"]}}})
+    monkeypatch.setattr(proxy_server, "llm_model_list", placed(proxy_server.llm_model_list))
+    with pytest.raises(HTTPException) as caught:
+        await routed(handler)
+    assert caught.value.status_code == 400
+    assert "'wizard': 'region'" in str(caught.value.detail)
+
+
+@pytest.mark.parametrize("section", [{"regions": {"allow": ["eu"]}}, {"labels": ["zdr"]}, {"access": "enforce"}])
+async def test_when_we_fail_the_default_answers_only_if_no_rule_forbids_it(
+    make_handler: Callable[..., ProxyHandler],
+    proxy_server: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    section: dict[str, Any],
+) -> None:
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", **section}})
+    monkeypatch.setattr(proxy_server, "llm_model_list", placed(proxy_server.llm_model_list))
+    monkeypatch.setattr(handler._live.generation.router, "route", None)
+    with pytest.raises(HTTPException) as caught:
+        await asked(handler, a_key(models=["auto"]))
+    assert "the default 'sprinter' may not answer" in str(caught.value.detail)
+
+
+async def test_a_client_s_own_region_wish_binds_the_default_too(
+    handler: ProxyHandler, live_router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_router, "route", None)
+    with pytest.raises(HTTPException):
+        await routed(handler, embedllm={"regions": ["eu"]})
+    assert (await routed(handler))["model"] == "sprinter"
+
+
+async def test_a_key_s_rule_binds_what_a_body_s_fault_would_let_through(
+    handler: ProxyHandler, live_router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the body holds, the rules of key and team are read first, and no fallback leads past them."""
+    monkeypatch.setattr(live_router, "route", None)
+    key = a_key(metadata={"embedllm": {"regions": ["eu"]}})
+    for body in ({}, {"embedllm": {"cost_weight": 10**400}}, {"embedllm": {"labels": ["x"]}}):
+        with pytest.raises(HTTPException) as caught:
+            await asked(handler, key, **body)
+        assert caught.value.status_code == 400
+
+
+async def test_without_routing_a_rule_leaves_no_fallback(
+    make_handler: Callable[..., ProxyHandler], proxy_server: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "regions": {"allow": ["eu"]}}})
+    monkeypatch.setattr(proxy_server, "llm_model_list", placed(proxy_server.llm_model_list, sprinter="eu"))
+    await routed(handler)
+    monkeypatch.setattr(handler._live.generation.router, "route", None)
+    data = await routed(handler, fallbacks=["wizard"])
+    assert (data["model"], data["fallbacks"], data["context_window_fallbacks"]) == ("sprinter", [], [])
+
+
+@pytest.mark.parametrize(
+    ("model", "call_type"), [("auto", "aembedding"), ("auto,auto", "acompletion"), ("wizard, auto", "aresponses")]
+)
+async def test_what_is_not_routed_is_refused_only_where_rules_bind(
+    handler: ProxyHandler, model: str, call_type: str
+) -> None:
+    body = {"model": model, "litellm_call_id": "1"}
+    plain, bound = a_key(), a_key(team_metadata={"embedllm": {"regions": ["eu"]}})
+    assert (await handler.async_pre_call_hook(plain, None, dict(body), call_type))["model"] == model
+    with pytest.raises(HTTPException) as caught:
+        await handler.async_pre_call_hook(bound, None, dict(body), call_type)
+    assert caught.value.status_code == 400
+
+
+async def test_access_is_inherited_unless_it_is_enforced(make_handler: Callable[..., ProxyHandler]) -> None:
+    key = a_key(models=["auto", "sprinter"])
+    assert (await asked(make_handler(), key))["model"] == "wizard"
+    enforcing = make_handler(virtual_models={"auto": {"default": "sprinter", "access": "enforce"}})
+    assert (await asked(enforcing, key))["model"] == "sprinter"
+
+
+async def test_a_group_that_rests_is_not_chosen(handler: ProxyHandler, log_text: io.StringIO) -> None:
+    handler._background.resting = frozenset({"wizard"})
+    assert (await routed(handler))["model"] == "sprinter"
+    excluded = {c["name"]: c["excluded"] for c in logged(log_text, "routing.decided")[0]["candidates"]}
+    assert excluded["wizard"] == "cooled_down"
+
+
+async def test_when_nothing_can_see_an_image_the_operator_may_prefer_a_400(
+    make_handler: Callable[..., ProxyHandler], proxy_server: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: Any = proxy_server.llm_model_list
+    blind = [{**row, "model_info": {**row["model_info"], "supports_vision": False}} for row in rows]
+    monkeypatch.setattr(proxy_server, "llm_model_list", blind)
+    image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
+    assert (await routed(make_handler(), messages=image))["model"] == "sprinter"
+    refusing = make_handler(virtual_models={"auto": {"default": "sprinter", "on_no_candidate": "refuse"}})
+    with pytest.raises(HTTPException) as caught:
+        await routed(refusing, messages=image)
+    assert "no_vision" in str(caught.value.detail)
+
+
+async def test_exploration_is_on_record_with_its_propensity(
+    make_handler: Callable[..., ProxyHandler], log_text: io.StringIO, records: Path
+) -> None:
+    exploration = {"epsilon": 1.0, "max_loss": 1.0, "max_extra_usd": 1.0}
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "exploration": exploration}})
+    chosen = {(await routed(handler, litellm_call_id=str(number)))["model"] for number in range(40)}
+    assert chosen == {"wizard", "sprinter"}
+    assert {e["reason"] for e in logged(log_text, "routing.decided")} == {"explored", "highest_utility"}
+    handler._parts.close()
+    assert {r["propensity"] for r in kept_in(records)} == {0.5}
+
+
+def kept_in(records: Path, kind: str = "requests") -> list[dict[str, Any]]:
+    return [json.loads(line) for file in records.glob(f"{kind}-*.jsonl") for line in file.read_text().splitlines()]
+
+
+async def test_a_client_that_says_what_it_wants_is_not_explored_on(make_handler: Callable[..., ProxyHandler]) -> None:
+    exploration = {"epsilon": 1.0, "max_loss": 1.0, "max_extra_usd": 1.0}
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "exploration": exploration}})
+    wish = {"min_p_correct": 0.9}
+    assert {(await routed(handler, embedllm=wish))["model"] for _ in range(20)} == {"wizard"}
+
+
+async def test_lengths_seen_while_serving_sharpen_the_forecast(handler: ProxyHandler, log_text: io.StringIO) -> None:
+    now = datetime.now(UTC)
+    for number in range(300):
+        await routed(handler, litellm_call_id=str(number))
+        payload = {"model_group": "wizard", "prompt_tokens": 3, "completion_tokens": 800, "response_cost": 0.1}
+        kwargs = {"litellm_call_id": str(number), "standard_logging_object": payload}
+        await handler.async_log_success_event(kwargs, None, now, now)
+    first, last = (e["candidates"][0]["expected_output_tokens"] for e in logged(log_text, "routing.decided")[::299])
+    assert first == 400
+    assert 750 < last <= 800, "twice the forecast was answered, again and again"
+
+
+async def test_a_thumb_in_the_metadata_is_kept_as_feedback(handler: ProxyHandler, records: Path) -> None:
+    thumb = {"embedllm_feedback_for": "chatcmpl-7", "embedllm_thumb": "down"}
+    assert (await asked(handler, a_key(), metadata=thumb))["model"] == "wizard"
+    with pytest.raises(HTTPException) as caught:
+        await asked(handler, a_key(), metadata={**thumb, "embedllm_thumb": "sideways"})
+    assert caught.value.param == "metadata.embedllm_thumb"  # type: ignore[attr-defined]  # ours, for LiteLLM
+    handler._parts.close()
+    (kept,) = kept_in(records, "feedback")
+    assert (kept["request_id"], kept["score"], kept["key_alias"]) == ("chatcmpl-7", 0.0, "team-a")
+
+
+async def billed(handler: ProxyHandler, call_id: str, usd: float) -> None:
+    now = datetime.now(UTC)
+    payload = {"model_group": "wizard", "prompt_tokens": 3, "completion_tokens": 800, "response_cost": usd}
+    await handler.async_log_success_event(
+        {"litellm_call_id": call_id, "standard_logging_object": payload}, None, now, now
+    )
+
+
+async def test_the_end_says_what_could_not_be_written(
+    make_handler: Callable[..., ProxyHandler], records: Path, log_text: io.StringIO
+) -> None:
+    records.write_text("a file in the way of the folder")  # noqa: ASYNC240 - nothing else runs
+    handler = make_handler()
+    await routed(handler)
+    handler._parts.close()
+    handler._parts.close()
+    (told,) = logged(log_text, "store.records_lost")
+    assert told["lost"] == 1
+    assert str(records) in told["error"]
+
+
+async def test_a_made_up_call_id_of_any_length_is_followed(
+    handler: ProxyHandler, records: Path, log_text: io.StringIO
+) -> None:
+    call_id = "hunter" * 2_000
+    await routed(handler, litellm_call_id=call_id)
+    now = datetime.now(UTC)
+    await handler.async_log_success_event({"litellm_call_id": call_id}, None, now, now)
+    handler._parts.close()
+    (record,) = kept_in(records, "requests")
+    assert record["status"] == "success"
+    assert call_id not in log_text.getvalue() + record["request_id"]
+
+
+async def test_feedback_that_is_not_kept_is_said_so_once(
+    make_handler: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    handler = make_handler(store={"enabled": False})
+    for _ in range(3):
+        await routed(handler, metadata={"embedllm_feedback_for": "an earlier one", "embedllm_thumb": "up"})
+    assert len(logged(log_text, "feedback.not_kept")) == 1
+
+
+async def test_a_watch_that_meets_an_error_of_ours_says_so_once_and_goes_on(
+    handler: ProxyHandler, log_text: io.StringIO
+) -> None:
+    n_begun = 0
+
+    async def work() -> None:
+        nonlocal n_begun
+        n_begun += 1
+        if n_begun < 4:
+            raise KeyError("hunter2")
+
+    await handler._background.keep_up(work, again_s=0.0)
+    assert n_begun == 4
+    (told,) = logged(log_text, "routing.background_failed")
+    assert (told["work"], told["reason"]) == ("work", "KeyError")
+    assert "hunter2" not in log_text.getvalue()
+
+
+def test_what_the_store_meets_is_in_the_log_when_it_changes(handler: ProxyHandler, log_text: io.StringIO) -> None:
+    well, full = StoreHealth("files", "/records"), StoreHealth("files", "/records", last_error="no space", queued=7)
+    losing = replace(full, dropped=5)
+    for before, now in pairwise([well, well, full, full, losing, losing, replace(losing, dropped=6), well]):
+        handler._background.tell_of_store(before, now)
+    told = [json.loads(line) for line in log_text.getvalue().splitlines() if '"store.' in line]
+    assert [(e["event"].removeprefix("store."), e["dropped"]) for e in told] == [
+        ("trouble", 0),
+        ("records_lost", 5),
+        ("records_lost", 6),
+        ("recovered", 0),
+    ]
+    assert (told[0]["error"], told[0]["queued"], told[2]["lost"]) == ("no space", 7, 1)
+
+
+async def test_an_exhausted_budget_downgrades_rather_than_refuses(
+    make_handler: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    budgets = [{"usd": 5_000.0, "per": "day"}]
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "budgets": budgets}})
+    assert (await routed(handler, litellm_call_id="1"))["model"] == "wizard"
+    await billed(handler, "1", 6_000.0)
+    assert (await routed(handler, litellm_call_id="2"))["model"] == "sprinter"
+    last = logged(log_text, "routing.decided")[-1]
+    assert last["reason"] == "within_budget"
+    assert last["cost_weight"] > 1e6, "at any price the cheapest"
+
+
+async def test_each_key_has_its_own_budget(make_handler: Callable[..., ProxyHandler]) -> None:
+    budgets = [{"usd": 5_000.0, "per": "month", "scope": "key"}]
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "budgets": budgets}})
+    mine, yours = a_key(), UserAPIKeyAuth(api_key="sk-another")
+    await asked(handler, mine, litellm_call_id="1")
+    await billed(handler, "1", 6_000.0)
+    assert (await asked(handler, mine, litellm_call_id="2"))["model"] == "sprinter"
+    assert (await asked(handler, yours, litellm_call_id="3"))["model"] == "wizard"
+
+
+async def test_what_is_billed_replaces_what_was_expected(make_handler: Callable[..., ProxyHandler]) -> None:
+    budgets = [{"usd": 10.0, "per": "day"}]
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "budgets": budgets}})
+    await routed(handler, litellm_call_id="1")
+    await billed(handler, "1", 0.123)
+    (status,) = handler._parts.spending.status()
+    assert status.committed_usd == pytest.approx(0.123)
+    assert status.in_flight_usd == pytest.approx(0.0)
+
+
+def conversation(*turns: str) -> list[dict[str, str]]:
+    """User and assistant in turn, beginning with the user."""
+    return [{"role": "user" if i % 2 == 0 else "assistant", "content": turn} for i, turn in enumerate(turns)]
+
+
+async def test_a_near_tie_goes_to_the_usual_llm_in_the_shadow_too(
+    make_handler: Callable[..., ProxyHandler], records: Path
+) -> None:
+    """The wizard is surer of both at once, by less than 0.6; on typical prompts the sprinter is a little better."""
+    steady = {"default": "wizard", "cost_weight": 0, "near_tie_margin": 0.6}
+    handler = make_handler(
+        virtual_models={
+            "auto": steady,
+            "plain": {**steady, "near_tie_margin": 0},
+            "floored": {
+                "default": "wizard",
+                "min_p_correct": 0.9,
+                "near_tie_margin": 0.6,
+                "shadow": {"cost_weight": 0},
+            },
+        }
+    )
+    for number, name in enumerate(("auto", "plain", "floored")):
+        await routed(handler, model=name, messages=conversation("integral hello"), litellm_call_id=str(number))
+    handler._parts.close()
+    steadied, plain, floored = sorted(kept_in(records), key=lambda record: record["request_id"])
+    assert (steadied["chosen"], steadied["reason"], steadied["near_tie_margin"]) == ("sprinter", "near_tie", 0.6)
+    usual = {c["name"]: c["usual_p_correct"] for c in steadied["candidates"]}
+    assert usual["sprinter"] > usual["wizard"]
+    assert (plain["chosen"], plain["reason"], plain["near_tie_margin"]) == ("wizard", "highest_utility", 0.0)
+    assert (floored["chosen"], floored["shadow_chosen"]) == ("wizard", "sprinter")
+
+
+async def test_a_request_with_its_own_objective_keeps_the_margin(
+    make_handler: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    section = {"default": "sprinter", "min_p_correct": 0.9, "near_tie_margin": 0.6}
+    handler = make_handler(virtual_models={"auto": section})
+    await routed(handler, messages=conversation("integral hello"), embedllm={"cost_weight": 0})
+    assert logged(log_text, "routing.decided")[-1]["reason"] == "near_tie"
+    await routed(handler, messages=conversation("integral hello"), embedllm={"within": 0.1})
+    assert logged(log_text, "routing.decided")[-1]["reason"] == "cheapest_at_floor"
+
+
+async def test_thompson_sampling_leaves_the_odds_of_every_candidate(
+    make_handler: Callable[..., ProxyHandler], records: Path
+) -> None:
+    exploration = {"method": "thompson", "spread": 100, "max_loss": 1.0, "max_extra_usd": 1.0}
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "exploration": exploration}})
+    chosen = {(await routed(handler, litellm_call_id=str(number)))["model"] for number in range(40)}
+    assert chosen == {"wizard", "sprinter"}
+    handler._parts.close()
+    for record in kept_in(records):
+        odds = {c["name"]: c["propensity"] for c in record["candidates"]}
+        assert sum(odds.values()) == pytest.approx(1.0)
+        assert record["propensity"] == odds[record["chosen"]] > 0
+        assert (record["exploration"], record["exploration_spread"]) == ("thompson", 100.0)
+
+
+async def test_a_conversation_stays_on_its_llm_while_it_keeps_up(
+    make_handler: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    """The wizard began with mathematics; of the chat that follows the sprinter is as sure and 0.016 USD cheaper."""
+    turns = ("integral", "42, and that was long enough a story to be taken for all there is to read", "hello " * 40)
+
+    async def second_turn(margin: float, call_id: str) -> str:
+        section = {"default": "sprinter", "cost_weight": 1, "sessions": {"margin": margin}}
+        handler = make_handler(virtual_models={"auto": section})
+        await routed(handler, messages=conversation(*turns[:1]), litellm_call_id=call_id)
+        asked_again = await routed(handler, messages=conversation(*turns), litellm_call_id=f"{call_id}b")
+        return str(asked_again["model"])
+
+    assert await second_turn(0.5, "1") == "wizard"
+    assert logged(log_text, "routing.decided")[-1]["reason"] == "session_kept"
+    assert await second_turn(0.001, "2") == "sprinter"
+    assert logged(log_text, "routing.decided")[-1]["reason"] == "highest_utility"
+
+
+async def test_inside_a_tool_call_the_llm_never_changes(
+    make_handler: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "cost_weight": 1}})
+    began: list[dict[str, Any]] = [{"role": "user", "content": "integral"}]
+    await routed(handler, messages=began, litellm_call_id="1")
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    inside = [
+        *began,
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "1"},
+    ]
+    dear = {"cost_weight": 100_000}
+    assert (await routed(handler, messages=inside, embedllm=dear, litellm_call_id="2"))["model"] == "wizard"
+    assert logged(log_text, "routing.decided")[-1]["reason"] == "session_locked"
+    free = [*inside, {"role": "assistant", "content": "done"}, {"role": "user", "content": "hello again"}]
+    assert (await routed(handler, messages=free, embedllm=dear, litellm_call_id="3"))["model"] == "sprinter"
+
+
+async def test_a_conversation_goes_on_with_who_really_answered(make_handler: Callable[..., ProxyHandler]) -> None:
+    handler = make_handler(
+        virtual_models={"auto": {"default": "sprinter", "cost_weight": 0, "sessions": {"margin": 1}}}
+    )
+    await routed(handler, messages=conversation("integral"), litellm_call_id="1")
+    now = datetime.now(UTC)
+    payload = {"model_group": "sprinter", "prompt_tokens": 3, "completion_tokens": 5, "response_cost": 0.1}
+    await handler.async_log_success_event({"litellm_call_id": "1", "standard_logging_object": payload}, None, now, now)
+    again = conversation("integral", "42", "integral")
+    assert (await routed(handler, messages=again, litellm_call_id="2"))["model"] == "sprinter"
+
+
+async def test_sessions_can_be_turned_off(make_handler: Callable[..., ProxyHandler]) -> None:
+    off = {"enabled": False, "margin": 1}
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "cost_weight": 100_000, "sessions": off}})
+    await routed(handler, messages=conversation("integral"), embedllm={"cost_weight": 0}, litellm_call_id="1")
+    again = conversation("integral", "42", "integral")
+    assert (await routed(handler, messages=again, litellm_call_id="2"))["model"] == "sprinter"

@@ -1,0 +1,93 @@
+"""The running proxy with several keys: who is routed how, who may see what, and which groups are left alone."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from planted import WIZARD
+from proxied import planted_config
+
+from embedllm_router.cli.demo import RunningProxy, running_proxy
+
+MATHS: Any = [{"role": "user", "content": "integral"}]
+
+
+@pytest.fixture(scope="module")
+def proxy_with_keys(artifact_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProxy]:
+    folder = tmp_path_factory.mktemp("keys")
+    shutil.copy(Path(__file__).parents[1] / "helpers" / "proxy_keys.py", folder)
+    config: dict[str, Any] = planted_config(artifact_dir)
+    config["general_settings"]["custom_auth"] = "proxy_keys.user_api_key_auth"
+    config["router_settings"] |= {"allowed_fails": 0, "cooldown_time": 60}
+    config["router_settings"]["model_group_alias"]["auto-own"] = "sprinter"
+    virtual = config["callback_settings"]["embedllm_router"]["virtual_models"]
+    virtual["auto-own"] = {"default": "sprinter", "access": "enforce"}
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    with running_proxy(file, failures={WIZARD: 500}) as proxy:
+        yield proxy
+
+
+def ask(proxy: RunningProxy, key: str, model: str = "auto") -> httpx.Response:
+    body = {"model": model, "messages": MATHS}
+    headers = {"authorization": f"Bearer {key}"}
+    return httpx.post(f"{proxy.base_url}/chat/completions", json=body, headers=headers, timeout=30)
+
+
+def test_a_key_s_own_objective_decides(proxy_with_keys: RunningProxy) -> None:
+    assert ask(proxy_with_keys, "sk-frugal").headers["x-embedllm-chosen"] == "sprinter"
+
+
+def test_enforced_access_keeps_to_what_the_key_may_call(proxy_with_keys: RunningProxy) -> None:
+    assert ask(proxy_with_keys, "sk-narrow", "auto-own").headers["x-embedllm-chosen"] == "sprinter"
+
+
+def test_a_group_whose_every_deployment_rests_is_left_alone(proxy_with_keys: RunningProxy) -> None:
+    first = ask(proxy_with_keys, "sk-narrow")
+    assert (first.headers["x-embedllm-chosen"], first.headers["x-embedllm-served"]) == ("wizard", "sprinter")
+    deadline = time.monotonic() + 10
+    while (chosen := ask(proxy_with_keys, "sk-narrow").headers["x-embedllm-chosen"]) == "wizard":
+        assert time.monotonic() < deadline, "the failing group was chosen again and again"
+        time.sleep(0.2)
+    assert chosen == "sprinter"
+    assert '"excluded":"cooled_down"' in proxy_with_keys.log.read_text()
+
+
+@pytest.mark.parametrize("path", ["api/overview", "api/health", "metrics"])
+def test_only_administrators_see_records(proxy_with_keys: RunningProxy, path: str) -> None:
+    url = proxy_with_keys.base_url.replace("/v1", f"/embedllm/{path}")
+    status = {
+        key: httpx.get(url, headers={"authorization": f"Bearer {key}"}, timeout=30).status_code
+        for key in ("sk-admin", "sk-narrow", "sk-nobody")
+    }
+    assert status["sk-admin"] == 200
+    assert status["sk-narrow"] in {401, 403}
+    assert status["sk-nobody"] in {401, 403}
+
+
+def test_health_is_public_and_holds_no_secret(proxy_with_keys: RunningProxy) -> None:
+    root = proxy_with_keys.base_url.replace("/v1", "/embedllm")
+    assert httpx.get(f"{root}/healthz", timeout=30).status_code == 200
+    ready = httpx.get(f"{root}/readyz", timeout=30)
+    assert ready.status_code == 200
+    assert json.loads(ready.text)["ready"]
+
+
+def test_whoever_may_call_the_route_may_give_feedback(proxy_with_keys: RunningProxy) -> None:
+    """A key of LiteLLM's internal users needs `/embedllm/feedback` in its `allowed_routes`; LiteLLM decides."""
+    url = proxy_with_keys.base_url.replace("/v1", "/embedllm/feedback")
+    verdict = {"request_id": ask(proxy_with_keys, "sk-narrow").headers["x-litellm-call-id"], "thumb": "up"}
+    status = {
+        key: httpx.post(url, json=verdict, headers={"authorization": f"Bearer {key}"}, timeout=30).status_code
+        for key in ("sk-admin", "sk-nobody")
+    }
+    assert status["sk-admin"] == 202
+    assert status["sk-nobody"] in {401, 403}
+    wrong = httpx.post(url, json={**verdict, "score": 2}, headers={"authorization": "Bearer sk-admin"}, timeout=30)
+    assert wrong.status_code == 400

@@ -1,0 +1,169 @@
+"""model_list rows become candidates with the right LLM and the right price, or with none."""
+
+from collections.abc import Mapping
+
+import pytest
+from planted import SPRINTER, WIZARD
+
+from embedllm_router import Router
+from embedllm_router.routing.deployments import UNKNOWN_PLACE, ModelGroup, Row, group_of_deployment, read_model_groups
+from embedllm_router.routing.pool import Capability, PriceTier
+
+PRICES: Mapping[str, Mapping[str, object]] = {
+    "wizard-2025-01-01": {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6, "max_input_tokens": 9000},
+    "openai/blind": {"supports_function_calling": True, "supports_response_schema": False},
+    "openai/half-priced": {"input_cost_per_token": 1e-6},
+}
+
+
+def one(router: Router, *rows: Mapping[str, object]) -> ModelGroup:
+    groups = read_model_groups(rows, PRICES, router.catalog)
+    assert len(groups) == 1
+    return next(iter(groups.values()))
+
+
+def row(model: str, name: str = "group", params: object = None, info: object = None) -> dict[str, object]:
+    extra = params if isinstance(params, dict) else {}
+    return {"model_name": name, "litellm_params": {"model": model, **extra}, "model_info": info or {}}
+
+
+def test_llm_and_price_by_name(router: Router) -> None:
+    group = one(router, row("openai/wizard-2025-01-01"))
+    assert group.candidate.llm == WIZARD
+    assert (group.candidate.input_usd_per_token, group.candidate.output_usd_per_token) == (1e-6, 2e-6)
+    assert group.candidate.max_input_tokens == 9000
+    assert not group.declared
+
+
+def test_declared_llm_wins_over_the_name(router: Router) -> None:
+    group = one(router, row("openai/wizard-2025-01-01", info={"embedllm": "sprinter-7b-instruct"}))
+    assert group.candidate.llm == SPRINTER
+    assert group.declared
+
+
+def test_a_declared_llm_that_is_unknown_is_not_replaced_by_a_guess(router: Router) -> None:
+    group = one(router, row("openai/wizard-2025-01-01", info={"embedllm": "wizzard"}))
+    assert group.candidate.llm is None
+    assert group.match.nearest[0] == WIZARD
+
+
+def test_base_model_names_an_azure_deployment(router: Router) -> None:
+    group = one(router, row("azure/my-deployment", info={"base_model": "wizard-2025-01-01"}))
+    assert group.candidate.llm == WIZARD
+    assert group.candidate.input_usd_per_token == 1e-6
+
+
+def test_the_row_s_own_price_wins_over_the_map(router: Router) -> None:
+    own = {"input_cost_per_token": 5e-6, "output_cost_per_token": 6e-6}
+    candidate = one(router, row("openai/wizard-2025-01-01", params=own)).candidate
+    assert (candidate.input_usd_per_token, candidate.output_usd_per_token) == (5e-6, 6e-6)
+
+
+@pytest.mark.parametrize("model", ["openai/nobody-knows", "openai/half-priced"])
+def test_a_price_nobody_states_is_unknown(router: Router, model: str) -> None:
+    assert one(router, row(model)).candidate.output_usd_per_token is None
+
+
+def test_a_stated_zero_is_free(router: Router) -> None:
+    own = {"input_cost_per_token": 0, "output_cost_per_token": 0.0}
+    candidate = one(router, row("openai/x", params=own)).candidate
+    assert (candidate.input_usd_per_token, candidate.output_usd_per_token) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("bad", ["free", -1.0, True, None])
+def test_a_price_that_is_no_price_is_unknown(router: Router, bad: object) -> None:
+    own = {"input_cost_per_token": bad, "output_cost_per_token": bad}
+    assert one(router, row("openai/x", params=own)).candidate.input_usd_per_token is None
+
+
+def test_a_group_costs_what_its_dearest_deployment_costs(router: Router) -> None:
+    dear = {"input_cost_per_token": 5e-6, "output_cost_per_token": 1e-6}
+    group = one(router, row("openai/wizard-2025-01-01"), row("azure/wizard-2025-01-01", params=dear))
+    assert (group.candidate.input_usd_per_token, group.candidate.output_usd_per_token) == (5e-6, 2e-6)
+
+
+def test_one_unpriced_deployment_leaves_the_group_unpriced(router: Router) -> None:
+    group = one(router, row("openai/wizard-2025-01-01"), row("azure/mystery"))
+    assert group.candidate.input_usd_per_token is None
+
+
+@pytest.mark.parametrize("broken", [{}, {"model_name": "x"}, {"model_name": "x", "litellm_params": None}])
+def test_a_broken_row_is_an_unknown_candidate(router: Router, broken: dict[str, object]) -> None:
+    assert one(router, broken).candidate.llm is None
+
+
+def test_groups_by_deployment_id() -> None:
+    rows = [row("a", "one", info={"id": "1"}), row("b", "two", info={"id": "2"})]
+    assert group_of_deployment(rows) == {"1": "one", "2": "two"}
+
+
+def test_what_the_map_denies_is_lacking(router: Router) -> None:
+    """A known LLM lacks what its entry leaves out; only a denied JSON schema counts, since few entries say."""
+    assert one(router, row("openai/blind")).candidate.lacks == {
+        Capability.VISION,
+        Capability.AUDIO,
+        Capability.PDF,
+        Capability.JSON_SCHEMA,
+    }
+    assert Capability.JSON_SCHEMA not in one(router, row("openai/wizard-2025-01-01")).candidate.lacks
+
+
+def test_what_nobody_knows_excludes_nobody(router: Router) -> None:
+    assert one(router, row("openai/nobody-knows")).candidate.lacks == frozenset()
+
+
+def test_the_row_s_own_word_on_a_capability_wins(router: Router) -> None:
+    sees = one(router, row("openai/blind", info={"supports_vision": True}))
+    assert Capability.VISION not in sees.candidate.lacks
+    blind = one(router, row("openai/nobody-knows", info={"supports_vision": False}))
+    assert blind.candidate.lacks == {Capability.VISION}
+
+
+def test_where_a_deployment_runs_and_what_it_is_labelled(router: Router) -> None:
+    rows: list[Row] = [
+        {
+            "model_name": "one",
+            "litellm_params": {"model": "bedrock/wizard-2025-01-01", "aws_region_name": "EU-Central-1"},
+            "model_info": {"embedllm_labels": ["zdr", "audited"]},
+        },
+        {
+            "model_name": "one",
+            "litellm_params": {"model": "wizard-2025-01-01", "custom_llm_provider": "openai"},
+            "model_info": {"embedllm_labels": ["zdr"], "region": "us"},
+        },
+        {"model_name": "two", "litellm_params": {"model": "mapped"}, "model_info": {}},
+        {"model_name": "three", "litellm_params": {"model": "nowhere"}},
+    ]
+    groups = read_model_groups(rows, {"mapped": {"litellm_provider": "anthropic"}}, router.catalog)
+    one, two, three = (groups[name].candidate for name in ("one", "two", "three"))
+    assert one.providers == {"bedrock", "openai"}
+    assert one.regions == {"eu-central-1", "us"}
+    assert one.labels == {"zdr"}, "only what every deployment has"
+    assert (two.providers, two.regions) == ({"anthropic"}, {UNKNOWN_PLACE})
+    assert (three.providers, three.labels) == ({UNKNOWN_PLACE}, frozenset())
+
+
+def test_prices_of_long_requests_cached_tokens_and_requests(router: Router) -> None:
+    prices = {
+        "long": {
+            "input_cost_per_token": 1e-6,
+            "output_cost_per_token": 2e-6,
+            "input_cost_per_token_above_200k_tokens": 2e-6,
+            "output_cost_per_token_above_200k_tokens": 3e-6,
+            "cache_read_input_token_cost": 1e-7,
+        }
+    }
+    rows: list[Row] = [
+        {"model_name": "g", "litellm_params": {"model": "long"}, "model_info": {"usd_per_request": 0.001}},
+        {
+            "model_name": "g",
+            "litellm_params": {"model": "flat", "input_cost_per_token": 1.5e-6, "output_cost_per_token": 4e-6},
+            "model_info": {"cache_read_input_token_cost": 5e-7},
+        },
+    ]
+    one = read_model_groups(rows, prices, router.catalog)["g"].candidate
+    assert one.tiers == (PriceTier(200_000, 2e-6, 4e-6),), "each the dearest deployment's at that length"
+    assert one.cached_usd_per_token == 5e-7
+    assert one.usd_per_request == 0.001
+    alone = read_model_groups(rows[1:], prices, router.catalog)["g"].candidate
+    assert (alone.tiers, alone.usd_per_request) == ((), 0.0)

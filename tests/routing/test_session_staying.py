@@ -1,0 +1,137 @@
+"""A conversation stays unless another LLM is better by more than the margin and the prompt cache; when tied, always."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedllm_router.prediction.scorer import Scores
+from embedllm_router.routing.budget import Pace, paced
+from embedllm_router.routing.decision import Decision, Objective, Request
+from embedllm_router.routing.policy import decide
+from embedllm_router.routing.pool import Candidate, CandidatePool
+from embedllm_router.routing.session import Margins, SessionReason, Stay, keeps_up, stay
+from embedllm_router.routing.session_sessions_bonds import Bond
+
+_rows = st.lists(
+    st.tuples(st.floats(0, 1, width=32), st.floats(1, 1e5, width=32), st.floats(0, 1e-3)), min_size=1, max_size=8
+)
+_objectives = st.one_of(
+    st.floats(0, 1e3).map(Objective),
+    st.floats(0, 1).map(lambda tau: Objective(min_p_correct=tau)),
+    st.floats(0, 1).map(lambda d: Objective(within=d)),
+)
+
+
+def decision(rows: list[tuple[float, float, float]], objective: Objective) -> Decision:
+    """Among candidates of (p_correct, tokens, price per token)."""
+    pool = CandidatePool([Candidate(f"c{i}", f"llm{i}", i, 0.0, row[2]) for i, row in enumerate(rows)])
+    scores = Scores(*(np.array(column, dtype=np.float32) for column in list(zip(*rows, strict=True))[:2]))
+    return decide(pool, scores, Request(objective, 0))
+
+
+NEAR = [(0.80, 100.0, 1e-5), (0.81, 100.0, 1e-5)]
+FAR = [(0.60, 100.0, 1e-5), (0.81, 100.0, 1e-5)]
+
+
+def test_a_new_conversation_takes_the_best() -> None:
+    assert stay(decision(NEAR, Objective()), None) == Stay(1, SessionReason.NEW)
+
+
+def test_it_stays_near_the_best_and_leaves_when_another_is_clearly_better() -> None:
+    assert stay(decision(NEAR, Objective()), 0) == Stay(0, SessionReason.KEPT)
+    assert stay(decision(FAR, Objective()), 0) == Stay(1, SessionReason.SWITCHED)
+    assert stay(decision(NEAR, Objective()), 1) == Stay(1, SessionReason.KEPT)
+    assert stay(decision(NEAR, Objective()), 0, margins=Margins(utility=0.005)) == Stay(1, SessionReason.SWITCHED)
+
+
+@pytest.mark.parametrize("bond", Bond)
+def test_when_tied_it_stays_however_much_better_another_is(bond: Bond) -> None:
+    assert stay(decision(FAR, Objective()), 0, bond=bond) == Stay(0, SessionReason.LOCKED)
+    assert stay(decision(FAR, Objective()), None, bond=bond) == Stay(1, SessionReason.NEW), "nobody knows to whom"
+
+
+def test_an_llm_that_can_no_longer_be_chosen_is_left_even_when_tied() -> None:
+    gone = decision([(0.60, 100.0, 1e-3), (0.81, 100.0, 1e-5)], Objective(max_cost_usd=0.01))
+    assert stay(gone, 0) == stay(gone, 0, bond=Bond.TOOL_CALL) == Stay(1, SessionReason.SWITCHED)
+
+
+def test_the_lost_prompt_cache_is_part_of_the_price_of_leaving() -> None:
+    """Both as likely; the other costs 0.001 USD less, worth 0.1 at this cost weight. The cache saves 0.0009."""
+    rows = [(0.80, 100.0, 2e-5), (0.80, 100.0, 1e-5)]
+    at = decision(rows, Objective(100.0))
+    assert stay(at, 0).reason is SessionReason.SWITCHED
+    assert stay(at, 0, saving_usd=0.0009).reason is SessionReason.KEPT
+    assert stay(at, 0, saving_usd=0.0007).reason is SessionReason.SWITCHED
+
+
+def test_with_a_floor_it_stays_while_it_reaches_the_floor_at_about_the_cheapest_cost() -> None:
+    rows = [(0.92, 100.0, 1.05e-5), (0.91, 100.0, 1e-5), (0.89, 100.0, 1e-6), (0.95, 100.0, 1e-4)]
+    at = decision(rows, Objective(min_p_correct=0.9))
+    reasons = [stay(at, i).reason for i in range(4)]
+    kept, switched = SessionReason.KEPT, SessionReason.SWITCHED
+    assert at.ranking[0] == 1
+    assert reasons == [kept, kept, kept, switched], "a hair below the floor is a tie, ten times the cost is not"
+    assert stay(at, 3, saving_usd=0.00895).reason is kept
+    assert stay(at, 2, margins=Margins(utility=0.0)).reason is switched
+
+
+def test_with_a_floor_nobody_reaches_it_stays_near_the_likeliest() -> None:
+    at = decision(NEAR, Objective(min_p_correct=0.99))
+    assert stay(at, 0).reason is SessionReason.KEPT
+    assert stay(decision(FAR, Objective(min_p_correct=0.99)), 0).reason is SessionReason.SWITCHED
+
+
+@pytest.mark.parametrize("objective", [Objective(), Objective(min_p_correct=0.85), Objective(within=0.01)])
+def test_an_exhausted_budget_makes_it_leave_but_for_a_tie(objective: Objective) -> None:
+    rows = [(0.9, 100.0, 1e-4), (0.5, 100.0, 1e-6)]
+    at = paced(decision(rows, objective), Pace(1e9, exhausted=True))
+    assert stay(at, 0) == Stay(1, SessionReason.SWITCHED)
+    assert stay(at, 0, bond=Bond.SIGNED_REASONING) == Stay(0, SessionReason.LOCKED)
+
+
+@given(rows=_rows, objective=_objectives, data=st.data())
+def test_who_stays_can_be_chosen_and_wider_margins_never_make_anyone_leave(
+    rows: list[tuple[float, float, float]], objective: Objective, data: st.DataObject
+) -> None:
+    at = decision(rows, objective)
+    sticky = data.draw(st.integers(0, len(rows) - 1))
+    narrow, saving = data.draw(st.floats(0, 0.5)), data.draw(st.floats(0, 1))
+    one = stay(at, sticky, margins=Margins(narrow, narrow))
+    assert one.index in at.ranking
+    for more in (
+        stay(at, sticky, margins=Margins(narrow * 2, narrow * 2)),
+        stay(at, sticky, margins=Margins(narrow, narrow), saving_usd=saving),
+    ):
+        if one.reason is SessionReason.KEPT:
+            assert more.reason is SessionReason.KEPT
+
+
+@given(rows=_rows, weight=st.floats(0, 1e3), margin=st.floats(0, 0.5))
+def test_staying_costs_at_most_the_margin_in_utility(
+    rows: list[tuple[float, float, float]], weight: float, margin: float
+) -> None:
+    at = decision(rows, Objective(weight))
+    for sticky in range(len(rows)):
+        index = stay(at, sticky, margins=Margins(margin)).index
+        assert at.utility[index] >= at.utility[at.ranking[0]] - margin - 1e-12
+
+
+@given(rows=_rows, objective=_objectives)
+def test_the_best_keeps_up_without_any_margin(rows: list[tuple[float, float, float]], objective: Objective) -> None:
+    at = decision(rows, objective)
+    assert keeps_up(at, at.ranking[0], Margins(0.0, 0.0))
+
+
+def test_a_conversation_does_not_go_back_and_forth_on_noise() -> None:
+    """Two equals whose utilities are seen with noise: without a margin they alternate, with one hardly ever."""
+    rng = np.random.default_rng(0)
+    switches = {0.0: 0, 0.02: 0}
+    for margin in switches:
+        sticky = 0
+        for p, q in rng.normal(0.8, 0.004, (1_000, 2)).tolist():
+            found = stay(decision([(p, 1.0, 0.0), (q, 1.0, 0.0)], Objective()), sticky, margins=Margins(margin))
+            switches[margin] += found.reason is SessionReason.SWITCHED
+            sticky = found.index
+    assert switches[0.0] > 300
+    assert switches[0.02] < 5

@@ -1,0 +1,95 @@
+"""Canaries and shadows: who is in a share, and which weights and objective each lane decides by."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from planted import SPRINTER, WIZARD, planted_artifact
+from proxied import deployment
+
+from embedllm_router import Router
+from embedllm_router.config.settings import read_settings
+from embedllm_router.errors import ConfigError
+from embedllm_router.routing.deployments import read_model_groups
+from embedllm_router.routing.policy import Objective
+from embedllm_router.routing.tie_breaking import typical_of
+from embedllm_router.serving.arms import Lanes, build_lanes, in_share
+
+ROWS = [deployment("wizard", WIZARD, (10.0, 40.0)), deployment("sprinter", SPRINTER, (0.2, 0.6))]
+
+
+def lanes(router: Router, routers: dict[Path | None, Router], **settings: object) -> Lanes:
+    read = read_settings({"virtual_models": {"auto": {"default": "sprinter", "cost_weight": 1, **settings}}})
+    groups = {r: read_model_groups(ROWS, {}, r.catalog) for r in {router, *routers.values()}}
+    typical = {r: typical_of(r.artifact) for r in groups}
+    return build_lanes("auto", read.virtual_models["auto"], routers, router, groups, typical)
+
+
+def test_without_trials_the_live_lane_decides_for_everybody(router: Router) -> None:
+    built = lanes(router, {None: router})
+    assert (built.canary, built.shadow) == (None, None)
+    assert built.of("anybody") is built.live
+    assert built.live.objective == Objective(1.0, near_tie_margin=0.005)
+
+
+def test_a_canary_objective_replaces_the_live_one(router: Router) -> None:
+    built = lanes(router, {None: router}, canary={"share": "100%", "min_p_correct": 0.9})
+    assert built.of("anybody") is built.canary
+    assert built.canary is not None
+    assert built.canary.objective == Objective(min_p_correct=0.9, near_tie_margin=0.005)
+    assert built.canary.router is router
+
+
+def test_a_shadow_with_other_weights_keeps_the_live_objective(router: Router, tmp_path: Path) -> None:
+    other_folder = tmp_path / "other"
+    planted_artifact(other_folder)
+    other = Router.load(other_folder)
+    built = lanes(router, {None: router, other_folder: other}, shadow={"artifact": str(other_folder)})
+    assert built.shadow is not None
+    assert (built.shadow.router, built.shadow.objective) == (other, Objective(1.0, near_tie_margin=0.005))
+    assert built.shadow.virtual_model.pool is not built.live.virtual_model.pool
+
+
+def test_a_trial_whose_weights_did_not_load_is_left_out(router: Router, tmp_path: Path) -> None:
+    built = lanes(router, {None: router}, canary={"share": 1, "artifact": str(tmp_path / "lost")})
+    assert built.canary is None
+    assert built.of("anybody") is built.live
+
+
+@given(st.text(), st.floats(0, 1), st.floats(0, 1))
+def test_a_larger_share_keeps_everybody_who_was_in(key: str, one: float, other: float) -> None:
+    small, large = sorted((one, other))
+    assert in_share(key, large) or not in_share(key, small)
+
+
+def test_a_share_is_about_that_share_of_callers() -> None:
+    inside = sum(in_share(f"caller-{number}", 0.05) for number in range(20_000))
+    assert 900 < inside < 1_100  # 1,000 expected, standard deviation 31
+    assert not any(in_share(str(number), 0.0) for number in range(100))
+    assert all(in_share(str(number), 1.0) for number in range(100))
+
+
+@pytest.mark.parametrize(
+    ("trial", "said"),
+    [
+        ({"shadow": {}}, "auto.shadow: Value error, set artifact, an objective"),
+        ({"canary": {"share": 0.1}}, "auto.canary: Value error, set artifact, an objective"),
+        ({"canary": {"share": 0, "cost_weight": 1}}, "auto.canary.share:"),
+        ({"canary": {"share": "120%", "cost_weight": 1}}, "auto.canary.share:"),
+        ({"canary": {"share": "some%", "cost_weight": 1}}, "auto.canary.share:"),
+        ({"shadow": {"cost_weight": 1, "within": 0.1}}, "exclude each other"),
+    ],
+)
+def test_a_trial_that_says_nothing_new_or_nonsense_is_refused(trial: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said.replace(".", r"\.")):
+        read_settings({"virtual_models": {"auto": {"default": "x", **trial}}})
+
+
+def test_five_percent_may_be_written_as_such() -> None:
+    read = read_settings(
+        {"virtual_models": {"auto": {"default": "x", "canary": {"share": " 5% ", "profile": "cheap"}}}}
+    )
+    canary = read.virtual_models["auto"].canary
+    assert canary is not None
+    assert canary.share == pytest.approx(0.05)

@@ -1,0 +1,387 @@
+"""From folders to an artifact on disk and back, on generated data; and through the command line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from planted import planted_artifact
+from synthetic import SKILL, TOPICS, write_set
+from typer.testing import CliRunner
+
+from embedllm_router.artifact.weights import load_artifact, save_artifact
+from embedllm_router.cli.train import app
+from embedllm_router.data.split import split_by_stem
+from embedllm_router.errors import ArtifactError
+from embedllm_router.evaluation.baselines_evaluation_yardsticks import knn
+from embedllm_router.evaluation.run import EvaluationOptions, evaluate
+from embedllm_router.evaluation.run_evaluation_spread import measure_spread, seed_folders
+from embedllm_router.prediction.scorer import Scorer
+from embedllm_router.prediction.static_encoder import StaticEncoder
+from embedllm_router.routing.router import Router
+from embedllm_router.training.fit.distill import TokenTable, load_table, save_table
+from embedllm_router.training.fit.facts import find_llm_table, read_facts
+from embedllm_router.training.fit.options import TrainingOptions
+from embedllm_router.training.fit.recipe import learn, load_matrix
+
+
+def small_table(folder: Path) -> TokenTable:
+    """A random token table whose tokens are the words of the generated prompts."""
+    tokenizer = json.loads(planted_artifact(folder).tokenizer_json)
+    words = sorted({word for topic in TOPICS.values() for word in topic})
+    tokenizer["model"]["vocab"] = {word: i for i, word in enumerate(["[UNK]", *words])}
+    rng = np.random.default_rng(0)
+    vectors = rng.integers(-127, 128, (len(words) + 1, 16)).astype(np.int8)
+    return TokenTable("random", vectors, np.full(len(vectors), 0.01, np.float32), json.dumps(tokenizer))
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("recipe")
+    write_set(place / "one", n=600, seed=1)
+    write_set(place / "two", n=300, seed=2, density=0.7)
+    save_table(place / "table", small_table(place / "planted"))
+    return place
+
+
+@pytest.fixture(scope="module")
+def trained(workplace: Path) -> dict[str, object]:
+    result = CliRunner().invoke(app, [*arguments(workplace, workplace / "out"), "--json"])
+    assert result.exit_code == 0, result.output
+    parsed: dict[str, object] = json.loads(result.stdout)
+    return parsed
+
+
+def arguments(place: Path, out: Path) -> list[str]:
+    folders = [f"--data={place / name}" for name in ("one", "two")]
+    return [
+        "train",
+        *folders,
+        f"--out={out}",
+        f"--encoder={place / 'table'}",
+        "--min-labels=100",
+        "--max-epochs=20",
+        "--threads=1",
+    ]
+
+
+def test_train_prints_one_json_object_and_finds_the_planted_skills(trained: dict[str, object]) -> None:
+    assert trained["n_llms"] == 3
+    metrics = trained["metrics"]
+    assert metrics["auc"] > 0.85
+    assert metrics["log_loss"] < metrics["llm_means_log_loss"]
+    assert metrics["routing_accuracy"] > metrics["best_single_accuracy"] + 0.1
+    assert metrics["routing_accuracy"] <= metrics["oracle_accuracy"]
+
+
+def test_the_artifact_on_disk_predicts_the_planted_skills(trained: dict[str, object], workplace: Path) -> None:
+    artifact = load_artifact(workplace / "out")
+    assert artifact.id == trained["artifact"]
+    encoder, scorer = StaticEncoder.from_artifact(artifact), Scorer(artifact.decoder)  # bare: what was learned
+    ids = [llm.id for llm in artifact.manifest.llms]
+    assert ids == sorted(SKILL)
+    for topic, words in TOPICS.items():
+        p = scorer.score(encoder.encode(" ".join(words[:6])).prompt_embedding).p_correct
+        best = max(SKILL, key=lambda llm: SKILL[llm][topic])
+        assert ids[int(np.argmax(p))] == best
+
+
+def test_the_manifest_and_the_card_say_what_was_learned_from(trained: dict[str, object], workplace: Path) -> None:
+    manifest = load_artifact(workplace / "out").manifest
+    assert trained
+    assert [source.name for source in manifest.data] == ["one", "two"]
+    assert sum(source.n_labels for source in manifest.data) == sum(llm.n_labels for llm in manifest.llms)
+    assert manifest.metrics["auc"] == pytest.approx(trained["metrics"]["auc"], abs=1e-5)
+    card = (workplace / "out" / "README.md").read_text(encoding="utf-8")
+    assert "## Limits" in card
+    assert str(workplace) not in card
+    assert all(llm in card for llm in SKILL)
+
+
+def test_the_same_command_makes_the_same_tensors(trained: dict[str, object], workplace: Path) -> None:
+    assert trained
+    result = CliRunner().invoke(app, arguments(workplace, workplace / "again"))
+    assert result.exit_code == 0, result.output
+    first, second = load_artifact(workplace / "out"), load_artifact(workplace / "again")
+    assert first.manifest.files == second.manifest.files
+
+
+def test_training_makes_a_landmark_of_every_category_and_measures_them(
+    trained: dict[str, object], workplace: Path
+) -> None:
+    manifest = load_artifact(workplace / "out").manifest
+    assert [one.name for one in manifest.landmarks] == sorted(f"{s}/{t}" for s in ("one", "two") for t in TOPICS)
+    assert 0.75 * 900 < sum(one.n_prompts for one in manifest.landmarks) < 0.85 * 900, "of the training part only"
+    assert trained["metrics"]["landmark_own_in_3"] > 0.9
+    assert "## Landmarks" in (workplace / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_landmarks_added_later_are_those_of_training_and_touch_nothing_else(
+    trained: dict[str, object], workplace: Path
+) -> None:
+    whole, folder = load_artifact(workplace / "out"), workplace / "later"
+    bare = {"landmarks": (), "d_landmark": 0, "novelty": None, "metrics": {"auc": trained["metrics"]["auc"]}}
+    save_artifact(
+        folder,
+        whole.manifest.model_copy(update=bare),
+        encoder=whole.encoder,
+        decoder=whole.decoder,
+        tokenizer_json=whole.tokenizer_json,
+        model_card="# A card\n\nMended by hand.\n",
+    )
+    command = [
+        "landmarks",
+        f"--artifact={folder}",
+        f"--data={workplace / 'two'}",
+        f"--data={workplace / 'one'}",
+        "--json",
+    ]
+    for _ in range(2):
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+    found, said = load_artifact(folder), json.loads(result.stdout)
+    assert said["artifact"] == found.id
+    assert found.manifest.landmarks == whole.manifest.landmarks
+    assert found.manifest.files == whole.manifest.files
+    assert said["metrics"] == pytest.approx({n: v for n, v in trained["metrics"].items() if n.startswith("landmark")})
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("# A card\n\nMended by hand.\n")
+    assert card.count("## Landmarks") == 1
+
+
+def test_sets_that_share_prompts_are_learned_and_evaluated_as_one(workplace: Path, tmp_path: Path) -> None:
+    """The second set holds 100 items of the first, one LLM's scores turned round, another's tokens counted."""
+    first, second = write_set(tmp_path / "first", n=300, seed=3), write_set(tmp_path / "second", n=200, seed=4)
+    shared = pl.read_parquet(first / "items.parquet").head(100)
+    results = pl.read_parquet(first / "results.parquet").filter(pl.col("item_id").is_in(shared["item_id"].implode()))
+    turned = results.with_columns(score=pl.when(pl.col("model") == "poet").then(1 - pl.col("score")).otherwise("score"))
+    for name, more in (("items", shared), ("results", turned)):
+        pl.concat([pl.read_parquet(second / f"{name}.parquet"), more]).write_parquet(second / f"{name}.parquet")
+    given = [
+        f"--data={first}",
+        f"--data={second}",
+        f"--out={tmp_path / 'out'}",
+        "--on-conflict=first",
+        "--max-epochs=3",
+        "--threads=1",
+    ]
+    made = CliRunner().invoke(app, ["train", *given, f"--encoder={workplace / 'table'}", "--min-labels=100", "--json"])
+    assert made.exit_code == 0, made.output
+    said = json.loads(made.stdout)["shared"]
+    assert said == {"prompts": 100, "repeated": 300, "conflicting": 100, "on_conflict": "first"}
+    artifact = load_artifact(tmp_path / "out")
+    assert [(d.name, d.n_prompts) for d in artifact.manifest.data] == [("first", 300), ("second", 200)]
+    found = evaluate(artifact, [second, first], EvaluationOptions())
+    assert found.router.correctness is not None
+    assert found.router.correctness.log_loss == pytest.approx(artifact.manifest.metrics["log_loss"], abs=1e-4)
+    assert found.inputs.skipped["answer to a prompt that another data set holds too"] == 300
+
+
+def test_several_seeds_are_one_artifact_each_and_evaluate_tells_their_spread(workplace: Path, tmp_path: Path) -> None:
+    out = tmp_path / "seeds"
+    made = CliRunner().invoke(app, [*arguments(workplace, out), "--seeds=3", "--max-epochs=2", "--members=1", "--json"])
+    assert made.exit_code == 0, made.output
+    said = [json.loads(line) for line in made.stdout.splitlines()]
+    assert [Path(one["out"]).name for one in said] == ["seed-0", "seed-1", "seed-2"]
+    spread = measure_spread(seed_folders(out), [workplace / "one", workplace / "two"], EvaluationOptions())
+    assert spread.seeds == (0, 1, 2)
+    assert spread.artifacts == tuple(one["artifact"] for one in said)
+    assert spread.figures["log_loss"].values == pytest.approx([one["metrics"]["log_loss"] for one in said], abs=1e-5)
+    assert spread.figures["log_loss"].sd > 0
+    again = CliRunner().invoke(app, [*arguments(workplace, out / "seed-0"), "--seeds=2"])
+    assert again.exit_code == 2
+    assert "is an artifact itself" in again.stderr
+
+
+def test_recorded_tokens_are_what_is_learned_of_length(workplace: Path, tmp_path: Path) -> None:
+    """Characters say 100 to 300 tokens for everything; the counts say ten times as many for one topic."""
+    folder = write_set(tmp_path / "counted", n=600, seed=5)
+    topic = pl.read_parquet(folder / "items.parquet").select("item_id", "category")
+    results = pl.read_parquet(folder / "results.parquet").join(topic, on="item_id")
+    tokens = pl.when(pl.col("category") == "code").then(2000).otherwise(200)
+    results.with_columns(tokens.alias("output_tokens")).write_parquet(folder / "results.parquet")
+    given = [f"--data={folder}", f"--out={tmp_path / 'out'}", f"--encoder={workplace / 'table'}", "--min-labels=100"]
+    made = CliRunner().invoke(app, ["train", *given, "--max-epochs=40", "--members=1", "--threads=1"])
+    assert made.exit_code == 0, made.output
+    router = Router.load(tmp_path / "out")
+    found = {}
+    for name, words in TOPICS.items():
+        ranked = router.route(f"{' '.join(words[:6])} counted case 1?").decision.assessments()
+        found[name] = [one.expected_output_tokens for one in ranked]
+    assert max(found["poetry"] + found["arithmetic"]) < 600, "200 was taught; 632 lies halfway to 2000"
+    assert min(found["code"]) > 800
+
+
+def test_where_no_length_is_recorded_output_is_not_taken_to_be_free(workplace: Path, tmp_path: Path) -> None:
+    folder = write_set(tmp_path / "bare", n=300, seed=6)
+    pl.read_parquet(folder / "results.parquet").drop("output_chars").write_parquet(folder / "results.parquet")
+    given = [f"--data={folder}", f"--out={tmp_path / 'out'}", f"--encoder={workplace / 'table'}", "--min-labels=100"]
+    made = CliRunner().invoke(app, ["train", *given, "--max-epochs=1", "--members=1", "--threads=1", "--json"])
+    assert made.exit_code == 0, made.output
+    assert json.loads(made.stdout)["n_llms"] == 3, "warnings do not spoil the JSON"
+    assert "no data set records output_tokens" in made.stderr
+    assert "3 of 3 LLMs have no list price" in made.stderr
+    for one in Router.load(tmp_path / "out").route("compile the loop").decision.assessments():
+        assert one.expected_output_tokens == pytest.approx(300, rel=1e-3)
+
+
+def test_landmarks_from_data_that_are_not_the_trainings_are_refused(workplace: Path, tmp_path: Path) -> None:
+    shutil.copytree(workplace / "out", tmp_path / "copy")
+    other = write_set(tmp_path / "data" / "one", n=90)
+    result = CliRunner().invoke(app, ["landmarks", f"--artifact={tmp_path / 'copy'}", f"--data={other}"])
+    assert result.exit_code == 2
+    assert "cannot be rebuilt" in result.stderr
+    assert load_artifact(tmp_path / "copy").id == load_artifact(workplace / "out").id
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["--data=nowhere"], "no such file"),
+        (["--min-labels=100000"], "no chat LLM has 100000 graded answers"),
+        (["--prices=nowhere.json"], "cannot be read"),
+        (["--encoder=nowhere"], "not a token table"),
+    ],
+)
+def test_a_users_mistake_is_one_clear_message_and_exit_code_two(
+    workplace: Path, tmp_path: Path, changes: list[str], words: str
+) -> None:
+    result = CliRunner().invoke(app, [*arguments(workplace, tmp_path / "out"), *changes])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.strip().startswith("error: ")
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_wrong_option_is_exit_code_two() -> None:
+    assert CliRunner().invoke(app, ["train", "--colour=blue"]).exit_code == 2
+
+
+def test_nearest_neighbours_agree_with_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    x, query = rng.normal(size=(30, 4)).astype(np.float32), rng.normal(size=(5, 4)).astype(np.float32)
+    labels, observed = rng.integers(0, 2, (30, 3)).astype(np.float32), rng.random((30, 3)) < 0.6
+    means = np.array([0.2, 0.5, 0.9], dtype=np.float32)
+    found = knn(x, labels, observed, means, query, k=4)
+    for i, q in enumerate(query):
+        order = sorted(range(30), key=lambda j: -float(x[j] @ q / np.linalg.norm(x[j])))
+        for llm in range(3):
+            near = [j for j in order if observed[j, llm]][:4]
+            naive = (sum(labels[j, llm] for j in near) + 5 * means[llm]) / (len(near) + 5)
+            assert found[i, llm] == pytest.approx(naive, abs=1e-6)
+
+
+def test_the_papers_decoder_is_one_option_and_folds_into_the_same_artifact(workplace: Path) -> None:
+    out = workplace / "mf"
+    result = CliRunner().invoke(app, [*arguments(workplace, out), "--decoder=mf", "--max-epochs=3", "--json"])
+    assert result.exit_code == 0, result.output
+    manifest = load_artifact(out).manifest
+    assert (manifest.decoder.kind, manifest.decoder.hidden, manifest.decoder.d_llm) == ("mf", (), 232)
+    assert (manifest.training["pairs"], manifest.training["input_noise"]) == (True, 0.05)
+
+
+def test_a_finished_run_leaves_no_checkpoint_and_resuming_nothing_is_a_fresh_run(
+    trained: dict[str, object], workplace: Path
+) -> None:
+    assert trained
+    result = CliRunner().invoke(app, [*arguments(workplace, workplace / "resumed"), "--resume"])
+    assert result.exit_code == 0, result.output
+    assert not list(workplace.glob(".*"))
+    first, second = load_artifact(workplace / "out"), load_artifact(workplace / "resumed")
+    assert first.manifest.files == second.manifest.files
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [("--encoder-model=nowhere", "exclude each other"), ("--balance=0.5", "linear form"), ("--members=2", "linear")],
+)
+def test_options_that_contradict_each_other_are_refused(
+    workplace: Path, tmp_path: Path, option: str, words: str
+) -> None:
+    given = [*arguments(workplace, tmp_path / "out"), option]
+    result = CliRunner().invoke(app, given if "encoder" in option else [*given, "--decoder=mf"])
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+def test_copies_are_of_training_prompts_alone_and_told_of(trained: dict[str, object], workplace: Path) -> None:
+    assert trained
+    told: list[tuple[str, int, int]] = []
+    options = TrainingOptions(members=1, max_epochs=1, perturbed_copies=2)
+    folders = [workplace / "one", workplace / "two"]
+    table, facts = load_table(workplace / "table"), read_facts(find_llm_table(folders))
+    learn(
+        folders,
+        workplace / "copied",
+        encoder=table,
+        facts=facts,
+        options=options,
+        min_labels=100,
+        progress=lambda head, done, planned, _: told.append((head, done, planned)),
+    )
+    n_train = len(split_by_stem(load_matrix(folders, facts, min_labels=100).prompts, seed=0).train)
+    assert ("perturbed copies", 2 * n_train, 2 * n_train) in told
+    training = load_artifact(workplace / "out").manifest.training
+    assert training["perturbed_copies"] == TrainingOptions().perturbed_copies > 0
+    assert training["consistency"] == TrainingOptions().consistency > 0
+
+
+def test_copies_can_be_left_out(trained: dict[str, object], workplace: Path) -> None:
+    assert trained
+    result = CliRunner().invoke(app, [*arguments(workplace, workplace / "bare"), "--perturbed-copies=0"])
+    assert result.exit_code == 0, result.output
+    bare, beside = load_artifact(workplace / "bare"), load_artifact(workplace / "out")
+    assert bare.manifest.training["perturbed_copies"] == 0
+    assert bare.manifest.encoder == beside.manifest.encoder, "copies teach the decoder, not the encoder"
+    assert not np.array_equal(bare.decoder["llm_embeddings"], beside.decoder["llm_embeddings"])
+    losses = [artifact.manifest.metrics["log_loss"] for artifact in (bare, beside)]
+    assert losses[1] < losses[0] + 0.03, "nor does steadiness keep a short training from learning"
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_learned(workplace: Path, tmp_path: Path) -> None:
+    occupied, file = tmp_path / "occupied", tmp_path / "file"
+    occupied.mkdir()
+    for place in (occupied / "mine.txt", file):
+        place.write_text("not an artifact", encoding="utf-8")
+    for out, words in ((occupied, "not an artifact"), (file, "is a file"), (file / "below", "cannot be written")):
+        result = CliRunner().invoke(app, [*arguments(workplace, out), "--data=nowhere"])
+        assert result.exit_code == 1
+        assert words in result.stderr, "before the data, which are not there, are looked for"
+
+
+def test_what_was_learned_and_could_not_be_written_is_not_lost(workplace: Path, tmp_path: Path) -> None:
+    """Something appears in the artifact's place while it is learned; once it is gone the run is resumed."""
+    out, steps = tmp_path / "out", []
+
+    def told(head: str, _done: int, _planned: int, _loss: float) -> None:
+        steps.append(head)
+        if head == "length" and not out.exists() and len(steps) < 12:
+            out.write_text("in the way", encoding="utf-8")
+
+    def run(*, resume: bool) -> None:
+        options = TrainingOptions(members=1, max_epochs=2, perturbed_copies=0)
+        table, facts = load_table(workplace / "table"), read_facts(None)
+        given = {"encoder": table, "facts": facts, "options": options, "min_labels": 100}
+        learn([workplace / "two"], out, **given, progress=told, resume=resume)
+
+    with pytest.raises(ArtifactError, match="is a file"):
+        run(resume=False)
+    out.unlink()
+    trained = [step for step in steps if step != "prompts"]
+    steps.clear()
+    run(resume=True)
+    assert trained.count("length") == 2
+    assert not {"correctness 1/1", "length"} & set(steps), "nothing is learned twice"
+    assert load_artifact(out).manifest.llms
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_too_few_prompts_for_three_parts_are_refused(workplace: Path, tmp_path: Path) -> None:
+    few = write_set(tmp_path / "few", n=2)
+    given = ["train", f"--data={few}", f"--out={tmp_path / 'out'}", f"--encoder={workplace / 'table'}"]
+    result = CliRunner().invoke(app, [*given, "--min-labels=1"])
+    assert result.exit_code == 2
+    assert "graded answers to train on" in result.stderr

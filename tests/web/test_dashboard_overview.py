@@ -1,0 +1,138 @@
+"""The overview's figures against a plain loop over the same records, in files and in PostgreSQL."""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from day import Day, percentile
+
+from embedllm_router.analysis.overview import Overview, Sums, overview
+from embedllm_router.analysis.span import Asked, Span, window_of
+from embedllm_router.records.reader.source import RecordSource
+from embedllm_router.records.schema import RequestRecord
+
+EVERYTHING = Asked(Span.ALL)
+
+
+@pytest.fixture(scope="module")
+def seen(source: RecordSource) -> Overview:
+    return overview(source, EVERYTHING)
+
+
+def counted(records: Iterable[RequestRecord]) -> Sums:
+    listed = list(records)
+    compared = [r for r in listed if None not in {r.expected_cost_usd, r.likeliest_cost_usd, r.cheapest_cost_usd}]
+    foreseen = [
+        r for r in listed if r.billed_cost_usd is not None and r.expected_cost_usd is not None and not r.fallback
+    ]
+    return Sums(
+        requests=len(listed),
+        succeeded=sum(r.status == "success" for r in listed),
+        failed=sum(r.status == "failure" for r in listed),
+        fallbacks=sum(r.fallback for r in listed),
+        failed_open=sum(r.failed_open is not None for r in listed),
+        billed=sum(r.billed_cost_usd is not None for r in listed),
+        billed_usd=sum(r.billed_cost_usd or 0 for r in listed),
+        compared=len(compared),
+        expected_usd=sum(r.expected_cost_usd or 0 for r in compared),
+        likeliest_usd=sum(r.likeliest_cost_usd or 0 for r in compared),
+        cheapest_usd=sum(r.cheapest_cost_usd or 0 for r in compared),
+        p_correct=sum(r.p_correct or 0 for r in compared),
+        likeliest_p_correct=sum(r.likeliest_p_correct or 0 for r in compared),
+        cheapest_p_correct=sum(r.cheapest_p_correct or 0 for r in compared),
+        forecast=len(foreseen),
+        forecast_usd=sum(r.expected_cost_usd or 0 for r in foreseen),
+        forecast_billed_usd=sum(r.billed_cost_usd or 0 for r in foreseen),
+    )
+
+
+def assert_same(found: Sums, expected: Sums) -> None:
+    for name in Sums.__dataclass_fields__:
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-9, abs=1e-12), name
+
+
+def test_totals_are_those_of_a_plain_loop(seen: Overview, day: Day) -> None:
+    assert_same(seen.total, counted(day.requests))
+    assert seen.total.failed_open > 0
+    assert seen.total.fallbacks > 0
+
+
+def test_every_step_holds_the_requests_of_its_time(seen: Overview, day: Day) -> None:
+    for start, sums in zip(seen.starts, seen.by_step, strict=True):
+        assert_same(sums, counted(r for r in day.requests if 0 <= r.at.timestamp() - start < seen.step_s))
+    assert sum(sums.requests for sums in seen.by_step) == len(day.requests)
+    assert len(seen.starts) <= 61
+
+
+def test_percentiles_are_those_of_a_sorted_list(seen: Overview, day: Day) -> None:
+    latencies = [r.latency_ms for r in day.requests if r.latency_ms is not None]
+    routes = [r.route_ms for r in day.requests]
+    assert seen.spread.latency_p50 == pytest.approx(percentile(latencies, 0.5))
+    assert seen.spread.latency_p95 == pytest.approx(percentile(latencies, 0.95))
+    assert seen.spread.route_p50 == pytest.approx(percentile(routes, 0.5))
+    assert seen.spread.route_p95 == pytest.approx(percentile(routes, 0.95))
+    busiest = max(range(len(seen.starts)), key=lambda i: seen.by_step[i].requests)
+    inside = [r for r in day.requests if 0 <= r.at.timestamp() - seen.starts[busiest] < seen.step_s]
+    expected = percentile([r.latency_ms for r in inside if r.latency_ms is not None], 0.95)
+    assert seen.spread_by_step[busiest].latency_p95 == pytest.approx(expected)
+
+
+def test_each_llm_is_counted_by_choice_and_by_answer(seen: Overview, day: Day) -> None:
+    chosen, served = Counter(r.chosen for r in day.requests), Counter(r.served for r in day.requests if r.served)
+    assert {line.name: line.chosen.requests for line in seen.llms if line.chosen.requests} == chosen
+    assert {line.name: line.answered for line in seen.llms if line.answered} == served
+    for line in seen.llms:
+        answered = [r for r in day.requests if r.served == line.name]
+        assert line.answered_usd == pytest.approx(sum(r.billed_cost_usd or 0 for r in answered))
+        assert sum(line.by_step) == line.chosen.requests
+        slowest = percentile([r.latency_ms for r in answered if r.latency_ms is not None], 0.95)
+        assert line.spread.latency_p95 == pytest.approx(slowest)
+    assert [line.chosen.requests for line in seen.llms] == sorted(chosen.values(), reverse=True)
+
+
+def test_reasons_and_problems_are_counted(seen: Overview, day: Day) -> None:
+    assert seen.reasons == Counter(r.reason for r in day.requests)
+    problems = Counter(r.failed_open or r.error for r in day.requests)
+    assert seen.problems == {name: n for name, n in problems.items() if name is not None}
+
+
+@pytest.mark.parametrize("span", [Span.HOUR, Span.DAY])
+def test_a_span_takes_what_lies_in_it(source: RecordSource, day: Day, span: Span) -> None:
+    length = timedelta(hours=1 if span is Span.HOUR else 24)
+    found = overview(source, Asked(span, until=_naive(day.end))).total.requests
+    assert found == len(day.within(length))
+
+
+def test_filters_and_an_earlier_end_narrow_it(source: RecordSource, day: Day) -> None:
+    end = day.end - timedelta(hours=3)
+    asked = Asked(Span.ALL, _naive(end), virtual_model="auto-cheap", key_alias="search")
+    expected = [r for r in day.requests if (r.virtual_model, r.key_alias) == ("auto-cheap", "search") and r.at < end]
+    assert expected
+    assert_same(overview(source, asked).total, counted(expected))
+
+
+def test_no_records_are_zeros(nothing: RecordSource) -> None:
+    for span in Span:
+        found = overview(nothing, Asked(span))
+        assert (found.total, found.llms, found.reasons) == (Sums(), (), {})
+        assert {sums.requests for sums in found.by_step} == {0}
+
+
+@pytest.mark.parametrize("span", list(Span))
+def test_a_window_has_few_steps_that_cover_it(nothing: RecordSource, span: Span) -> None:
+    window = window_of(nothing, Asked(span))
+    since, until = (moment.replace(tzinfo=UTC).timestamp() for moment in (window.since, window.until))
+    assert len(window.starts) <= 61
+    assert window.starts[0] <= since < window.starts[0] + window.step_s
+    assert window.starts[-1] <= until < window.starts[-1] + window.step_s
+    assert all(start % window.step_s == 0 for start in window.starts)
+
+
+def test_years_of_records_still_make_few_steps(source: RecordSource) -> None:
+    asked = Asked(Span.ALL, until=datetime(2057, 1, 1))  # noqa: DTZ001 - UTC without zone, as records have it
+    assert len(window_of(source, asked).starts) <= 61
+
+
+def _naive(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)
