@@ -27,10 +27,9 @@ from embedllm_router.artifact.weights import Artifact, default_artifact_path, lo
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import split_by_stem
 from embedllm_router.evaluation.metrics import auc, expected_calibration_error, log_loss
-from embedllm_router.training.add_llm.add_adding_embedding import embed
-from embedllm_router.training.add_llm.add_adding_newcomer import newcomer
+from embedllm_router.training.add_llm.add import embed, newcomer
 from embedllm_router.training.add_llm.population import Population
-from embedllm_router.training.add_llm.questions_adding_choosing import choose_questions
+from embedllm_router.training.add_llm.questions import choose_questions
 from embedllm_router.training.fit.distill import distill
 from embedllm_router.training.fit.facts import Facts, find_llm_table, read_facts
 from embedllm_router.training.fit.options import TrainingOptions

@@ -24,13 +24,12 @@ from rich.table import Table
 from embedllm_router.config.process import LogSettings
 from embedllm_router.config.state_options import StateOptions
 from embedllm_router.prediction.scorer import Scores
-from embedllm_router.routing.budget import Pace, paced
-from embedllm_router.routing.budget_budgets_budget import Budget, scopes_of
+from embedllm_router.routing.budget import Budget, Pace, paced, scopes_of
 from embedllm_router.routing.decision import Objective, Request
 from embedllm_router.routing.policy import decide
 from embedllm_router.routing.pool import Candidate, CandidatePool
-from embedllm_router.serving.budget_enforcer_budgets_ledger import Ledger
-from embedllm_router.serving.state.shared_state_opening import open_state
+from embedllm_router.serving.budget_enforcer import Ledger
+from embedllm_router.serving.state.shared import open_state
 from embedllm_router.telemetry.log import configure_logging
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))

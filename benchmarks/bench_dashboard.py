@@ -32,8 +32,7 @@ from rich.table import Table
 from embedllm_router.artifact.weights import default_artifact_path, load_artifact
 from embedllm_router.records.reader.source import Limits, RecordSource, open_source
 from embedllm_router.telemetry.status import Status, StoreHealth
-from embedllm_router.web.dashboard import dashboard_router
-from embedllm_router.web.dashboard_dashboard_answers import Answers
+from embedllm_router.web.dashboard import Answers, dashboard_router
 
 WEEK = timedelta(days=7)
 LIMIT_MS = 1_000

@@ -31,8 +31,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from embedllm_router.cli.demo import RunningProxy, running_proxy
-from embedllm_router.cli.demo_demo_prompts import PROMPTS
+from embedllm_router.cli.demo import PROMPTS, RunningProxy, running_proxy
 
 CONFIG = Path(__file__).parents[1] / "proxy_config.yaml"
 CONCURRENCIES = (1, 16)

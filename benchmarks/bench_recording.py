@@ -19,8 +19,7 @@ from embedllm_router.config.settings import read_settings
 from embedllm_router.config.virtual_model import VirtualModelSettings
 from embedllm_router.proxy.container import assemble
 from embedllm_router.routing.policy import Objective
-from embedllm_router.serving.arms import Lane, Lanes
-from embedllm_router.serving.arms_virtual_models import VirtualModel
+from embedllm_router.serving.arms import Lane, Lanes, VirtualModel
 from embedllm_router.telemetry.events import Outcome
 from embedllm_router.telemetry.record_builder import Arrival
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from embedllm_router import Router
-from embedllm_router.analysis.replay.change_replay_new_config import read_new_config
+from embedllm_router.analysis.replay.change import read_new_config
 from embedllm_router.artifact.manifest import EncoderSpec
 from embedllm_router.artifact.weights import shipped_path
 from embedllm_router.evaluation.inputs import read_inputs
@@ -40,7 +40,7 @@ from embedllm_router.routing.decision import Request
 from embedllm_router.routing.policy import Objective, decide
 from embedllm_router.routing.pool import CandidatePool
 from embedllm_router.routing.prompt import read_body
-from embedllm_router.serving.arms_virtual_models import VirtualModel
+from embedllm_router.serving.arms import VirtualModel
 
 MARGINS = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05)
 DEFAULT = "auto"

@@ -38,11 +38,9 @@ from store_writer import ACKNOWLEDGED
 
 from embedllm_router.analysis.summary import summarize
 from embedllm_router.config.store_options import StoreOptions
-from embedllm_router.records.reader.source import open_source
-from embedllm_router.records.reader.source_logs_filters import Filters
+from embedllm_router.records.reader.source import Filters, open_source
 from embedllm_router.records.writer.seal import seal_orphans
-from embedllm_router.records.writer.segments import OPEN, named, readable
-from embedllm_router.records.writer.segments_store_locks import abandoned
+from embedllm_router.records.writer.segments import OPEN, abandoned, named, readable
 from embedllm_router.records.writer.store import open_store
 
 PACE = 200

@@ -23,22 +23,18 @@ from rich.table import Table
 
 from embedllm_router.artifact.manifest import LearnedLLM
 from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.data.split import Split
-from embedllm_router.data.split_data_splits_by_group import GroupSplit, leave_one_benchmark_out
+from embedllm_router.data.split import GroupSplit, Split, leave_one_benchmark_out
 from embedllm_router.evaluation.metrics import log_loss
 from embedllm_router.prediction.landmarks import Landmarks
 from embedllm_router.prediction.ood_score import Novelty
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.serving.caller_drift import Traffic
 from embedllm_router.training.fit.distill import TokenTable, distill
-from embedllm_router.training.fit.encoding import encode_copies, encode_prompts, prepare_encoder
-from embedllm_router.training.fit.encoding_learning_ngrams import DEFAULT_NGRAMS
+from embedllm_router.training.fit.encoding import DEFAULT_NGRAMS, encode_copies, encode_prompts, prepare_encoder
 from embedllm_router.training.fit.facts import Facts, find_llm_table, read_facts
-from embedllm_router.training.fit.landmarks import find_landmarks
-from embedllm_router.training.fit.landmarks_learning_novelty import measure_novelty
+from embedllm_router.training.fit.landmarks import find_landmarks, measure_novelty
 from embedllm_router.training.fit.options import TrainingOptions
-from embedllm_router.training.fit.recipe import learning_data, load_matrix
-from embedllm_router.training.fit.recipe_evaluation_report import llm_means
+from embedllm_router.training.fit.recipe import learning_data, llm_means, load_matrix
 from embedllm_router.training.fit.training import train_decoder
 
 MIN_LABELS = 500

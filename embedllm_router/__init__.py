@@ -20,11 +20,21 @@ __all__ = ["Decision", "Router", "__version__", "proxy_handler"]
 _HOME = {"Decision": "embedllm_router.routing.policy", "Router": "embedllm_router.routing.router"}
 
 
+def _start_plugin() -> "ProxyHandler":
+    """Builds the handler from LiteLLM's configuration, adds our routes to the proxy's application, starts watching."""
+    rooms = ("proxy.plugin", "proxy.litellm_state", "web.app")
+    plugin, state, web = (import_module(f"{__name__}.{room}") for room in rooms)
+    handler: ProxyHandler = plugin.create_proxy_handler()
+    doors = web.Doors(state.any_key, state.admin_only, state.metrics_need_a_key)
+    web.mount(state.application(), web.routers_of(handler.parts, doors))
+    handler.start()
+    return handler
+
+
 def __getattr__(name: str) -> object:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     if name == "proxy_handler":  # what the proxy's `callbacks` names: built once, when first asked for
-        handler: object = import_module("embedllm_router.proxy.plugin").create_proxy_handler()
-        globals()[name] = handler
+        globals()[name] = handler = _start_plugin()
         return handler
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from embedllm_router.data.folder import read_folder
 from embedllm_router.data.ingest import ingest
-from embedllm_router.data.split_data_splits_by_group import leakage_report, leave_one_benchmark_out
+from embedllm_router.data.split import leakage_report, leave_one_benchmark_out
 
 QUESTIONS = {
     "arithmetic": [f"What is {a} times {a + 7}, and what is it minus {a}?" for a in range(20, 60)],

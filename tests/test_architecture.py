@@ -26,7 +26,6 @@ ONLY_IN = {
     "redis": ("serving.state.redis_link",),
 }
 """Files, or folders with all their files, that may import a heavy library."""
-MOST_LINES = 300
 MOST_STATEMENT_LINES = 50
 COLUMN_LISTS = ("records.writer.migrations.versions.records_0001._requests",)
 """A table's columns one by one; cutting them in two would hide that none is missing."""
@@ -51,11 +50,6 @@ def test_a_library_stays_in_its_files(library: str) -> None:
     users = {module_name(f) for f in PACKAGE.rglob("*.py") if any(n.split(".")[0] == library for n in imports(f))}
     strangers = {u for u in users if not any(u == home or u.startswith(f"{home}.") for home in ONLY_IN[library])}
     assert not strangers
-
-
-def test_files_stay_short() -> None:
-    lengths = {module_name(file): len(file.read_text().splitlines()) for file in PACKAGE.rglob("*.py")}
-    assert not {module: n for module, n in lengths.items() if n > MOST_LINES}
 
 
 def test_functions_stay_short() -> None:

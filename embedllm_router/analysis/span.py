@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from embedllm_router.records.reader.source import RecordSource
-from embedllm_router.records.reader.source_logs_filters import Filters
+from embedllm_router.records.reader.source import Filters, RecordSource
 
 __all__ = ["Asked", "Span", "Window", "window_of"]
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router.analysis.decisions_dashboard_newest import place_of_newest
+from embedllm_router.analysis.decisions import place_of_newest
 from embedllm_router.analysis.replay.batch import CandidateBatch, Objectives, choose
 from embedllm_router.analysis.span import Asked
 from embedllm_router.records.reader.source import RecordSource

@@ -10,12 +10,15 @@
 
 Training writes it, serving reads it, and they meet nowhere else. Loading checks everything: hashes, tensor
 names, dtypes, shapes and finiteness. It knows nothing of how the tensors are used.
+
+Shape and dtype of every tensor of a weights folder, as its manifest announces them. It knows nothing of files.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +30,6 @@ from safetensors.numpy import save as save_safetensors
 
 from embedllm_router._files import draft_beside, put_in_place, why_no_place
 from embedllm_router.artifact.manifest import FORMAT_VERSION, EncoderSpec, FileRecord, Manifest
-from embedllm_router.artifact.weights_tensor_shapes import decoder_shapes, encoder_shapes, landmark_shapes
 from embedllm_router.errors import ArtifactError
 
 __all__ = [
@@ -43,6 +45,45 @@ __all__ = [
     "save_artifact",
     "shipped_path",
 ]
+
+
+def encoder_shapes(spec: EncoderSpec) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of every tensor of encoder.safetensors."""
+    tables = [("token", spec.vocab_size, spec.d_embedding)]
+    tables += [(table.name, table.n_rows, table.n_columns) for table in spec.ngrams]
+    shapes: dict[str, tuple[tuple[int, ...], str]] = {}
+    for name, n_rows, n_columns in tables:
+        shapes[f"{name}_embeddings"] = ((n_rows, n_columns), "int8")
+        shapes[f"{name}_scales"] = ((n_rows,), "float32")
+    return shapes
+
+
+def decoder_shapes(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of every tensor of decoder.safetensors."""
+    d_prompt, n_llms, spec = manifest.encoder.d_prompt, len(manifest.llms), manifest.decoder
+    shapes: dict[str, tuple[int, ...]] = {"input_mean": (d_prompt,), "input_scale": (d_prompt,)}
+    for network, hidden, d_out in (
+        ("prompt_network", spec.hidden, spec.d_llm),
+        ("length_network", spec.length_hidden, spec.d_length),
+    ):
+        widths = (d_prompt, *hidden, d_out)
+        for layer, (d_in, d_next) in enumerate(pairwise(widths)):
+            shapes[f"{network}.{layer}.weight"] = (d_next, d_in)
+            shapes[f"{network}.{layer}.bias"] = (d_next,)
+    shapes["llm_embeddings"] = (n_llms, spec.d_llm)
+    shapes["llm_bias"] = (n_llms,)
+    shapes["length_embeddings"] = (n_llms, spec.d_length)
+    shapes["length_bias"] = (n_llms,)
+    return {name: (shape, "float32") for name, shape in shapes.items()}
+
+
+def landmark_shapes(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and dtype of every tensor of landmarks.safetensors."""
+    return {
+        "projection": ((manifest.d_landmark, manifest.encoder.d_prompt), "float16"),
+        "landmarks": ((len(manifest.landmarks), manifest.d_landmark), "float16"),
+    }
+
 
 MANIFEST, ENCODER, DECODER, TOKENIZER, LANDMARKS, CARD = (
     "manifest.json",

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console_cli_errors import clear_errors
-from embedllm_router.cli.console_cli_progress import progress
+from embedllm_router.cli.console import clear_errors, progress
 
 if TYPE_CHECKING:
     from embedllm_router.artifact.weights import Artifact
@@ -51,10 +50,10 @@ def _add(
 ) -> None:
     """Add an LLM to existing weights from a few of its graded answers, in seconds, without training."""
     with clear_errors():
-        from embedllm_router.artifact.derived import check_beside  # noqa: PLC0415 - when the command runs
-        from embedllm_router.artifact.weights import default_artifact_path, load_artifact, read_card  # noqa: PLC0415 - likewise
-        from embedllm_router.data.folder import read_folders  # noqa: PLC0415 - when the command runs
-        from embedllm_router.training.add_llm.add import About, add_llm, write_added  # noqa: PLC0415 - when the command runs
+        from embedllm_router.artifact.derived import check_beside
+        from embedllm_router.artifact.weights import default_artifact_path, load_artifact, read_card
+        from embedllm_router.data.folder import read_folders
+        from embedllm_router.training.add_llm.add import About, add_llm, write_added
 
         parent = artifact or default_artifact_path()
         check_beside(parent, out)
@@ -73,7 +72,7 @@ def _add(
 def _print_added(added: "Added", out: Path, written: "Artifact | None", *, as_json: bool) -> None:
     nearest = _nearest(written, added.llm)
     if as_json:
-        import orjson  # noqa: PLC0415 - with the rest of the command
+        import orjson
 
         fields = {
             "written": written.id if written else None,
@@ -102,7 +101,7 @@ def _print_added(added: "Added", out: Path, written: "Artifact | None", *, as_js
 def _nearest(written: "Artifact | None", llm: str) -> list[str]:
     if written is None:
         return []
-    from embedllm_router.evaluation.similarity import nearest_llms  # noqa: PLC0415 - when the command runs
+    from embedllm_router.evaluation.similarity import nearest_llms
 
     return [one.llm for one in nearest_llms(written, llm, _NEAREST)]
 
@@ -145,9 +144,9 @@ def _questions(
 ) -> None:
     """Choose the questions whose answers tell most about a new LLM; JSON lines, the most telling first."""
     with clear_errors():
-        from embedllm_router.artifact.weights import default_artifact_path, load_artifact  # noqa: PLC0415 - likewise
-        from embedllm_router.data.folder import read_folders  # noqa: PLC0415 - when the command runs
-        from embedllm_router.training.add_llm.questions import questions_to_ask  # noqa: PLC0415 - when the command runs
+        from embedllm_router.artifact.weights import default_artifact_path, load_artifact
+        from embedllm_router.data.folder import read_folders
+        from embedllm_router.training.add_llm.questions import questions_to_ask
 
         weights = load_artifact(artifact or default_artifact_path())
         with progress() as tell:
@@ -156,9 +155,9 @@ def _questions(
 
 
 def _write_questions(chosen: "list[Question]", out: Path | None) -> None:
-    import orjson  # noqa: PLC0415 - with the rest of the command
+    import orjson
 
-    from embedllm_router.errors import ConfigError  # noqa: PLC0415 - with the rest of the command
+    from embedllm_router.errors import ConfigError
 
     lines = b"".join(orjson.dumps(asdict(one)) + b"\n" for one in chosen)
     if out is None:

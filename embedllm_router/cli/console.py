@@ -1,15 +1,78 @@
-"""Results → tables for people. Pure: it builds, the command line prints."""
+"""Results → tables for people. Pure: it builds, the command line prints.
 
-from collections.abc import Sequence
+A user's mistake on the command line: one message on stderr and an exit code, never a traceback.
 
+One line per step of a running command, drawn on stderr and gone when it ends.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from embedllm_router.artifact.manifest import Manifest
 from embedllm_router.cli.demo import DemoRequest
+from embedllm_router.errors import ConfigError, DataError, EmbedLLMRouterError, RequestError
 from embedllm_router.routing.router import Routing
 
-__all__ = ["demo_table", "llm_table", "ranking_table", "summary_table"]
+__all__ = ["Tell", "clear_errors", "demo_table", "llm_table", "progress", "ranking_table", "summary_table"]
+
+_WRONG_INPUT = (ConfigError, DataError, RequestError)
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Ends the command with 2 when its input is wrong, with 1 when it failed otherwise."""
+    try:
+        yield
+    except EmbedLLMRouterError as error:
+        typer.secho(f"error: {error}", err=True, fg="red")
+        raise typer.Exit(2 if isinstance(error, _WRONG_INPUT) else 1) from None
+    except ImportError as error:
+        message = f"error: {error.name} is not installed: pip install 'embedllm-router[learn]'."
+        typer.secho(message, err=True, fg="red")
+        raise typer.Exit(1) from None
+
+
+class Tell(Protocol):
+    """Takes note of progress."""
+
+    def __call__(self, what: str, done: int, planned: int | None, how: str = "") -> None:
+        """Draws one step.
+
+        Args:
+            what: Its name; a new one is a new line.
+            done: How much of it is done.
+            planned: How much there is; None when unknown.
+            how: What else is known of it.
+        """
+
+
+@contextmanager
+def progress(*, shown: bool = True) -> Iterator[Tell]:
+    """A progress display.
+
+    Args:
+        shown: Whether it is drawn at all.
+
+    Yields:
+        What to tell of progress.
+    """
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(what: str, done: int, planned: int | None, how: str = "") -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what)
+            bar.update(tasks[what], completed=done, total=planned, description=f"{what} {how}".rstrip())
+
+        yield tell
 
 
 def ranking_table(routing: Routing, n_shown: int | None) -> Table:

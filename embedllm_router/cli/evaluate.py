@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console_cli_progress import progress
+from embedllm_router.cli.console import progress
 from embedllm_router.errors import ConfigError, EmbedLLMRouterError
 
 if TYPE_CHECKING:
@@ -52,9 +52,12 @@ def _evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure an artifact beside baselines; say whether routing pays."""
-    from embedllm_router.evaluation.baselines import parse_names  # noqa: PLC0415 - when the command runs
-    from embedllm_router.evaluation.run import EvaluationOptions, evaluate  # noqa: PLC0415 - when the command runs
-    from embedllm_router.evaluation.run_evaluation_spread import seed_folders  # noqa: PLC0415 - when the command runs
+    from embedllm_router.evaluation.baselines import parse_names
+    from embedllm_router.evaluation.run import (
+        EvaluationOptions,
+        evaluate,
+        seed_folders,
+    )
 
     options = EvaluationOptions(split=split.value, baselines=parse_names(baselines), seed=seed, mf_epochs=mf_epochs)
     seeds = seed_folders(artifact) if artifact else ()
@@ -71,9 +74,9 @@ def _evaluate(
 def _print_spread(
     folders: Sequence[Path], data: list[Path], options: "EvaluationOptions", out: Path | None, *, as_json: bool
 ) -> None:
-    from dataclasses import asdict  # noqa: PLC0415 - with the rest of the command
+    from dataclasses import asdict
 
-    from embedllm_router.evaluation.run_evaluation_spread import measure_spread  # noqa: PLC0415 - when the command runs
+    from embedllm_router.evaluation.run import measure_spread
 
     if out is not None:
         raise ConfigError("--out writes the report of one artifact; name one of the seeds.")
@@ -95,9 +98,9 @@ def _similar(
     as_json: AsJson = False,
 ) -> None:
     """List the LLMs that get the same prompts right."""
-    from dataclasses import asdict  # noqa: PLC0415 - with the rest of the command
+    from dataclasses import asdict
 
-    from embedllm_router.evaluation.similarity import nearest_llms  # noqa: PLC0415 - when the command runs
+    from embedllm_router.evaluation.similarity import nearest_llms
 
     found = nearest_llms(_load(artifact), llm, n)
     if as_json:
@@ -108,17 +111,17 @@ def _similar(
 
 
 def _load(artifact: Path | None) -> "Artifact":
-    from embedllm_router.artifact.weights import default_artifact_path, load_artifact  # noqa: PLC0415 - when a command runs
+    from embedllm_router.artifact.weights import default_artifact_path, load_artifact
 
     return load_artifact(artifact or default_artifact_path())
 
 
 def _write_report(out: Path, found: "Evaluation") -> None:
     try:
-        from embedllm_router.evaluation.plots import draw_plots  # noqa: PLC0415 - loads matplotlib
+        from embedllm_router.evaluation.plots import draw_plots
     except ImportError as error:
         raise EmbedLLMRouterError(f"{error.name} is not installed: pip install 'embedllm-router[learn]'.") from error
-    from embedllm_router.evaluation.report import report_page  # noqa: PLC0415 - when the command runs
+    from embedllm_router.evaluation.report import report_page
 
     plots = draw_plots(found)
     try:
@@ -135,15 +138,18 @@ def _print_evaluation(found: "Evaluation", *, as_json: bool) -> None:
     for warning in found.inputs.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if as_json:
-        from embedllm_router.evaluation.report_evaluation_fields import evaluation_fields  # noqa: PLC0415 - when the command runs
+        from embedllm_router.evaluation.report import evaluation_fields
 
         typer.echo(json.dumps(evaluation_fields(found), indent=2, ensure_ascii=False))
         return
-    from rich.console import Console  # noqa: PLC0415 - when the command runs
+    from rich.console import Console
 
-    from embedllm_router.artifact.guarantees import contract_tables  # noqa: PLC0415 - when the command runs
-    from embedllm_router.evaluation.report_evaluation_slice_tables import slice_table  # noqa: PLC0415 - when the command runs
-    from embedllm_router.evaluation.report_evaluation_tables import evaluation_table, summary_lines  # noqa: PLC0415 - when it runs
+    from embedllm_router.artifact.guarantees import contract_tables
+    from embedllm_router.evaluation.report import (
+        evaluation_table,
+        slice_table,
+        summary_lines,
+    )
 
     console = Console()
     console.print(evaluation_table(found))

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console_cli_errors import clear_errors
-from embedllm_router.cli.console_cli_progress import progress
+from embedllm_router.cli.console import clear_errors, progress
 from embedllm_router.cli.options import Place, filters_of, place_of, with_options
 
 if TYPE_CHECKING:
@@ -21,10 +20,10 @@ if TYPE_CHECKING:
 
     from embedllm_router.artifact.weights import Artifact
     from embedllm_router.records.feedback import BadRow, Read
-    from embedllm_router.records.reader.source_logs_filters import Filters
+    from embedllm_router.records.reader.source import Filters
     from embedllm_router.records.writer.store import RecordStore
     from embedllm_router.training.update.fit import Update
-    from embedllm_router.training.update.guard_relearn_lesson import Lesson
+    from embedllm_router.training.update.guard import Lesson
 
 __all__ = ["app", "register"]
 
@@ -67,8 +66,12 @@ def _import(
 ) -> None:
     """Store verdicts from files: columns request_id and score, or a judge's output."""
     with clear_errors():
-        from embedllm_router.records.feedback import Layout, pattern_of, read_feedback  # noqa: PLC0415 - when it runs
-        from embedllm_router.records.feedback_feedback_verdicts import Scale  # noqa: PLC0415 - when the command runs
+        from embedllm_router.records.feedback import (
+            Layout,
+            Scale,
+            pattern_of,
+            read_feedback,
+        )
 
         layout = Layout(
             score_field=score_field,
@@ -88,17 +91,17 @@ def _import(
 
 
 def _store(read: "Read", into: str | None) -> None:
-    from embedllm_router.records.feedback_feedback_writing import store_all  # noqa: PLC0415 - when the command runs
+    from embedllm_router.records.feedback import store_all
 
     with progress() as tell:
         store_all(_open(into), read.records, tell=lambda n: tell("storing", n, len(read.records)))
 
 
 def _open(into: str | None) -> "RecordStore":
-    from embedllm_router.cli.options_logs_default_place import places  # noqa: PLC0415 - when the command runs
-    from embedllm_router.config.store_options import StoreOptions  # noqa: PLC0415 - when the command runs
-    from embedllm_router.records.reader.source import is_database  # noqa: PLC0415 - when the command runs
-    from embedllm_router.records.writer.store import open_store  # noqa: PLC0415 - when the command runs
+    from embedllm_router.cli.options import places
+    from embedllm_router.config.store_options import StoreOptions
+    from embedllm_router.records.reader.source import is_database
+    from embedllm_router.records.writer.store import open_store
 
     where = places([into] if into else None, None)[0]
     place = {"url": where} if is_database(where) else {"path": Path(where)}
@@ -115,7 +118,7 @@ def _show(bad: "Sequence[BadRow]") -> None:
 
 def _print_imported(read: "Read", *, stored: bool, as_json: bool) -> None:
     if as_json:
-        import orjson  # noqa: PLC0415 - with the rest of the command
+        import orjson
 
         n_stored = len(read.records) if stored else 0
         fields = {"read": len(read.records), "stored": n_stored, "bad": [asdict(one) for one in read.bad]}
@@ -149,11 +152,11 @@ def _learn(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Update LLM embeddings and calibration from feedback; refuse an update that is worse."""
-    from embedllm_router.artifact.derived import check_beside  # noqa: PLC0415 - when the command runs
-    from embedllm_router.artifact.weights import default_artifact_path, load_artifact  # noqa: PLC0415 - when it runs
-    from embedllm_router.records.reader.recorded_replay_recorded import Wanted, read_recorded  # noqa: PLC0415 - when the command runs
-    from embedllm_router.training.update.guard_relearn_lesson import LessonOptions  # noqa: PLC0415 - when the command runs
-    from embedllm_router.training.update.learn import learn_lesson  # noqa: PLC0415 - when the command runs
+    from embedllm_router.artifact.derived import check_beside
+    from embedllm_router.artifact.weights import default_artifact_path, load_artifact
+    from embedllm_router.records.reader.recorded import Wanted, read_recorded
+    from embedllm_router.training.update.guard import LessonOptions
+    from embedllm_router.training.update.learn import learn_lesson
 
     parent = artifact or default_artifact_path()
     check_beside(parent, out)
@@ -174,22 +177,22 @@ def _shall_write(lesson: "Lesson", *, force: bool) -> bool:
 
 
 def _write(parent: Path, weights: "Artifact", lesson: "Lesson", update: "Update", out: Path) -> str:
-    from embedllm_router.artifact.weights import read_card  # noqa: PLC0415 - when the command runs
-    from embedllm_router.training.update.learn_relearn_writing import write_update  # noqa: PLC0415 - when the command runs
+    from embedllm_router.artifact.weights import read_card
+    from embedllm_router.training.update.learn import write_update
 
     return write_update(weights, read_card(parent), update, lesson, out).id
 
 
 def _print_lesson(lesson: "Lesson", out: Path, written: str | None, *, as_json: bool) -> None:
     if as_json:
-        import orjson  # noqa: PLC0415 - with the rest of the command
+        import orjson
 
         fields = {"written": written, "out": str(out) if written else None, **asdict(lesson)}
         sys.stdout.buffer.write(orjson.dumps(fields, option=orjson.OPT_INDENT_2) + b"\n")
         return
-    from rich.console import Console  # noqa: PLC0415 - when the command runs
+    from rich.console import Console
 
-    from embedllm_router.cli.result_views import lesson_lines, lesson_tables  # noqa: PLC0415 - when the command runs
+    from embedllm_router.cli.result_views import lesson_lines, lesson_tables
 
     console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
     for line in lesson_lines(lesson):

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console_cli_errors import clear_errors
-from embedllm_router.cli.console_cli_progress import progress
-from embedllm_router.data.matrix_data_conflicts import OnConflict
+from embedllm_router.cli.console import clear_errors, progress
+from embedllm_router.data.matrix import OnConflict
 from embedllm_router.errors import DataError
 
 if TYPE_CHECKING:
     from embedllm_router.data.formats.answer import Rejected
-    from embedllm_router.data.ingest_data_ingest_report import IngestOptions, IngestReport
+    from embedllm_router.data.ingest import IngestOptions, IngestReport
 
 __all__ = ["app", "register"]
 
@@ -78,8 +77,8 @@ def _ingest(
 def _options(
     chosen: _Format, on_conflict: OnConflict, max_bad_rows: str, metric: str | None, answer_filter: str | None
 ) -> "IngestOptions":
-    from embedllm_router.data.formats.detect import Format  # noqa: PLC0415 - polars only when the command runs
-    from embedllm_router.data.ingest_data_ingest_report import BadRowLimit, IngestOptions  # noqa: PLC0415 - polars, as before
+    from embedllm_router.data.formats.detect import Format
+    from embedllm_router.data.ingest import BadRowLimit, IngestOptions
 
     return IngestOptions(
         format=None if chosen is _Format.AUTO else Format(chosen.value),
@@ -91,7 +90,7 @@ def _options(
 
 
 def _run(sources: list[Path], out: Path, options: "IngestOptions") -> "IngestReport":
-    from embedllm_router.data.ingest import ingest  # noqa: PLC0415 - polars only when the command runs
+    from embedllm_router.data.ingest import ingest
 
     with progress() as tell:
 
@@ -119,7 +118,7 @@ class _Shower:
 
 
 def _download(folder: Path, url: str | None) -> Path:
-    from embedllm_router.data.download import EMBEDLLM_URL, download  # noqa: PLC0415 - httpx only when asked for
+    from embedllm_router.data.download import EMBEDLLM_URL, download
 
     with progress() as tell:
 

@@ -19,7 +19,7 @@ from embedllm_router.errors import ConfigError, EmbedLLMRouterError
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from embedllm_router.records.reader.source_logs_filters import Filters
+    from embedllm_router.records.reader.source import Filters
 
 __all__ = ["app", "register"]
 
@@ -54,8 +54,8 @@ def _tail(
     as_json: AsJson = False,
 ) -> None:
     """List the newest requests, one line each; JSON lines with --json."""
-    from embedllm_router.records.reader.find_logs_follow import follow as start_following  # noqa: PLC0415 - when the command runs
-    from embedllm_router.records.reader.find_logs_listing import newest  # noqa: PLC0415 - when the command runs
+    from embedllm_router.records.reader.find import follow as start_following
+    from embedllm_router.records.reader.find import newest
 
     with place.opened(must_exist=not follow) as source:
         follower = start_following(source, filters) if follow else None
@@ -81,9 +81,9 @@ def _show(
     as_json: AsJson = False,
 ) -> None:
     """Explain one request: who was weighed, why the winner won, what would flip it, what came of it."""
-    from embedllm_router.analysis.explain import explain  # noqa: PLC0415 - when the command runs
-    from embedllm_router.cli.log_views_logs_request_view import request_blocks, request_fields  # noqa: PLC0415 - when it runs
-    from embedllm_router.records.reader.find import find  # noqa: PLC0415 - when the command runs
+    from embedllm_router.analysis.explain import explain
+    from embedllm_router.cli.log_views import request_blocks, request_fields
+    from embedllm_router.records.reader.find import find
 
     with place.opened() as source:
         found = find(source, request_id)
@@ -101,8 +101,8 @@ def _summary(
     as_json: AsJson = False,
 ) -> None:
     """Sum up: mix, spend and savings, forecast and bill, calibration, failures, time added."""
-    from embedllm_router.analysis.summary import summarize  # noqa: PLC0415 - when the command runs
-    from embedllm_router.cli.log_views import summary_blocks  # noqa: PLC0415 - when the command runs
+    from embedllm_router.analysis.summary import summarize
+    from embedllm_router.cli.log_views import summary_blocks
 
     with place.opened() as source:
         found = summarize(source, filters, seed=seed)
@@ -120,7 +120,7 @@ def _export(
     as_json: AsJson = False,
 ) -> None:
     """Write requests to a file, or as JSON lines to stdout."""
-    from embedllm_router.records.reader.export import export  # noqa: PLC0415 - when the command runs
+    from embedllm_router.records.reader.export import export
 
     with place.opened() as source, tempfile.TemporaryDirectory(prefix="embedllm-router-") as draft:
         file = out or Path(draft, "records.jsonl")
@@ -137,10 +137,10 @@ def _export(
 
 def _seal(place: Place, as_json: AsJson = False) -> None:
     """Seal files that a dead process left behind: JSON lines become Parquet."""
-    import duckdb  # noqa: PLC0415 - when the command runs
+    import duckdb
 
-    from embedllm_router.cli.options_logs_default_place import places  # noqa: PLC0415 - when the command runs
-    from embedllm_router.records.writer.seal import seal_orphans  # noqa: PLC0415 - when the command runs
+    from embedllm_router.cli.options import places
+    from embedllm_router.records.writer.seal import seal_orphans
 
     folders = [Path(one).expanduser() for one in places(place.origin, place.config)]
     for folder in folders:
@@ -163,7 +163,7 @@ def _seal(place: Place, as_json: AsJson = False) -> None:
 
 
 def _stdout() -> "Console":
-    from rich.console import Console  # noqa: PLC0415 - when a command runs
+    from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=_PIPED_WIDTH)
 
@@ -177,7 +177,7 @@ def _print_blocks(blocks: "Sequence[RenderableType]") -> None:
 
 
 def _print_json(value: object) -> None:
-    import orjson  # noqa: PLC0415 - when a command runs
+    import orjson
 
     options = orjson.OPT_INDENT_2 | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
     sys.stdout.buffer.write(orjson.dumps(value, option=options) + b"\n")
@@ -186,9 +186,9 @@ def _print_json(value: object) -> None:
 
 def _print_rows(rows: Iterable[Mapping[str, Any]], *, as_json: bool, with_header: bool = False) -> None:
     if as_json:
-        import orjson  # noqa: PLC0415 - when a command runs
+        import orjson
 
-        from embedllm_router.records.reader.find_logs_listing import COLUMNS  # noqa: PLC0415 - when a command runs
+        from embedllm_router.records.reader.find import COLUMNS
 
         options = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
         sys.stdout.buffer.writelines(
@@ -196,7 +196,7 @@ def _print_rows(rows: Iterable[Mapping[str, Any]], *, as_json: bool, with_header
         )
         sys.stdout.buffer.flush()
         return
-    from embedllm_router.cli.log_views_logs_line_view import decision_line, header_line  # noqa: PLC0415 - when a command runs
+    from embedllm_router.cli.log_views import decision_line, header_line
 
     console = _stdout()
     lines = [decision_line(row) for row in rows]

@@ -26,8 +26,7 @@ from embedllm_router.cli import logs as cli_logs
 from embedllm_router.cli import plan as cli_plan
 from embedllm_router.cli import replay as cli_replay
 from embedllm_router.cli import train as cli_learning
-from embedllm_router.cli.console import demo_table, llm_table, ranking_table, summary_table
-from embedllm_router.cli.console_cli_errors import clear_errors
+from embedllm_router.cli.console import clear_errors, demo_table, llm_table, ranking_table, summary_table
 from embedllm_router.cli.demo import COST_WEIGHTS, DemoRequest, run_demo
 from embedllm_router.errors import ConfigError
 from embedllm_router.proxy.serve import check_config, proxy_command, proxy_environment
@@ -171,9 +170,9 @@ def upstream(
     fail: Annotated[list[str] | None, typer.Option(help="LLM=STATUS: this LLM fails every request.")] = None,
 ) -> None:
     """Run the stand-in for paid LLMs: a local OpenAI-compatible server that calls no LLM and says so."""
-    import uvicorn  # noqa: PLC0415 - start-up
+    import uvicorn
 
-    from embedllm_router.cli.upstream import create_app  # noqa: PLC0415 - start-up
+    from embedllm_router.cli.upstream import create_app
 
     server = create_app(dict(_failure(spec) for spec in fail or ()))
     uvicorn.run(server, host="127.0.0.1", port=port, log_level="warning")

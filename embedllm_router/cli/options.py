@@ -1,22 +1,115 @@
-"""Options that commands on records share: where the records lie, and which requests are meant."""
+"""Options that commands on records share: where the records lie, and which requests are meant.
+
+Where a command looks for records: what it is told, else where the proxy's settings put them.
+
+What a user asks for on the command line → values, checked. It opens and prints nothing.
+"""
 
 import inspect
-from collections.abc import Callable, Iterator
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedllm_router.cli.console_cli_errors import clear_errors
+from embedllm_router.analysis.replay.change import NewAim
+from embedllm_router.cli.console import clear_errors
+from embedllm_router.config.settings import read_proxy_config, read_store_settings
+from embedllm_router.config.store_options import default_store_path
+from embedllm_router.errors import ConfigError
+from embedllm_router.routing.overrides import PROFILES
+from embedllm_router.routing.policy import Objective
 
 if TYPE_CHECKING:
-    from embedllm_router.records.reader.source import RecordSource
-    from embedllm_router.records.reader.source_logs_filters import Filters
+    from embedllm_router.records.reader.source import Filters, RecordSource
 
-__all__ = ["Place", "filters_of", "place_of", "with_options"]
+__all__ = ["Place", "filters_of", "moment", "new_aim", "place_of", "places", "with_options"]
+
+
+def places(origin: Sequence[str] | None, config: Path | None) -> list[str]:
+    """Folders, files, globs, or one database.
+
+    Args:
+        origin: What the command was told; empty or None for nothing.
+        config: A proxy configuration whose setting `store` counts then; None takes the environment and the defaults.
+
+    Raises:
+        ConfigError: The configuration is not usable.
+    """
+    if origin:
+        return list(origin)
+    store = read_proxy_config(config).store if config is not None else read_store_settings()
+    if store.url is not None:
+        return [store.url.get_secret_value()]
+    return [str(store.path or default_store_path())]
+
+
+_AGO = re.compile(r"(\d+)\s*([mhdw])")
+_UNIT = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def new_aim(
+    *,
+    cost_weight: float | None = None,
+    profile: str | None = None,
+    min_p_correct: float | None = None,
+    within: float | None = None,
+    max_cost_usd: float | None = None,
+) -> tuple[NewAim, tuple[str, ...]]:
+    """Reads an objective for every request.
+
+    Returns:
+        The objective, and the same in words; without words when nothing was given.
+
+    Raises:
+        ConfigError: Two aims are given, or a number is out of range.
+    """
+    aims = {"cost_weight": cost_weight, "profile": profile, "min_p_correct": min_p_correct, "within": within}
+    said = {name: value for name, value in aims.items() if value is not None}
+    if len(said) > 1:
+        raise ConfigError(f"{' and '.join(map(_option, said))} exclude each other; give one of them.")
+    for name, value in (("cost_weight", cost_weight), ("max_cost_usd", max_cost_usd)):
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise ConfigError(f"{_option(name)} must be a finite number of at least 0, found {value}.")
+    for name, value in (("min_p_correct", min_p_correct), ("within", within)):
+        if value is not None and not 0 <= value <= 1:
+            raise ConfigError(f"{_option(name)} must be between 0 and 1, found {value}.")
+    if profile is not None and profile not in PROFILES:
+        raise ConfigError(f"--profile must be one of {', '.join(PROFILES)}, found {profile!r}.")
+    weight = PROFILES[profile] if profile is not None else cost_weight or 0.0
+    aim = Objective(weight, min_p_correct, within) if said else None
+    words = [f"{name} {value}" for name, value in (*said.items(), ("max_cost_usd", max_cost_usd)) if value is not None]
+    return NewAim(aim, max_cost_usd), tuple(words)
+
+
+def moment(text: str | None, option: str, *, now: datetime | None = None) -> datetime | None:
+    """Reads a time: ISO 8601, UTC where it names no zone, or an age such as 90m, 24h, 7d or 2w.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if text is None:
+        return None
+    ago = _AGO.fullmatch(text.strip())
+    if ago is not None:
+        return (now or datetime.now(UTC)) - timedelta(**{_UNIT[ago[2]]: int(ago[1])})
+    try:
+        read = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise ConfigError(
+            f"{option} takes a time such as 2026-01-31T08:00 or an age such as 24h; found {text!r}."
+        ) from error
+    return read if read.tzinfo is not None else read.replace(tzinfo=UTC)
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 class _Status(StrEnum):
@@ -58,8 +151,7 @@ class Place:
     @contextmanager
     def opened(self, *, must_exist: bool = True) -> "Iterator[RecordSource]":
         """The records, open for reading."""
-        from embedllm_router.cli.options_logs_default_place import places  # noqa: PLC0415 - when a command runs
-        from embedllm_router.records.reader.source import Limits, open_source  # noqa: PLC0415 - when a command runs
+        from embedllm_router.records.reader.source import Limits, open_source
 
         limits = Limits(self.threads, self.memory)
         source = open_source(places(self.origin, self.config), limits=limits, must_exist=must_exist)
@@ -89,8 +181,7 @@ def filters_of(
     excluded: Annotated[str | None, typer.Option(help="A candidate was excluded for it: too_expensive.")] = None,
 ) -> "Filters":
     """The options that say which requests are meant."""
-    from embedllm_router.cli.options_replay_options import moment  # noqa: PLC0415 - when a command runs
-    from embedllm_router.records.reader.source_logs_filters import Filters  # noqa: PLC0415 - when a command runs
+    from embedllm_router.records.reader.source import Filters
 
     return Filters(
         since=moment(since, "--since"),

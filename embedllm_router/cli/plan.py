@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console_cli_errors import clear_errors
-from embedllm_router.cli.console_cli_progress import progress
+from embedllm_router.cli.console import clear_errors, progress
 from embedllm_router.cli.options import filters_of, place_of, with_options
 
 if TYPE_CHECKING:
     from embedllm_router.analysis.plan.result import Plan
     from embedllm_router.artifact.weights import Artifact
-    from embedllm_router.records.reader.source_logs_filters import Filters
+    from embedllm_router.records.reader.source import Filters
 
 __all__ = ["app", "register"]
 
@@ -49,11 +48,11 @@ def _plan(
     as_json: AsJson = False,
 ) -> None:
     """Say which λ or τ reaches an accuracy or keeps to a budget, on recorded traffic."""
-    from embedllm_router.analysis.plan.goal import read_goal  # noqa: PLC0415 - when the command runs
-    from embedllm_router.analysis.plan.plan import make_plan  # noqa: PLC0415 - when the command runs
-    from embedllm_router.analysis.plan.traffic import read_traffic  # noqa: PLC0415 - when the command runs
-    from embedllm_router.artifact.weights import default_artifact_path, load_artifact  # noqa: PLC0415 - when the command runs
-    from embedllm_router.records.reader.recorded_replay_recorded import Wanted, read_recorded  # noqa: PLC0415 - when the command runs
+    from embedllm_router.analysis.plan.goal import read_goal
+    from embedllm_router.analysis.plan.plan import make_plan
+    from embedllm_router.analysis.plan.traffic import read_traffic
+    from embedllm_router.artifact.weights import default_artifact_path, load_artifact
+    from embedllm_router.records.reader.recorded import Wanted, read_recorded
 
     goal = read_goal(target_accuracy, budget)
     weights = load_artifact(artifact or default_artifact_path())
@@ -68,13 +67,13 @@ def _plan(
 
 def _print_plan(plan: "Plan", *, as_json: bool) -> None:
     if as_json:
-        import orjson  # noqa: PLC0415 - with the rest of the command
+        import orjson
 
         sys.stdout.buffer.write(orjson.dumps(plan, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z) + b"\n")
         return
-    from rich.console import Console  # noqa: PLC0415 - when the command runs
+    from rich.console import Console
 
-    from embedllm_router.cli.result_views_planning_view import plan_lines, plan_tables  # noqa: PLC0415 - when the command runs
+    from embedllm_router.cli.result_views import plan_lines, plan_tables
 
     console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
     for line in plan_lines(plan):
@@ -95,7 +94,7 @@ def _contract(
 ) -> None:
     """Measure on held-out prompts how often "p_correct reaches τ" holds, and store it with the weights."""
     with clear_errors():
-        from embedllm_router.evaluation.guarantee_learning_contract_in_place import add_contract  # noqa: PLC0415 - when the command runs
+        from embedllm_router.evaluation.guarantee import add_contract
 
         with progress() as tell:
             changed = add_contract(artifact, data, tell)
@@ -105,14 +104,14 @@ def _contract(
 def _print_contract(changed: "Artifact", folder: Path, *, as_json: bool) -> None:
     rows = changed.manifest.contract
     if as_json:
-        import orjson  # noqa: PLC0415 - with the rest of the command
+        import orjson
 
         summary = {"out": str(folder), "artifact": changed.id, "contract": [row.model_dump() for row in rows]}
         sys.stdout.buffer.write(orjson.dumps(summary, option=orjson.OPT_INDENT_2) + b"\n")
         return
-    from rich.console import Console  # noqa: PLC0415 - when the command runs
+    from rich.console import Console
 
-    from embedllm_router.artifact.guarantees import contract_tables  # noqa: PLC0415 - when the command runs
+    from embedllm_router.artifact.guarantees import contract_tables
 
     console = Console()
     console.print(f"{folder}: artifact {changed.id}, {len(rows)} promises measured", markup=False, highlight=False)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console_cli_progress import progress
+from embedllm_router.cli.console import progress
 from embedllm_router.cli.options import filters_of, place_of, with_options
 from embedllm_router.errors import ConfigError
 
 if TYPE_CHECKING:
     from embedllm_router.analysis.replay.change import Change, NewAim
     from embedllm_router.analysis.replay.result import Replay
-    from embedllm_router.records.reader.recorded_replay_recorded import Recorded
-    from embedllm_router.records.reader.source_logs_filters import Filters
+    from embedllm_router.records.reader.recorded import Recorded
+    from embedllm_router.records.reader.source import Filters
 
 __all__ = ["app", "register"]
 
@@ -59,8 +59,8 @@ def _replay(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
     """Decide recorded requests again: with another objective, other weights or another configuration."""
-    from embedllm_router.cli.options_replay_options import new_aim  # noqa: PLC0415 - when the command runs
-    from embedllm_router.records.reader.recorded_replay_recorded import Wanted, read_recorded  # noqa: PLC0415 - when the command runs
+    from embedllm_router.cli.options import new_aim
+    from embedllm_router.records.reader.recorded import Wanted, read_recorded
 
     aim, words = new_aim(
         cost_weight=cost_weight,
@@ -79,10 +79,12 @@ def _replay(
 def _change(
     aim: "NewAim", words: tuple[str, ...], artifact: Path | None, config: Path | None
 ) -> tuple["Change", tuple[str, ...]]:
-    from embedllm_router.analysis.replay.change import Change  # noqa: PLC0415 - when the command runs
-    from embedllm_router.analysis.replay.change_replay_new_config import read_new_config  # noqa: PLC0415 - when the command runs
-    from embedllm_router.artifact.weights import load_artifact  # noqa: PLC0415 - when the command runs
-    from embedllm_router.records.reader.recorded import Rescorer  # noqa: PLC0415 - when the command runs
+    from embedllm_router.analysis.replay.change import (
+        Change,
+        read_new_config,
+    )
+    from embedllm_router.artifact.weights import load_artifact
+    from embedllm_router.records.reader.recorded import Rescorer
 
     if not (words or artifact or config):
         raise ConfigError(
@@ -102,7 +104,7 @@ def _change(
 
 
 def _run(recorded: "Recorded", change: "Change", changed: tuple[str, ...], flips: int) -> "Replay":
-    from embedllm_router.analysis.replay.run import replay  # noqa: PLC0415 - when the command runs
+    from embedllm_router.analysis.replay.run import replay
 
     with progress() as tell:
         return replay(recorded, change, changed, most_flips=flips, tell=tell)
@@ -110,13 +112,13 @@ def _run(recorded: "Recorded", change: "Change", changed: tuple[str, ...], flips
 
 def _print(found: "Replay", *, as_json: bool) -> None:
     if as_json:
-        import orjson  # noqa: PLC0415 - with the rest of the command
+        import orjson
 
         sys.stdout.buffer.write(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z) + b"\n")
         return
-    from rich.console import Console  # noqa: PLC0415 - when the command runs
+    from rich.console import Console
 
-    from embedllm_router.cli.result_views_replay_tables import replay_lines, replay_tables  # noqa: PLC0415 - when the command runs
+    from embedllm_router.cli.result_views import replay_lines, replay_tables
 
     console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
     for line in replay_lines(found):

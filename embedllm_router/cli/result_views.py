@@ -1,14 +1,261 @@
-"""A lesson → tables for people. Pure: it builds, the command line prints."""
+"""A lesson → tables for people. Pure: it builds, the command line prints.
 
-from collections.abc import Iterator
+A replay → tables for people. Pure: it builds, the command line prints.
+
+A plan for people: sentences and tables. Pure: it builds, the command line prints.
+"""
+
+from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from embedllm_router.training.update.guard import SourceCheck
-from embedllm_router.training.update.guard_relearn_lesson import Lesson, LLMLesson
+from embedllm_router._stats import Estimate
+from embedllm_router.analysis.plan.goal import DAYS_PER_MONTH, Goal
+from embedllm_router.analysis.plan.result import Observed, Outcome, Plan
+from embedllm_router.analysis.replay.off_policy import OffPolicy
+from embedllm_router.analysis.replay.result import Compared, Flip, Group, MixRow, Replay, Yardstick
+from embedllm_router.training.update.guard import Lesson, LLMLesson, SourceCheck
 
-__all__ = ["lesson_lines", "lesson_tables"]
+__all__ = ["lesson_lines", "lesson_tables", "plan_lines", "plan_tables", "replay_lines", "replay_tables"]
+
+_NOBODY = "(nobody)"
+_SHOWN_GROUPS = 20
+
+
+def replay_lines(found: Replay) -> Iterator[str]:
+    """What was decided again, in sentences."""
+    span = f", {found.since:%Y-%m-%d %H:%M} to {found.until:%Y-%m-%d %H:%M} UTC" if found.since and found.until else ""
+    yield f"{found.n:,} requests decided again{span}. Changed: {'; '.join(found.changed)}."
+    for how, n in found.n_scored.items():
+        yield f"  {n:,} scored from: {how}"
+    for reason, n in found.n_skipped.items():
+        yield f"  {n:,} not decided again: {reason}"
+    if found.n:
+        explored = f", {found.n_flips_explored:,} of them explored when recorded" if found.n_flips_explored else ""
+        yield f"  {found.n_flips:,} ({found.n_flips / found.n:.1%}) would get another LLM{explored}"
+
+
+def replay_tables(found: Replay) -> Iterator[Table]:
+    """Everything else; nothing when no request was decided again."""
+    if not found.n:
+        return
+    yield _means(found.yardsticks)
+    if found.observed is not None:
+        yield _observed(found.observed)
+    yield _mix(found.mix, found.n)
+    if any(group.name is not None for group in found.by_category):
+        yield _groups("by category", found.by_category)
+    yield _groups("by virtual model", found.by_virtual_model)
+    if found.flips:
+        yield _flips(found.flips, found.n_flips)
+
+
+def _means(yardsticks: Sequence[Yardstick]) -> Table:
+    table = _table("expected, mean per request", ("by", "figure"), ("before", "after", "change [95 %]", "requests"))
+    for one in yardsticks:
+        table.add_row(f"{one.numbers} numbers", "p_correct", *_compared(one.p_correct, ".4f"))
+        table.add_row(f"{one.numbers} numbers", "cost USD", *_compared(one.cost_usd, ".6f"))
+    return table
+
+
+def _observed(o: OffPolicy) -> Table:
+    table = _table("accuracy by feedback", ("estimate", "over"), ("value [95 %]",))
+    everything, supported = "all requests", f"{o.supported:.0%} of requests"
+    table.add_row("before, doubly robust", everything, _interval(o.before, ".4f"))
+    table.add_row("after, doubly robust", everything, _interval(o.dr, ".4f"))
+    table.add_row("change, doubly robust", everything, _interval(o.change, "+.4f"))
+    table.add_row("before, doubly robust", supported, _interval(o.before_supported, ".4f"))
+    table.add_row("after, inverse propensity", supported, _interval(o.ips, ".4f"))
+    table.add_row("after, the same normalised", supported, _interval(o.snips, ".4f"))
+    table.caption = (
+        f"{o.n_feedback:,} verdicts, {o.n_matched:,} on an LLM the new policy wants, which count as "
+        f"{o.effective_n:,.0f}; largest weight {o.largest_weight:.3g}"
+    )
+    return table
+
+
+def _mix(rows: Sequence[MixRow], n: int) -> Table:
+    table = _table("mix", ("LLM",), ("before", "after"))
+    for row in rows:
+        table.add_row(
+            row.name or _NOBODY, f"{row.before:,} ({row.before / n:.1%})", f"{row.after:,} ({row.after / n:.1%})"
+        )
+    return table
+
+
+def _groups(title: str, groups: Sequence[Group]) -> Table:
+    table = _table(title, ("",), ("requests", "flips", "p_correct [95 %]", "cost USD [95 %]"))
+    for one in groups[:_SHOWN_GROUPS]:
+        p, usd = _interval(one.p_correct, "+.4f"), _interval(one.cost_usd, "+.6f")
+        table.add_row(one.name or "-", f"{one.n:,}", f"{one.n_flips:,}", p, usd)
+    if len(groups) > _SHOWN_GROUPS:
+        table.caption = f"{len(groups) - _SHOWN_GROUPS:,} more with --json"
+    return table
+
+
+def _flips(flips: Sequence[Flip], n_flips: int) -> Table:
+    table = _table("largest flips", ("request", "category", "before", "after"), ("p_correct", "cost USD", "feedback"))
+    for one in flips:
+        p, usd = _figure(one.p_correct_change, "+.3f"), _figure(one.cost_usd_change, "+.6f")
+        before = f"{one.before} (explored)" if one.explored else one.before
+        score = _figure(one.score, ".2f")
+        table.add_row(one.request_id, one.category or "-", before, one.after or _NOBODY, p, usd, score)
+    if n_flips > len(flips):
+        table.caption = f"{n_flips - len(flips):,} more; --flips lists them"
+    return table
+
+
+def _table(title: str, texts: Sequence[str], figures: Sequence[str]) -> Table:
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", caption_justify="left")
+    for name in texts:
+        table.add_column(name, overflow="fold")
+    for name in figures:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _compared(one: Compared, spec: str) -> tuple[str, str, str, str]:
+    return format(one.before, spec), format(one.after, spec), _interval(one.change, f"+{spec}"), f"{one.n:,}"
+
+
+def _interval(one: Estimate, spec: str) -> str:
+    return f"{one.value:{spec}} [{one.low:{spec}}, {one.high:{spec}}]" if one.n else "-"
+
+
+def _figure(value: float | None, spec: str) -> str:
+    return "-" if value is None else format(value, spec)
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """What was planned with, whether the goal can be met, and the setting that meets it."""
+    rate = plan.rate
+    source = "as recorded" if rate.measured else "as told"
+    yield (
+        f"{plan.n:,} requests, {plan.since:%Y-%m-%d %H:%M:%S}Z to {plan.until:%Y-%m-%d %H:%M:%S}Z, in {plan.where}; "
+        f"{rate.per_month:,.0f} a month {source}"
+    )
+    if plan.n_fixed:
+        yield f"{plan.n_fixed:,} of them keep the objective that their client, key or team chose."
+    for reason, n in plan.skipped.items():
+        yield f"left out: {n:,}, {reason}"
+    yield ""
+    yield f"goal: {_goal(plan.goal)}: {_verdict(plan)}"
+    yield f"set {_setting(plan.best)}: expected accuracy {_share(plan.best.accuracy)}, {_usd(plan)}"
+    if plan.best.unreached:
+        yield f"No LLM reaches the floor in {plan.best.unreached:.1%} of the requests it decides: the likeliest answers"
+    yield from _held_out(plan.best)
+    yield from _observed_sentence(plan.observed)
+    yield from _billed(plan)
+
+
+def plan_tables(plan: Plan) -> Iterator[Table]:
+    """The setting beside the best of the other kind and what was recorded; who gets what; what else is possible."""
+    yield _outcomes(plan)
+    yield _plan_mix(plan)
+    yield _frontier(plan)
+
+
+def _verdict(plan: Plan) -> str:
+    if plan.best.feasible:
+        return "it can be met."
+    nearest = "the most accurate" if plan.goal.accuracy is not None else "the cheapest"
+    return f"no setting meets it with these candidates; {nearest} comes as near as any."
+
+
+def _held_out(best: Outcome) -> Iterator[str]:
+    found = best.held_out
+    if found is not None:
+        yield (
+            f"On held-out prompts, at {found.value:g}, {found.correct:.1%} [{found.low:.1%}, {found.high:.1%}] of "
+            f"{found.n:,} answers were right where {found.predicted:.1%} were predicted. As they fared, expect "
+            f"{_share(found.accuracy)}."
+        )
+
+
+def _observed_sentence(found: Observed | None) -> Iterator[str]:
+    if found is not None:
+        gap = found.difference
+        yield (
+            f"Feedback on {found.n:,} recorded answers: {found.observed:.1%} right where {found.predicted:.1%} were "
+            f"predicted, a difference of {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]."
+        )
+
+
+def _billed(plan: Plan) -> Iterator[str]:
+    found = plan.billed
+    if found is not None:
+        done = "costs here are multiplied by it" if plan.billed_counts else "too few to correct costs by"
+        yield f"Billed over expected cost: {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]; {done}."
+
+
+def _outcomes(plan: Plan) -> Table:
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("setting")
+    for header in ("accuracy", "USD a month", "USD a request", "accuracy gained", "USD a month more"):
+        table.add_column(header, justify="right")
+    table.add_column("meets the goal")
+    for name, one in (("", plan.best), ("", plan.other), ("as recorded", plan.recorded)):
+        table.add_row(
+            name or _setting(one),
+            _plan_interval(one.accuracy, ".3f"),
+            _plan_interval(one.usd_per_month, ",.2f"),
+            _plan_interval(one.usd_per_request, ".2g"),
+            "" if one is plan.recorded else _plan_interval(one.accuracy_change, "+.3f"),
+            "" if one is plan.recorded else _plan_interval(one.usd_per_month_change, "+,.2f"),
+            "yes" if one.feasible else "no",
+        )
+    return table
+
+
+def _plan_mix(plan: Plan) -> Table:
+    before = {share.name: share for share in plan.recorded.mix}
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("LLM", overflow="fold")
+    for header in ("requests", "of the cost", "requests as recorded"):
+        table.add_column(header, justify="right")
+    for share in plan.best.mix:
+        was = before.pop(share.name, None)
+        table.add_row(share.name, f"{share.requests:.1%}", f"{share.usd:.1%}", f"{was.requests:.1%}" if was else "-")
+    for share in before.values():
+        table.add_row(share.name, "-", "-", f"{share.requests:.1%}")
+    return table
+
+
+def _frontier(plan: Plan) -> Table:
+    table = Table(title="what is possible", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("setting", overflow="fold")
+    for header in ("accuracy", "USD a month", "requests it can take"):
+        table.add_column(header, justify="right")
+    for row in plan.frontier:
+        name = f"always {row.name}" if row.name is not None else f"cost_weight {row.cost_weight:.4g}"
+        table.add_row(name, f"{row.accuracy:.3f}", f"{row.usd_per_month:,.2f}", f"{row.share:.0%}")
+    return table
+
+
+def _goal(goal: Goal) -> str:
+    if goal.accuracy is not None:
+        return f"a mean probability of {goal.accuracy:g} of a correct answer at the least cost"
+    return f"the most accurate answers for {goal.usd:g} USD a {goal.per}"
+
+
+def _setting(one: Outcome) -> str:
+    return f"{one.setting}: {one.value:g}"
+
+
+def _share(one: Estimate) -> str:
+    return f"{one.value:.1%} [{one.low:.1%}, {one.high:.1%}]"
+
+
+def _usd(plan: Plan) -> str:
+    """The cost, in the period that the goal names."""
+    one, per = plan.best.usd_per_month, plan.goal.per or "month"
+    days = DAYS_PER_MONTH if per == "day" else 1.0
+    return f"{one.value / days:,.2f} [{one.low / days:,.2f}, {one.high / days:,.2f}] USD a {per}"
+
+
+def _plan_interval(one: Estimate, spec: str) -> str:
+    return f"{one.value:{spec}} [{one.low:{spec}}, {one.high:{spec}}]"
 
 
 def lesson_lines(lesson: Lesson) -> Iterator[str]:
@@ -61,15 +308,6 @@ def _sources(sources: tuple[SourceCheck, ...]) -> Table:
         table.add_row(
             one.source, one.finding, f"{one.n:,}", f"{one.auc:.3f} ± {one.auc_error:.3f}", f"{one.auc_if_true:.3f}"
         )
-    return table
-
-
-def _table(title: str, texts: tuple[str, ...], figures: tuple[str, ...]) -> Table:
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", caption_justify="left")
-    for name in texts:
-        table.add_column(name, overflow="fold")
-    for name in figures:
-        table.add_column(name, justify="right")
     return table
 
 

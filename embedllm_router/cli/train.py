@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console_cli_errors import clear_errors
-from embedllm_router.cli.console_cli_progress import Tell, progress
-from embedllm_router.data.matrix_data_conflicts import OnConflict
+from embedllm_router.cli.console import Tell, clear_errors, progress
+from embedllm_router.data.matrix import OnConflict
 from embedllm_router.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def _distill(
 ) -> None:
     """Make a static prompt encoder's token table from a sentence transformer."""
     with clear_errors():
-        from embedllm_router.training.fit.distill import check_table_place, save_table  # noqa: PLC0415 - when it runs
+        from embedllm_router.training.fit.distill import check_table_place, save_table
 
         check_table_place(out)
         table = _make_table(source, dims)
@@ -116,7 +115,7 @@ def _train(
 ) -> None:
     """Learn an artifact from correctness data; on several GPUs under `accelerate launch -m` or `torchrun -m`."""
     with clear_errors():
-        from embedllm_router.training.fit.facts import find_llm_table, read_facts  # noqa: PLC0415 - when the command runs
+        from embedllm_router.training.fit.facts import find_llm_table, read_facts
 
         facts = read_facts(llms or find_llm_table(data), prices=prices, reasoning=reasoning, sources=sources)
         copies = 0 if encoder_model and perturbed_copies is None else perturbed_copies
@@ -153,7 +152,7 @@ def _landmarks(
 ) -> None:
     """Add landmarks, the categories a prompt is likened to, to weights that lack them; nothing is retrained."""
     with clear_errors():
-        from embedllm_router.training.fit.add_landmarks import add_landmarks  # noqa: PLC0415 - when the command runs
+        from embedllm_router.training.fit.add_landmarks import add_landmarks
 
         with progress() as tell:
             changed = add_landmarks(artifact, data, tell)
@@ -178,7 +177,7 @@ def _options(
     consistency: float | None,
 ) -> "TrainingOptions":
     """The decoder's own options, but for those that were given."""
-    from embedllm_router.training.fit.options import TrainingOptions, paper_options  # noqa: PLC0415 - when a command runs
+    from embedllm_router.training.fit.options import TrainingOptions, paper_options
 
     start = paper_options() if decoder is DecoderName.MF else TrainingOptions()
     return replace(
@@ -204,10 +203,10 @@ def _run(
     resume: bool,
 ) -> "dict[Path, LearnedArtifact]":
     """What each run made, by its folder; nothing in a process that only helps the main one."""
-    import torch  # noqa: PLC0415 - seconds, and only training needs it
+    import torch
 
-    from embedllm_router.training.fit.recipe import learn  # noqa: PLC0415 - loads torch
-    from embedllm_router.training.fit.team import Team, is_main_process  # noqa: PLC0415 - loads torch
+    from embedllm_router.training.fit.recipe import learn
+    from embedllm_router.training.fit.team import Team, is_main_process
 
     team = Team.gather()
     torch.set_num_threads(threads)
@@ -266,19 +265,19 @@ def _choose_encoder(folder: Path | None, model: str | None) -> "TokenTable | Tra
     if model is not None:
         if folder is not None:
             raise ConfigError("--encoder and --encoder-model exclude each other; give one.")
-        from embedllm_router.prediction.transformer_encoder import TransformerEncoder  # noqa: PLC0415 - when a command runs
+        from embedllm_router.prediction.transformer_encoder import TransformerEncoder
 
         return TransformerEncoder(model)
     if folder is None:
         return _make_table(_DEFAULT_SOURCE, 128)
-    from embedllm_router.training.fit.distill import load_table  # noqa: PLC0415 - numpy only when a command runs
+    from embedllm_router.training.fit.distill import load_table
 
     return load_table(folder)
 
 
 def _make_table(source: str, dims: int) -> "TokenTable":
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from embedllm_router.training.fit.distill import distill  # noqa: PLC0415 - loads torch
+    from embedllm_router.training.fit.distill import distill
 
     return distill(source, d_embedding=dims)
 

@@ -9,9 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from embedllm_router.routing.budget_budgets_budget import Budget, Per, Whose
-from embedllm_router.routing.decision import Objective
-from embedllm_router.routing.decision_exploration import Exploration
+from embedllm_router.routing.budget import Budget, Per, Whose
+from embedllm_router.routing.decision import Exploration, Objective
 from embedllm_router.routing.overrides import AIMS, FIELDS, PROFILES, Allowed
 from embedllm_router.routing.pool import Rules
 from embedllm_router.routing.prompt import TextFrom

@@ -15,9 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.data.matrix_data_conflicts import OnConflict
-from embedllm_router.data.matrix_data_merging import Merged, merge
+from embedllm_router.data.matrix import CorrectnessMatrix, Merged, OnConflict, merge
 from embedllm_router.errors import DataError
 
 __all__ = ["CHARS_PER_TOKEN", "merge_folders", "read_folder", "read_folders"]

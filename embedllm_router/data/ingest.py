@@ -6,28 +6,313 @@
     rejected.jsonl    rows that were not used: file, row, line, column, reason; only if there are any
 
 folder.py reads the folder back. Nothing here knows a format; formats/ does.
+
+Answers from any source, gathered in columns: about 36 bytes an answer, each prompt's text held once.
+
+A prompt is known by the hash of its text, so the same prompt has the same id in every source and every run. Two scores
+for one prompt and LLM are resolved by a named rule. It knows nothing of files.
+
+What the user chooses of an ingestion, and what it reports. Values only.
 """
 
 import dataclasses
 import hashlib
 import shutil
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import BinaryIO, Final
 
+import numpy as np
 import orjson
+import polars as pl
 
 from embedllm_router._files import draft_beside, put_in_place
-from embedllm_router.data.formats.answer import Input, Rejected
+from embedllm_router.data.formats.answer import Answer, Input, Rejected
 from embedllm_router.data.formats.detect import Format, detect, files_of, reader_of
 from embedllm_router.data.formats.llmrouterbench import latest_runs
 from embedllm_router.data.formats.rows import clear_read_errors, kind, open_table
-from embedllm_router.data.ingest_data_answer_table import AnswerTable
-from embedllm_router.data.ingest_data_ingest_report import FileRead, IngestOptions, IngestReport
+from embedllm_router.data.matrix import Conflicts, OnConflict
 from embedllm_router.errors import DataError
 
-__all__ = ["MANIFEST", "REJECTED", "ingest"]
+__all__ = [
+    "MANIFEST",
+    "REJECTED",
+    "AnswerTable",
+    "BadRowLimit",
+    "FileRead",
+    "IngestOptions",
+    "IngestReport",
+    "ingest",
+    "item_id",
+]
+
+_ID_CHARS: Final = 20  # 80 bits: among a million prompts two share an id with a chance of 4e-13
+_NAN: Final = float("nan")
+_AMOUNTS: Final = ("input_tokens", "output_tokens", "cost_usd", "output_chars", "parsed")
+_WHOLE: Final = ("input_tokens", "output_tokens", "output_chars")
+_PAIR: Final = ("item", "llm")
+
+
+def item_id(prompt: str) -> str:
+    """The id of a prompt: the first 20 hexadecimal digits of the SHA-256 of its UTF-8 text."""
+    return hashlib.sha256(prompt.encode()).hexdigest()[:_ID_CHARS]
+
+
+class AnswerTable:
+    """Grows by one answer at a time; then gives the items and the results."""
+
+    def __init__(self) -> None:
+        self._items: dict[str, int] = {}
+        self._categories: list[str] = []
+        self._splits: list[str] = []
+        self._llms: dict[str, int] = {}
+        self._item = array("I")
+        self._llm = array("I")
+        self._score = array("f")
+        self._amounts = {name: array("d" if name == "cost_usd" else "f") for name in _AMOUNTS}
+
+    def __len__(self) -> int:
+        return len(self._score)
+
+    def add(self, answer: Answer) -> None:
+        """Adds an answer; a prompt keeps the first category and split that it came with."""
+        item = self._items.get(answer.prompt)
+        if item is None:
+            item = self._items[answer.prompt] = len(self._items)
+            self._categories.append(answer.category)
+            self._splits.append(answer.split)
+        self._item.append(item)
+        self._llm.append(self._llms.setdefault(answer.llm, len(self._llms)))
+        self._score.append(answer.score)
+        for name, value in zip(_AMOUNTS, answer[5:], strict=True):
+            self._append(name, value)
+
+    def items(self) -> pl.DataFrame:
+        """Columns item_id, category, prompt, in the order first seen; split where any source names one."""
+        frame = pl.DataFrame({"item_id": self._ids(), "category": self._categories, "prompt": list(self._items)})
+        if any(self._splits):
+            frame = frame.with_columns(pl.Series("split", self._splits))
+        return frame
+
+    def results(self, rule: OnConflict) -> tuple[pl.DataFrame, Conflicts]:
+        """One row per prompt and LLM, sorted by item and LLM.
+
+        Args:
+            rule: What becomes of repeated pairs. `mean` averages all columns, the others take a whole row: the first,
+                the last, the first of those with the highest score; `error` refuses conflicts.
+
+        Returns:
+            Columns item_id, model, score and what is known of input_tokens, output_tokens, cost_usd, output_chars and
+            parsed; n_samples where scores were averaged. And the count of repeated pairs.
+
+        Raises:
+            DataError: The rule is `error` and scores conflict.
+        """
+        frame = self._frame()
+        conflicts = Conflicts(0, 0)
+        is_repeated = self._is_repeated()
+        if is_repeated is not None:
+            repeated = frame.filter(is_repeated)
+            conflicts = self._count(repeated)
+            if rule is OnConflict.ERROR and conflicts.conflicting:
+                raise self._conflict(repeated, conflicts)
+            frame = pl.concat([frame.filter(~is_repeated), _resolve(repeated, rule)], how="diagonal")
+        if "n_samples" in frame.columns:
+            frame = frame.with_columns(pl.col("n_samples").fill_null(1))
+        return self._named(frame), conflicts
+
+    def _append(self, name: str, value: float | None) -> None:
+        values = self._amounts[name]
+        if value is None and not values:
+            return  # a column no answer has yet costs nothing
+        values.extend(repeat(_NAN, len(self) - 1 - len(values)))
+        values.append(_NAN if value is None else value)
+
+    def _ids(self) -> list[str]:
+        ids = [item_id(prompt) for prompt in self._items]
+        if len(set(ids)) != len(ids):
+            raise DataError("two different prompts have the same id, which chance does once in 10^12 data sets.")
+        return ids
+
+    def _frame(self) -> pl.DataFrame:
+        columns = {
+            "item": np.frombuffer(self._item, dtype=np.uint32),
+            "llm": np.frombuffer(self._llm, dtype=np.uint32),
+            "score": np.frombuffer(self._score, dtype=np.float32),
+        }
+        for name, values in self._amounts.items():
+            if values:
+                columns[name] = np.frombuffer(values, dtype=np.float64 if name == "cost_usd" else np.float32)
+        return pl.DataFrame(columns).with_columns(pl.col(n).fill_nan(None) for n in _AMOUNTS if n in columns)
+
+    def _is_repeated(self) -> pl.Series | None:
+        """Which answers share their pair with another; None where none do. Sorting needs less memory than hashing."""
+        pairs = np.frombuffer(self._item, dtype=np.uint32).astype(np.uint64) * len(self._llms)
+        pairs += np.frombuffer(self._llm, dtype=np.uint32)
+        order = np.argsort(pairs, kind="stable")
+        is_next = np.diff(pairs[order]) == 0
+        if not is_next.any():
+            return None
+        is_repeated = np.zeros(len(self), dtype=np.bool_)
+        is_repeated[order[1:][is_next]] = True
+        is_repeated[order[:-1][is_next]] = True
+        return pl.Series(is_repeated)
+
+    def _named(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The frame with ids and names for numbers, sorted; amounts that count things as whole numbers."""
+        ranks = {llm: rank for rank, llm in enumerate(sorted(self._llms))}
+        rank_of = pl.Series([ranks[llm] for llm in self._llms], dtype=pl.UInt32)
+        frame = frame.with_columns(rank_of.gather(frame["llm"]).alias("llm")).sort(_PAIR)
+        ids, llms = pl.Series(self._ids(), dtype=pl.String), pl.Series(sorted(self._llms), dtype=pl.String)
+        whole = [name for name in _WHOLE if name in frame.columns]
+        return frame.select(
+            ids.gather(frame["item"]).alias("item_id"),
+            llms.gather(frame["llm"]).alias("model"),
+            "score",
+            *(pl.col(name).round().cast(pl.Int64) for name in whole),
+            *(name for name in frame.columns if name not in {*_PAIR, "score", *whole}),
+        )
+
+    def _count(self, repeated: pl.DataFrame) -> Conflicts:
+        pairs = repeated.group_by(_PAIR).agg(pl.col("score").n_unique())
+        return Conflicts(repeated.height - pairs.height, pairs.filter(pl.col("score") > 1).height)
+
+    def _conflict(self, repeated: pl.DataFrame, conflicts: Conflicts) -> DataError:
+        pairs = repeated.group_by(_PAIR, maintain_order=True).agg(pl.col("score").unique())
+        item, llm, scores = pairs.filter(pl.col("score").list.len() > 1).row(0)
+        return DataError(
+            f"{conflicts.conflicting} pairs of prompt and LLM have several scores; the first is prompt "
+            f"{self._ids()[item]}, LLM {list(self._llms)[llm]!r}, scores {sorted(scores)}. Expected one each: mend "
+            "the data or choose --on-conflict mean, first, last or max."
+        )
+
+
+def _resolve(repeated: pl.DataFrame, rule: OnConflict) -> pl.DataFrame:
+    if rule is OnConflict.MEAN:
+        return repeated.group_by(_PAIR, maintain_order=True).agg(
+            pl.all().mean(), pl.len().cast(pl.UInt32).alias("n_samples")
+        )
+    if rule is OnConflict.MAX:
+        repeated = repeated.sort("score", descending=True, maintain_order=True)
+    return repeated.unique(_PAIR, keep="last" if rule is OnConflict.LAST else "first", maintain_order=True)
+
+
+@dataclass(frozen=True, slots=True)
+class BadRowLimit:
+    """How many rows may be rejected before the data counts as unusable.
+
+    Attributes:
+        share: Of all rows, in [0, 1]; None where `count` holds.
+        count: Rows; None where `share` holds.
+    """
+
+    share: float | None = 0.001
+    count: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "BadRowLimit":
+        """Reads `0.1%` or a number of rows.
+
+        Raises:
+            DataError: It is neither.
+        """
+        number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
+        try:
+            limit = cls(share=float(number) / 100) if percent else cls(share=None, count=int(number))
+        except ValueError:
+            limit = cls(share=-1.0)
+        if not (limit.count or 0) >= 0 or not 0 <= (limit.share or 0) <= 1:
+            raise DataError(f"--max-bad-rows takes a share such as 0.1% or a number of rows, found {text!r}.")
+        return limit
+
+    def allows(self, rejected: int, rows: int) -> bool:
+        """Whether so many rejected of so many rows are within the limit."""
+        return rejected <= (self.count if self.count is not None else (self.share or 0) * rows)
+
+    def __str__(self) -> str:
+        return f"{self.count} rows" if self.count is not None else f"{100 * (self.share or 0):g}% of the rows"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestOptions:
+    """What the user chose.
+
+    Attributes:
+        format: Format of every file; None tells each file's by looking at it.
+        on_conflict: What becomes of several scores for one prompt and LLM.
+        max_bad_rows: Beyond it nothing is written.
+        metric: Metric or scorer that counts, where a format has several.
+        filter: Answer filter that counts, where a format has several.
+    """
+
+    format: Format | None = None
+    on_conflict: OnConflict = OnConflict.MEAN
+    max_bad_rows: BadRowLimit = field(default_factory=BadRowLimit)
+    metric: str | None = None
+    filter: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileRead:
+    """One input file as it was read.
+
+    Attributes:
+        file: Its path below its source.
+        format: Its format.
+        bytes: Its size; of a canonical folder both files together.
+        sha256: Of its content; of a canonical folder that of both, items first.
+        rows: Answers found, rejected ones included.
+        rejected: Answers not used.
+    """
+
+    file: str
+    format: str
+    bytes: int
+    sha256: str
+    rows: int
+    rejected: int
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What was made of which files; ingest.json holds the same.
+
+    Attributes:
+        files: Read, in this order.
+        ignored: Files that look like no known format, or that a later run replaces.
+        notes: Choices the readers made on their own.
+        n_items: Prompts.
+        n_llms: LLMs.
+        n_results: Pairs of prompt and LLM.
+        n_rows: Answers found, rejected ones included.
+        n_rejected: Answers not used.
+        n_repeated: Answers beyond the first of their prompt and LLM.
+        n_conflicting: Pairs with different scores.
+        on_conflict: The rule that resolved them.
+        llms: Names, sorted.
+        llms_sha256: Of the names, one per line: whether two data sets have the same LLMs.
+        categories: Prompts per category.
+    """
+
+    files: tuple[FileRead, ...]
+    ignored: tuple[str, ...]
+    notes: tuple[str, ...]
+    n_items: int
+    n_llms: int
+    n_results: int
+    n_rows: int
+    n_rejected: int
+    n_repeated: int
+    n_conflicting: int
+    on_conflict: str
+    llms: tuple[str, ...]
+    llms_sha256: str
+    categories: dict[str, int]
+
 
 MANIFEST: Final = "ingest.json"
 REJECTED: Final = "rejected.jsonl"

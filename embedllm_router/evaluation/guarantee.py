@@ -5,27 +5,86 @@ Every share therefore has two intervals: the exact one for independent answers (
 and one from resampled questions, a question being all prompts with the same stem. The wider end counts.
 
 It knows nothing of files.
+
+The section of a model card that states the contract. It knows nothing but the contract's rows.
+
+Gives a weights folder its contract, or renews it, without retraining: every tensor it has stays as it is.
+
+The data are split as the artifact's training split them, and only the test part is measured: training saw the first
+part, early stopping and calibration the second. It knows nothing of command lines.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta  # type: ignore[import-untyped]
 
+from embedllm_router._stats import resamples
+from embedllm_router.artifact.guarantees import rows_of, verdict
 from embedllm_router.artifact.manifest import ContractRow, LearnedLLM, Manifest
+from embedllm_router.artifact.weights import Artifact, load_artifact, read_card, save_artifact
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import question_stem
-from embedllm_router.evaluation.frontier import choose
-from embedllm_router.evaluation.frontier_evaluation_costs import price_answers
-from embedllm_router.evaluation.inputs import Predictions
-from embedllm_router.evaluation.inputs_evaluation_parts import Part
+from embedllm_router.evaluation.frontier import choose, price_answers
+from embedllm_router.evaluation.inputs import Part, Predictions, read_inputs
 from embedllm_router.prediction.scorer import Scorer
-from embedllm_router.stats_evaluation_bootstrap import resamples
 
-__all__ = ["COST_WEIGHTS", "FLOORS", "FLOORS_BY_SET", "exact_interval", "measure_contract", "with_contract"]
+__all__ = [
+    "COST_WEIGHTS",
+    "FLOORS",
+    "FLOORS_BY_SET",
+    "add_contract",
+    "card_with_contract",
+    "exact_interval",
+    "measure_contract",
+    "with_contract",
+]
+
+_HEAD = "## Contract"
+_OLD = re.compile(rf"\n{_HEAD}\n.*?(?=\n## |\Z)", re.DOTALL)
+_LAST = "\n## Landmarks\n"
+_SECTION = """{head}
+
+`min_p_correct` τ chooses the cheapest LLM whose p_correct reaches τ. On {n:,} prompts of the test part, in which some
+LLM reached the lowest of these τ, the chosen LLM was right this often:
+
+| τ | prompts | predicted | right | 95 % interval | at least (95 %) | promise |
+|---|---|---|---|---|---|---|
+{rows}
+
+The intervals are the wider of Clopper and Pearson's (1934) and a bootstrap over questions. A promise is kept where the
+one-sided 95 % bound reaches τ. These prompts are benchmarks, not your traffic.
+"""
+
+
+def card_with_contract(card: str, contract: Sequence[ContractRow]) -> str:
+    """A model card with a section about the contract, in place of an older such section.
+
+    Args:
+        card: Markdown; a section about landmarks stays the last.
+        contract: Without rows of floors over all data sets, the section is left out.
+
+    Returns:
+        Markdown.
+    """
+    others = _OLD.sub("", card)
+    floors = rows_of(contract, "min_p_correct")
+    if not floors:
+        return others
+    section = _SECTION.format(head=_HEAD, n=floors[0].n_prompts, rows="\n".join(map(_row, floors)))
+    body, mark, rest = others.partition(_LAST)
+    return f"{body.rstrip()}\n\n{section}{mark}{rest}"
+
+
+def _row(row: ContractRow) -> str:
+    share = f"{row.predicted:.3f} | {row.correct:.3f} | [{row.low:.3f}, {row.high:.3f}] | {row.at_least:.3f}"
+    return f"| {row.value:g} | {row.n_prompts:,} | {share} | {verdict(row)} |"
+
 
 FLOORS: Final = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 """τ that are measured over all data sets."""
@@ -211,3 +270,39 @@ def _down(share: float) -> float:
 
 def _up(share: float) -> float:
     return float(np.ceil(share * 1e6) / 1e6)
+
+
+def add_contract(
+    folder: Path, data: Sequence[Path], told: Callable[[str, int, int], None] = lambda *_: None
+) -> Artifact:
+    """Adds a contract to an artifact in place.
+
+    Args:
+        folder: The weights folder; replaced whole.
+        data: The data sets it learned from; those not named are looked for beside these, and only those named are
+            measured.
+        told: Hears of progress: what, steps done, steps planned.
+
+    Returns:
+        The artifact with its contract. Its id is another one, its tensors are the same bytes.
+
+    Raises:
+        ArtifactError: The folder cannot be read or written.
+        ConfigError: The artifact's split cannot be rebuilt from the data.
+        DataError: The data cannot be used.
+    """
+    artifact = load_artifact(folder)
+    card = read_card(folder)
+    inputs = read_inputs(artifact, data, train_x=False, told=told)
+    told("measuring", 0, 1)
+    manifest = with_contract(artifact.manifest, Scorer.from_artifact(artifact), inputs.test)
+    told("measuring", 1, 1)
+    return save_artifact(
+        folder,
+        manifest,
+        encoder=artifact.encoder,
+        decoder=artifact.decoder,
+        tokenizer_json=artifact.tokenizer_json,
+        model_card=card_with_contract(card, manifest.contract),
+        landmarks=artifact.landmarks,
+    )

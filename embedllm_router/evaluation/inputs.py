@@ -2,9 +2,17 @@
 
 The test part is the one the artifact's training set aside: the same seed on the same prompts. Where that cannot be
 rebuilt nothing is reported as test. It knows nothing of metrics.
+
+Which LLMs can be compared on which prompts: per data set, those that graded nearly every prompt of it.
+
+A missing label is never counted as wrong: a pool has none. It knows nothing of predictions.
+
+A matrix with its prompt embeddings: what baselines learn from and are measured on.
+
+It knows nothing of artifacts; inputs.py makes parts from one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -14,16 +22,135 @@ from numpy.typing import NDArray
 
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.data.folder import read_folder
-from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.data.matrix_data_conflicts import OnConflict
-from embedllm_router.data.matrix_data_merging import merge
+from embedllm_router.data.matrix import CorrectnessMatrix, OnConflict, merge
 from embedllm_router.data.split import Split, question_stem, split_by_stem
 from embedllm_router.errors import ConfigError, DataError
-from embedllm_router.evaluation.inputs_evaluation_parts import Part
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.routing.router import Router
 
-__all__ = ["Inputs", "Predictions", "Told", "read_inputs"]
+__all__ = [
+    "Inputs",
+    "Part",
+    "Pool",
+    "Predictions",
+    "Standardiser",
+    "Told",
+    "find_pools",
+    "llm_means",
+    "pool_means",
+    "read_inputs",
+]
+
+_MIN_SHARE: Final = 0.9  # an LLM joins a data set's pool when it answered this share of the set's prompts
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Prompts and LLMs without a missing label.
+
+    Attributes:
+        dataset: Where the prompts are from.
+        rows: int64 (n_prompts,), rows of the matrix; at least one.
+        columns: int64 (n_llms,), columns of the matrix; at least two.
+    """
+
+    dataset: str
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+
+    def block(self, values: NDArray[np.generic]) -> NDArray[np.float64]:
+        """The pool's part of a matrix of all prompts and LLMs, float64 (n_prompts, n_llms)."""
+        return values[np.ix_(self.rows, self.columns)].astype(np.float64)
+
+
+def find_pools(matrix: CorrectnessMatrix, allowed: NDArray[np.bool_] | None = None) -> tuple[Pool, ...]:
+    """Per data set, LLMs that answered nearly all its prompts, and the prompts all of those answered.
+
+    Args:
+        matrix: Labels.
+        allowed: bool (n_llms,), LLMs that may join; None allows all.
+
+    Returns:
+        Pools of at least two LLMs and one prompt, in the order of the data sets.
+    """
+    return tuple(_pools(matrix, np.ones(len(matrix.llm_ids), dtype=np.bool_) if allowed is None else allowed))
+
+
+def _pools(matrix: CorrectnessMatrix, allowed: NDArray[np.bool_]) -> Iterator[Pool]:
+    datasets = np.array(matrix.datasets)
+    for name in dict.fromkeys(matrix.datasets):
+        rows = np.flatnonzero(datasets == name)
+        columns = np.flatnonzero((matrix.observed[rows].mean(axis=0) >= _MIN_SHARE) & allowed)
+        rows = rows[matrix.observed[np.ix_(rows, columns)].all(axis=1)]
+        if len(rows) and len(columns) > 1:
+            yield Pool(name, rows, columns)
+
+
+def pool_means(pool: Pool, train: CorrectnessMatrix) -> NDArray[np.float64]:
+    """Correctness in training of a pool's LLMs on the pool's data set, float64 (n_llms,); 0 for one without labels."""
+    mine = np.array(train.datasets) == pool.dataset
+    seen = train.observed[mine][:, pool.columns]
+    right = (train.labels()[mine][:, pool.columns] * seen).sum(axis=0)
+    means: NDArray[np.float64] = right / np.maximum(seen.sum(axis=0), 1)
+    return means
+
+
+_MIN_SCALE = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Prompts, their labels and their embeddings.
+
+    Attributes:
+        matrix: Labels and texts.
+        x: Prompt embeddings, float32 (n_prompts, d_prompt), in the matrix's order.
+
+    Raises:
+        DataError: The two do not have the same number of rows.
+    """
+
+    matrix: CorrectnessMatrix
+    x: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if len(self.x) != len(self.matrix.prompts):
+            raise DataError(
+                f"{len(self.x)} prompt embeddings for {len(self.matrix.prompts)} prompts; expected as many."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Standardiser:
+    """Shifts and scales embeddings so that a row's length is about 1, as a sentence embedding's is.
+
+    Attributes:
+        mean: float32 (d_prompt,).
+        scale: float32 (d_prompt,), positive.
+    """
+
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+
+    @classmethod
+    def fit(cls, x: NDArray[np.float32]) -> "Standardiser":
+        """Learns mean and scale from float32 (n_prompts, d_prompt)."""
+        scale = np.maximum(x.std(axis=0), _MIN_SCALE) * np.sqrt(x.shape[1])
+        return cls(x.mean(axis=0), scale.astype(np.float32))
+
+    def apply(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Standardised embeddings, float32 (n_prompts, d_prompt)."""
+        z: NDArray[np.float32] = (x - self.mean) / self.scale
+        return z
+
+
+def llm_means(train: CorrectnessMatrix) -> NDArray[np.float32]:
+    """Share of correct answers of each LLM, float32 (n_llms,); 0.5 for an LLM without labels."""
+    counts = train.observed.sum(axis=0)
+    right = (train.labels() * train.observed).sum(axis=0)
+    means: NDArray[np.float32] = ((right + 0.5) / (counts + 1)).astype(np.float32)
+    return means
+
 
 Told = Callable[[str, int, int], None]
 """Called with what is being done, steps done and steps planned."""

@@ -1,23 +1,160 @@
-"""What an evaluation found, as frozen values. It knows nothing of how they are printed or plotted."""
+"""What an evaluation found, as frozen values. It knows nothing of how they are printed or plotted.
 
-from collections.abc import Mapping
+Does routing pay, against always choosing the best single LLM?
+
+With intervals, and once without an operating point picked on the prompts it is judged on. It knows nothing of other
+baselines.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedllm_router._stats import DRAWS, SEEDS, Estimate, estimate, paired_difference, resamples
 from embedllm_router.artifact.manifest import ContractRow
 from embedllm_router.artifact.weights import Artifact
-from embedllm_router.evaluation.frontier_evaluation_cost_metrics import CostMetrics
+from embedllm_router.evaluation.frontier import CostMetrics, Curve, cost_save
 from embedllm_router.evaluation.inputs import Inputs
-from embedllm_router.evaluation.metrics_evaluation_correctness import Correctness, CorrectnessIntervals
-from embedllm_router.evaluation.metrics_evaluation_noise import NoiseCeiling
+from embedllm_router.evaluation.metrics import Correctness, CorrectnessIntervals, NoiseCeiling
 from embedllm_router.evaluation.probes import AccuracyProbe, LabelProbe
-from embedllm_router.evaluation.result_evaluation_verdict import Verdict
 from embedllm_router.evaluation.routing import CostResult, RoutedPrompts
-from embedllm_router.stats_evaluation_bootstrap import Estimate
 
-__all__ = ["BaselineResult", "Evaluation", "GroupResult", "RouterResult"]
+__all__ = ["BaselineResult", "Evaluation", "GroupResult", "HeldOutSaving", "RouterResult", "Verdict", "judge"]
+
+Floats = NDArray[np.float64]
+_FOLDS: Final = 2
+_REPEATS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutSaving:
+    """The cost weight is picked on half the prompts, judged on the other half, and the other way round.
+
+    Attributes:
+        saved: Share of the best single LLM's cost that was saved; may be negative.
+        accuracy_difference: Accuracy of the router minus that of the best single LLM at that weight.
+    """
+
+    saved: float
+    accuracy_difference: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Routing against the best single LLM of each pool.
+
+    Attributes:
+        gain: Accuracy of routing without regard to cost, minus that of the best single LLM.
+        cost_save: Share of its cost saved at its accuracy, operating point picked in hindsight; None without prices.
+        held_out: The same with the operating point picked on other prompts; None without prices.
+    """
+
+    gain: Estimate
+    cost_save: Estimate | None
+    held_out: HeldOutSaving | None
+
+    def sentences(self) -> tuple[str, ...]:
+        """The verdict in words, for people."""
+        said = [f"{self._accuracy()} ({_points(self.gain)} points, 95 % interval, n = {self.gain.n} prompts)."]
+        if self.cost_save is None or self.held_out is None:
+            return (*said, "Cost could not be judged: fewer than two LLMs of a data set have a list price.")
+        save, held = self.cost_save, self.held_out
+        word = "saves money" if save.low > 0 else "is not shown to save money"
+        said.append(
+            f"At the accuracy of the best single LLM routing {word}: {save.value:.1%} of its cost "
+            f"[{save.low:.1%}, {save.high:.1%}], the operating point picked in hindsight."
+        )
+        said.append(
+            f"With the operating point picked on other prompts: {held.saved:.1%} saved at "
+            f"{_points(held.accuracy_difference)} points of accuracy."
+        )
+        return tuple(said)
+
+    def _accuracy(self) -> str:
+        if self.gain.positive:
+            return "Routing is more accurate than the best single LLM"
+        if self.gain.negative:
+            return "Routing is less accurate than the best single LLM"
+        return "Routing is not shown to be more accurate than the best single LLM"
+
+
+def judge(routed: RoutedPrompts, results: Sequence[CostResult]) -> Verdict:
+    """Compares a router with the best single LLM of each pool.
+
+    Args:
+        routed: Choices without regard to cost.
+        results: Sweeps over cost weights; may be empty.
+
+    Returns:
+        The verdict.
+    """
+    gain = paired_difference(routed.correct, routed.best_single)
+    if not results:
+        return Verdict(gain, None, None)
+    return Verdict(gain, _cost_save(results), _held_out(results))
+
+
+def _cost_save(results: Sequence[CostResult]) -> Estimate:
+    sizes = np.array([len(r.arena.labels) for r in results], dtype=np.float64)
+    values = np.array([r.metrics.cost_save for r in results])
+    samples = np.stack([_resampled_savings(r) for r in results])
+    share = sizes / sizes.sum()
+    return estimate(float(values @ share), share @ samples, int(sizes.sum()))
+
+
+def _resampled_savings(result: CostResult) -> Floats:
+    n = len(result.arena.labels)
+    counts = resamples(n, draws=DRAWS // len(SEEDS)).astype(np.float64) / n
+    accuracy, cost = counts @ result.sweep.correct, counts @ result.sweep.cost
+    best_accuracy = counts @ result.arena.labels[:, result.arena.best]
+    best_cost = counts @ result.arena.cost[:, result.arena.best]
+    draws = zip(cost, accuracy, best_accuracy.tolist(), best_cost.tolist(), strict=True)
+    return np.array([cost_save(Curve.of(c, a), best_a, best_c) for c, a, best_a, best_c in draws])
+
+
+def _held_out(results: Sequence[CostResult]) -> HeldOutSaving:
+    rng = np.random.default_rng(SEEDS[0])
+    correct, best = [], []
+    saved, n_prompts = 0.0, 0
+    for result in results:
+        right, spent = _cross_picked(result, rng)
+        reference = result.arena.reference
+        best_cost = float(reference.cost[reference.best])
+        n = len(right)
+        saved += n * (1.0 - float(spent.mean()) / best_cost if best_cost > 0 else 0.0)
+        n_prompts += n
+        correct.append(right)
+        best.append(result.arena.labels[:, result.arena.best])
+    return HeldOutSaving(saved / n_prompts, paired_difference(np.concatenate(correct), np.concatenate(best)))
+
+
+def _cross_picked(result: CostResult, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Per prompt, mean verdict and cost when λ was picked on the other half, over several random halvings."""
+    n, best = len(result.arena.labels), result.arena.labels[:, result.arena.best]
+    best_cost = result.arena.cost[:, result.arena.best]
+    right, spent = np.zeros(n), np.zeros(n)
+    for _ in range(_REPEATS):
+        fold = rng.permutation(n) % _FOLDS
+        for part in range(_FOLDS):
+            here, there = fold == part, fold != part
+            pick = _pick(result, there, float(best[there].mean())) if there.any() else None
+            right[here] += best[here] if pick is None else result.sweep.correct[here, pick]
+            spent[here] += best_cost[here] if pick is None else result.sweep.cost[here, pick]
+    return right / _REPEATS, spent / _REPEATS
+
+
+def _pick(result: CostResult, rows: NDArray[np.bool_], target: float) -> int | None:
+    """The cheapest cost weight whose accuracy on some prompts reaches a target; None stands for the best single LLM."""
+    accuracy, cost = result.sweep.correct[rows].mean(axis=0), result.sweep.cost[rows].mean(axis=0)
+    reached = np.flatnonzero(accuracy >= target)
+    return int(reached[cost[reached].argmin()]) if len(reached) else None
+
+
+def _points(difference: Estimate) -> str:
+    return f"{difference.value * 100:+.2f} [{difference.low * 100:+.2f}, {difference.high * 100:+.2f}]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,10 @@
 """Routing measured pool by pool: accuracy without regard to cost, and what cost weights make of it.
 
 Figures over several pools are means weighted by prompts. It knows nothing of how scores were made.
+
+Risk against coverage: how accurate a router is on the prompts it is surest of (Geifman & El-Yaniv, 2017).
+
+It knows nothing of LLMs; a confidence and a verdict per prompt are all it sees.
 """
 
 import math
@@ -11,30 +15,72 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.evaluation.frontier import Curve, Sweep, choose, sweep
-from embedllm_router.evaluation.frontier_evaluation_cost_metrics import (
+from embedllm_router.evaluation.frontier import (
     CostMetrics,
+    Costs,
+    Curve,
     Reference,
+    Sweep,
+    choose,
     cost_metrics,
     pareto_distance,
+    sweep,
 )
-from embedllm_router.evaluation.frontier_evaluation_costs import Costs
-from embedllm_router.evaluation.inputs_evaluation_pools import Pool, find_pools, pool_means
-from embedllm_router.evaluation.routing_evaluation_abstention import RiskCoverage, risk_coverage
+from embedllm_router.evaluation.inputs import Pool, find_pools, pool_means
 
 __all__ = [
     "Arena",
     "CostResult",
     "Field",
+    "RiskCoverage",
     "RoutedPrompts",
     "field_of",
     "mean_cost_metrics",
     "pareto_distances",
+    "risk_coverage",
     "route",
     "sweep_pools",
 ]
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class RiskCoverage:
+    """Risk when only the surest share of prompts is answered.
+
+    Attributes:
+        coverage: float64 (n_prompts,), rising to 1.
+        risk: Share wrong among those covered, float64 (n_prompts,), in [0, 1].
+    """
+
+    coverage: Floats
+    risk: Floats
+
+    @property
+    def area(self) -> float:
+        """Area under the curve (AURC): mean risk over all coverages; lower is better."""
+        return float(self.risk.mean())
+
+    def risk_at(self, coverage: float) -> float:
+        """Risk at the smallest coverage on the curve that is at least as large as the one given."""
+        at = int(np.searchsorted(self.coverage, coverage - 1e-12))
+        return float(self.risk[min(at, len(self.risk) - 1)])
+
+
+def risk_coverage(confidence: Floats, correct: Floats) -> RiskCoverage:
+    """Orders prompts by confidence and accumulates mistakes.
+
+    Args:
+        confidence: float64 (n_prompts,); ties keep the prompts' order.
+        correct: float64 (n_prompts,), 0 or 1; at least one prompt.
+
+    Returns:
+        The curve.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    n = np.arange(1, len(correct) + 1)
+    return RiskCoverage(n / len(correct), np.cumsum(1.0 - correct[order]) / n)
 
 
 @dataclass(frozen=True, slots=True)

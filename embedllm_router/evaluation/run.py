@@ -1,37 +1,160 @@
 """The order of events of an evaluation: inputs, the artifact, every baseline, verdict, groups, contract, noise, probes.
 
 Each step is another file's. It knows nothing of files to write.
+
+Which slice of traffic a prompt belongs to: by language, by whether it is about code, by length. Pure.
+
+Languages come from py3langid, which carries its own table, uses no network and has no randomness. The rest is read
+from the text. It knows nothing of labels or LLMs.
+
+The artifact's figures on groups of test prompts: categories, slices. It knows nothing of what they mean.
+
+The same recipe trained from several seeds: how far its figures lie apart on one test part.
+
+A bootstrap tells what other test prompts would have changed; this tells what other initial weights and batches would
+have. It knows nothing of training.
 """
 
+import functools
 import math
+import re
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from threadpoolctl import threadpool_limits
 
-from embedllm_router.artifact.weights import Artifact
+from embedllm_router._stats import Estimate, paired_difference, ratio_of_sums, resamples
+from embedllm_router.artifact.weights import Artifact, load_artifact
 from embedllm_router.data.matrix import CorrectnessMatrix
+from embedllm_router.errors import ConfigError
 from embedllm_router.evaluation.baselines import UNTRAINED, BaselineOptions, make_baseline
-from embedllm_router.evaluation.frontier_evaluation_costs import price_answers
+from embedllm_router.evaluation.frontier import price_answers
 from embedllm_router.evaluation.guarantee import measure_contract
 from embedllm_router.evaluation.inputs import Inputs, read_inputs
-from embedllm_router.evaluation.metrics import log_losses
-from embedllm_router.evaluation.metrics_evaluation_correctness import correctness, correctness_intervals
-from embedllm_router.evaluation.metrics_evaluation_noise import noise_ceiling
+from embedllm_router.evaluation.metrics import correctness, correctness_intervals, log_losses, noise_ceiling
 from embedllm_router.evaluation.probes import accuracy_probes, label_probes
-from embedllm_router.evaluation.result import BaselineResult, Evaluation, GroupResult, RouterResult
-from embedllm_router.evaluation.result_evaluation_verdict import judge
+from embedllm_router.evaluation.result import BaselineResult, Evaluation, GroupResult, RouterResult, judge
 from embedllm_router.evaluation.routing import Field, field_of, mean_cost_metrics, pareto_distances, route, sweep_pools
-from embedllm_router.evaluation.run_evaluation_groups import measure_groups
-from embedllm_router.evaluation.run_evaluation_slices import LENGTHS, SLICES, slice_names
-from embedllm_router.stats_evaluation_bootstrap import Estimate, paired_difference, ratio_of_sums, resamples
 
-__all__ = ["EvaluationOptions", "Told", "evaluate"]
+__all__ = [
+    "LENGTHS",
+    "SLICES",
+    "UNDETERMINED",
+    "EvaluationOptions",
+    "Figure",
+    "Spread",
+    "Told",
+    "content_of",
+    "evaluate",
+    "language_of",
+    "length_of",
+    "measure_groups",
+    "measure_spread",
+    "seed_folders",
+    "slice_names",
+]
+
+UNDETERMINED: Final = "undetermined"
+"""The language of a text that tells too little, such as a sum."""
+
+_SURE: Final = 0.5
+_NO_LANGUAGE: Final = "zxx"  # ISO 639-2
+_READ_CHARS: Final = 2_000
+_HOLDS_CODE: Final = re.compile(
+    r"\bdef \w+\(|^\s*from [\w.]+ import |^\s*import [\w.]+(?: as \w+)?;?\s*$|#include\s*[<\"]|^\s*assert \w+\(|"
+    r"\bclass \w+(?:\([\w., ]*\))?:\s*$|\bclass \w+ ?\{|\bfunction \w*\([^)]*\) ?\{|\bSELECT\b.+\bFROM\b|"
+    r"```(?:python|py|js|javascript|typescript|java|c|cpp|go|rust|sql|bash|sh|html)\b|(?:[;{}][ \t]*\n[^\n]*){2}[;{}]",
+    re.MULTILINE,
+)
+_ASKS_FOR_CODE: Final = re.compile(
+    r"\b(?:write|implement|create|complete) (?:\w+ ){0,3}(?:function|program|script|query|class|method)\b"
+    r"|\bin (?:python|javascript|typescript|java|rust|golang|c\+\+|sql|bash)\b",
+    re.IGNORECASE,
+)
+_SHORTER_THAN: Final = (200, 1_000, 4_000)
+LENGTHS: Final = ("under 200 characters", "200 to 999", "1,000 to 3,999", "4,000 or more")
+"""The classes of length, the shortest first."""
+
+
+def language_of(prompt: str) -> str:
+    """The ISO 639 code of a text's language, judged by its start; `UNDETERMINED` below an even chance."""
+    code, probability = _identifier().classify(prompt[:_READ_CHARS])
+    return str(code) if probability >= _SURE and code != _NO_LANGUAGE else UNDETERMINED
+
+
+def content_of(prompt: str) -> str:
+    """`code` if a text holds some, `asks for code` if it wants some and holds none, else `prose`."""
+    if _HOLDS_CODE.search(prompt):
+        return "code"
+    return "asks for code" if _ASKS_FOR_CODE.search(prompt) else "prose"
+
+
+def length_of(prompt: str) -> str:
+    """The class of a text's number of characters."""
+    return LENGTHS[sum(len(prompt) >= limit for limit in _SHORTER_THAN)]
+
+
+SLICES: Final[dict[str, Callable[[str], str]]] = {"language": language_of, "content": content_of, "length": length_of}
+"""The ways to slice, each from a prompt to the name of its slice."""
+
+
+def slice_names(prompts: Sequence[str], kind: str) -> NDArray[np.str_]:
+    """The slice of every prompt, (n_prompts,), by one of `SLICES`."""
+    return np.array([SLICES[kind](prompt) for prompt in prompts])
+
+
+@functools.cache
+def _identifier() -> LanguageIdentifier:
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def measure_groups(
+    names: NDArray[np.str_],
+    test: CorrectnessMatrix,
+    field: Field,
+    router: RouterResult,
+    baselines: Mapping[str, BaselineResult],
+) -> dict[str, GroupResult]:
+    """Measures every group.
+
+    Args:
+        names: Each test prompt's group, (n_prompts,).
+        test: Labels.
+        field: The pools that `router` was routed in.
+        router: The artifact on the whole test part.
+        baselines: The baselines on it.
+
+    Returns:
+        Figures by group, in the order of its first prompt.
+    """
+    routed_rows = np.concatenate([arena.pool.rows for arena in field.all_llms] or [np.zeros(0, dtype=np.int64)])
+    labels, found = test.labels(), {}
+    for name in dict.fromkeys(names.tolist()):
+        rows = names == name
+        among = rows[routed_rows]
+        losses = {
+            other: correctness(labels[rows], b.result.p[rows], test.observed[rows]).log_loss
+            for other, b in baselines.items()
+            if b.result.correctness is not None
+        }
+        routed = router.routed
+        found[name] = GroupResult(
+            n_prompts=int(rows.sum()),
+            correctness=correctness(labels[rows], router.p[rows], test.observed[rows]),
+            routing_accuracy=float(routed.correct[among].mean()) if routed and among.any() else math.nan,
+            best_single_accuracy=float(routed.best_single[among].mean()) if routed and among.any() else math.nan,
+            n_routed=int(among.sum()),
+            baseline_log_loss=losses,
+        )
+    return found
+
 
 Told = Callable[[str, int, int], None]
 """Called with what is being done, steps done and steps planned."""
@@ -183,3 +306,116 @@ def _slice(
     found = measure_groups(slice_names(test.prompts, kind), test, field, router, baselines)
     by_size = sorted(found, key=lambda name: (-found[name].n_prompts, name))
     return {name: found[name] for name in (*LENGTHS, *by_size) if name in found}
+
+
+_OWN: Final = ("seed", "epochs_run")
+"""What of a training's settings may differ between seeds of one recipe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure over all seeds.
+
+    Attributes:
+        mean: Its mean.
+        sd: Its standard deviation between seeds, of the sample (n - 1).
+        values: One per seed.
+    """
+
+    mean: float
+    sd: float
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What several seeds of one recipe have in common, and how far they lie apart.
+
+    Attributes:
+        artifacts: Their ids.
+        seeds: Likewise.
+        n_prompts: Test prompts, the same for all.
+        figures: log_loss, auc, ece, and where the data have pools of LLMs routing_accuracy and, where they have prices,
+            cost_save.
+    """
+
+    artifacts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    n_prompts: int
+    figures: Mapping[str, Figure]
+
+
+def seed_folders(folder: Path) -> tuple[Path, ...]:
+    """The weights folders seed-0, seed-1, … that `train --seeds` wrote into a folder, in order; none elsewhere."""
+    found = [place for place in folder.glob("seed-*") if place.name.removeprefix("seed-").isdigit()]
+    return tuple(sorted(found, key=lambda place: int(place.name.removeprefix("seed-"))))
+
+
+def measure_spread(
+    folders: Sequence[Path], data: Sequence[Path], options: EvaluationOptions, told: Told = lambda *_: None
+) -> Spread:
+    """Evaluates every seed on the same prompts.
+
+    Args:
+        folders: Weights folders of one recipe, at least two.
+        data: As for `evaluate`.
+        options: As for `evaluate`; baselines are left out, since seeds do not change them.
+        told: Hears of progress.
+
+    Returns:
+        The spread.
+
+    Raises:
+        ConfigError: They are not seeds of one recipe, or their test part cannot be rebuilt.
+        ArtifactError: A folder cannot be loaded.
+        DataError: The data cannot be used.
+    """
+    artifacts = [load_artifact(folder) for folder in folders]
+    seeds = tuple(int(a.manifest.training.get("seed") or 0) for a in artifacts)
+    _check_one_recipe(artifacts, seeds)
+    found = []
+    for number, artifact in enumerate(artifacts):
+        told("seeds", number, len(artifacts))
+        found.append(evaluate(artifact, data, replace(options, baselines=()), told))
+    told("seeds", len(artifacts), len(artifacts))
+    figures = {name: tuple(read(one) for one in found) for name, read in _FIGURES.items() if read(found[0]) is not None}
+    return Spread(
+        artifacts=tuple(a.id for a in artifacts),
+        seeds=seeds,
+        n_prompts=len(found[0].inputs.test.matrix.prompts),
+        figures={name: _figure([v for v in values if v is not None]) for name, values in figures.items()},
+    )
+
+
+def _figure(values: Sequence[float]) -> Figure:
+    return Figure(statistics.fmean(values), statistics.stdev(values), tuple(values))
+
+
+def _check_one_recipe(artifacts: Sequence[Artifact], seeds: Sequence[int]) -> None:
+    if len(artifacts) < 2 or len(set(seeds)) < len(seeds):  # noqa: PLR2004 - one has no spread
+        raise ConfigError(f"a spread needs at least two artifacts of different seeds, found seeds {list(seeds)}.")
+    recipes = [
+        {name: value for name, value in a.manifest.training.items() if name not in _OWN}
+        | {"llms": len(a.manifest.llms), "data": str([(d.name, d.n_labels) for d in a.manifest.data])}
+        for a in artifacts
+    ]
+    for recipe, seed in zip(recipes, seeds, strict=True):
+        differing = sorted(n for n in recipe.keys() | recipes[0].keys() if recipe.get(n) != recipes[0].get(n))
+        if differing:
+            raise ConfigError(
+                f"seeds {seeds[0]} and {seed} are not of one recipe: {differing} differ. Train all with one command, "
+                "`embedllm-router train --seeds N`."
+            )
+
+
+def _correctness(name: str) -> Callable[[Evaluation], float | None]:
+    return lambda e: float(getattr(e.router.correctness, name)) if e.router.correctness else None
+
+
+_FIGURES: Final[Mapping[str, Callable[[Evaluation], float | None]]] = {
+    "log_loss": _correctness("log_loss"),
+    "auc": _correctness("auc"),
+    "ece": _correctness("ece"),
+    "routing_accuracy": lambda e: float(e.router.routed.correct.mean()) if e.router.routed else None,
+    "cost_save": lambda e: e.router.cost.cost_save if e.router.cost else None,
+}

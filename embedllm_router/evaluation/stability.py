@@ -14,12 +14,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router._stats import mean_of
+from embedllm_router._stats import Estimate, mean_of
 from embedllm_router.routing.decision import Decision
 from embedllm_router.routing.policy import Objective, rank
 from embedllm_router.routing.pool import CandidatePool
 from embedllm_router.routing.router import Router
-from embedllm_router.stats_evaluation_bootstrap import Estimate
 
 __all__ = [
     "CHANGES",

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from embedllm_router.artifact.manifest import Landmark
 from embedllm_router.artifact.weights import Artifact, Tensors
-from embedllm_router.prediction.decoder_inputs import standardised
-from embedllm_router.prediction.decoder_inputs_blas import OneThread
+from embedllm_router.prediction.decoder_inputs import OneThread, standardised
 
 __all__ = ["Landmarks", "Nearest"]
 

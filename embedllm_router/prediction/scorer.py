@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.artifact.weights import Artifact, Tensors
-from embedllm_router.prediction.decoder_inputs import standardised
-from embedllm_router.prediction.decoder_inputs_blas import OneThread
+from embedllm_router.prediction.decoder_inputs import OneThread, standardised
 from embedllm_router.prediction.ood_score import NOT_HEDGED, Hedge, Novelty
 
 __all__ = ["Scorer", "Scores"]

@@ -7,7 +7,7 @@ from contextlib import suppress
 from embedllm_router.errors import ArtifactError, ConfigError, told_by, where
 from embedllm_router.proxy import litellm_state
 from embedllm_router.proxy.container import Parts
-from embedllm_router.telemetry.status import StoreHealth
+from embedllm_router.records.writer.queue import StoreHealth
 
 __all__ = ["Background"]
 

@@ -19,13 +19,11 @@ from embedllm_router.records.schema import FeedbackRecord
 from embedllm_router.records.writer.store import RecordStore, open_store
 from embedllm_router.routing.decision import Decision
 from embedllm_router.serving.arms import Lanes
-from embedllm_router.serving.budget_enforcer import Scopes, Spending
-from embedllm_router.serving.budget_enforcer_budgets_ledger import Ledger
+from embedllm_router.serving.budget_enforcer import Ledger, Scopes, Spending
 from embedllm_router.serving.caller_drift import Traffic
 from embedllm_router.serving.sessions import Conversing, Talk
 from embedllm_router.serving.snapshot import Generation, Live
-from embedllm_router.serving.state.shared import SharedState
-from embedllm_router.serving.state.shared_state_opening import open_state
+from embedllm_router.serving.state.shared import SharedState, open_state
 from embedllm_router.telemetry.events import Outcome
 from embedllm_router.telemetry.log import configure_logging
 from embedllm_router.telemetry.metrics import Metrics, open_metrics

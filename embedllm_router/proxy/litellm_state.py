@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import litellm
-from fastapi import Depends, HTTPException
+from fastapi import Depends, FastAPI, HTTPException
 from litellm.proxy._types import LitellmUserRoles, ProxyException, UserAPIKeyAuth
 from litellm.proxy.auth.auth_checks import can_key_call_model
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
@@ -17,6 +17,7 @@ from embedllm_router.routing.deployments import PriceMap, Row, group_of_deployme
 __all__ = [
     "admin_only",
     "any_key",
+    "application",
     "cooled_down",
     "denied",
     "deployments",
@@ -29,6 +30,14 @@ _ADMINS = frozenset({LitellmUserRoles.PROXY_ADMIN, LitellmUserRoles.PROXY_ADMIN_
 
 any_key = user_api_key_auth
 """FastAPI dependency: the proxy's own key check."""
+
+
+def application() -> FastAPI:
+    """The proxy's web application."""
+    from litellm.proxy import proxy_server  # noqa: PLC0415 - it imports us; by now it is complete
+
+    app: FastAPI = proxy_server.app
+    return app
 
 
 def deployments() -> Sequence[Row]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import litellm
 import numpy as np
-from fastapi import APIRouter, HTTPException
+from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
 from embedllm_router.config.settings import SECTION, read_settings
@@ -32,7 +32,7 @@ from embedllm_router.proxy.request_context import (
     ruling_of,
     wishes_in,
 )
-from embedllm_router.records.feedback_feedback_thumbs import feedback_in
+from embedllm_router.records.feedback import feedback_in
 from embedllm_router.records.schema import bounded_id
 from embedllm_router.routing.decision import Conditions, Decision
 from embedllm_router.routing.exploration import explore
@@ -43,7 +43,6 @@ from embedllm_router.routing.tie_breaking import settled
 from embedllm_router.serving.snapshot import Served
 from embedllm_router.telemetry.events import Outcome, Routed, response_headers
 from embedllm_router.telemetry.record_builder import Arrival
-from embedllm_router.web.app import Doors, mount, routers_of
 
 __all__ = ["ProxyHandler", "create_proxy_handler"]
 
@@ -63,12 +62,7 @@ def create_proxy_handler() -> "ProxyHandler":
     from litellm.proxy import proxy_server  # noqa: PLC0415 - it imports us; by now it is far enough
 
     file = proxy_server.user_config_file_path
-    handler = ProxyHandler(
-        assemble(read_settings(litellm.callback_settings.get(SECTION)), Path(file) if file else None)
-    )
-    mount(proxy_server.app, handler.routers())
-    handler.start()
-    return handler
+    return ProxyHandler(assemble(read_settings(litellm.callback_settings.get(SECTION)), Path(file) if file else None))
 
 
 class ProxyHandler(CustomLogger):
@@ -76,7 +70,7 @@ class ProxyHandler(CustomLogger):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__()
-        self._parts = parts
+        self.parts = parts
         self._live, self._observer, self._log = parts.live, parts.observer, parts.log
         self._background = Background(parts, self._served)
         self._drops_feedback = parts.store.health().kind == "off"
@@ -85,11 +79,6 @@ class ProxyHandler(CustomLogger):
     def start(self) -> None:
         """Reports what every model group was matched to, as soon as LiteLLM knows its deployments; then watches."""
         self._background.start()
-
-    def routers(self) -> list[APIRouter]:
-        """Our pages and endpoints, behind the proxy's own authentication."""
-        doors = Doors(litellm_state.any_key, litellm_state.admin_only, litellm_state.metrics_need_a_key)
-        return routers_of(self._parts, doors)
 
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
@@ -178,7 +167,7 @@ class ProxyHandler(CustomLogger):
         lane = lanes.of(caller_of(data)) if lanes.canary else lanes.live
         settings, pool = lane.virtual_model.settings, lane.virtual_model.pool
         overrides = combine(lane.objective, settings.rules, wishes, settings.requests.allowed, pool.names)
-        talk = self._parts.conversing.find(data, arrival, settings.sessions, self._group_of)
+        talk = self.parts.conversing.find(data, arrival, settings.sessions, self._group_of)
         resting = dict.fromkeys(self._background.resting, Exclusion.COOLED_DOWN)
         conditions = Conditions(
             only=overrides.candidates,
@@ -188,8 +177,8 @@ class ProxyHandler(CustomLogger):
             observed=self._observer.observations.of(pool),
         )
         routing = lane.decide(data, overrides.objective, conditions, arrival.caller)
-        decision, scopes = self._parts.spending.within(routing.decision, settings, arrival)
-        decision = self._parts.conversing.keep(left_to_default(settled(decision), routing.hedge, settings), talk)
+        decision, scopes = self.parts.spending.within(routing.decision, settings, arrival)
+        decision = self.parts.conversing.keep(left_to_default(settled(decision), routing.hedge, settings), talk)
         if not overrides.by_client and (talk is None or talk.is_new):
             exploration = settings.exploration.exploration
             decision = explore(decision, exploration, self._dice, widening=routing.hedge.widening)
@@ -199,7 +188,7 @@ class ProxyHandler(CustomLogger):
         ruling = Ruling(overrides.rules, denied, self._served().groups)
         bind_fallbacks(data, None if alone else decision.fallbacks(settings.max_fallbacks), ruling)
         routed = _sent(arrival, decision, lane.arm, overrides, data)
-        on_end = self._parts.following(talk, scopes, decision)
+        on_end = self.parts.following(talk, scopes, decision)
         self._observer.decided(routed, replace(routing, decision=decision), arrival, lanes, on_end)
 
     def _take_thumb(self, data: Mapping[str, Any], key: object) -> None:
@@ -214,7 +203,7 @@ class ProxyHandler(CustomLogger):
         if self._drops_feedback:
             self._drops_feedback = False  # said once
             self._log.warning("feedback.not_kept", found="in a request's metadata", remedy="set store.enabled")
-        self._parts.take(feedback)
+        self.parts.take(feedback)
 
     def _fail_open(
         self,

@@ -1,11 +1,23 @@
 """Files of verdicts → feedback: CSV, JSON lines, and what an LLM judge wrote. It stores nothing.
 
 A row that cannot be used is reported with file, row, column and reason, and never guessed at.
+
+Anything that says whether an answer was right → a score in [0, 1]. Pure.
+
+Feedback inside the metadata of an OpenAI-style request: a client that cannot call another endpoint sends it along.
+
+    metadata={"embedllm_feedback_for": "<id of an earlier answer>", "embedllm_thumb": "up"}
+
+OpenAI's metadata are strings, so a score may be one: `"embedllm_score": "0.8"`. Pure.
+
+Puts a lot of feedback into a store at the pace it can write, and makes sure that it arrived.
 """
 
 import csv
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,14 +25,220 @@ from typing import Any, Final
 
 import orjson
 
-from embedllm_router.errors import ConfigError, DataError
-from embedllm_router.records.feedback_feedback_verdicts import Scale, to_score
+from embedllm_router.errors import ConfigError, DataError, EmbedLLMRouterError, RequestError
 from embedllm_router.records.schema import LONGEST_ID, FeedbackRecord
+from embedllm_router.records.writer.store import RecordStore
 
-__all__ = ["BadRow", "Layout", "Read", "pattern_of", "read_feedback"]
+__all__ = [
+    "FIELDS",
+    "BadRow",
+    "Layout",
+    "Read",
+    "Scale",
+    "feedback_in",
+    "pattern_of",
+    "read_feedback",
+    "store_all",
+    "to_score",
+]
+
+_GOOD: Final = frozenset({"up", "true", "yes", "y", "correct", "right", "pass", "passed", "good", "\N{THUMBS UP SIGN}"})
+_BAD: Final = frozenset(
+    {"down", "false", "no", "n", "incorrect", "wrong", "fail", "failed", "bad", "\N{THUMBS DOWN SIGN}"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What numbers are measured in.
+
+    Attributes:
+        worst: The number of a wrong answer.
+        best: The number of a right one; may be the smaller of the two.
+    """
+
+    worst: float = 0.0
+    best: float = 1.0
+
+    @classmethod
+    def parse(cls, text: str) -> "Scale":
+        """Reads `1:10`, worst first.
+
+        Raises:
+            ConfigError: It is something else.
+        """
+        try:
+            worst, best = (float(part) for part in text.split(":"))
+        except ValueError:
+            worst = best = math.nan
+        if not (math.isfinite(worst) and math.isfinite(best)) or worst == best:
+            raise ConfigError(f"--scale takes two different numbers, worst:best, for example 1:10; found {text!r}.")
+        return cls(worst, best)
+
+    def score(self, number: float) -> float | None:
+        """The score of a number; None when it lies outside."""
+        score = (number - self.worst) / (self.best - self.worst)
+        return score if 0 <= score <= 1 else None
+
+
+def to_score(verdict: object, scale: Scale, pattern: re.Pattern[str] | None = None) -> tuple[float | None, str]:
+    """Reads a verdict.
+
+    Args:
+        verdict: A boolean, a number, or a text: a number or a word such as "up", "yes", "correct", "pass".
+        scale: What numbers are measured in.
+        pattern: Looked for in a text; its first group is the verdict.
+
+    Returns:
+        The score, or None and why there is none.
+    """
+    if isinstance(verdict, bool):
+        return float(verdict), ""
+    if isinstance(verdict, str):
+        return _read_text(verdict, scale, pattern)
+    if isinstance(verdict, int | float):
+        return _in_scale(float(verdict), scale)
+    return None, "missing" if verdict is None else f"expected a number or a word, found {type(verdict).__name__}"
+
+
+def _read_text(text: str, scale: Scale, pattern: re.Pattern[str] | None) -> tuple[float | None, str]:
+    if pattern is not None:
+        found = pattern.search(text)
+        if found is None or found[1] is None:
+            return None, f"the pattern is not found in {text[:40]!r}"
+        text = found[1]
+    word = text.strip().strip(".!\"'").casefold()
+    if word in _GOOD or word in _BAD:
+        return float(word in _GOOD), ""
+    try:
+        return _in_scale(float(word), scale)
+    except ValueError:
+        return None, f"expected a number or a word such as up, yes or correct, found {text[:40]!r}"
+
+
+def _in_scale(number: float, scale: Scale) -> tuple[float | None, str]:
+    score = scale.score(number)
+    if score is None:
+        return None, f"expected a number from {scale.worst:g} to {scale.best:g}, found {number:g}"
+    return score, ""
+
+
+_FOR, _THUMB, _SCORE, _SOURCE = FIELDS = (
+    "embedllm_feedback_for",
+    "embedllm_thumb",
+    "embedllm_score",
+    "embedllm_source",
+)
+"""Names of the metadata that are ours."""
+
+_THUMBS: Final = {"up": 1.0, "down": 0.0}
+_LONGEST_SOURCE = 64
+
+
+def feedback_in(metadata: object, *, at: datetime, key_alias: str | None) -> FeedbackRecord | None:
+    """Reads feedback on an earlier answer out of a request's metadata.
+
+    Args:
+        metadata: What the request sent as `metadata`; anything that is no mapping holds no feedback.
+        at: When it came, UTC.
+        key_alias: Alias of the API key; None when it has none.
+
+    Returns:
+        The feedback; None when there is none.
+
+    Raises:
+        RequestError: It is incomplete or wrong; names the field.
+    """
+    if not isinstance(metadata, Mapping) or not any(name in metadata for name in FIELDS):
+        return None
+    if (_THUMB in metadata) == (_SCORE in metadata):
+        raise RequestError(f"metadata.{_SCORE}", f"expected either {_SCORE} or {_THUMB}")
+    score = _thumb(metadata[_THUMB]) if _THUMB in metadata else _score(metadata[_SCORE])
+    return FeedbackRecord(
+        at=at,
+        request_id=_metadata_text(metadata.get(_FOR), _FOR, LONGEST_ID),
+        score=score,
+        source=_metadata_text(metadata.get(_SOURCE, "user"), _SOURCE, _LONGEST_SOURCE),
+        key_alias=key_alias,
+    )
+
+
+def _thumb(value: object) -> float:
+    if not isinstance(value, str) or value not in _THUMBS:
+        raise RequestError(f"metadata.{_THUMB}", "expected up or down")
+    return _THUMBS[value]
+
+
+def _score(value: object) -> float:
+    problem = RequestError(f"metadata.{_SCORE}", "expected a number between 0 and 1")
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise problem
+    try:
+        score = float(value)
+    except (ValueError, OverflowError):
+        raise problem from None
+    if not math.isfinite(score) or not 0 <= score <= 1:
+        raise problem
+    return score
+
+
+def _metadata_text(value: object, name: str, longest: int) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= longest:
+        raise RequestError(f"metadata.{name}", f"expected a text of 1 to {longest} characters")
+    return value
+
+
+_AT_ONCE: Final = 10_000  # a store holds at least three times as many in its queue
+_POLL_S: Final = 0.02
+_PATIENCE_S: Final = 60.0
+
+
+def store_all(
+    store: RecordStore,
+    records: Sequence[FeedbackRecord],
+    *,
+    tell: Callable[[int], None] | None = None,
+    patience_s: float = _PATIENCE_S,
+) -> None:
+    """Stores feedback and closes the store.
+
+    Args:
+        store: A store nobody else puts into.
+        records: What to store.
+        tell: Told how many are stored, now and then.
+        patience_s: How long the store may make no progress.
+
+    Raises:
+        EmbedLLMRouterError: Not everything could be stored; says how much was.
+    """
+    try:
+        for start in range(0, len(records), _AT_ONCE):
+            for record in records[start : start + _AT_ONCE]:
+                store.put(record)
+            _wait(store, patience_s)
+            if tell is not None:
+                tell(store.health().written)
+    finally:
+        store.close()
+    health = store.health()
+    if health.written < len(records):
+        why = f": {health.last_error}" if health.last_error else ""
+        raise EmbedLLMRouterError(
+            f"only {health.written:,} of {len(records):,} records were stored in {health.location}{why}. "
+            "Storing them all again does no harm: of equal feedback, one counts."
+        )
+
+
+def _wait(store: RecordStore, patience_s: float) -> None:
+    """Until nothing waits, or nothing has moved for too long."""
+    written, deadline = -1, time.monotonic() + patience_s
+    while (health := store.health()).queued and time.monotonic() < deadline:
+        if health.written != written:
+            written, deadline = health.written, time.monotonic() + patience_s
+        time.sleep(_POLL_S)
+
 
 _IDS: Final = ("request_id", "custom_id")
-_LONGEST_SOURCE = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

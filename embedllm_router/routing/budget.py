@@ -1,14 +1,241 @@
-"""A decision under a budget: a cost weight may rise and a floor may give way, never the other way round. Pure."""
+"""A decision under a budget: a cost weight may rise and a floor may give way, never the other way round. Pure.
 
+What a budget is: how much, per what time, and whose. Values only.
+
+What requests cost on average at each cost weight, learned from the requests themselves. Pure.
+
+Every request is decided again at a ladder of cost weights: who is chosen at some cost weight lies on the upper convex
+hull of value over cost, and the hull's slopes are the cost weights where the choice changes. The averages are the
+spend side of the cost/gain frontier of the traffic seen lately; reading them backwards gives the cost weight whose
+spend is a wanted one. This is the dual price of the sampled linear programme: Agrawal, Wang and Ye, "A dynamic
+near-optimal algorithm for online linear programming", Operations Research 62(4), 2014.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 
 import numpy as np
 
-from embedllm_router.routing.budget_budgets_curve import spend_at_each
 from embedllm_router.routing.decision import Decision
 from embedllm_router.routing.pool import Floats
 
-__all__ = ["Pace", "paced", "spend_of"]
+__all__ = [
+    "LADDER",
+    "MAX_COST_WEIGHT",
+    "MIN_COST_WEIGHT",
+    "Budget",
+    "Pace",
+    "Per",
+    "Period",
+    "Scope",
+    "SpendCurve",
+    "Whose",
+    "paced",
+    "period_of",
+    "scopes_of",
+    "spend_at_each",
+    "spend_of",
+]
+
+_DIGEST_BYTES = 10
+
+
+class Per(StrEnum):
+    """The time a budget is for, in UTC."""
+
+    DAY = "day"
+    MONTH = "month"
+
+
+class Whose(StrEnum):
+    """Who shares a budget."""
+
+    VIRTUAL_MODEL = "virtual_model"
+    KEY = "key"
+    TEAM = "team"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A spend target of one virtual model.
+
+    Attributes:
+        usd: What may be spent in each period, in USD; above 0.
+        per: The period.
+        scope: Who shares it: everybody who asks for the virtual model, or each API key or team for itself.
+    """
+
+    usd: float
+    per: Per = Per.DAY
+    scope: Whose = Whose.VIRTUAL_MODEL
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One budget as it applies to one holder.
+
+    Attributes:
+        budget: The budget.
+        virtual_model: Whose budget it is.
+        holder: The API key's or team's id; None when everybody shares it. It is never stored as it is.
+    """
+
+    budget: Budget
+    virtual_model: str
+    holder: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Name under which it is counted; tells nothing of the holder."""
+        named = f"{self.virtual_model}\0{self.holder or ''}".encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(named, digest_size=_DIGEST_BYTES).hexdigest()
+        return f"{self.budget.scope}:{self.budget.per}:{digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """One day or month.
+
+    Attributes:
+        name: Such as "2026-01-31" or "2026-01".
+        start: Its first moment, in seconds since the epoch.
+        end: The first moment after it, likewise.
+    """
+
+    name: str
+    start: float
+    end: float
+
+
+def scopes_of(budgets: Iterable[Budget], virtual_model: str, key: str | None, team: str | None) -> tuple[Scope, ...]:
+    """The budgets that count a request; those of a key or team only where the request has one.
+
+    Args:
+        budgets: Of the virtual model.
+        virtual_model: Its name.
+        key: Id of the API key; None without one.
+        team: Id of its team; None without one.
+    """
+    holders = {Whose.VIRTUAL_MODEL: None, Whose.KEY: key, Whose.TEAM: team}
+    applying = (b for b in budgets if b.scope is Whose.VIRTUAL_MODEL or holders[b.scope] is not None)
+    return tuple(Scope(budget, virtual_model, holders[budget.scope]) for budget in applying)
+
+
+def period_of(per: Per, now: float) -> Period:
+    """The day or month, in UTC, that a moment lies in.
+
+    Args:
+        per: Day or month.
+        now: Seconds since the epoch.
+    """
+    moment = datetime.fromtimestamp(now, UTC)
+    start = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    if per is Per.DAY:
+        return Period(f"{start:%Y-%m-%d}", start.timestamp(), (start + timedelta(days=1)).timestamp())
+    start = start.replace(day=1)
+    end = (start + timedelta(days=32)).replace(day=1)
+    return Period(f"{start:%Y-%m}", start.timestamp(), end.timestamp())
+
+
+MIN_COST_WEIGHT = 0.01
+"""A dollar below which nobody's accuracy is weighed: a cost weight this low chooses as 0 does."""
+MAX_COST_WEIGHT = 1e9
+"""The cost weight that chooses the cheapest."""
+
+LADDER: Floats = np.concatenate(([0.0], np.geomspace(MIN_COST_WEIGHT, 1e7, 64), [MAX_COST_WEIGHT]))
+"""The cost weights requests are decided again at, (66,)."""
+
+_MEMORY = 1_000  # requests over which the average is taken, the recent ones weighing more
+_LOG_LADDER = np.log(np.concatenate(([MIN_COST_WEIGHT / 2], LADDER[1:])))
+
+
+def spend_at_each(value: Floats, cost_usd: Floats, base: float, at_floor: float | None) -> Floats:
+    """What one request costs at each cost weight of the ladder.
+
+    Args:
+        value: (n_candidates,), what each that can be chosen is worth before its cost, such as p_correct.
+        cost_usd: (n_candidates,), their expected cost in USD.
+        base: The request's own cost weight, which the budget may raise and never lower.
+        at_floor: Cost of the choice of an objective with a floor, which the budget may only make cheaper; None for an
+            objective without one.
+
+    Returns:
+        USD, (66,), never rising.
+    """
+    costs, slopes = _hull(value, cost_usd)
+    weights = LADDER if base <= 0 else np.maximum(LADDER, base)
+    spend: Floats = costs[np.searchsorted(-slopes, -weights)]  # how many steps up are worth more than the cost weight
+    return spend if at_floor is None else np.minimum(spend, at_floor)
+
+
+def _hull(value: Floats, cost_usd: Floats) -> tuple[Floats, Floats]:
+    """Costs of the candidates that some cost weight chooses, rising, and the value per USD of each step up, falling."""
+    cheap_first = np.lexsort((-value, cost_usd))
+    values = value[cheap_first]
+    gains = np.flatnonzero(values[1:] > np.maximum.accumulate(values)[:-1]) + 1
+    efficient = cheap_first[np.concatenate(([0], gains))]
+    hull: list[tuple[float, float]] = []
+    slopes: list[float] = []
+    for cost, worth in zip(cost_usd[efficient].tolist(), value[efficient].tolist(), strict=True):
+        while hull and (slope := (worth - hull[-1][1]) / (cost - hull[-1][0])) >= (slopes[-1] if slopes else math.inf):
+            hull.pop()
+            slopes.pop()
+        if hull:
+            slopes.append(slope)
+        hull.append((cost, worth))
+    return np.array([cost for cost, _ in hull]), np.array(slopes)
+
+
+class SpendCurve:
+    """Average spend of a request by cost weight.
+
+    Args:
+        spend: (66,), what was learned before; None for nothing.
+        n: Over how many requests.
+    """
+
+    def __init__(self, spend: Sequence[float] | Floats | None = None, n: int = 0) -> None:
+        self.n = n if spend is not None else 0
+        self.spend: Floats = np.zeros(len(LADDER)) if spend is None else np.array(spend, dtype=np.float64)
+
+    def learn(self, spend: Floats) -> None:
+        """Takes one request up, as `spend_at_each` gives it."""
+        self.n = min(self.n + 1, _MEMORY)
+        self.spend += (spend - self.spend) / self.n
+
+    def mixed_with(self, other: "SpendCurve", n: int) -> "SpendCurve":
+        """This curve with so many requests' worth of another: for a scope that has seen few itself."""
+        weight = min(other.n, n)
+        if weight == 0:
+            return self
+        both = self.n + weight
+        return SpendCurve((self.n * self.spend + weight * other.spend) / both, both)
+
+    def at(self, cost_weight: float) -> float:
+        """Average spend at a cost weight, in USD; between the steps of the ladder linear in its logarithm."""
+        return float(np.interp(math.log(max(cost_weight, MIN_COST_WEIGHT / 2)), _LOG_LADDER, self.spend))
+
+    def cost_weight_for(self, usd: float) -> float:
+        """The lowest cost weight at which a request costs so much on average.
+
+        Args:
+            usd: What a request may cost on average.
+
+        Returns:
+            In [0, MAX_COST_WEIGHT]: 0 when nothing must be saved, the highest when even the cheapest cost more.
+        """
+        if self.spend[0] <= usd:
+            return 0.0
+        if self.spend[-1] >= usd:
+            return MAX_COST_WEIGHT
+        step = int(np.searchsorted(-self.spend, -usd))  # the first that is cheap enough
+        dear, cheap = float(self.spend[step - 1]), float(self.spend[step])
+        share = (dear - usd) / (dear - cheap)
+        return math.exp(_LOG_LADDER[step - 1] + share * (_LOG_LADDER[step] - _LOG_LADDER[step - 1]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router.routing.decision import Decision, Reason
-from embedllm_router.routing.decision_exploration import Exploration, Explored
+from embedllm_router.routing.decision import Decision, Exploration, Explored, Reason
 from embedllm_router.routing.pool import Floats
 
 __all__ = ["explore", "logit_spread"]

@@ -19,8 +19,7 @@ from embedllm_router.artifact.weights import Artifact
 from embedllm_router.prediction.decoder_inputs import usual_embeddings
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.routing.decision import Decision, Reason
-from embedllm_router.routing.pool import Candidate, CandidatePool
-from embedllm_router.routing.pool_prior import Prior, Typical
+from embedllm_router.routing.pool import Candidate, CandidatePool, Prior, Typical
 
 __all__ = ["pool_with_prior", "settled", "typical_of"]
 

@@ -19,11 +19,10 @@ from embedllm_router.artifact.weights import MANIFEST, default_artifact_path
 from embedllm_router.config.settings import RouterSettings, read_proxy_config
 from embedllm_router.errors import ArtifactError, ConfigError
 from embedllm_router.routing.deployments import ModelGroup, PriceMap, Row, group_of_deployment, read_model_groups
-from embedllm_router.routing.pool_prior import Typical
+from embedllm_router.routing.pool import Typical
 from embedllm_router.routing.router import Router
 from embedllm_router.routing.tie_breaking import typical_of
-from embedllm_router.serving.arms import Lanes, build_lanes
-from embedllm_router.serving.arms_virtual_models import findings
+from embedllm_router.serving.arms import Lanes, build_lanes, findings
 from embedllm_router.serving.caller_drift import Traffic
 from embedllm_router.telemetry.status import ReloadStatus
 

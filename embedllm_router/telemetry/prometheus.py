@@ -1,29 +1,339 @@
 """Counts requests in Prometheus series, and writes the series of this package out for a scrape.
 
 It knows the records, not LiteLLM: LiteLLM's own `/metrics` shows the same series because it serves the same registry.
+
+The series that are counted, one definition each. What a request adds to them is prometheus_metrics.py's business.
+
+Labels hold names from the configuration and words of this package only, never a key, an id or a text.
+
+What the plugin says of itself → series: the store, the weights, the latest reload.
+
+In one process they are read on every scrape. When several worker processes share a folder (multiprocess mode of
+prometheus_client), a scrape sees files only, so a thread keeps this worker's values there up to date.
 """
 
 import math
+import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
+from weakref import WeakKeyDictionary
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, values
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics import MetricWrapperBase
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord
 from embedllm_router.routing.overrides import AIMS, BODY_FIELD, COST_WEIGHT_HEADER
 from embedllm_router.telemetry.metrics import Exposition
-from embedllm_router.telemetry.prometheus_prometheus_series import Series, series_of
-from embedllm_router.telemetry.prometheus_prometheus_status import StatusFiles, show_status
 from embedllm_router.telemetry.status import Status
 
-__all__ = ["PrometheusMetrics"]
+__all__ = [
+    "PrometheusMetrics",
+    "Series",
+    "StatusCollector",
+    "StatusFiles",
+    "series_of",
+    "several_processes",
+    "show_status",
+]
+
+_P = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+_USD = (0.0, 1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
+_REGRET = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+_STEP_S = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.5)
+_LATENCY_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What is counted of requests, reloads and feedback.
+
+    Attributes:
+        decisions: Requests by what was chosen and why.
+        outcomes: Requests by what answered and how it ended.
+        failed_open: Requests the default answered, by class of the error in us.
+        floor_unmet: Requests for which no candidate reached the floor under p_correct.
+        fallbacks: Requests another group answered than the chosen one.
+        rejected: Requests refused for what the client wished.
+        shadow: Shadow decisions, by whether they agree with the live one.
+        p_correct: Predicted probability of the chosen one.
+        request_usd: Cost of a request, expected of the chosen one and billed.
+        regret: How much likelier the likeliest candidate was to be correct than the chosen one.
+        expected_usd: Expected cost of what answered, where its bill is known as well.
+        billed_usd: Billed cost, by whether a forecast exists.
+        likeliest_usd: Expected cost had the likeliest candidate been taken; what it would have got right is the sum
+            of `p_correct` and `regret`.
+        cheapest_usd: Expected cost had the cheapest been taken.
+        cheapest_correct: Expected number of correct answers of the cheapest.
+        step_s: Seconds of each step of a decision.
+        route_s: Seconds in the hook, all together.
+        latency_s: From the call to its last byte.
+        reloads: Attempts to take up changed configuration or weights.
+        feedback: Feedback by source, and whether the request is still remembered.
+        judged: Feedback on remembered requests.
+        judged_score: Sum of its scores.
+        judged_p_correct: Sum of what was predicted of the same answers.
+    """
+
+    decisions: Counter
+    outcomes: Counter
+    failed_open: Counter
+    floor_unmet: Counter
+    fallbacks: Counter
+    rejected: Counter
+    shadow: Counter
+    p_correct: Histogram
+    request_usd: Histogram
+    regret: Histogram
+    expected_usd: Counter
+    billed_usd: Counter
+    likeliest_usd: Counter
+    cheapest_usd: Counter
+    cheapest_correct: Counter
+    step_s: Histogram
+    route_s: Histogram
+    latency_s: Histogram
+    reloads: Counter
+    feedback: Counter
+    judged: Counter
+    judged_score: Counter
+    judged_p_correct: Counter
+
+    def collectors(self) -> list[MetricWrapperBase]:
+        """All of them."""
+        return [getattr(self, name) for name in self.__slots__]
+
+
+_defined: WeakKeyDictionary[CollectorRegistry, Series] = WeakKeyDictionary()
+
+
+def series_of(registry: CollectorRegistry) -> Series:
+    """The series of a registry; a registry takes each name once, so they are made once and shared.
+
+    Args:
+        registry: Where they are registered.
+
+    Returns:
+        The series.
+    """
+    if registry not in _defined:
+        _defined[registry] = _define(registry)
+    return _defined[registry]
+
+
+def _define(registry: CollectorRegistry) -> Series:
+    def counter(name: str, meaning: str, *labels: str) -> Counter:
+        return Counter(f"embedllm_{name}", meaning, labels, registry=registry)
+
+    def histogram(name: str, meaning: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(f"embedllm_{name}", meaning, labels, registry=registry, buckets=buckets)
+
+    by = "virtual_model"
+    return Series(
+        decisions=counter("decisions_total", "Requests routed, by choice and reason.", by, "llm", "reason", "arm"),
+        outcomes=counter("outcomes_total", "Requests by what answered and how it ended.", by, "llm", "status", "arm"),
+        failed_open=counter("failed_open_total", "Requests the default answered: routing failed.", by, "cause"),
+        floor_unmet=counter("floor_unmet_total", "Requests no candidate reached the p_correct floor for.", by),
+        fallbacks=counter("fallbacks_total", "Requests another group answered.", by, "chosen", "served"),
+        rejected=counter("rejected_total", "Requests refused for what the client wished.", by, "field"),
+        shadow=counter("shadow_decisions_total", "Shadow decisions, by agreement with the live one.", by, "agrees"),
+        p_correct=histogram("p_correct", "Predicted probability of a correct answer.", _P, by, "arm"),
+        request_usd=histogram("request_cost_usd", "Cost of a request in USD.", _USD, by, "kind", "arm"),
+        regret=histogram("regret", "p_correct of the likeliest minus the chosen one's.", _REGRET, by, "arm"),
+        expected_usd=counter("expected_cost_usd_total", "Expected USD of answers whose bill is known.", by, "llm"),
+        billed_usd=counter("billed_cost_usd_total", "Billed USD; forecast: was it predicted.", by, "llm", "forecast"),
+        likeliest_usd=counter("likeliest_cost_usd_total", "Expected USD had the likeliest been chosen.", by, "arm"),
+        cheapest_usd=counter("cheapest_cost_usd_total", "Expected USD had the cheapest been chosen.", by, "arm"),
+        cheapest_correct=counter("cheapest_p_correct_total", "Expected correct answers, likewise.", by, "arm"),
+        step_s=histogram("step_seconds", "Seconds of one step of a decision.", _STEP_S, "step"),
+        route_s=histogram("route_seconds", "Seconds in the routing hook.", _STEP_S),
+        latency_s=histogram("latency_seconds", "Seconds from the call to its last byte.", _LATENCY_S, by),
+        reloads=counter("reloads_total", "Attempts to take up changed configuration or weights.", "result"),
+        feedback=counter("feedback_total", "Feedback; known: the request is remembered here.", "source", "known"),
+        judged=counter("judged_answers_total", "Feedback on remembered requests.", by),
+        judged_score=counter("judged_score_total", "Sum of the scores of that feedback.", by),
+        judged_p_correct=counter("judged_p_correct_total", "Sum of p_correct predicted of those answers.", by),
+    )
+
+
+Merge = Literal["livesum", "livemax", "livemin"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One number of the status.
+
+    Attributes:
+        name: Of the series.
+        meaning: Its help text.
+        read: Its value; None when there is none.
+        merge: What several workers' values become; None for a count, which adds up.
+    """
+
+    name: str
+    meaning: str
+    read: Callable[[Status], float | None]
+    merge: Merge | None
+
+
+def _reload_at(status: Status) -> float | None:
+    return status.last_reload.at.timestamp() if status.last_reload else None
+
+
+def _reload_ok(status: Status) -> float | None:
+    return float(status.last_reload.error is None) if status.last_reload else None
+
+
+_READINGS = (
+    _Reading("embedllm_ready", "Whether routing is at work.", lambda s: float(s.not_ready is None), "livemin"),
+    _Reading("embedllm_generation", "How often configuration and weights loaded.", lambda s: s.generation, "livemax"),
+    _Reading("embedllm_pending_requests", "Requests whose outcome is awaited.", lambda s: s.pending, "livesum"),
+    _Reading("embedllm_last_reload_timestamp_seconds", "When the latest reload was tried.", _reload_at, "livemax"),
+    _Reading("embedllm_last_reload_success", "Whether the latest reload succeeded.", _reload_ok, "livemin"),
+    _Reading("embedllm_store_queued_records", "Records waiting.", lambda s: s.store.queued, "livesum"),
+    _Reading("embedllm_store_lag_seconds", "Age of the oldest waiting record.", lambda s: s.store.lag_s, "livemax"),
+    _Reading("embedllm_store_written_records_total", "Records written.", lambda s: s.store.written, None),
+    _Reading("embedllm_store_dropped_records_total", "Records lost.", lambda s: s.store.dropped, None),
+    _Reading("embedllm_store_failed_writes_total", "Failed attempts to write.", lambda s: s.store.failed, None),
+)
+_INFO = "embedllm_artifact_info"
+_INFO_MEANING = "Worker processes that route with these weights; 0 once they route with others."
+_INFO_LABELS = ("artifact", "created", "version", "store")
+
+
+def _info(status: Status) -> tuple[str, str, str, str]:
+    return (status.artifact or "none", status.artifact_created or "unknown", status.version, status.store.kind)
+
+
+def several_processes() -> bool:
+    """Whether prometheus_client keeps values in files that worker processes share; it decides so when imported."""
+    return values.ValueClass is not values.MutexValue
+
+
+def show_status(registry: CollectorRegistry, status: Callable[[], Status]) -> "StatusCollector | StatusFiles":
+    """Shows the status wherever the registry is scraped; the latest one given to a registry is the one shown.
+
+    Args:
+        registry: The registry that is scraped.
+        status: What the plugin says of itself.
+
+    Returns:
+        What reads it.
+    """
+    shown = _shown.get(registry)
+    if shown is not None:
+        shown.status = status
+        return shown
+    if several_processes():
+        shown = StatusFiles(status)
+        shown.keep_fresh(_EVERY_S)
+    else:
+        shown = StatusCollector(status)
+        registry.register(shown)
+    _shown[registry] = shown
+    return shown
+
+
+class StatusCollector:
+    """Reads the status on every scrape.
+
+    Args:
+        status: What the plugin says of itself.
+    """
+
+    def __init__(self, status: Callable[[], Status]) -> None:
+        self.status = status
+
+    def describe(self) -> Iterator[Metric]:
+        """The names, so that a registry need not read the status to know them."""
+        yield from map(_family, _READINGS)
+        yield GaugeMetricFamily(_INFO, _INFO_MEANING, labels=_INFO_LABELS)
+
+    def collect(self) -> Iterator[Metric]:
+        """The values of this moment."""
+        status = self.status()
+        for one in _READINGS:
+            family, value = _family(one), one.read(status)
+            if value is not None:
+                family.add_metric([], value)
+            yield family
+        info = GaugeMetricFamily(_INFO, _INFO_MEANING, labels=_INFO_LABELS)
+        info.add_metric(_info(status), 1)
+        yield info
+
+
+def _family(reading: _Reading) -> CounterMetricFamily | GaugeMetricFamily:
+    kind = CounterMetricFamily if reading.merge is None else GaugeMetricFamily
+    return kind(reading.name, reading.meaning)
+
+
+class StatusFiles:
+    """Keeps the status in the folder that worker processes share.
+
+    Args:
+        status: What the plugin says of itself.
+    """
+
+    def __init__(self, status: Callable[[], Status]) -> None:
+        self.status = status
+        self._own = CollectorRegistry()  # scrapes read the files; a registry would only show this worker's values
+        self._gauges: dict[str, Gauge] = {}  # made with their first value: until then the files hold none
+        self._counters: dict[str, Counter] = {}
+        self._counted: dict[str, float] = {}
+        self._info = Gauge(_INFO, _INFO_MEANING, _INFO_LABELS, registry=self._own, multiprocess_mode="livesum")
+        self._weights: tuple[str, ...] | None = None
+        self._lock = threading.Lock()
+
+    def keep_fresh(self, every_s: float) -> None:
+        """Writes the values again and again, from a thread that ends with the process."""
+
+        def run() -> None:
+            pause = threading.Event()
+            while not pause.wait(every_s):
+                self.refresh()
+
+        threading.Thread(target=run, name="embedllm-metrics", daemon=True).start()
+
+    def refresh(self) -> None:
+        """Writes the values of this moment."""
+        with self._lock:
+            status = self.status()
+            for reading in _READINGS:
+                value = reading.read(status)
+                if value is not None:
+                    self._put(reading, float(value))
+            self._show_weights(_info(status))
+
+    def _put(self, one: _Reading, value: float) -> None:
+        if one.merge is None:
+            self._count(one, value)
+            return
+        if one.name not in self._gauges:
+            self._gauges[one.name] = Gauge(one.name, one.meaning, registry=self._own, multiprocess_mode=one.merge)
+        self._gauges[one.name].set(value)
+
+    def _count(self, one: _Reading, value: float) -> None:
+        if one.name not in self._counters:
+            self._counters[one.name] = Counter(one.name, one.meaning, registry=self._own)
+        before = self._counted.get(one.name, 0.0)
+        self._counters[one.name].inc(value - before if value >= before else value)  # less: counted anew from 0
+        self._counted[one.name] = value
+
+    def _show_weights(self, weights: tuple[str, ...]) -> None:
+        if self._weights is not None and self._weights != weights:
+            self._info.labels(*self._weights).set(0)
+        self._info.labels(*weights).set(1)
+        self._weights = weights
+
+
+_EVERY_S = 5.0
+_shown: WeakKeyDictionary[CollectorRegistry, StatusCollector | StatusFiles] = WeakKeyDictionary()
+
 
 OTHER = "other"
 """Label of a name that the configuration does not hold."""

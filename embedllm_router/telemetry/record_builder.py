@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from embedllm_router.prediction.ood_score import NOT_HEDGED, Hedge
 from embedllm_router.records.schema import CandidateRecord, RequestRecord
-from embedllm_router.routing.decision import Assessment, Decision, known
-from embedllm_router.routing.decision_exploration import Exploration
+from embedllm_router.routing.decision import Assessment, Decision, Exploration, known
 from embedllm_router.routing.router import Timing
 from embedllm_router.telemetry.events import Outcome, Routed, billed_usd
 

@@ -2,34 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
-__all__ = ["ReloadStatus", "Status", "StoreHealth", "VirtualModelStatus"]
+from embedllm_router.records.writer.queue import StoreHealth
 
-
-@dataclass(frozen=True, slots=True)
-class StoreHealth:
-    """How the record store is doing.
-
-    Attributes:
-        kind: "files", "postgres", or "off".
-        location: Folder, or the database's address without credentials; None when off.
-        written: Records written since the start.
-        dropped: Records lost because the queue was full or the store closed.
-        failed: Failed attempts to write; what they held was kept and tried again, or counted as dropped.
-        queued: Records waiting to be written.
-        lag_s: Age of the oldest record that waits, in seconds; 0 when none does.
-        last_error: The latest failure in one sentence; None when there was none since the last success.
-    """
-
-    kind: Literal["files", "postgres", "off"] = "off"
-    location: str | None = None
-    written: int = 0
-    dropped: int = 0
-    failed: int = 0
-    queued: int = 0
-    lag_s: float = 0.0
-    last_error: str | None = None
+__all__ = ["ReloadStatus", "Status", "VirtualModelStatus"]
 
 
 @dataclass(frozen=True, slots=True)

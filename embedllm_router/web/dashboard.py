@@ -1,33 +1,230 @@
 """The dashboard over HTTP: its page and files for anybody, its data for those whom `auth` lets pass.
 
 It parses, asks one function and answers. It does not know LiteLLM, nor where records lie.
+
+The page's own files, read once: bytes, compressed bytes, type and a tag that changes with them.
+
+They hold no data of anybody. It knows nothing of HTTP frameworks.
+
+Answers that take a while: computed in worker threads, few at a time, and kept for a moment.
+
+However many pages are open, the dashboard takes no more than these threads from the requests the proxy is there for.
+It knows nothing of what is computed.
+
+How the router and its records are. It knows nothing of HTTP.
 """
 
+import gzip
+import hashlib
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
+import anyio
+import orjson
+from anyio import to_thread
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from embedllm_router.analysis.calibration_dashboard_calibration import calibration
+from embedllm_router.analysis.calibration import judged_calibration
 from embedllm_router.analysis.decisions import DEEPEST, Sought, decision_page, decision_row, feedback_on
 from embedllm_router.analysis.explain import explain
 from embedllm_router.analysis.llms import map_of_llms
-from embedllm_router.analysis.overview import overview
-from embedllm_router.analysis.overview_dashboard_choices import choices
+from embedllm_router.analysis.overview import choices, overview
 from embedllm_router.analysis.span import Asked, Span
 from embedllm_router.analysis.tradeoff import frontier
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import EmbedLLMRouterError
 from embedllm_router.records.reader.source import RecordSource
 from embedllm_router.telemetry.status import Status
-from embedllm_router.web.dashboard_dashboard_answers import Answers, as_json
-from embedllm_router.web.dashboard_dashboard_files import PageFile, page_files
-from embedllm_router.web.dashboard_dashboard_health import health, records_held
 
-__all__ = ["dashboard_router"]
+__all__ = [
+    "Answers",
+    "Health",
+    "PageFile",
+    "RecordsHeld",
+    "as_json",
+    "dashboard_router",
+    "health",
+    "page_files",
+    "records_held",
+]
+
+_FOLDER: Final = Path(__file__).parent / "static"
+_KINDS: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".md": "text/plain; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PageFile:
+    """One file.
+
+    Attributes:
+        body: Its bytes.
+        compressed: The same, gzipped.
+        kind: Its media type.
+        tag: Its entity tag, quotes included.
+    """
+
+    body: bytes
+    compressed: bytes
+    kind: str
+    tag: str
+
+
+def page_files() -> dict[str, PageFile]:
+    """Reads them all: name relative to the folder → file."""
+    return {
+        file.relative_to(_FOLDER).as_posix(): _read(file)
+        for file in sorted(_FOLDER.rglob("*"))
+        if file.suffix in _KINDS
+    }
+
+
+def _read(file: Path) -> PageFile:
+    body = file.read_bytes()
+    tag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
+    return PageFile(body, gzip.compress(body, mtime=0), _KINDS[file.suffix], tag)
+
+
+_SHARE: Final = 10.0
+"""An answer is kept this many times as long as it took, so that reloading one page costs a tenth of a core at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    body: bytes
+    until: float
+
+
+class Answers:
+    """Computes answers and keeps them.
+
+    Args:
+        at_once: How many are computed at the same time, at least 1.
+        keep_s: How long an answer is kept at least, in seconds.
+        keep_most_s: How long at most.
+        most: How many are kept.
+    """
+
+    def __init__(self, at_once: int = 1, keep_s: float = 2.0, keep_most_s: float = 10.0, most: int = 128) -> None:
+        self._at_once = at_once
+        self._keep_s = keep_s
+        self._keep_most_s = keep_most_s
+        self._most = most
+        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._turns: anyio.CapacityLimiter | None = None
+
+    async def answer(self, key: Hashable, compute: Callable[[], object], *, wait_s: float = 20.0) -> bytes:
+        """An answer as JSON, computed unless it is still kept.
+
+        Args:
+            key: Says which answer it is.
+            compute: Makes it, in a worker thread.
+            wait_s: Longest time to wait for a turn, in seconds.
+
+        Raises:
+            TimeoutError: No turn came in time.
+        """
+        if (kept := self._look_up(key)) is not None:
+            return kept
+        with anyio.fail_after(wait_s) as waiting:
+            async with self._limiter():
+                waiting.deadline = float("inf")
+                if (kept := self._look_up(key)) is not None:
+                    return kept
+                started = time.monotonic()
+                body = await to_thread.run_sync(lambda: as_json(compute()))
+                self._keep(key, body, time.monotonic() - started)
+                return body
+
+    def _limiter(self) -> anyio.CapacityLimiter:
+        if self._turns is None:
+            self._turns = anyio.CapacityLimiter(self._at_once)
+        return self._turns
+
+    def _look_up(self, key: Hashable) -> bytes | None:
+        kept = self._kept.get(key)
+        return kept.body if kept is not None and time.monotonic() < kept.until else None
+
+    def _keep(self, key: Hashable, body: bytes, took_s: float) -> None:
+        keep_s = min(max(self._keep_s, _SHARE * took_s), self._keep_most_s)
+        self._kept[key] = _Kept(body, time.monotonic() + keep_s)
+        self._kept.move_to_end(key)
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+
+
+def as_json(value: object) -> bytes:
+    """Any value as JSON; times end in Z."""
+    return orjson.dumps(value, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsHeld:
+    """The records that can be read.
+
+    Attributes:
+        kind: "files" or "postgres".
+        where: Where they lie, without credentials.
+        requests: How many there are.
+        oldest: When the first was decided, UTC; None without any.
+        newest: When the last was.
+        feedback: How many pieces of feedback there are.
+    """
+
+    kind: str
+    where: str
+    requests: int
+    oldest: datetime | None
+    newest: datetime | None
+    feedback: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """All the health page shows of the router.
+
+    Attributes:
+        status: The plugin as it is now.
+        not_ready: Why routing is not at work; None when it is.
+    """
+
+    status: Status
+    not_ready: str | None
+
+
+def health(status: Status) -> Health:
+    """The plugin's status, with its verdict."""
+    return Health(status, status.not_ready)
+
+
+def records_held(source: RecordSource) -> RecordsHeld:
+    """Counts the records.
+
+    Args:
+        source: The records.
+
+    Returns:
+        How many there are, and of what time.
+
+    Raises:
+        DataError: The records cannot be read.
+    """
+    asked = 'SELECT count(*) AS n, min("at") AS oldest, max("at") AS newest FROM requests'
+    requests: dict[str, Any] = source.rows(asked)[0]
+    feedback = source.rows("SELECT count(*) AS n FROM feedback")[0]["n"]
+    return RecordsHeld(source.kind, source.where, requests["n"], requests["oldest"], requests["newest"], feedback)
+
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -208,7 +405,7 @@ def _add_state(
     async def calibration_of(asked: AskedFor) -> Response:
         live = artifact()
         key = ("calibration", asked, live and live.id)
-        return await shown.json(key, lambda source: calibration(source, asked, live))
+        return await shown.json(key, lambda source: judged_calibration(source, asked, live))
 
     @data.get("/llms")
     async def llms(asked: AskedFor) -> Response:

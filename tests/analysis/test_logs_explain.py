@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from recorded import make_record, make_records
 
 from embedllm_router.analysis.explain import Explanation, explain
-from embedllm_router.cli.log_views_logs_sentences import flips, outcome, shadow, to_win, why
+from embedllm_router.cli.log_views import flips, outcome, shadow, to_win, why
 from embedllm_router.records.schema import CandidateRecord, RequestRecord
 from embedllm_router.routing.policy import Objective, rank
 

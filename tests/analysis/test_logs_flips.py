@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from embedllm_router.analysis.explain_logs_flips import Knob, Weighed, best, knob_of, overtakes, ranges, to_win
+from embedllm_router.analysis.explain import Knob, Weighed, best, knob_of, overtakes, ranges, to_win
 from embedllm_router.routing.policy import Objective, rank
 
 _candidates = st.lists(

@@ -12,10 +12,9 @@ import pytest
 from reading import Record, Sources, flat, write
 from recorded import USD, make_feedback, make_record, make_records
 
-from embedllm_router.analysis import summary_logs_sampling as sampling
+from embedllm_router.analysis import summary as sampling
 from embedllm_router.analysis.summary import Summary, summarize
-from embedllm_router.records.reader.source import open_source
-from embedllm_router.records.reader.source_logs_filters import Filters
+from embedllm_router.records.reader.source import Filters, open_source
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord
 
 RECORDS = make_records(1500, seed=5)

@@ -18,9 +18,8 @@ from embedllm_router.analysis.plan.result import Outcome, Plan
 from embedllm_router.analysis.plan.traffic import Traffic, read_traffic
 from embedllm_router.artifact.manifest import ContractRow
 from embedllm_router.errors import ConfigError, DataError
-from embedllm_router.records.reader.recorded_replay_recorded import Wanted, read_recorded
-from embedllm_router.records.reader.source import open_source
-from embedllm_router.records.reader.source_logs_filters import Filters
+from embedllm_router.records.reader.recorded import Wanted, read_recorded
+from embedllm_router.records.reader.source import Filters, open_source
 from embedllm_router.records.schema import CandidateRecord, FeedbackRecord, RequestRecord
 from embedllm_router.routing.policy import Objective, rank
 

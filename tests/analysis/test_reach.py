@@ -12,13 +12,13 @@ from log_files import START, write_log
 
 from embedllm_router.analysis.replay.batch import CandidateBatch
 from embedllm_router.analysis.replay.change import Change, NewAim
-from embedllm_router.analysis.replay.choices_replay_reach import reachable
+from embedllm_router.analysis.replay.choices import reachable
 from embedllm_router.analysis.replay.run import replay
 from embedllm_router.prediction.scorer import Scores
-from embedllm_router.records.reader.recorded_replay_recorded import RecordedRequest, read_recorded
+from embedllm_router.records.reader.recorded import RecordedRequest, read_recorded
 from embedllm_router.records.reader.source import open_source
 from embedllm_router.records.schema import CandidateRecord, FeedbackRecord, RequestRecord
-from embedllm_router.routing.decision_exploration import Exploration
+from embedllm_router.routing.decision import Exploration
 from embedllm_router.routing.exploration import explore
 from embedllm_router.routing.policy import Objective, Request, decide
 from embedllm_router.routing.pool import Candidate, CandidatePool

@@ -11,15 +11,12 @@ from planted import NOVICE, PRICES, SPRINTER, WIZARD
 from recorded import USD, make_feedback, make_record, make_records
 
 from embedllm_router import Router
-from embedllm_router.analysis.replay.change import Change, NewAim
-from embedllm_router.analysis.replay.change_replay_prices import imply_prices
+from embedllm_router.analysis.replay.change import Change, NewAim, imply_prices
 from embedllm_router.analysis.replay.result import Replay
 from embedllm_router.analysis.replay.run import replay
 from embedllm_router.artifact.weights import Artifact, load_artifact, save_artifact
-from embedllm_router.records.reader.recorded import Basis, Rescorer
-from embedllm_router.records.reader.recorded_replay_recorded import Recorded, Wanted, read_recorded
-from embedllm_router.records.reader.source import RecordSource, open_source
-from embedllm_router.records.reader.source_logs_filters import Filters
+from embedllm_router.records.reader.recorded import Basis, Recorded, Rescorer, Wanted, read_recorded
+from embedllm_router.records.reader.source import Filters, RecordSource, open_source
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord
 from embedllm_router.routing.policy import Objective
 

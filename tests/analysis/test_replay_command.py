@@ -12,7 +12,7 @@ from recorded import make_feedback, make_record, make_records
 from typer.testing import CliRunner
 
 from embedllm_router import Router
-from embedllm_router.cli.options_replay_options import moment, new_aim
+from embedllm_router.cli.options import moment, new_aim
 from embedllm_router.cli.replay import _Profile, app
 from embedllm_router.errors import ConfigError
 from embedllm_router.routing.overrides import PROFILES

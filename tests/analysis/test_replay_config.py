@@ -12,14 +12,11 @@ from proxied import deployment
 from recorded import make_record
 
 from embedllm_router import Router
-from embedllm_router.analysis.replay.change import Change, weigh
-from embedllm_router.analysis.replay.change_replay_new_config import read_new_config
-from embedllm_router.analysis.replay.change_replay_reweigh import NOT_SCORED
+from embedllm_router.analysis.replay.change import NOT_SCORED, Change, read_new_config, weigh
 from embedllm_router.analysis.replay.run import replay
 from embedllm_router.artifact.weights import load_artifact
 from embedllm_router.errors import ConfigError
-from embedllm_router.records.reader.recorded import Rescorer
-from embedllm_router.records.reader.recorded_replay_recorded import Recorded, Wanted, read_recorded
+from embedllm_router.records.reader.recorded import Recorded, Rescorer, Wanted, read_recorded
 from embedllm_router.records.reader.source import open_source
 from embedllm_router.records.schema import CandidateRecord, RequestRecord
 from embedllm_router.routing.policy import Objective

@@ -13,19 +13,17 @@ from log_files import START, write_log
 from embedllm_router.analysis.explain import explain
 from embedllm_router.analysis.replay.batch import CandidateBatch
 from embedllm_router.analysis.replay.change import Change, NewAim
-from embedllm_router.analysis.replay.choices_replay_reach import reachable
+from embedllm_router.analysis.replay.choices import reachable
 from embedllm_router.analysis.replay.run import replay
-from embedllm_router.cli.log_views_logs_sentences import why
+from embedllm_router.cli.log_views import why
 from embedllm_router.prediction.scorer import Scores
-from embedllm_router.records.reader.recorded_replay_recorded import Recorded, read_recorded
+from embedllm_router.records.reader.recorded import Recorded, read_recorded
 from embedllm_router.records.reader.source import open_source
 from embedllm_router.records.schema import REQUEST_COLUMNS, RequestRecord
-from embedllm_router.routing.decision import Conditions, Decision, Objective, Observed, Reason, Request
-from embedllm_router.routing.decision_exploration import Exploration
+from embedllm_router.routing.decision import Conditions, Decision, Exploration, Objective, Observed, Reason, Request
 from embedllm_router.routing.exploration import explore
 from embedllm_router.routing.policy import decide
-from embedllm_router.routing.pool import Candidate, CandidatePool
-from embedllm_router.routing.pool_prior import Prior
+from embedllm_router.routing.pool import Candidate, CandidatePool, Prior
 from embedllm_router.routing.tie_breaking import settled
 from embedllm_router.telemetry.events import Outcome, Routed
 from embedllm_router.telemetry.record_builder import Arrival, Kept, to_record

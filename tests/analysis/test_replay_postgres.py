@@ -13,9 +13,8 @@ from embedllm_router.analysis.replay.change import Change, NewAim
 from embedllm_router.analysis.replay.run import replay
 from embedllm_router.cli.feedback import app
 from embedllm_router.config.store_options import StoreOptions
-from embedllm_router.records.reader.recorded_replay_recorded import Recorded, Wanted, read_recorded
-from embedllm_router.records.reader.source import open_source
-from embedllm_router.records.reader.source_logs_filters import Filters
+from embedllm_router.records.reader.recorded import Recorded, Wanted, read_recorded
+from embedllm_router.records.reader.source import Filters, open_source
 from embedllm_router.records.schema import RequestRecord
 from embedllm_router.records.writer.store import open_store
 from embedllm_router.routing.policy import Objective

@@ -21,8 +21,7 @@ from embedllm_router.artifact.guarantees import (
 from embedllm_router.artifact.manifest import ContractRow, LearnedLLM
 from embedllm_router.artifact.weights import load_artifact
 from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.evaluation.guarantee import exact_interval, measure_contract
-from embedllm_router.evaluation.guarantee_learning_contract_card import card_with_contract
+from embedllm_router.evaluation.guarantee import card_with_contract, exact_interval, measure_contract
 from embedllm_router.evaluation.inputs import Predictions
 
 

@@ -15,8 +15,7 @@ import pytest
 import yaml
 
 from embedllm_router import Router
-from embedllm_router.cli.demo import COST_WEIGHTS, RunningProxy, running_proxy
-from embedllm_router.cli.demo_demo_prompts import PROMPTS
+from embedllm_router.cli.demo import COST_WEIGHTS, PROMPTS, RunningProxy, running_proxy
 from embedllm_router.config.settings import read_proxy_config
 from embedllm_router.routing.deployments import read_model_groups
 

@@ -16,10 +16,8 @@ from samples import write_csv, write_jsonl
 
 from embedllm_router.data.folder import read_folder
 from embedllm_router.data.formats.answer import Answer
-from embedllm_router.data.ingest import ingest
-from embedllm_router.data.ingest_data_answer_table import AnswerTable, item_id
-from embedllm_router.data.ingest_data_ingest_report import IngestOptions
-from embedllm_router.data.matrix_data_conflicts import OnConflict
+from embedllm_router.data.ingest import AnswerTable, IngestOptions, ingest, item_id
+from embedllm_router.data.matrix import OnConflict
 from embedllm_router.errors import DataError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(lambda t: not t.isspace())

@@ -9,9 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import tiny_matrix
 
-from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.data.matrix_data_conflicts import Conflicts, OnConflict
-from embedllm_router.data.matrix_data_merging import merge
+from embedllm_router.data.matrix import Conflicts, CorrectnessMatrix, OnConflict, merge
 from embedllm_router.errors import DataError
 
 NAN = float("nan")

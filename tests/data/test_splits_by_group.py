@@ -5,12 +5,12 @@ import pytest
 from samples_matrix import grouped_matrix
 
 from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.data.split import question_stem
-from embedllm_router.data.split_data_splits_by_group import (
+from embedllm_router.data.split import (
     benchmarks,
     leakage_report,
     leave_llms_out,
     leave_one_benchmark_out,
+    question_stem,
 )
 from embedllm_router.errors import DataError
 

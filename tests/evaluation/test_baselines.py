@@ -7,17 +7,22 @@ import pytest
 from planted_parts import matrix, topic_part
 
 from embedllm_router.errors import ConfigError, DataError
-from embedllm_router.evaluation.baselines import BASELINES, BaselineOptions, make_baseline, parse_names
-from embedllm_router.evaluation.baselines_evaluation_adam import Adam
-from embedllm_router.evaluation.baselines_evaluation_complexity import complexity_score, complexity_tier
-from embedllm_router.evaluation.baselines_evaluation_learned_baselines import (
+from embedllm_router.evaluation.baselines import (
+    BASELINES,
+    Adam,
+    BaselineOptions,
+    Clusters,
     ItemResponse,
     LogisticPerLLM,
     MatrixFactorisation,
+    NearestNeighbours,
+    complexity_score,
+    complexity_tier,
+    make_baseline,
+    parse_names,
 )
-from embedllm_router.evaluation.baselines_evaluation_local_baselines import Clusters, NearestNeighbours
-from embedllm_router.evaluation.inputs_evaluation_parts import Part, Standardiser, llm_means
-from embedllm_router.evaluation.metrics_evaluation_correctness import correctness
+from embedllm_router.evaluation.inputs import Part, Standardiser, llm_means
+from embedllm_router.evaluation.metrics import correctness
 
 ORACLES = {"oracle", "dataset_oracle"}
 READS_PROMPTS = {

@@ -5,15 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedllm_router.evaluation.metrics import accuracy, auc, expected_calibration_error, reliability
-from embedllm_router.evaluation.metrics_evaluation_correctness import (
+from embedllm_router._stats import estimate, paired_difference, ratio_of_sums, resamples
+from embedllm_router.evaluation.metrics import (
     _weighted_auc,
     _weighted_ece,
+    accuracy,
+    auc,
     correctness,
     correctness_intervals,
+    expected_calibration_error,
+    reliability,
 )
-from embedllm_router.evaluation.routing_evaluation_abstention import risk_coverage
-from embedllm_router.stats_evaluation_bootstrap import estimate, paired_difference, ratio_of_sums, resamples
+from embedllm_router.evaluation.routing import risk_coverage
 
 
 def test_every_resample_draws_as_many_prompts_as_there_are() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedllm_router.evaluation.frontier import Curve, hull, rising
-from embedllm_router.evaluation.frontier_evaluation_cost_metrics import (
+from embedllm_router.evaluation.frontier import (
+    Curve,
     Reference,
     aiq,
     aiq_of_code,
@@ -17,8 +17,10 @@ from embedllm_router.evaluation.frontier_evaluation_cost_metrics import (
     cost_metrics,
     cost_to_reach,
     deferral_area,
+    hull,
     pareto_distance,
     performance_gap_recovered,
+    rising,
 )
 
 SEEDS = st.integers(0, 10_000)

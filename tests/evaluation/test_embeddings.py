@@ -13,8 +13,8 @@ from planted_parts import matrix
 from embedllm_router.artifact.manifest import LearnedLLM
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ConfigError
-from embedllm_router.evaluation.metrics_evaluation_noise import noise_ceiling
-from embedllm_router.evaluation.plots_evaluation_plot_data import label_places
+from embedllm_router.evaluation.metrics import noise_ceiling
+from embedllm_router.evaluation.plots import label_places
 from embedllm_router.evaluation.probes import accuracy_probes, label_probes, size_class
 from embedllm_router.evaluation.similarity import centred_embeddings, llm_map, nearest_llms
 

@@ -10,12 +10,10 @@ from hypothesis import strategies as st
 from planted_parts import matrix
 
 from embedllm_router.artifact.manifest import LearnedLLM
-from embedllm_router.evaluation.baselines_evaluation_references import BestSingle, DatasetOracle, Oracle
-from embedllm_router.evaluation.frontier_evaluation_cost_metrics import CostMetrics
-from embedllm_router.evaluation.frontier_evaluation_costs import price_answers
-from embedllm_router.evaluation.inputs_evaluation_parts import Part
-from embedllm_router.evaluation.inputs_evaluation_pools import find_pools, pool_means
-from embedllm_router.evaluation.result_evaluation_verdict import judge
+from embedllm_router.evaluation.baselines import BestSingle, DatasetOracle, Oracle
+from embedllm_router.evaluation.frontier import CostMetrics, price_answers
+from embedllm_router.evaluation.inputs import Part, find_pools, pool_means
+from embedllm_router.evaluation.result import judge
 from embedllm_router.evaluation.routing import Field, field_of, mean_cost_metrics, pareto_distances, route, sweep_pools
 
 

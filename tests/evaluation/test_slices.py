@@ -14,11 +14,17 @@ from typer.testing import CliRunner
 
 from embedllm_router.artifact.weights import load_artifact
 from embedllm_router.cli.evaluate import register
-from embedllm_router.evaluation.report import report_page
-from embedllm_router.evaluation.report_evaluation_fields import evaluation_fields
+from embedllm_router.evaluation.report import evaluation_fields, report_page
 from embedllm_router.evaluation.result import Evaluation
-from embedllm_router.evaluation.run import EvaluationOptions, evaluate
-from embedllm_router.evaluation.run_evaluation_slices import LENGTHS, UNDETERMINED, content_of, language_of, length_of
+from embedllm_router.evaluation.run import (
+    LENGTHS,
+    UNDETERMINED,
+    EvaluationOptions,
+    content_of,
+    evaluate,
+    language_of,
+    length_of,
+)
 
 GERMAN = "{word}: Wie viele Einwohner hat die Hauptstadt, und wann wurde sie gegründet? Frage {i}."
 CODE = "{word}\ndef question_{i}(x):\n    return x + {i}\nWhat does it return for the number nine?"

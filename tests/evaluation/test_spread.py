@@ -14,8 +14,7 @@ from typer.testing import CliRunner, Result
 from embedllm_router.artifact.weights import load_artifact, save_artifact
 from embedllm_router.cli.evaluate import register
 from embedllm_router.errors import ConfigError
-from embedllm_router.evaluation.run import EvaluationOptions, evaluate
-from embedllm_router.evaluation.run_evaluation_spread import seed_folders
+from embedllm_router.evaluation.run import EvaluationOptions, evaluate, seed_folders
 
 app = typer.Typer()
 register(app)

@@ -11,7 +11,7 @@ import orjson
 from planted import LOGIT, NOVICE, SPRINTER, TOPICS, WIZARD, WORDS
 
 from embedllm_router import Router
-from embedllm_router.records.reader.recorded_replay_recorded import Recorded, Wanted, read_recorded
+from embedllm_router.records.reader.recorded import Recorded, Wanted, read_recorded
 from embedllm_router.records.reader.source import open_source
 from embedllm_router.records.schema import CandidateRecord, FeedbackRecord, RequestRecord
 

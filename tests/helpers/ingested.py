@@ -4,8 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from embedllm_router.data.ingest import ingest
-from embedllm_router.data.ingest_data_ingest_report import BadRowLimit, IngestOptions, IngestReport
+from embedllm_router.data.ingest import BadRowLimit, IngestOptions, IngestReport, ingest
 
 ANY_BAD = IngestOptions(max_bad_rows=BadRowLimit(share=1.0))
 

@@ -7,7 +7,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from recorded import LLMS, START, make_record, make_records
 
 from embedllm_router.records.schema import RequestRecord
-from embedllm_router.telemetry.status import ReloadStatus, Status, StoreHealth, VirtualModelStatus
+from embedllm_router.records.writer.queue import StoreHealth
+from embedllm_router.telemetry.status import ReloadStatus, Status, VirtualModelStatus
 
 STATUS = Status(
     version="9.9.9",

@@ -14,7 +14,8 @@ from traffic import now
 
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.records.reader.source import Limits, RecordSource, open_source
-from embedllm_router.telemetry.status import ReloadStatus, Status, StoreHealth, VirtualModelStatus
+from embedllm_router.records.writer.queue import StoreHealth
+from embedllm_router.telemetry.status import ReloadStatus, Status, VirtualModelStatus
 from embedllm_router.web.dashboard import dashboard_router
 
 KEY = "sk-dashboard-test"

@@ -9,7 +9,7 @@ from planted import NOVICE, PRICES, SPRINTER, WIZARD, WORDS, planted_artifact
 from embedllm_router.artifact.manifest import DataSource
 from embedllm_router.artifact.weights import Artifact, save_artifact
 from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.evaluation.inputs_evaluation_parts import Part
+from embedllm_router.evaluation.inputs import Part
 
 SETS = ("alpha", "beta")
 RIGHT = {WIZARD: 0.95, SPRINTER: 0.7, NOVICE: 0.5}

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.prediction.scorer import Scores
-from embedllm_router.routing.budget import paced
-from embedllm_router.routing.budget_budgets_budget import Scope
+from embedllm_router.routing.budget import Scope, paced
 from embedllm_router.routing.decision import Objective, Request
 from embedllm_router.routing.policy import decide
 from embedllm_router.routing.pool import Candidate, CandidatePool
-from embedllm_router.serving.budget_enforcer_budgets_ledger import Hold, Ledger
+from embedllm_router.serving.budget_enforcer import Hold, Ledger
 
 __all__ = ["DAY_S", "SHAPES", "Day", "Ended", "Population", "constant", "days_of", "greedy", "paced_day", "shape"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from embedllm_router.data.split import Split
-from embedllm_router.training.fit.decoder_learning_inputs import LearningData
+from embedllm_router.training.fit.decoder import LearningData
 from embedllm_router.training.fit.options import TrainingOptions, paper_options
 from embedllm_router.training.fit.team import Team
 from embedllm_router.training.fit.training import train_decoder

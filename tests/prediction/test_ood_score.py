@@ -26,8 +26,8 @@ from embedllm_router.routing.policy import Objective, Reason
 from embedllm_router.routing.router import Router
 from embedllm_router.serving.arms import Lane, Lanes, build_lanes
 from embedllm_router.serving.caller_drift import Traffic
-from embedllm_router.serving.state.shared_state_opening import open_state
-from embedllm_router.training.fit.landmarks_learning_novelty import difficulty_spread
+from embedllm_router.serving.state.shared import open_state
+from embedllm_router.training.fit.landmarks import difficulty_spread
 
 SPEC = NoveltySpec(ranks=tuple(i / 100 for i in range(101)), shrinkage=0.7, n_prompts=101)
 LLMS = [

@@ -21,7 +21,7 @@ from embedllm_router import Router
 from embedllm_router.config.settings import read_settings
 from embedllm_router.proxy.container import Parts, assemble
 from embedllm_router.proxy.plugin import ProxyHandler
-from embedllm_router.telemetry.status import StoreHealth
+from embedllm_router.records.writer.queue import StoreHealth
 
 
 @pytest.fixture

@@ -14,14 +14,12 @@ from typer.testing import CliRunner
 from embedllm_router.cli.feedback import app
 from embedllm_router.config.store_options import StoreOptions
 from embedllm_router.errors import ConfigError, DataError, EmbedLLMRouterError
-from embedllm_router.records.feedback import BadRow, Layout, pattern_of, read_feedback
-from embedllm_router.records.feedback_feedback_verdicts import Scale, to_score
-from embedllm_router.records.feedback_feedback_writing import store_all
-from embedllm_router.records.reader.recorded_replay_recorded import Wanted, read_recorded
+from embedllm_router.records.feedback import BadRow, Layout, Scale, pattern_of, read_feedback, store_all, to_score
+from embedllm_router.records.reader.recorded import Wanted, read_recorded
 from embedllm_router.records.reader.source import open_source
 from embedllm_router.records.schema import FeedbackRecord
+from embedllm_router.records.writer.queue import StoreHealth
 from embedllm_router.records.writer.store import open_store
-from embedllm_router.telemetry.status import StoreHealth
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 runner = CliRunner()

@@ -15,8 +15,7 @@ from recorded import make_record, make_records
 from embedllm_router.errors import ConfigError
 from embedllm_router.records.reader import export as exporting
 from embedllm_router.records.reader.export import export
-from embedllm_router.records.reader.source import open_source
-from embedllm_router.records.reader.source_logs_filters import Filters
+from embedllm_router.records.reader.source import Filters, open_source
 from embedllm_router.records.schema import REQUEST_COLUMNS
 
 RECORDS = make_records(250, seed=2)

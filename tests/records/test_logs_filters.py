@@ -7,7 +7,7 @@ import pytest
 from reading import Sources
 from recorded import START, USD, make_record, make_records
 
-from embedllm_router.records.reader.source_logs_filters import Filters
+from embedllm_router.records.reader.source import Filters
 from embedllm_router.records.schema import RequestRecord
 
 CONDITIONS = [

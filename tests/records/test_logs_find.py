@@ -5,9 +5,8 @@ from reading import Sources
 from recorded import make_feedback, make_record, make_records
 
 from embedllm_router.errors import DataError
-from embedllm_router.records.reader.find import find
-from embedllm_router.records.reader.find_logs_listing import newest
-from embedllm_router.records.reader.source_logs_filters import Filters
+from embedllm_router.records.reader.find import find, newest
+from embedllm_router.records.reader.source import Filters
 
 RECORDS = [make_record(n) for n in (1, 12, 120, 7)]
 

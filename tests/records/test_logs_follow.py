@@ -10,11 +10,9 @@ from postgres_server import PostgresServer
 from reading import new_database, write
 from recorded import make_record
 
-from embedllm_router.records.reader.find_logs_follow import Follower, follow
-from embedllm_router.records.reader.source import open_source
-from embedllm_router.records.reader.source_logs_filters import Filters
-from embedllm_router.records.writer.seal import seal_file
-from embedllm_router.records.writer.seal_store_merging import merge_days
+from embedllm_router.records.reader.find import Follower, follow
+from embedllm_router.records.reader.source import Filters, open_source
+from embedllm_router.records.writer.seal import merge_days, seal_file
 
 
 def ids(follower: Follower) -> list[str]:

@@ -23,10 +23,8 @@ from stored import ids, plain, wait_until
 from embedllm_router.config.store_options import StoreOptions
 from embedllm_router.errors import ConfigError
 from embedllm_router.records.schema import bounded_id
-from embedllm_router.records.writer.postgres import PostgresSink, database_url
-from embedllm_router.records.writer.postgres_store_migrating import upgrade
-from embedllm_router.records.writer.postgres_store_tables import METADATA, VERSION_TABLE
-from embedllm_router.records.writer.queue_store_lines import to_line
+from embedllm_router.records.writer.postgres import METADATA, VERSION_TABLE, PostgresSink, database_url, upgrade
+from embedllm_router.records.writer.queue import to_line
 from embedllm_router.records.writer.store import RecordStore, open_store
 
 

@@ -17,7 +17,7 @@ from stored import FLUSH_S, from_lines, from_parquet, ids, keep, kept_requests, 
 from embedllm_router.config.store_options import StoreOptions
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord
 from embedllm_router.records.writer.files import FileSink
-from embedllm_router.records.writer.queue_store_lines import LONGEST_LINE
+from embedllm_router.records.writer.queue import LONGEST_LINE
 from embedllm_router.records.writer.segments import readable
 from embedllm_router.records.writer.store import open_store
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from recorded import make_record, make_records
 from stored import ids, keep, kept_requests, quick_store, wait_until
 
-from embedllm_router.records.writer.files_store_retention import delete_old
+from embedllm_router.records.writer.files import delete_old
 from embedllm_router.records.writer.seal import seal_orphans
 from embedllm_router.records.writer.segments import readable
 

@@ -13,9 +13,8 @@ import pytest
 from recorded import make_records
 from stored import from_parquet, ids, keep, kept_requests, killed_at_work, plain, quick_store, wait_until
 
-from embedllm_router.records.writer import seal_store_merging as merging
-from embedllm_router.records.writer.seal import seal_orphans
-from embedllm_router.records.writer.seal_store_merging import merge_days
+from embedllm_router.records.writer import seal as merging
+from embedllm_router.records.writer.seal import merge_days, seal_orphans
 from embedllm_router.records.writer.segments import Segments, readable, superseded
 
 TODAY = date(2030, 1, 2)
@@ -115,7 +114,7 @@ def test_killed_while_merging_each_record_is_read_once(tmp_path: Path) -> None:
     folder, rng, killed = tmp_path / "records", random.Random(0), 0
     code = (
         "from datetime import date; from pathlib import Path\n"
-        "from embedllm_router.records.writer.seal_store_merging import merge_days\n"
+        "from embedllm_router.records.writer.seal import merge_days\n"
         f"merge_days(Path({str(folder)!r}), date(2030, 1, 2))"
     )
     for _ in range(4):

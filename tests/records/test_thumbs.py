@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from embedllm_router.errors import RequestError
-from embedllm_router.records.feedback_feedback_thumbs import feedback_in
+from embedllm_router.records.feedback import feedback_in
 from embedllm_router.records.schema import FeedbackRecord
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedllm_router.routing.budget_budgets_curve import LADDER, MAX_COST_WEIGHT, SpendCurve, spend_at_each
+from embedllm_router.routing.budget import LADDER, MAX_COST_WEIGHT, SpendCurve, spend_at_each
 
 _value = st.floats(-1, 1)
 _cost = st.floats(1e-7, 10)

@@ -6,12 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedllm_router.prediction.scorer import Scores
-from embedllm_router.routing.decision import Decision, Objective, Reason, Request
-from embedllm_router.routing.decision_exploration import Exploration
+from embedllm_router.routing.decision import Decision, Exploration, Objective, Reason, Request
 from embedllm_router.routing.exploration import explore, logit_spread
 from embedllm_router.routing.policy import decide
-from embedllm_router.routing.pool import Candidate, CandidatePool
-from embedllm_router.routing.pool_prior import Prior
+from embedllm_router.routing.pool import Candidate, CandidatePool, Prior
 
 Rows = list[tuple[float, float, float]]
 """p_correct, USD per request, answers learned from."""

@@ -10,8 +10,7 @@ from embedllm_router.routing.budget import Pace, paced
 from embedllm_router.routing.decision import Decision, Objective, Request
 from embedllm_router.routing.policy import decide
 from embedllm_router.routing.pool import Candidate, CandidatePool
-from embedllm_router.routing.session import Margins, SessionReason, Stay, keeps_up, stay
-from embedllm_router.routing.session_sessions_bonds import Bond
+from embedllm_router.routing.session import Bond, Margins, SessionReason, Stay, keeps_up, stay
 
 _rows = st.lists(
     st.tuples(st.floats(0, 1, width=32), st.floats(1, 1e5, width=32), st.floats(0, 1e-3)), min_size=1, max_size=8

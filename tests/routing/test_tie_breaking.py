@@ -7,8 +7,7 @@ from embedllm_router import Router
 from embedllm_router.prediction.scorer import Scorer, Scores
 from embedllm_router.routing.budget import Pace, paced
 from embedllm_router.routing.policy import Conditions, Decision, Objective, Observed, Reason, Request, decide
-from embedllm_router.routing.pool import Candidate, CandidatePool
-from embedllm_router.routing.pool_prior import Prior
+from embedllm_router.routing.pool import Candidate, CandidatePool, Prior
 from embedllm_router.routing.tie_breaking import pool_with_prior, settled, typical_of
 
 

@@ -11,11 +11,10 @@ from simulated_day import MIDNIGHT, SHAPES, Day, best_constant, constant, days_o
 
 from embedllm_router.config.process import LogSettings
 from embedllm_router.config.state_options import StateOptions
-from embedllm_router.routing.budget_budgets_budget import Budget, Per, scopes_of
+from embedllm_router.routing.budget import Budget, Per, scopes_of
 from embedllm_router.routing.decision import Objective
-from embedllm_router.serving.budget_enforcer_budgets_ledger import Ledger
-from embedllm_router.serving.state.shared import SharedState
-from embedllm_router.serving.state.shared_state_opening import open_state
+from embedllm_router.serving.budget_enforcer import Ledger
+from embedllm_router.serving.state.shared import SharedState, open_state
 from embedllm_router.telemetry.log import configure_logging
 
 DAY_H = 24

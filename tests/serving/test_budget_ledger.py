@@ -10,14 +10,11 @@ from hypothesis import strategies as st
 from memory import Memory
 
 from embedllm_router.prediction.scorer import Scores
-from embedllm_router.routing.budget import Pace, paced
-from embedllm_router.routing.budget_budgets_budget import Budget, Per, Scope, Whose, period_of, scopes_of
-from embedllm_router.routing.budget_budgets_curve import MAX_COST_WEIGHT
+from embedllm_router.routing.budget import MAX_COST_WEIGHT, Budget, Pace, Per, Scope, Whose, paced, period_of, scopes_of
 from embedllm_router.routing.decision import Decision, Objective, Request
 from embedllm_router.routing.policy import decide
 from embedllm_router.routing.pool import Candidate, CandidatePool
-from embedllm_router.serving.budget_enforcer_budgets_account import STEP, STEP_PER_PERIOD, stepped
-from embedllm_router.serving.budget_enforcer_budgets_ledger import Ledger
+from embedllm_router.serving.budget_enforcer import STEP, STEP_PER_PERIOD, Ledger, stepped
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC).timestamp()
 HOUR_S = 3_600.0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from embedllm_router.serving.budget_enforcer_budgets_traffic import HOUR_S, SLOTS, Traffic
+from embedllm_router.serving.budget_enforcer import HOUR_S, SLOTS, Traffic
 
 MONDAY = 1_767_571_200.0  # 5 January 2026, UTC
 MONDAY_HOUR = int(MONDAY // HOUR_S)

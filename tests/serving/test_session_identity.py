@@ -6,12 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedllm_router.serving.sessions_sessions_identity import (
-    SESSION_HEADER,
-    Conversation,
-    conversation_of,
-    response_key,
-)
+from embedllm_router.serving.sessions import SESSION_HEADER, Conversation, conversation_of, response_key
 
 SPEAKER = "auto\0key-1"
 ASK, MORE = "What is the weather in Trondheim?", "And in Bergen?"

@@ -11,10 +11,8 @@ from local_redis import local_redis
 
 from embedllm_router.config.process import LogSettings
 from embedllm_router.config.state_options import StateOptions
-from embedllm_router.serving.sessions_sessions_identity import conversation_of
-from embedllm_router.serving.sessions_sessions_sessions import Sessions, Sticky
-from embedllm_router.serving.state.shared import SharedState
-from embedllm_router.serving.state.shared_state_opening import open_state
+from embedllm_router.serving.sessions import Sessions, Sticky, conversation_of
+from embedllm_router.serving.state.shared import SharedState, open_state
 from embedllm_router.telemetry.log import configure_logging
 
 SPEAKER = "auto\0key-1"

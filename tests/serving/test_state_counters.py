@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedllm_router.serving.state.replica_state_state_counters import Counters, Share
+from embedllm_router.serving.state.replica_state import Counters, Share
 
 HOUR = 3_600.0
 NAMES = ("a", "b", "c")

@@ -2,7 +2,7 @@
 
 from test_state_counters import Clock
 
-from embedllm_router.serving.state.replica_state_state_entries import Entries, Entry
+from embedllm_router.serving.state.replica_state import Entries, Entry
 
 
 def test_an_entry_lives_for_its_time() -> None:

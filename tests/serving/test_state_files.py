@@ -14,8 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from embedllm_router.config.process import LogSettings
 from embedllm_router.config.state_options import StateOptions
-from embedllm_router.serving.state.shared import SharedState
-from embedllm_router.serving.state.shared_state_opening import open_state
+from embedllm_router.serving.state.shared import SharedState, open_state
 from embedllm_router.telemetry.log import configure_logging
 
 HOUR = 3_600.0

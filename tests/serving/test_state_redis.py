@@ -14,8 +14,7 @@ from local_redis import LocalRedis, local_redis
 from embedllm_router.config.process import LogSettings
 from embedllm_router.config.state_options import RedisAddress, StateOptions
 from embedllm_router.errors import ConfigError
-from embedllm_router.serving.state.shared import SharedState
-from embedllm_router.serving.state.shared_state_opening import open_state
+from embedllm_router.serving.state.shared import SharedState, open_state
 from embedllm_router.telemetry.log import configure_logging
 
 HOUR = 3_600.0

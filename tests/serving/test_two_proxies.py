@@ -19,7 +19,7 @@ from planted import SPRINTER, WIZARD
 from proxied import deployment, events, planted_config
 
 from embedllm_router.cli.demo import RunningProxy, running_proxy
-from embedllm_router.serving.sessions_sessions_identity import SESSION_HEADER
+from embedllm_router.serving.sessions import SESSION_HEADER
 
 KEY = "sk-one-key-for-both-of-them"
 BUDGET_USD = 3_000.0

@@ -14,9 +14,10 @@ from prometheus_client.openmetrics import parser as openmetrics
 from recorded import START, USD, make_record, make_records
 
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord
+from embedllm_router.records.writer.queue import StoreHealth
 from embedllm_router.telemetry.metrics import NoMetrics, open_metrics
 from embedllm_router.telemetry.prometheus import PrometheusMetrics
-from embedllm_router.telemetry.status import Status, StoreHealth
+from embedllm_router.telemetry.status import Status
 
 Samples = dict[str, dict[frozenset[tuple[str, str]], float]]
 

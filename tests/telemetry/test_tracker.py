@@ -20,8 +20,7 @@ from embedllm_router.config.virtual_model import VirtualModelSettings
 from embedllm_router.records.schema import RequestRecord
 from embedllm_router.routing.policy import Objective
 from embedllm_router.routing.prompt import Prompt, read_body
-from embedllm_router.serving.arms import Lane, Lanes
-from embedllm_router.serving.arms_virtual_models import VirtualModel
+from embedllm_router.serving.arms import Lane, Lanes, VirtualModel
 from embedllm_router.telemetry.events import Outcome, Routed, response_headers
 from embedllm_router.telemetry.log import configure_logging
 from embedllm_router.telemetry.record_builder import Arrival

@@ -15,11 +15,9 @@ from embedllm_router.artifact.manifest import LearnedLLM
 from embedllm_router.artifact.weights import Artifact, load_artifact, save_artifact
 from embedllm_router.cli.main import app
 from embedllm_router.errors import ConfigError
-from embedllm_router.training.add_llm.add_adding_embedding import embed
-from embedllm_router.training.add_llm.add_adding_judging import judge
-from embedllm_router.training.add_llm.add_adding_newcomer import length_row, newcomer
+from embedllm_router.training.add_llm.add import embed, judge, length_row, newcomer
 from embedllm_router.training.add_llm.population import Population
-from embedllm_router.training.add_llm.questions_adding_choosing import choose_questions
+from embedllm_router.training.add_llm.questions import choose_questions
 
 N_LLMS, D = 60, len(TOPICS)
 MEAN = np.array([1.0, -1.0, 0.0, 0.5, 0.4])

@@ -1,7 +1,7 @@
 import numpy as np
 
 from embedllm_router.evaluation.metrics import expected_calibration_error, log_loss
-from embedllm_router.training.fit.training_learning_calibration import fit_calibration
+from embedllm_router.training.fit.training import fit_calibration
 
 
 def overconfident(n: int, n_llms: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

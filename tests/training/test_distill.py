@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from embedllm_router.cli.train import app
 from embedllm_router.errors import ConfigError
 from embedllm_router.training.fit.distill import TokenTable, load_table, quantise, save_table
-from embedllm_router.training.fit.encoding_learning_lexicon import add_prompt_columns
+from embedllm_router.training.fit.encoding import add_prompt_columns
 
 FLOATS = st.floats(-100, 100, width=32)
 

@@ -18,8 +18,7 @@ from embedllm_router.errors import ArtifactError
 from embedllm_router.prediction.landmarks import Landmarks
 from embedllm_router.prediction.ood_score import Novelty
 from embedllm_router.routing.router import Router
-from embedllm_router.training.fit.landmarks import FoundLandmarks, find_landmarks, measure_landmarks
-from embedllm_router.training.fit.landmarks_learning_novelty import measure_novelty
+from embedllm_router.training.fit.landmarks import FoundLandmarks, find_landmarks, measure_landmarks, measure_novelty
 
 PLAIN = {"input_mean": np.zeros(5, np.float32), "input_scale": np.ones(5, np.float32)}
 

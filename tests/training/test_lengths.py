@@ -5,7 +5,7 @@ import pytest
 from synthetic import tiny_matrix
 
 from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.training.fit.facts_learning_lengths import fill_unknown, log_output_tokens, smearing
+from embedllm_router.training.fit.facts import fill_unknown, log_output_tokens, smearing
 
 NAN = float("nan")
 

@@ -10,8 +10,7 @@ from embedllm_router.artifact.manifest import NgramSpec
 from embedllm_router.prediction.ngrams import NgramPools, NgramTable, ngram_rows
 from embedllm_router.prediction.static_encoder import StaticEncoder
 from embedllm_router.training.fit.distill import TokenTable
-from embedllm_router.training.fit.encoding import prepare_encoder
-from embedllm_router.training.fit.encoding_learning_ngrams import DEFAULT_NGRAMS, fit_ngrams
+from embedllm_router.training.fit.encoding import DEFAULT_NGRAMS, fit_ngrams, prepare_encoder
 
 SPEC = NgramSpec(name="pairs", reads="tokens", n=2, n_rows=2**10, n_columns=2)
 

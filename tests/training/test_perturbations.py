@@ -19,10 +19,9 @@ from embedllm_router.evaluation.metrics import log_loss
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.prediction.static_encoder import StaticEncoder
 from embedllm_router.prediction.text_features import style_features
-from embedllm_router.training.fit.decoder_learning_inputs import LearningData
-from embedllm_router.training.fit.encoding import encode_copies, encode_prompts
-from embedllm_router.training.fit.encoding_learning_perturbations import PHRASES, WORDINGS, perturbed_copy
-from embedllm_router.training.fit.fitting_learning_lessons import Copies
+from embedllm_router.training.fit.decoder import LearningData
+from embedllm_router.training.fit.encoding import PHRASES, WORDINGS, encode_copies, encode_prompts, perturbed_copy
+from embedllm_router.training.fit.fitting import Copies
 from embedllm_router.training.fit.options import TrainingOptions, paper_options
 from embedllm_router.training.fit.team import Team
 from embedllm_router.training.fit.training import train_decoder

@@ -15,9 +15,8 @@ from embedllm_router.artifact.weights import load_artifact, save_artifact
 from embedllm_router.cli.train import app
 from embedllm_router.data.split import split_by_stem
 from embedllm_router.errors import ArtifactError
-from embedllm_router.evaluation.baselines_evaluation_yardsticks import knn
-from embedllm_router.evaluation.run import EvaluationOptions, evaluate
-from embedllm_router.evaluation.run_evaluation_spread import measure_spread, seed_folders
+from embedllm_router.evaluation.baselines import knn
+from embedllm_router.evaluation.run import EvaluationOptions, evaluate, measure_spread, seed_folders
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.prediction.static_encoder import StaticEncoder
 from embedllm_router.routing.router import Router

@@ -19,9 +19,8 @@ from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord
 from embedllm_router.training.update.answers import gather
 from embedllm_router.training.update.fit import Update
-from embedllm_router.training.update.guard_relearn_lesson import Lesson, LessonOptions, LLMLesson
-from embedllm_router.training.update.learn import learn_lesson
-from embedllm_router.training.update.learn_relearn_writing import write_update
+from embedllm_router.training.update.guard import Lesson, LessonOptions, LLMLesson
+from embedllm_router.training.update.learn import learn_lesson, write_update
 
 Feedback = list[FeedbackRecord]
 WORD_OF = {topic: word for word, topic in WORDS.items()}

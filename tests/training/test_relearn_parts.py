@@ -10,13 +10,21 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from embedllm_router import Router
-from embedllm_router.prediction.decoder_inputs_relearn_hidden import PromptNetwork
+from embedllm_router._stats import Examples, fit, losses
+from embedllm_router.prediction.decoder_inputs import PromptNetwork
 from embedllm_router.prediction.scorer import Scorer
-from embedllm_router.stats_relearn_logistic import Examples, fit, losses
-from embedllm_router.training.update.fit_relearn_common import common_shift
-from embedllm_router.training.update.fit_relearn_design import Directions, LLMChange, columns
-from embedllm_router.training.update.fit_relearn_ladder import LADDER, Rung, choose_rung, fit_rung, hashed
-from embedllm_router.training.update.guard_relearn_ranking import expected_auc, ranking
+from embedllm_router.training.update.fit import (
+    LADDER,
+    Directions,
+    LLMChange,
+    Rung,
+    choose_rung,
+    columns,
+    common_shift,
+    fit_rung,
+    hashed,
+)
+from embedllm_router.training.update.guard import expected_auc, ranking
 
 Floats = NDArray[np.float64]
 

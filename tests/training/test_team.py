@@ -18,8 +18,7 @@ from embedllm_router.artifact.weights import load_artifact
 from embedllm_router.errors import DataError
 from embedllm_router.training.fit.decoder import Head
 from embedllm_router.training.fit.team import Team
-from embedllm_router.training.fit.training import train_decoder
-from embedllm_router.training.fit.training_learning_targets import mean_logits, standardisation
+from embedllm_router.training.fit.training import mean_logits, standardisation, train_decoder
 
 WORKER = Path(__file__).parents[1] / "helpers" / "team_worker.py"
 LOCAL = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

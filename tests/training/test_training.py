@@ -14,11 +14,9 @@ from embedllm_router.data.split import Split
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.evaluation.metrics import auc
 from embedllm_router.prediction.scorer import Scorer
-from embedllm_router.training.fit.fitting import Device
-from embedllm_router.training.fit.fitting_learning_checkpoint import Checkpoint, fingerprint
+from embedllm_router.training.fit.fitting import Checkpoint, Device, fingerprint
 from embedllm_router.training.fit.options import TrainingOptions, paper_options
-from embedllm_router.training.fit.training import LearningData, train_decoder
-from embedllm_router.training.fit.training_learning_targets import data_set_weights
+from embedllm_router.training.fit.training import LearningData, data_set_weights, train_decoder
 
 OPTIONS = TrainingOptions(
     hidden=(16,),

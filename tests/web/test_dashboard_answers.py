@@ -6,7 +6,7 @@ import time
 import anyio
 import pytest
 
-from embedllm_router.web.dashboard_dashboard_answers import Answers
+from embedllm_router.web.dashboard import Answers
 
 SOON_S = 10.0
 

@@ -10,15 +10,14 @@ from day import Day
 from recorded import make_record
 from traffic import write_lines
 
-from embedllm_router.analysis.calibration import wilson
-from embedllm_router.analysis.calibration_dashboard_calibration import calibration
+from embedllm_router.analysis.calibration import judged_calibration, wilson
 from embedllm_router.analysis.decisions import Sought, decision_page, decision_row, feedback_on
-from embedllm_router.analysis.overview_dashboard_choices import choices
+from embedllm_router.analysis.overview import choices
 from embedllm_router.analysis.span import Asked, Span
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.records.reader.source import RecordSource, open_source
 from embedllm_router.records.schema import RequestRecord
-from embedllm_router.web.dashboard_dashboard_health import records_held
+from embedllm_router.web.dashboard import records_held
 
 EVERYTHING = Asked(Span.ALL)
 
@@ -119,7 +118,7 @@ def test_records_held_are_counted(source: RecordSource, day: Day) -> None:
 
 
 def test_calibration_is_that_of_a_plain_loop(source: RecordSource, day: Day, artifact: Artifact) -> None:
-    found = calibration(source, EVERYTHING, artifact)
+    found = judged_calibration(source, EVERYTHING, artifact)
     scores = day.scores()
     judged = [(r.served, r.served_p_correct, scores[r.request_id]) for r in day.requests if r.request_id in scores]
     n = len(judged)
@@ -145,7 +144,7 @@ def test_an_answer_judged_twice_counts_once(tmp_path: Path, artifact: Artifact) 
     feedback = make_feedback(records, share=1.0)
     write_lines(tmp_path, records, [*feedback, *feedback, feedback[0]])
     source = open_source(tmp_path)
-    found = calibration(source, EVERYTHING, artifact)
+    found = judged_calibration(source, EVERYTHING, artifact)
     assert found.answers == 4
     assert [one.of for one in found.bins] == [0.9]
     source.close()
@@ -161,6 +160,6 @@ def test_the_interval_is_wilsons() -> None:
 def test_without_records_everything_is_empty(nothing: RecordSource) -> None:
     assert decision_page(nothing, EVERYTHING, Sought(text="x"), 0, 50).rows == []
     assert choices(nothing, EVERYTHING)["chosen"] == []
-    found = calibration(nothing, EVERYTHING, None)
+    found = judged_calibration(nothing, EVERYTHING, None)
     assert (found.answers, found.score, found.ece, found.bins, found.own_test) == (0, None, None, (), None)
     assert records_held(nothing).newest is None

@@ -9,8 +9,7 @@ import pytest
 from recorded import START, make_record
 from traffic import write_lines
 
-from embedllm_router.analysis.decisions import Sought, decision_page
-from embedllm_router.analysis.decisions_dashboard_newest import place_of_newest
+from embedllm_router.analysis.decisions import Sought, decision_page, place_of_newest
 from embedllm_router.analysis.overview import _thinning, overview
 from embedllm_router.analysis.span import Asked, Span
 from embedllm_router.records.reader.source import RecordSource, open_source

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router._stats import Resampling, mean_of
+from embedllm_router._stats import Estimate, Resampling, estimate, mean_of
 from embedllm_router.analysis.plan.goal import Goal, Setting
 from embedllm_router.analysis.plan.result import HeldOut, Observed, Outcome, Share
 from embedllm_router.analysis.plan.switches import select
@@ -20,7 +20,6 @@ from embedllm_router.analysis.replay.batch import choose
 from embedllm_router.artifact.guarantees import nearest_row
 from embedllm_router.artifact.manifest import ContractRow
 from embedllm_router.routing.policy import Objective
-from embedllm_router.stats_evaluation_bootstrap import Estimate, estimate
 
 __all__ = ["MIN_BILLED", "Figures"]
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from embedllm_router._stats import Estimate
 from embedllm_router.analysis.plan.goal import Goal, Setting
 from embedllm_router.analysis.plan.traffic import Rate
-from embedllm_router.stats_evaluation_bootstrap import Estimate
 
 __all__ = ["FrontierRow", "HeldOut", "Observed", "Outcome", "Plan", "Share"]
 

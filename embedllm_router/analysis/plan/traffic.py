@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 from embedllm_router.analysis.plan.goal import DAYS_PER_MONTH
 from embedllm_router.analysis.plan.switches import select
 from embedllm_router.analysis.replay.batch import CandidateBatch, Objectives, choose, usable_under
-from embedllm_router.analysis.replay.change import Change, Weighed, weigh
-from embedllm_router.analysis.replay.change_replay_prices import imply_prices
+from embedllm_router.analysis.replay.change import Change, Weighed, imply_prices, weigh
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ConfigError, DataError
-from embedllm_router.records.reader.recorded import Rescorer
-from embedllm_router.records.reader.recorded_replay_recorded import Recorded, RecordedRequest
+from embedllm_router.records.reader.recorded import Recorded, RecordedRequest, Rescorer
 
 __all__ = ["Rate", "Traffic", "read_traffic"]
 

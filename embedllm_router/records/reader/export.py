@@ -13,10 +13,9 @@ import orjson
 
 from embedllm_router.errors import ConfigError
 from embedllm_router.records.reader.file_source import FileSource
-from embedllm_router.records.reader.source import Limits, RecordSource
-from embedllm_router.records.reader.source_logs_filters import Filters
+from embedllm_router.records.reader.source import Filters, Limits, RecordSource
 from embedllm_router.records.schema import REQUEST_COLUMNS
-from embedllm_router.records.writer.seal_store_parquet import quoted, quoted_path
+from embedllm_router.records.writer.seal import quoted, quoted_path
 
 __all__ = ["FORMATS", "export"]
 

@@ -2,12 +2,20 @@
 
 A recorded embedding stands for the text only where the encoder is the same. What was recorded of neither is not
 guessed. It knows nothing of candidates.
+
+Stored requests and what was said of their answers → values to decide again, and to learn from.
+
+Feedback may name LiteLLM's call id or the id inside the response body. Of several verdicts by one source and key the
+latest counts. It knows nothing of weights.
 """
 
 import base64
 import binascii
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +23,249 @@ from numpy.typing import NDArray
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.prediction.prompt_encoder import encoder_id, load_encoder
 from embedllm_router.prediction.scorer import Scorer, Scores
-from embedllm_router.records.reader.recorded_replay_recorded import RecordedRequest
+from embedllm_router.records.reader.source import Filters, RecordSource
+from embedllm_router.records.schema import CandidateRecord
+from embedllm_router.routing.policy import Objective
 
-__all__ = ["Basis", "Embedder", "Rescorer"]
+__all__ = ["Basis", "Embedder", "Recorded", "RecordedRequest", "Rescorer", "Verdict", "Wanted", "read_recorded"]
+
+_SAME: Final = (
+    *(
+        "at",
+        "request_id",
+        "virtual_model",
+        "category",
+        "objective_from",
+        "chosen",
+        "served",
+        "artifact",
+        "encoder",
+        "reason",
+    ),
+    *("prompt_chars", "input_tokens", "max_output_tokens", "prompt_hash", "billed_cost_usd"),
+)
+"""Fields that are taken over as they are."""
+
+_COLUMNS: Final = (
+    *(f'"{name}"' for name in _SAME),
+    *("cost_weight", "min_p_correct", "within", "max_cost_usd", "latency_weight", "near_tie_margin"),
+    *("propensity", "candidates", "needs"),
+)
+_TEXT: Final = ("prompt", "embedding")
+
+_JUDGED: Final = """(request_id IN (SELECT request_id FROM feedback)
+  OR response_id IN (SELECT request_id FROM feedback))"""
+
+_VERDICTS: Final = """
+WITH meant AS (SELECT request_id, response_id FROM requests WHERE {where}),
+said AS (
+  SELECT meant.request_id, score, source, key_alias, feedback."at"
+  FROM feedback JOIN meant ON feedback.request_id = meant.request_id
+  UNION ALL
+  SELECT meant.request_id, score, source, key_alias, feedback."at"
+  FROM feedback JOIN meant ON feedback.request_id = meant.response_id
+  WHERE meant.response_id <> meant.request_id
+),
+newest AS (
+  SELECT *, row_number() OVER (PARTITION BY request_id, source, key_alias ORDER BY "at" DESC) AS place
+  FROM said WHERE score BETWEEN 0 AND 1
+)
+SELECT request_id, source, score FROM newest WHERE place = 1 ORDER BY request_id, source, score
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one source said of an answer.
+
+    Attributes:
+        source: Who says so.
+        score: In [0, 1]; 1 is a correct answer.
+    """
+
+    source: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedRequest:
+    """One stored request, as far as deciding it again takes.
+
+    Attributes:
+        at: When it was decided, UTC without a zone.
+        request_id: LiteLLM's call id.
+        virtual_model: Name the client asked for.
+        category: Training category nearest to the prompt; None when unknown.
+        objective: What it was decided by.
+        objective_from: Who set the objective.
+        reason: Why the chosen one was chosen.
+        chosen: Model group it was sent to.
+        served: Model group that answered; None when none did.
+        propensity: Probability with which the policy chose it.
+        candidates: Everything weighed, in the recorded order.
+        artifact: Id of the weights that decided.
+        encoder: Id of the prompt encoder.
+        prompt_chars: Length of the embedded text; None when unknown.
+        input_tokens: Estimated tokens of the whole request; None when unknown.
+        max_output_tokens: The request's own limit on the answer; None when it set none.
+        needs: What an LLM had to be able to do.
+        prompt_hash: Keyed hash of the text; None when unknown.
+        prompt: The embedded text; None when it was not kept or not asked for.
+        embedding: Prompt embedding as base64 of little-endian float16; None likewise.
+        billed_cost_usd: Billed cost in USD; None when unknown.
+        verdicts: What was said of the answer; empty without feedback.
+    """
+
+    at: datetime
+    request_id: str
+    virtual_model: str
+    category: str | None
+    objective: Objective
+    objective_from: str | None
+    reason: str
+    chosen: str
+    served: str | None
+    propensity: float
+    candidates: tuple[CandidateRecord, ...]
+    artifact: str | None
+    encoder: str | None
+    prompt_chars: int | None
+    input_tokens: int | None
+    max_output_tokens: int | None
+    needs: tuple[str, ...]
+    prompt_hash: str | None
+    prompt: str | None
+    embedding: str | None
+    billed_cost_usd: float | None
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def score(self) -> float | None:
+        """Mean of the verdicts, in [0, 1]; None without feedback."""
+        return sum(v.score for v in self.verdicts) / len(self.verdicts) if self.verdicts else None
+
+    def candidate(self, name: str | None) -> CandidateRecord | None:
+        """What was weighed for one candidate; None when it was not among them."""
+        return next((one for one in self.candidates if one.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a log holds.
+
+    Attributes:
+        requests: Oldest first; every one has candidates.
+        n_meant: Requests that meet the filters.
+        n_beyond_limit: Of those, older ones that were not read.
+        n_without_decision: Of those read, the ones that failed open: there is nothing to decide again.
+        n_invalid: Of those read, the ones whose propensity is no probability.
+        where: Where the log lies, without credentials.
+    """
+
+    requests: tuple[RecordedRequest, ...]
+    n_meant: int
+    n_beyond_limit: int
+    n_without_decision: int
+    n_invalid: int
+    where: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What to read of a log.
+
+    Attributes:
+        filters: Which requests are meant.
+        limit: Most requests to read, the newest.
+        with_text: Whether prompts and embeddings are read, where they were kept.
+        only_judged: Whether only requests with feedback are meant.
+        sources: Sources of feedback that count; None counts all.
+    """
+
+    filters: Filters = field(default_factory=Filters)
+    limit: int = 100_000
+    with_text: bool = False
+    only_judged: bool = False
+    sources: Collection[str] | None = None
+
+
+def read_recorded(source: RecordSource, wanted: Wanted | None = None) -> Recorded:
+    """Reads requests and the feedback on them.
+
+    Args:
+        source: The log.
+        wanted: What to read; None takes the newest requests of all.
+
+    Returns:
+        The requests.
+
+    Raises:
+        DataError: The log cannot be read.
+    """
+    want = wanted or Wanted()
+    where, parameters = want.filters.where()
+    where = f"({where}) AND {_JUDGED}" if want.only_judged else where
+    columns = ", ".join((*_COLUMNS, *_TEXT) if want.with_text else _COLUMNS)
+    newest = f'SELECT {columns} FROM requests WHERE {where} ORDER BY "at" DESC, request_id LIMIT {want.limit:d}'  # noqa: S608 - own columns and conditions
+    rows = source.rows(newest, parameters)
+    n_meant = int(source.rows(f"SELECT count(*) AS n FROM requests WHERE {where}", parameters)[0]["n"])  # noqa: S608 - as above
+    said = _verdicts(source, where, parameters, want.sources)
+    decided = [row for row in reversed(rows) if row["candidates"] and row["cost_weight"] is not None]
+    valid = [row for row in decided if row["propensity"] is None or 0 < row["propensity"] <= 1]
+    return Recorded(
+        requests=tuple(_request(row, tuple(said.get(row["request_id"], ()))) for row in valid),
+        n_meant=n_meant,
+        n_beyond_limit=max(n_meant - len(rows), 0),
+        n_without_decision=len(rows) - len(decided),
+        n_invalid=len(decided) - len(valid),
+        where=source.where,
+    )
+
+
+def _verdicts(
+    source: RecordSource, where: str, parameters: Mapping[str, object], sources: Collection[str] | None
+) -> dict[str, list[Verdict]]:
+    said: dict[str, list[Verdict]] = {}
+    for row in source.rows(_VERDICTS.format(where=where), parameters):
+        if sources is None or row["source"] in sources:
+            said.setdefault(row["request_id"], []).append(Verdict(row["source"], row["score"]))
+    return said
+
+
+def _request(row: Mapping[str, Any], verdicts: tuple[Verdict, ...]) -> RecordedRequest:
+    objective = Objective(
+        row["cost_weight"],
+        row["min_p_correct"],
+        row["within"],
+        row["max_cost_usd"],
+        row["latency_weight"] or 0.0,  # files that lack these two are of before there were any
+        row["near_tie_margin"] or 0.0,
+    )
+    return RecordedRequest(
+        objective=objective,
+        propensity=1.0 if row["propensity"] is None else row["propensity"],  # files that lack it are deterministic
+        candidates=tuple(_candidate(one) for one in row["candidates"]),
+        needs=tuple(row["needs"] or ()),
+        prompt=row.get("prompt"),
+        embedding=row.get("embedding"),
+        verdicts=verdicts,
+        **{name: row[name] for name in _SAME},
+    )
+
+
+def _candidate(one: Mapping[str, Any]) -> CandidateRecord:
+    return CandidateRecord(
+        one["name"],
+        one["llm"],
+        one["p_correct"],
+        one["expected_output_tokens"],
+        one["cost_usd"],
+        one["utility"],
+        one["excluded"],
+        one.get("usual_p_correct"),
+        one.get("usual_cost_usd"),
+        one.get("propensity"),
+    )
 
 
 class Basis(StrEnum):

@@ -10,16 +10,131 @@ SQL keeps to what DuckDB and PostgreSQL share. To know:
 - `draw_of(text)` is a number in [0, 1) by chance, the same for equal texts; the back ends draw differently.
 
 It does not know what is asked.
+
+Chance by arithmetic: every request gets a number from its time, the same on every back end and at every call.
+
+The time in microseconds is the state of the minimal standard generator (Park & Miller, 1988), taken one step further:
+neighbouring microseconds get unrelated numbers. It knows nothing of what they decide.
+
+Which records are meant: conditions as a value, as SQL and as a test of one row. The two agree.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from embedllm_router.errors import ConfigError
 
-__all__ = ["Limits", "RecordSource", "is_database", "open_source"]
+__all__ = ["N_GROUPS", "Filters", "Limits", "RecordSource", "group", "is_database", "open_source", "sampled"]
+
+_MODULUS: Final = 2**31 - 1
+_MULTIPLIER: Final = 48271
+N_GROUPS: Final = 100
+"""Random groups of requests whose sums are resampled instead of single requests."""
+
+_MICROSECONDS: Final = 'CAST(extract(epoch FROM "at") * 1000000 AS BIGINT)'
+
+
+def _number(seed: int) -> str:
+    """SQL of a whole number in [0, 2³¹ - 1)."""
+    return f"((({_MICROSECONDS} + {seed}) % {_MODULUS}) * {_MULTIPLIER} % {_MODULUS})"
+
+
+def group(seed: int) -> str:
+    """SQL of a request's group, 0 to N_GROUPS - 1, at random."""
+    return f"({_number(seed)} % {N_GROUPS})"
+
+
+def sampled(seed: int, share: float) -> str:
+    """SQL that is true of a share of all requests, at random; TRUE for a share of 1 or more."""
+    return "TRUE" if share >= 1 else f"{_number(seed)} < {int(share * _MODULUS)}"
+
+
+_SQL: Final = {
+    "since": '"at" >= $since',
+    "until": '"at" < $until',
+    "virtual_model": "virtual_model = $virtual_model",
+    "llm": "(chosen = $llm OR served = $llm OR llm = $llm)",
+    "key_alias": "key_alias = $key_alias",
+    "reason": "reason = $reason",
+    "status": "status = $status",
+    "arm": "arm = $arm",
+    "category": "category = $category",
+    "min_cost_usd": "COALESCE(billed_cost_usd, expected_cost_usd) >= $min_cost_usd",
+    "max_cost_usd": "COALESCE(billed_cost_usd, expected_cost_usd) <= $max_cost_usd",
+    "excluded": "excluded_for(candidates, $excluded)",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Conditions that all hold of the records meant; None sets none.
+
+    Attributes:
+        since: Decided at this time or later; aware, or UTC without a zone.
+        until: Decided before this time.
+        virtual_model: Name the client asked for.
+        llm: The group that was chosen or that answered, or the learned LLM chosen.
+        key_alias: Alias of the API key.
+        reason: Why the chosen one was chosen.
+        status: How it ended: "success", "failure" or "unknown".
+        arm: "live" or "canary".
+        category: Training category nearest to the prompt.
+        min_cost_usd: Cost at least this, in USD: billed, or expected where nothing was billed.
+        max_cost_usd: Cost at most this, likewise.
+        excluded: Some candidate was excluded for this reason.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    virtual_model: str | None = None
+    llm: str | None = None
+    key_alias: str | None = None
+    reason: str | None = None
+    status: str | None = None
+    arm: str | None = None
+    category: str | None = None
+    min_cost_usd: float | None = None
+    max_cost_usd: float | None = None
+    excluded: str | None = None
+
+    def where(self) -> tuple[str, dict[str, object]]:
+        """The conditions as SQL over `requests` with their parameters; TRUE when there are none."""
+        given = self.given()
+        return " AND ".join(_SQL[name] for name in given) or "TRUE", given
+
+    def given(self) -> dict[str, object]:
+        """The conditions that are set; times are UTC without a zone."""
+        values = {name: getattr(self, name) for name in _SQL}
+        return {name: _plain(value) for name, value in values.items() if value is not None}
+
+    def accept(self, row: Mapping[str, Any]) -> bool:
+        """Whether one request, column → value, is meant; says what `where` says."""
+        return all(_holds(name, value, row) for name, value in self.given().items())
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC).replace(tzinfo=None)
+    return value
+
+
+def _holds(name: str, value: Any, row: Mapping[str, Any]) -> bool:
+    if name == "since":
+        return bool(row["at"] >= value)
+    if name == "until":
+        return bool(row["at"] < value)
+    if name == "llm":
+        return value in (row["chosen"], row["served"], row["llm"])
+    if name == "excluded":
+        return any(candidate["excluded"] == value for candidate in row["candidates"] or ())
+    if name in {"min_cost_usd", "max_cost_usd"}:
+        cost = row["expected_cost_usd"] if row["billed_cost_usd"] is None else row["billed_cost_usd"]
+        return cost is not None and bool(cost >= value if name == "min_cost_usd" else cost <= value)
+    return bool(row[name] == value)
+
 
 _DATABASES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 

@@ -1,21 +1,109 @@
-"""Records in PostgreSQL. The only file that writes to it; tables.py says what they look like there."""
+"""Records in PostgreSQL. The only file that writes to it; tables.py says what they look like there.
+
+The tables of records in PostgreSQL, with the columns of records.py; migrations/ is how a database gets them.
+
+Brings a PostgreSQL database's tables up to date, whoever else is about to do the same.
+"""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Double,
+    Engine,
+    Index,
+    MetaData,
+    Table,
+    Text,
+    create_engine,
+    make_url,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.types import TypeEngine
 
 from embedllm_router.config.store_options import StoreOptions
 from embedllm_router.errors import ConfigError
-from embedllm_router.records.writer.postgres_store_migrating import upgrade
-from embedllm_router.records.writer.postgres_store_tables import TABLES
+from embedllm_router.records.schema import FEEDBACK_COLUMNS, REQUEST_COLUMNS
 from embedllm_router.records.writer.segments import KINDS, Kind
 
-__all__ = ["PostgresSink", "database_url"]
+__all__ = ["METADATA", "TABLES", "VERSION_TABLE", "PostgresSink", "database_url", "upgrade"]
+
+VERSION_TABLE = "embedllm_router_version"
+"""Which migrations a database has seen."""
+
+METADATA = MetaData()
+
+_TYPES: Mapping[str, TypeEngine[Any]] = {
+    "VARCHAR": Text(),
+    "VARCHAR[]": ARRAY(Text()),
+    "DOUBLE": Double(),
+    "BIGINT": BigInteger(),
+    "BOOLEAN": Boolean(),
+    "TIMESTAMP": TIMESTAMP(timezone=False),
+}
+
+
+def _columns(columns: Mapping[str, str], key: tuple[str, ...]) -> list[Column[Any]]:
+    return [
+        Column(
+            name, JSONB() if name == "candidates" else _TYPES[kind], primary_key=name in key, nullable=name not in key
+        )
+        for name, kind in columns.items()
+    ]
+
+
+_REQUESTS = Table(
+    "requests",
+    METADATA,
+    *_columns(REQUEST_COLUMNS, ("request_id", "at")),
+    Index("requests_at", "at"),
+    Index("requests_response_id", "response_id"),
+)
+_FEEDBACK = Table(
+    "feedback", METADATA, *_columns(FEEDBACK_COLUMNS, ("request_id", "at", "source")), Index("feedback_at", "at")
+)
+
+TABLES: Mapping[Kind, Table] = {"requests": _REQUESTS, "feedback": _FEEDBACK}
+"""A record's keys say which it is, so that writing it twice keeps it once."""
+
+
+_LOCK = 0x656D6265646C6C6D
+"""Key of the advisory lock: "embedllm" in ASCII."""
+
+
+def upgrade(connection: Connection) -> None:
+    """Makes or changes the tables as this version needs them. Those of a later version are left as they are.
+
+    Args:
+        connection: Inside a transaction; others that want the same wait until it ends.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: The database refuses.
+    """
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    present = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    if present is None or present in known:
+        command.upgrade(config, "head")
+
 
 _CONNECT = {
     "connect_timeout": 5,

@@ -7,10 +7,8 @@ from embedllm_router.config.store_options import StoreOptions
 from embedllm_router.errors import ConfigError
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord
 from embedllm_router.records.writer.files import FileSink
-from embedllm_router.records.writer.queue import BackgroundStore
-from embedllm_router.records.writer.queue_store_hashing import PromptHasher
-from embedllm_router.records.writer.segments_store_locks import require_locks
-from embedllm_router.telemetry.status import StoreHealth
+from embedllm_router.records.writer.queue import BackgroundStore, PromptHasher, StoreHealth
+from embedllm_router.records.writer.segments import require_locks
 
 __all__ = ["RecordStore", "open_store"]
 

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
-from embedllm_router.serving.state.replica_state import Saved, dumps, pack, take_up, unpack
-from embedllm_router.serving.state.replica_state_state_known import Known
+from embedllm_router.serving.state.replica_state import Known, Saved, dumps, pack, take_up, unpack
 
 __all__ = ["FileLink"]
 

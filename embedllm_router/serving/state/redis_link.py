@@ -19,9 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from embedllm_router.config.state_options import RedisAddress
 from embedllm_router.errors import ConfigError
-from embedllm_router.serving.state.replica_state_state_counters import Share
-from embedllm_router.serving.state.replica_state_state_entries import Entry
-from embedllm_router.serving.state.replica_state_state_known import Known
+from embedllm_router.serving.state.replica_state import Entry, Known, Share
 
 __all__ = ["RedisLink"]
 

@@ -1,21 +1,28 @@
 """Sums and entries that requests read from memory, and that the background shares with other processes.
 
 Nothing a request calls here waits for a file or for Redis. Everything belongs to one thread, the event loop's.
+
+Opens shared state as the options ask for it.
 """
 
 import asyncio
 import contextlib
+import importlib.util
+import secrets
 import time
 from typing import TYPE_CHECKING
 
+from structlog.typing import FilteringBoundLogger
+
 from embedllm_router.config.state_options import StateHealth, StateOptions
+from embedllm_router.errors import ConfigError
 from embedllm_router.serving.state.files import FileLink
-from embedllm_router.serving.state.replica_state_state_known import Known
+from embedllm_router.serving.state.replica_state import Counters, Entries, Known
 
 if TYPE_CHECKING:
     from embedllm_router.serving.state.redis_link import RedisLink  # needs the extra `proxy`
 
-__all__ = ["SharedState"]
+__all__ = ["SharedState", "open_state"]
 
 _PAUSE_S = 0.05  # between exchanges, so that a busy process sends its changes in groups
 _PRUNE_S = 60.0
@@ -134,3 +141,36 @@ class SharedState:
             entries=len(self._entries),
             last_error=errors[0] if errors else None,
         )
+
+
+_REPLICA_BYTES = 6
+
+
+def open_state(options: StateOptions, log: FilteringBoundLogger) -> SharedState:
+    """Opens shared state and reads the folder. Redis is first called by `SharedState.run`; nothing is made on disk yet.
+
+    Args:
+        options: Where it is kept.
+        log: Where trouble is reported, once per trouble.
+
+    Returns:
+        The state.
+
+    Raises:
+        ConfigError: Redis is asked for, and its client is not installed or its address cannot be read.
+    """
+    counters = Counters(secrets.token_hex(_REPLICA_BYTES), options.clock)
+    known = Known(counters, Entries(options.max_entries, options.clock), options.clock)
+    files = FileLink(options.path, known, log) if options.path else None
+    if files is not None:
+        files.load()
+    if options.redis is None:
+        return SharedState(options, known, files, None)
+    if importlib.util.find_spec("redis") is None:
+        raise ConfigError(
+            "the state settings ask for Redis, but its client cannot be imported: pip install 'embedllm-router[proxy]'."
+        )
+    from embedllm_router.serving.state.redis_link import RedisLink  # noqa: PLC0415 - needs the extra `proxy`
+
+    redis = RedisLink(options.redis, options.namespace, known, log)
+    return SharedState(options, known, files, redis)

@@ -1,7 +1,19 @@
-"""Answers of one LLM → weights that know it: reads, fits, judges, writes. Nothing else in the weights changes."""
+"""Answers of one LLM → weights that know it: reads, fits, judges, writes. Nothing else in the weights changes.
+
+Prompts → embeddings, as serving makes them, with progress.
+
+A few answers of a new LLM → its row of the decoder, and how sure that is. Pure.
+
+The row is the most probable one given the answers and the population (maximum a posteriori): with few answers an LLM
+like the others, with many one of its own. It knows nothing of files.
+
+Do the answers bear a row out? Cross-validated beside the LLM's own mean and beside what one expects of any LLM.
+
+It knows nothing of files or of people.
+"""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -9,22 +21,209 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from embedllm_router._hashing import digest_of
+from embedllm_router._stats import Estimate, Examples, Resampling, fit, losses
 from embedllm_router.artifact.derived import write_derived
 from embedllm_router.artifact.manifest import LearnedLLM
 from embedllm_router.artifact.weights import Artifact, Tensors
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import question_stem
 from embedllm_router.errors import ConfigError, DataError
-from embedllm_router.training.add_llm.add_adding_embedding import Tell, embed
-from embedllm_router.training.add_llm.add_adding_judging import Judged, judge
-from embedllm_router.training.add_llm.add_adding_newcomer import Newcomer, length_row, newcomer
+from embedllm_router.prediction.prompt_encoder import load_encoder
 from embedllm_router.training.add_llm.population import Population
+from embedllm_router.training.update.guard import ranking
 
-__all__ = ["About", "Added", "add_llm", "write_added"]
+__all__ = [
+    "About",
+    "Added",
+    "Judged",
+    "Newcomer",
+    "Tell",
+    "add_llm",
+    "embed",
+    "judge",
+    "length_row",
+    "newcomer",
+    "write_added",
+]
+
+_TOLD_EVERY: Final = 200
+Tell = Callable[[str, int, int], None]
+
+
+def embed(artifact: Artifact, prompts: Sequence[str], tell: Tell | None = None) -> list[NDArray[np.float32] | None]:
+    """Embeds prompts one by one.
+
+    Args:
+        artifact: Whose encoder.
+        prompts: The texts.
+        tell: Told about progress: what, how many, of how many.
+
+    Returns:
+        float32 (d_prompt,) each; None for a prompt without text, which is scored as the average prompt.
+    """
+    encoder = load_encoder(artifact)
+    found: list[NDArray[np.float32] | None] = []
+    for i, prompt in enumerate(prompts):
+        if tell is not None and i % _TOLD_EVERY == 0:
+            tell("reading prompts", i, len(prompts))
+        found.append(encoder.encode(prompt).prompt_embedding if prompt.strip() else None)
+    return found
+
+
+_DRAWS: Final = 400
+_VARIANCE: Final = 0.5  # of a log length around its prediction, as the shipped weights have it
+_VARIANCE_COUNTS: Final = 10.0
+_SMEAR_COUNTS: Final = 20.0
+_PASSES: Final = 3
+_MAX_LOG: Final = 30.0
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """What is known of a new LLM.
+
+    Attributes:
+        row: The most probable row, (d + 1,).
+        root: (d + 1, d + 1); row + root · z with standard normal z is as probable as the answers leave it.
+    """
+
+    row: Floats
+    root: Floats
+
+    def mean_p(self, columns: Floats) -> tuple[float, float, float]:
+        """Its mean probability of a correct answer over some prompts, and the ends of the 95 % credible interval.
+
+        Args:
+            columns: (n_prompts, d + 1).
+        """
+        drawn = self.row[:, None] + self.root @ np.random.default_rng(0).standard_normal((len(self.row), _DRAWS))
+        low, high = np.quantile(_probability(columns @ drawn).mean(axis=0), [0.025, 0.975])
+        return float(_probability(columns @ self.row).mean()), float(low), float(high)
+
+
+def newcomer(population: Population, columns: Floats, correct: Floats) -> Newcomer:
+    """Fits a new LLM.
+
+    Args:
+        population: What LLMs are like.
+        columns: Of the prompts it answered, (n, d + 1); see `Population.columns`.
+        correct: Whether it was right, in [0, 1], (n,).
+    """
+    n, d = columns.shape
+    examples = Examples(columns @ population.spread, columns @ population.mean, correct, np.ones(n))
+    theta, curvature = fit(examples, np.ones(d))
+    root = np.linalg.solve(np.linalg.cholesky(curvature).T, np.eye(d))
+    return Newcomer(population.mean + population.spread @ theta, population.spread @ root)
+
+
+def length_row(population: Population, columns: Floats, tokens: Floats) -> Floats:
+    """The row that predicts the logarithm of a new LLM's output tokens; the population's mean without any length.
+
+    A linear regression with the population as prior, whose noise is estimated along with it. Its offset is then moved
+    so that the mean of the predicted tokens is that of the billed ones, as far as there are enough (Duan, 1983).
+
+    Args:
+        population: Of the length network.
+        columns: Of prompts it answered, (n, d + 1).
+        tokens: Its output tokens, at least 1, (n,).
+    """
+    row = population.mean
+    if not len(tokens):
+        return row
+    x, log = columns @ population.spread, np.log(tokens)
+    variance = _VARIANCE
+    for _ in range(_PASSES):
+        z = np.linalg.solve(x.T @ x / variance + np.eye(x.shape[1]), x.T @ (log - columns @ population.mean) / variance)
+        row = population.mean + population.spread @ z
+        wrong = log - columns @ row
+        variance = float((wrong @ wrong + _VARIANCE_COUNTS * _VARIANCE) / (len(log) + _VARIANCE_COUNTS))
+    predicted = np.exp(np.minimum(columns @ row, _MAX_LOG))
+    usual = float(predicted.mean()) * _SMEAR_COUNTS
+    smeared = row.copy()
+    smeared[-1] += np.log((tokens.sum() + usual) / (predicted.sum() + usual))
+    return smeared
+
+
+def _probability(logit: Floats) -> Floats:
+    p: Floats = 1.0 / (1.0 + np.exp(-np.clip(logit, -_MAX_LOG, _MAX_LOG)))
+    return p
+
+
+_FOLDS: Final = 5
+_SURE: Final = 3.0  # standard errors: a false alarm costs more than a late one, for cross-validation tells it anyway
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """How well answers are predicted by a fit to the other folds' answers.
+
+    Attributes:
+        log_loss: In nats, of the row.
+        log_loss_mean: Of the LLM's mean on the other folds, one answer of each kind added.
+        log_loss_population: Of an LLM of which nothing is known.
+        change: `log_loss` - `log_loss_mean`, with a paired bootstrap interval over answers.
+        auc_population: How well what is expected of any LLM ranks its answers, in [0, 1]; NaN when all are alike.
+        auc_error: Its standard error; NaN likewise.
+    """
+
+    log_loss: float
+    log_loss_mean: float
+    log_loss_population: float
+    change: Estimate
+    auc_population: float
+    auc_error: float
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether it is right where LLMs are usually wrong, and wrong where they are right."""
+        return self.auc_population + _SURE * self.auc_error < 0.5  # noqa: PLR2004 - chance
+
+
+def judge(population: Population, columns: Floats, correct: Floats, keys: Sequence[str]) -> Judged | None:
+    """Cross-validates a new LLM.
+
+    Args:
+        population: What LLMs are like.
+        columns: Of the prompts it answered, (n, d + 1).
+        correct: Whether it was right, in [0, 1], (n,).
+        keys: (n,); prompts of equal keys are never on both sides.
+
+    Returns:
+        The figures; None where all prompts are one.
+    """
+    fold = _folds(keys)
+    if fold.max() == 0:
+        return None
+    of_row, of_mean = np.empty(len(correct)), np.empty(len(correct))
+    for out in np.unique(fold):
+        held, rest = fold == out, fold != out
+        row = newcomer(population, columns[rest], correct[rest]).row
+        of_row[held] = losses(columns[held] @ row, correct[held])
+        share = (correct[rest].sum() + 1.0) / (rest.sum() + 2.0)
+        of_mean[held] = losses(np.full(int(held.sum()), np.log(share / (1.0 - share))), correct[held])
+    expected = columns @ population.mean
+    ranked = ranking(correct, expected)
+    return Judged(
+        log_loss=float(of_row.mean()),
+        log_loss_mean=float(of_mean.mean()),
+        log_loss_population=float(losses(expected, correct).mean()),
+        change=Resampling(len(correct)).ratio(of_row - of_mean),
+        auc_population=ranked.auc,
+        auc_error=ranked.error,
+    )
+
+
+def _folds(keys: Sequence[str]) -> NDArray[np.intp]:
+    """The fold of each key, from 0; every fold has about as many keys, whatever they are."""
+    ordered = sorted(set(keys), key=digest_of)
+    place = {key: i % _FOLDS for i, key in enumerate(ordered)}
+    return np.array([place[key] for key in keys], dtype=np.intp)
+
 
 _FEWEST: Final = 10
 _SHOWN: Final = 5
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

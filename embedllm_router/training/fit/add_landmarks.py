@@ -11,9 +11,8 @@ from embedllm_router.artifact.weights import Artifact, load_artifact, read_card,
 from embedllm_router.errors import DataError
 from embedllm_router.evaluation.inputs import read_inputs
 from embedllm_router.prediction.landmarks import Landmarks
-from embedllm_router.training.fit.description_learning_model_card import with_landmarks
-from embedllm_router.training.fit.landmarks import find_landmarks, measure_landmarks
-from embedllm_router.training.fit.landmarks_learning_novelty import measure_novelty
+from embedllm_router.training.fit.description import with_landmarks
+from embedllm_router.training.fit.landmarks import find_landmarks, measure_landmarks, measure_novelty
 
 __all__ = ["add_landmarks"]
 

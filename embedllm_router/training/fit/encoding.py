@@ -1,29 +1,284 @@
 """The encoder a training run learns with: what its prompts add to it, and their embeddings.
 
 Training and serving build it alike. It sees prompts, and knows nothing of labels.
+
+Adds to a token table what the training prompts themselves say about words: columns of their latent semantic index.
+
+TF-IDF and a truncated singular value decomposition of prompts by tokens (Deerwester et al., 1990); a token's row is its
+inverse document frequency times its singular vector, so the sum over a text's tokens is the text's projection. Words
+that the transformer calls alike but that mark different kinds of questions are told apart. It sees prompts of the
+training part only, and knows nothing of labels.
+
+Training prompts → tables of n-gram vectors: the latent semantic index of hashed n-grams.
+
+It sees prompts of the training part only, and knows nothing of labels. What an n-gram is and which row it has is
+`embedllm_router.prediction.ngrams`' to say.
+
+Small changes to training prompts that leave their meaning, so that the decoder learns to overlook them. Pure.
+
+Phrases, frames, wordings and kinds of typo are others than those that evaluation/stability.py measures with (a test
+compares the lists): otherwise the measurement would only ask for what was learned by heart. It knows nothing of labels.
 """
 
 import math
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse  # type: ignore[import-untyped]
+from sklearn.utils.extmath import randomized_svd  # type: ignore[import-untyped]
 
 from embedllm_router.artifact.manifest import EncoderSpec, NgramSpec
-from embedllm_router.prediction.ngrams import NgramTable, read_sequence
+from embedllm_router.prediction.ngrams import NgramTable, ngram_rows, read_sequence
 from embedllm_router.prediction.static_encoder import MAX_CHARS, StaticEncoder, clip_middle
 from embedllm_router.prediction.text_features import STYLE_FEATURES, read_surface
 from embedllm_router.prediction.transformer_encoder import TransformerEncoder
-from embedllm_router.training.fit.decoder_learning_inputs import Progress
-from embedllm_router.training.fit.distill import TokenTable
-from embedllm_router.training.fit.encoding_learning_lexicon import add_prompt_columns
-from embedllm_router.training.fit.encoding_learning_ngrams import fit_ngrams
-from embedllm_router.training.fit.encoding_learning_perturbations import perturbed_copy
+from embedllm_router.training.fit.decoder import Progress
+from embedllm_router.training.fit.distill import TokenTable, quantise
 
-__all__ = ["ReadyEncoder", "encode_copies", "encode_prompts", "prepare_encoder"]
+__all__ = [
+    "DEFAULT_NGRAMS",
+    "PHRASES",
+    "WORDINGS",
+    "ReadyEncoder",
+    "add_prompt_columns",
+    "count_rows",
+    "encode_copies",
+    "encode_prompts",
+    "fit_ngrams",
+    "latent_columns",
+    "perturbed_copy",
+    "prepare_encoder",
+]
+
+_MIN_PROMPTS: Final = 2  # a token of one prompt says nothing about others
+_POWER_ITERATIONS: Final = 3
+
+
+def add_prompt_columns(
+    table: TokenTable, prompt_tokens: Sequence[Sequence[int] | NDArray[np.integer]], n_columns: int
+) -> TokenTable:
+    """Appends latent semantic columns to a token table.
+
+    Args:
+        table: Distilled token vectors.
+        prompt_tokens: Token ids of each training prompt.
+        n_columns: Columns to add; no more than there are prompts or tokens.
+
+    Returns:
+        A table of d_embedding + n_columns columns. The new ones are scaled so that both parts weigh the same in a
+        prompt's average, and share its row scales.
+    """
+    vocab_size = len(table.token_scales)
+    counts = count_rows(prompt_tokens, vocab_size)
+    new = latent_columns(counts, min(n_columns, vocab_size - 1, len(prompt_tokens)), n_iter=_POWER_ITERATIONS)
+    old = table.token_embeddings * table.token_scales[:, None]
+    sizes = [float(np.linalg.norm(counts @ part, axis=1).mean()) for part in (old, new)]
+    joint = np.hstack([old, new * (sizes[0] / max(sizes[1], 1e-12))]).astype(np.float32)
+    vectors, scales = quantise(joint)
+    source = f"{table.source}; {new.shape[1]} latent semantic columns of the training prompts"
+    return replace(table, source=source, token_embeddings=vectors, token_scales=scales)
+
+
+def count_rows(prompt_rows: Sequence[Sequence[int] | NDArray[np.integer]], n_rows: int) -> sparse.csr_matrix:
+    """How often each prompt names each row of a table, float32 (n_prompts, n_rows)."""
+    sizes = [len(rows) for rows in prompt_rows]
+    prompts = np.repeat(np.arange(len(prompt_rows)), sizes)
+    named = np.concatenate([np.asarray(rows, dtype=np.int64) for rows in prompt_rows])
+    shape = (len(prompt_rows), n_rows)
+    return sparse.csr_matrix((np.ones(len(named), dtype=np.float32), (prompts, named)), shape=shape)
+
+
+def latent_columns(counts: sparse.csr_matrix, n_columns: int, *, n_iter: int) -> NDArray[np.float32]:
+    """Inverse document frequency times right singular vectors of the prompts, each scaled to length 1.
+
+    Args:
+        counts: float32 (n_prompts, n_rows); a cell counts as 1 + ln(count), a row of a single prompt as 0.
+        n_columns: No more than there are prompts or rows.
+        n_iter: Power iterations of the randomised decomposition (Halko, Martinsson and Tropp, 2011).
+
+    Returns:
+        float32 (n_rows, n_columns).
+    """
+    n_prompts = counts.shape[0]
+    frequency = np.asarray((counts > 0).sum(axis=0)).ravel()
+    idf = np.where(frequency >= _MIN_PROMPTS, np.log((1 + n_prompts) / (1 + frequency)) + 1, 0.0)
+    damped = counts.copy()
+    damped.data = 1 + np.log(damped.data)
+    weighted = damped @ sparse.diags(idf)
+    lengths = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
+    unit = sparse.diags(1 / np.maximum(lengths, 1e-12)) @ weighted
+    _, _, right = randomized_svd(unit, n_columns, n_iter=n_iter, random_state=0)
+    columns: NDArray[np.float32] = (idf[:, None] * right.T).astype(np.float32)
+    return columns
+
+
+DEFAULT_NGRAMS: Final = (
+    NgramSpec(name="pairs", reads="tokens", n=2, n_rows=2**15, n_columns=128),
+    NgramSpec(name="shapes", reads="shapes", n=5, n_rows=2**14, n_columns=128),
+    NgramSpec(name="kinds", reads="kinds", n=5, n_rows=2**14, n_columns=128),
+)
+"""The families of the best recipe of docs/experiments.md."""
+_NGRAM_POWER_ITERATIONS: Final = 2
+
+
+def fit_ngrams(spec: NgramSpec, sequences: Sequence[NDArray[np.integer]]) -> NgramTable:
+    """Fits a table to the training prompts.
+
+    Args:
+        spec: What it reads, and its size.
+        sequences: Of each training prompt, as `ngrams.read_sequence` gives it.
+
+    Returns:
+        The table. It has fewer columns than asked where there are fewer prompts.
+    """
+    counts = count_rows([ngram_rows(sequence, spec.n, spec.n_rows) for sequence in sequences], spec.n_rows)
+    n_columns = min(spec.n_columns, spec.n_rows - 1, len(sequences))
+    vectors, scales = quantise(latent_columns(counts, n_columns, n_iter=_NGRAM_POWER_ITERATIONS))
+    return NgramTable(spec.model_copy(update={"n_columns": n_columns}), vectors, scales)
+
+
+_OPENINGS: Final = (
+    "Hello. ",
+    "Hey there, ",
+    "Quick one: ",
+    "I need some help here. ",
+    "Task: ",
+    "Q: ",
+    "Consider the problem below.\n\n",
+    "You are an expert.\n",
+    "Can you work this out? ",
+    "Respond to this prompt: ",
+    "I was asked this today and am not sure: ",
+)
+_CLOSINGS: Final = (
+    " Cheers!",
+    "\n\nMuch appreciated.",
+    "\n\nGive the result.",
+    " Let me know.",
+    "\n\nReply:",
+    " Show your work.",
+    " Think it through.",
+    "\n\nBe brief.",
+    "\n\nKind regards",
+)
+PHRASES: Final = (*_OPENINGS, *_CLOSINGS)
+"""What is put before or after a prompt."""
+
+WORDINGS: Final = (
+    ("What are", "Name"),
+    ("Which", "What"),
+    ("Calculate", "Compute"),
+    ("Choose", "Pick"),
+    ("Suppose", "Assume"),
+    ("How much", "What amount of"),
+    ("are not", "aren't"),
+    ("do not", "don't"),
+    ("will not", "won't"),
+    ("such as", "like"),
+    ("therefore", "so"),
+    ("However", "But"),
+)
+"""Words, and others that mean the same there."""
+
+_WORDING_PATTERNS: Final = tuple((re.compile(rf"\b{words}\b"), others) for words, others in WORDINGS)
+_LONG_WORD: Final = re.compile(r"[A-Za-z]{4,}")
+_CAPITALISED: Final = re.compile(r"\b[A-Z][a-z]+")
+_BREAK: Final = re.compile(r"[ \n]")
+_LAST_MARK: Final = re.compile(r"[.?!:]+\s*$")
+_TYPO_SHARES: Final = (0.01, 0.03)
+_BREAK_SHARES: Final = (0.02, 0.1)
+_N_CHANGES: Final = (1, 1, 2)
+_KEYS: Final = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+
+
+def perturbed_copy(text: str, rng: random.Random) -> str:
+    """The prompt after one or two changes of case, letters, white space, punctuation, phrases around it or wording.
+
+    Args:
+        text: Any text.
+        rng: Decides the changes; the same state makes the same copy.
+
+    Returns:
+        A text that asks the same; sometimes the same text.
+    """
+    for change in rng.sample(_CHANGES, rng.choice(_N_CHANGES)):
+        text = change(text, rng)
+    return text
+
+
+def _lower(text: str, _: random.Random) -> str:
+    return text.lower()
+
+
+def _lower_some(text: str, rng: random.Random) -> str:
+    """Capitalised words lose their capital, each with the same chance."""
+    share = rng.random()
+    return _CAPITALISED.sub(lambda word: word[0].lower() if rng.random() < share else word[0], text)
+
+
+def _typos(text: str, rng: random.Random) -> str:
+    """Letters left out, doubled, or the key beside them struck."""
+    words = list(_LONG_WORD.finditer(text))
+    share, letters = rng.choice(_TYPO_SHARES), list(text)
+    for word in rng.sample(words, min(len(words), max(1, round(share * len(words))))):
+        at = rng.randrange(word.start(), word.end())
+        letters[at] = rng.choice(("", letters[at] * 2, _key_beside(letters[at])))
+    return "".join(letters)
+
+
+def _key_beside(letter: str) -> str:
+    """The letter to the right on the keyboard, or to the left at the end of a row; case is kept."""
+    row = next(keys for keys in _KEYS if letter.lower() in keys)
+    at = row.index(letter.lower())
+    other = row[at + 1] if at + 1 < len(row) else row[at - 1]
+    return other.upper() if letter.isupper() else other
+
+
+def _spaces(text: str, rng: random.Random) -> str:
+    """Spaces and line breaks doubled here and there, and something at the end or the beginning."""
+    share = rng.choice(_BREAK_SHARES)
+    wider = _BREAK.sub(lambda found: found[0] * 2 if rng.random() < share else found[0], text)
+    return rng.choice(("", "", "", "\n", "  ")) + wider + rng.choice(("", "  ", "\n", " \n"))
+
+
+def _last_mark(text: str, rng: random.Random) -> str:
+    """The last mark left out, doubled or another; without one, one more or none."""
+    mark = rng.choice(("", "!", "..", ".", "??"))
+    return _LAST_MARK.sub(mark, text) if _LAST_MARK.search(text) else text + mark
+
+
+def _wording(text: str, _: random.Random) -> str:
+    for pattern, others in _WORDING_PATTERNS:
+        text = pattern.sub(others, text)
+    return text
+
+
+def _opening(text: str, rng: random.Random) -> str:
+    return rng.choice(_OPENINGS) + text
+
+
+def _closing(text: str, rng: random.Random) -> str:
+    return text + rng.choice(_CLOSINGS)
+
+
+_CHANGES: Final[tuple[Callable[[str, random.Random], str], ...]] = (
+    _lower,
+    _lower_some,
+    _typos,
+    _spaces,
+    _last_mark,
+    _wording,
+    _opening,
+    _opening,
+    _closing,
+    _closing,
+)
+
 
 _BLOCK: Final = 1024
 

@@ -1,6 +1,8 @@
 """Data folders → artifact: reads, splits, encodes, trains, measures on the test part, writes.
 
 The order of events is here; each step is another file's. It knows nothing of command lines.
+
+Test metrics of predictions for a correctness matrix, flat and named. It knows nothing of artifacts.
 """
 
 import logging
@@ -14,38 +16,81 @@ from numpy.typing import NDArray
 from embedllm_router.artifact.manifest import NgramSpec
 from embedllm_router.artifact.weights import Artifact, check_place, save_artifact
 from embedllm_router.data.folder import merge_folders, read_folders
-from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.data.matrix_data_conflicts import OnConflict
-from embedllm_router.data.matrix_data_merging import Merged
+from embedllm_router.data.matrix import CorrectnessMatrix, Merged, OnConflict
 from embedllm_router.data.split import Split, split_by_stem
 from embedllm_router.errors import DataError
-from embedllm_router.evaluation.baselines_evaluation_yardsticks import knn, repeat_means
-from embedllm_router.evaluation.guarantee import with_contract
-from embedllm_router.evaluation.guarantee_learning_contract_card import card_with_contract
-from embedllm_router.evaluation.inputs_evaluation_parts import Part
-from embedllm_router.evaluation.metrics import auc, log_loss
+from embedllm_router.evaluation.baselines import knn, repeat_means
+from embedllm_router.evaluation.guarantee import card_with_contract, with_contract
+from embedllm_router.evaluation.inputs import Part, find_pools, llm_means, pool_means
+from embedllm_router.evaluation.metrics import auc, brier, expected_calibration_error, log_loss, routing
 from embedllm_router.prediction.landmarks import Landmarks
 from embedllm_router.prediction.ood_score import Novelty
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.prediction.text_features import STYLE_FEATURES
 from embedllm_router.prediction.transformer_encoder import TransformerEncoder
-from embedllm_router.training.fit.decoder_learning_inputs import LearningData, Progress, Trained
-from embedllm_router.training.fit.description import describe
-from embedllm_router.training.fit.description_learning_model_card import model_card
+from embedllm_router.training.fit.decoder import LearningData, Progress, Trained
+from embedllm_router.training.fit.description import describe, model_card
 from embedllm_router.training.fit.distill import TokenTable
-from embedllm_router.training.fit.encoding import ReadyEncoder, encode_copies, encode_prompts, prepare_encoder
-from embedllm_router.training.fit.encoding_learning_ngrams import DEFAULT_NGRAMS
-from embedllm_router.training.fit.facts import Facts
-from embedllm_router.training.fit.facts_learning_lengths import UNRECORDED_TOKENS, log_output_tokens
-from embedllm_router.training.fit.fitting_learning_checkpoint import Checkpoint, fingerprint
-from embedllm_router.training.fit.landmarks import find_landmarks, measure_landmarks
-from embedllm_router.training.fit.landmarks_learning_novelty import measure_novelty
+from embedllm_router.training.fit.encoding import (
+    DEFAULT_NGRAMS,
+    ReadyEncoder,
+    encode_copies,
+    encode_prompts,
+    prepare_encoder,
+)
+from embedllm_router.training.fit.facts import UNRECORDED_TOKENS, Facts, log_output_tokens
+from embedllm_router.training.fit.fitting import Checkpoint, fingerprint
+from embedllm_router.training.fit.landmarks import find_landmarks, measure_landmarks, measure_novelty
 from embedllm_router.training.fit.options import TrainingOptions
-from embedllm_router.training.fit.recipe_evaluation_report import evaluate_predictions, llm_means
 from embedllm_router.training.fit.team import Team
 from embedllm_router.training.fit.training import train_decoder
 
-__all__ = ["LearnedArtifact", "learn", "learning_data", "load_matrix", "predict"]
+__all__ = ["LearnedArtifact", "evaluate_predictions", "learn", "learning_data", "llm_means", "load_matrix", "predict"]
+
+
+def evaluate_predictions(test: CorrectnessMatrix, p: NDArray[np.float32], train: CorrectnessMatrix) -> dict[str, float]:
+    """Correctness metrics over all labels, per data set, and routing accuracy per data set's pool.
+
+    Args:
+        test: The test part.
+        p: Predicted probabilities, float32 (n_prompts, n_llms), in test's order.
+        train: The train part; it decides who is the best single LLM.
+
+    Returns:
+        Names → values; routing values are means over all routed prompts.
+    """
+    labels, observed = test.labels(), test.observed
+    out = _correctness("", labels[observed], p[observed])
+    datasets = np.array(test.datasets)
+    for name in dict.fromkeys(test.datasets):
+        mine = observed & (datasets == name)[:, None]
+        out |= _correctness(f"{name}.", labels[mine], p[mine])
+    return out | _routing(test, p, train) | {"n_prompts": float(len(p)), "n_labels": float(observed.sum())}
+
+
+def _correctness(prefix: str, y: NDArray[np.float32], p: NDArray[np.float32]) -> dict[str, float]:
+    if not len(y):
+        return {}
+    return {
+        f"{prefix}auc": auc(y, p),
+        f"{prefix}log_loss": log_loss(y, p),
+        f"{prefix}brier": brier(y, p),
+        f"{prefix}ece": expected_calibration_error(y, p),
+    }
+
+
+def _routing(test: CorrectnessMatrix, p: NDArray[np.float32], train: CorrectnessMatrix) -> dict[str, float]:
+    totals = {"routing_accuracy": 0.0, "best_single_accuracy": 0.0, "oracle_accuracy": 0.0, "random_accuracy": 0.0}
+    n_routed, labels = 0, test.labels()
+    for pool in find_pools(test):
+        block = np.ix_(pool.rows, pool.columns)
+        result = routing(labels[block], p[block], pool_means(pool, train))
+        for name in totals:
+            totals[name] += getattr(result, name) * result.n_prompts
+        n_routed += result.n_prompts
+    averages = {name: total / n_routed for name, total in totals.items()} if n_routed else {}
+    return averages | {"n_routed": float(n_routed)}
+
 
 _LOG = logging.getLogger(__name__)
 

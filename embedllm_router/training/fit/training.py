@@ -2,6 +2,13 @@
 
 Every LLM's answer to a prompt is learned in one step, unobserved pairs masked; or pair by pair, as in the paper. It
 knows nothing of files; recipe.py feeds it and writes what it makes.
+
+What training aims at and starts from, computed from the training part alone.
+
+Makes probabilities mean what they say: a slope and an offset per LLM, fitted on validation labels.
+
+Platt scaling (Platt, 1999) in two levels: one fit for all LLMs, then one per LLM pulled towards it, so an LLM with few
+labels keeps the common correction. It knows nothing of networks; it folds into their last layer.
 """
 
 import math
@@ -15,23 +22,158 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from embedllm_router.training.fit.decoder import Decoder, Head, PairModel, fold
-from embedllm_router.training.fit.decoder_learning_inputs import EpochRecord, LearningData, Progress, Trained
-from embedllm_router.training.fit.facts_learning_lengths import UNRECORDED_TOKENS, fill_unknown, smearing
-from embedllm_router.training.fit.fitting import Device, Plan, fit
-from embedllm_router.training.fit.fitting_learning_checkpoint import Checkpoint
-from embedllm_router.training.fit.fitting_learning_lessons import Copies, PairLesson, RowLesson
+from embedllm_router.training.fit.decoder import (
+    Decoder,
+    EpochRecord,
+    Head,
+    LearningData,
+    PairModel,
+    Progress,
+    Trained,
+    fold,
+)
+from embedllm_router.training.fit.facts import UNRECORDED_TOKENS, fill_unknown, smearing
+from embedllm_router.training.fit.fitting import Checkpoint, Copies, Device, PairLesson, Plan, RowLesson, fit
 from embedllm_router.training.fit.options import TrainingOptions
 from embedllm_router.training.fit.team import Team
-from embedllm_router.training.fit.training_learning_calibration import Calibration, fit_calibration
-from embedllm_router.training.fit.training_learning_targets import (
-    category_means,
-    data_set_weights,
-    mean_logits,
-    standardisation,
-)
 
-__all__ = ["EpochRecord", "LearningData", "Progress", "Trained", "TrainingOptions", "train_decoder"]
+__all__ = [
+    "Calibration",
+    "EpochRecord",
+    "LearningData",
+    "Progress",
+    "Trained",
+    "TrainingOptions",
+    "category_means",
+    "data_set_weights",
+    "fit_calibration",
+    "mean_logits",
+    "standardisation",
+    "train_decoder",
+]
+
+_MIN_SCALE: Final = 1e-4
+_PRIOR_LABELS: Final = 3.0  # weight of an LLM's overall mean in its mean on a category
+
+
+def standardisation(x: NDArray[np.float32], *, unit_length: bool) -> tuple[Tensor, Tensor]:
+    """Mean and scale of each column.
+
+    Args:
+        x: Prompt embeddings of the training part, float32 (n_train, d_prompt).
+        unit_length: Whether standardised embeddings shall have length about 1, as those of the paper's encoder have,
+            so that its noise and learning rate mean the same; else each column has standard deviation 1.
+
+    Returns:
+        Mean and positive scale, float32 (d_prompt,) each.
+    """
+    scale = np.maximum(x.std(axis=0), _MIN_SCALE)
+    if unit_length:
+        scale *= np.float32(x.shape[1] ** 0.5)
+    return torch.from_numpy(x.mean(axis=0)), torch.from_numpy(scale)
+
+
+def category_means(data: LearningData) -> NDArray[np.float32]:
+    """Share of right answers by category, shrunk to the LLM's overall share, float32 (n_categories, n_llms)."""
+    train = data.split.train
+    seen = data.observed[train].astype(np.float32)
+    right = data.labels[train] * seen
+    overall = (right.sum(axis=0) + 1) / (seen.sum(axis=0) + 2)
+    shape = (int(data.categories.max()) + 1, seen.shape[1])
+    rights, counts = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    np.add.at(rights, data.categories[train], right)
+    np.add.at(counts, data.categories[train], seen)
+    means: NDArray[np.float32] = (rights + _PRIOR_LABELS * overall) / (counts + _PRIOR_LABELS)
+    return means.astype(np.float32)
+
+
+def mean_logits(data: LearningData) -> NDArray[np.float32]:
+    """Logit of each LLM's share of right answers, smoothed by one of each kind, float32 (n_llms,)."""
+    train = data.split.train
+    right = (data.labels[train] * data.observed[train]).sum(axis=0, dtype=np.float32)
+    share = (right + 1) / (data.observed[train].sum(axis=0) + 2)
+    logits: NDArray[np.float32] = np.log(share / (1 - share)).astype(np.float32)
+    return logits
+
+
+def data_set_weights(data: LearningData, balance: float) -> NDArray[np.float32]:
+    """Weight of each prompt's labels, float32 (n_prompts,): n to the power of -balance, n the labels of its data set.
+
+    Args:
+        data: Only its training part counts.
+        balance: 0 weighs all alike; 1 gives each data set the same say.
+
+    Returns:
+        Weights whose mean over the labels of the training part is 1.
+    """
+    if not balance or data.datasets is None:
+        return np.ones(len(data.x), dtype=np.float32)
+    train = data.split.train
+    per_prompt = data.observed[train].sum(axis=1)
+    n_labels = np.bincount(data.datasets[train], per_prompt, minlength=int(data.datasets.max()) + 1)
+    weights = np.maximum(n_labels, 1.0) ** -balance
+    weights /= (weights * n_labels).sum() / n_labels.sum()
+    return weights[data.datasets].astype(np.float32)
+
+
+_STEPS: Final = 25
+_MIN_SLOPE: Final = 0.1  # a slope of zero or less would undo or reverse what was learned
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """`calibrated logit = slope · logit + offset`.
+
+    Attributes:
+        slope: float64 (n_llms,), positive.
+        offset: float64 (n_llms,).
+    """
+
+    slope: NDArray[np.float64]
+    offset: NDArray[np.float64]
+
+
+def fit_calibration(
+    logits: NDArray[np.float32],
+    labels: NDArray[np.float32],
+    observed: NDArray[np.bool_],
+    *,
+    strength: float = 40.0,
+) -> Calibration:
+    """Fits slopes and offsets that minimise log-loss.
+
+    Args:
+        logits: float32 (n_prompts, n_llms).
+        labels: float32 (n_prompts, n_llms), 0 or 1.
+        observed: bool (n_prompts, n_llms).
+        strength: Pull of an LLM's own fit towards the common one, in units of labels at p = 0.5 times four.
+
+    Returns:
+        The calibration; an LLM without labels gets the common fit.
+    """
+    common = _fit_line(logits[observed], labels[observed], np.array([1.0, 0.0]), strength)
+    lines = np.array(
+        [_fit_line(logits[seen, llm], labels[seen, llm], common, strength) for llm, seen in enumerate(observed.T)]
+    )
+    return Calibration(slope=np.maximum(lines[:, 0], _MIN_SLOPE), offset=lines[:, 1])
+
+
+def _fit_line(
+    logits: NDArray[np.float32], labels: NDArray[np.float32], prior: NDArray[np.float64], strength: float
+) -> NDArray[np.float64]:
+    """Newton's method on log-loss plus `strength/2 · |line - prior|²`."""
+    x = np.stack([logits.astype(np.float64), np.ones(len(logits))], axis=1)
+    line = prior.copy()
+    for _ in range(_STEPS):
+        p = 1.0 / (1.0 + np.exp(-np.clip(x @ line, -30.0, 30.0)))
+        gradient = x.T @ (p - labels) + strength * (line - prior)
+        curvature = (x * (p * (1.0 - p))[:, None]).T @ x + strength * np.eye(2)
+        step = np.asarray(np.linalg.solve(curvature, gradient), dtype=np.float64)
+        line -= step
+        if float(np.abs(step).max()) < 1e-8:  # noqa: PLR2004 - converged to far below any effect
+            break
+    return line
+
 
 _PREDICT_ROWS: Final = 4096
 

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.artifact.weights import Artifact
-from embedllm_router.prediction.decoder_inputs_relearn_hidden import PromptNetwork
-from embedllm_router.records.reader.recorded import Basis, Embedder
-from embedllm_router.records.reader.recorded_replay_recorded import Recorded, RecordedRequest, Verdict
+from embedllm_router.prediction.decoder_inputs import PromptNetwork
+from embedllm_router.records.reader.recorded import Basis, Embedder, Recorded, RecordedRequest, Verdict
 
 __all__ = ["Answers", "Gathered", "gather"]
 

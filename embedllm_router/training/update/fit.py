@@ -1,25 +1,264 @@
-"""Answers with feedback → what changes about each LLM. It writes nothing and judges nothing."""
+"""Answers with feedback → what changes about each LLM. It writes nothing and judges nothing.
 
-from collections.abc import Mapping
+What all LLMs have in common: people who judge harsher, or kinder, than the data the weights were trained on.
+
+Without it, an LLM that gets a lot of harsh feedback would fall behind one nobody spoke of. The shift is the mean of a
+random-effects model (DerSimonian and Laird, 1986) over the LLMs with feedback: it counts only where several of them
+moved alike, and an LLM that moved alone shifts nobody else.
+
+What may change about one LLM, as the columns of a regression, and what a fit means for its embedding and bias.
+
+    new logit = logit + common + slope · (logit - mean logit) + offset + v · φ
+
+φ are the main directions of f(x) in the log, scaled so that a prompt's φ has length 1 on average: the prior on v then
+says how far the logit of a usual prompt may move.
+
+How far an LLM may move: a ladder of priors that starts with no change at all, climbed by cross-validation.
+
+Of the rungs within one standard error of the best, the lowest is taken (Breiman et al., 1984): data that show nothing
+change nothing.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedllm_router._stats import Examples, fit, losses
 from embedllm_router.artifact.weights import Artifact, Tensors
-from embedllm_router.stats_relearn_logistic import Examples, fit
 from embedllm_router.training.update.answers import Answers
-from embedllm_router.training.update.fit_relearn_common import common_shift
-from embedllm_router.training.update.fit_relearn_design import Directions, LLMChange, columns
-from embedllm_router.training.update.fit_relearn_ladder import LADDER, Rung, choose_rung, fit_rung
 
-__all__ = ["LLMFit", "Update", "learn_update"]
+__all__ = [
+    "LADDER",
+    "Directions",
+    "LLMChange",
+    "LLMFit",
+    "Rung",
+    "Update",
+    "choose_rung",
+    "common_shift",
+    "fit_rung",
+    "hashed",
+    "learn_update",
+]
+
+_FEWEST_LLMS: Final = 3
+_SURE: Final = 2.0  # standard errors
+
+
+def common_shift(shifts: Sequence[float], variances: Sequence[float]) -> float:
+    """The shift that LLMs share.
+
+    Args:
+        shifts: One per LLM, in logits.
+        variances: Of each shift, positive.
+
+    Returns:
+        The common shift; 0 where it cannot be told from chance, or from LLMs that moved each its own way.
+    """
+    if len(shifts) < _FEWEST_LLMS:
+        return 0.0
+    shift, variance = np.array(shifts), np.array(variances)
+    weight = 1.0 / variance
+    mean = float(weight @ shift / weight.sum())
+    spread = float(weight @ (shift - mean) ** 2)
+    between = (spread - (len(shift) - 1)) / float(weight.sum() - weight @ weight / weight.sum())
+    weight = 1.0 / (variance + max(between, 0.0))
+    mean, error = float(weight @ shift / weight.sum()), float(1.0 / np.sqrt(weight.sum()))
+    return mean if abs(mean) > _SURE * error else 0.0
+
+
+_MOST_DIRECTIONS: Final = 32
+_MIN_SLOPE: Final = -0.9  # a slope that undoes or reverses what was learned is no calibration
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Directions:
+    """The main directions of f(x).
+
+    Attributes:
+        mean: (d_llm,).
+        basis: (d_llm, n_directions), orthogonal columns.
+    """
+
+    mean: Floats
+    basis: Floats
+
+    @classmethod
+    def of(cls, hidden: NDArray[np.float32]) -> "Directions":
+        """Principal components, most varied first.
+
+        Args:
+            hidden: (n, d_llm), at least one row, finite.
+        """
+        mean = hidden.mean(axis=0, dtype=np.float64)
+        spread = hidden - mean
+        _, singular, right = np.linalg.svd(spread.T @ spread / len(hidden), hermitian=True)
+        n = min(_MOST_DIRECTIONS, int((singular > singular[0] * 1e-6).sum()) if singular[0] > 0 else 0)
+        scale = np.sqrt(max(float(singular.sum()), 1e-12))
+        return cls(mean, (right[:n] / scale).T)
+
+    def __len__(self) -> int:
+        return int(self.basis.shape[1])
+
+    def of_prompts(self, hidden: NDArray[np.float32]) -> Floats:
+        """φ, (n, n_directions)."""
+        phi: Floats = (hidden - self.mean) @ self.basis
+        return phi
+
+
+@dataclass(frozen=True, slots=True)
+class LLMChange:
+    """A fit for one LLM.
+
+    Attributes:
+        common: Shift of every LLM's logit.
+        mean_logit: Where the slope turns.
+        slope: At least -0.9; 0 is no change.
+        offset: Shift of its own.
+        along: (n_directions,), v; None when only the calibration changes.
+    """
+
+    common: float
+    mean_logit: float = 0.0
+    slope: float = 0.0
+    offset: float = 0.0
+    along: Floats | None = None
+
+    @classmethod
+    def from_fit(cls, fit: Floats, common: float, mean_logit: float, *, embedding: bool) -> "LLMChange":
+        """Reads the coefficients of `columns`."""
+        return cls(common, mean_logit, max(float(fit[0]), _MIN_SLOPE), float(fit[1]), fit[2:] if embedding else None)
+
+    @property
+    def changes(self) -> bool:
+        """Whether it differs from the common shift."""
+        return bool(self.slope or self.offset or self.along is not None)
+
+    def logit(self, logit: Floats, phi: Floats | None) -> Floats:
+        """New logits of old ones, (n,); `phi` is (n, n_directions)."""
+        moved: Floats = logit + self.common + self.slope * (logit - self.mean_logit) + self.offset
+        return moved if self.along is None or phi is None else moved + phi @ self.along
+
+    def folded(self, embedding: Floats, bias: float, directions: Directions | None) -> tuple[Floats, float]:
+        """The LLM's new embedding, (d_llm,), and bias: e · f(x) + b is then the new logit."""
+        stretch = 1.0 + self.slope
+        new_bias = stretch * bias + self.common + self.offset - self.slope * self.mean_logit
+        if self.along is None or directions is None:
+            return stretch * embedding, new_bias
+        turn = directions.basis @ self.along
+        return stretch * embedding + turn, new_bias - float(directions.mean @ turn)
+
+
+def columns(logit: Floats, mean_logit: float, phi: Floats | None) -> Floats:
+    """The regression's columns, (n, 2 + n_directions): slope, offset, directions."""
+    line = np.stack([logit - mean_logit, np.ones(len(logit))], axis=1)
+    return line if phi is None else np.concatenate([line, phi], axis=1)
+
+
+_FOLDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """How far an LLM may move.
+
+    Attributes:
+        line: Precision of the prior on slope and offset; None fixes both at no change.
+        along: Precision of the prior on the directions of f(x); None fixes them.
+    """
+
+    line: float | None = None
+    along: float | None = None
+
+    @property
+    def name(self) -> str:
+        """For reports."""
+        if self.line is None:
+            return "unchanged"
+        return "calibration" if self.along is None else "embedding"
+
+
+LADDER: Final = (
+    Rung(),
+    Rung(line=40.0),
+    Rung(line=10.0),
+    Rung(line=40.0, along=100.0),
+    Rung(line=10.0, along=25.0),
+    Rung(line=10.0, along=6.0),
+    Rung(line=2.5, along=1.5),
+)
+"""From no change to much of it. A precision κ lets a logit move by about 1/√κ before the data have to pay for it; 40 is
+what the calibration of training uses."""
+
+
+def fit_rung(examples: Examples, rung: Rung) -> Floats:
+    """Fits one rung; columns it does not have are 0.
+
+    Args:
+        examples: Columns are slope, offset, then the directions of f(x), if any.
+        rung: How far they may move.
+
+    Returns:
+        (d,).
+    """
+    theta = np.zeros(examples.x.shape[1])
+    if rung.line is None:
+        return theta
+    width = 2 if rung.along is None else len(theta)
+    precision = np.array([rung.line, rung.line, *([rung.along] * (width - 2))], dtype=np.float64)
+    theta[:width], _ = fit(examples.narrowed(width), precision)
+    return theta
+
+
+def choose_rung(examples: Examples, keys: Sequence[str], ladder: Sequence[Rung] = LADDER) -> Rung:
+    """The lowest rung whose cross-validated loss is within one standard error of the best rung's.
+
+    Args:
+        examples: As for `fit_rung`, at least one.
+        keys: (n,); answers of equal keys are never on both sides.
+        ladder: Rungs, least change first.
+
+    Returns:
+        The rung.
+    """
+    folds = np.array([int(hashed(key) * _FOLDS) for key in keys])
+    loss = np.stack([_cross_validated(examples, folds, rung) for rung in ladder])
+    share = examples.weight / examples.weight.sum()
+    best = int(np.argmin(loss @ share))
+    for rung, own in zip(ladder[:best], loss[:best], strict=True):
+        excess = own - loss[best]
+        middle = float(excess @ share)
+        if middle <= float(np.sqrt(share**2 @ (excess - middle) ** 2)):
+            return rung
+    return ladder[best]
+
+
+def _cross_validated(examples: Examples, folds: NDArray[np.intp], rung: Rung) -> Floats:
+    """Loss of each answer by a fit to the other folds, (n,)."""
+    loss = losses(examples.base, examples.score)
+    if rung.line is None:
+        return loss
+    for part in np.unique(folds):
+        out = folds == part
+        if not out.all():
+            theta = fit_rung(examples.select(~out), rung)
+            loss[out] = losses(examples.base[out] + examples.x[out] @ theta, examples.score[out])
+    return loss
+
+
+def hashed(key: str) -> float:
+    """A number in [0, 1) that a key always has."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") / 2**64
+
 
 _FEWEST: Final = 20
 """Answers of an LLM below which nothing is learned of it alone."""
 _LOOSE: Final = 0.01  # precision that only keeps the shift of an LLM that was always right finite
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,29 +8,109 @@ An update is refused
   better than chance, although there are enough that they should.
 
 Feedback that is wrong in a way that could be true, such as one LLM marked down by everybody, is not told from truth.
+
+Does feedback have anything to do with what the weights know? The area under the ROC curve, with its error.
+
+It knows nothing of LLMs or of where feedback comes from.
+
+What was learned from feedback, and whether it may be used. Values only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router._stats import Estimate, Resampling
-from embedllm_router.evaluation.metrics import expected_calibration_error
-from embedllm_router.stats_relearn_logistic import losses
+from embedllm_router._stats import Estimate, Resampling, losses
+from embedllm_router.evaluation.metrics import auc, expected_calibration_error
 from embedllm_router.training.update.answers import Answers
-from embedllm_router.training.update.guard_relearn_ranking import Ranking, expected_auc, ranking
 
-__all__ = ["HeldOut", "SourceCheck", "check_sources", "held_out", "refusals"]
+__all__ = [
+    "HeldOut",
+    "LLMLesson",
+    "Lesson",
+    "LessonOptions",
+    "Ranking",
+    "SourceCheck",
+    "check_sources",
+    "expected_auc",
+    "held_out",
+    "ranking",
+    "refusals",
+]
+
+Floats = NDArray[np.float64]
+_RIGHT = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How well predictions rank answers.
+
+    Attributes:
+        n_right: Answers with a score of at least one half.
+        n_wrong: The others.
+        auc: Probability that a right answer was predicted likelier than a wrong one, in [0, 1].
+        error: Its standard error (Hanley and McNeil, 1982); NaN unless there are answers of both kinds.
+    """
+
+    n_right: int
+    n_wrong: int
+    auc: float
+    error: float
+
+    @property
+    def n(self) -> int:
+        """All answers."""
+        return self.n_right + self.n_wrong
+
+    @property
+    def chance_error(self) -> float:
+        """Standard error of a ranking that is pure chance."""
+        return _error(_RIGHT, self.n_right, self.n_wrong)
+
+
+def ranking(score: Floats, predicted: Floats) -> Ranking:
+    """Ranks answers by prediction.
+
+    Args:
+        score: (n,), in [0, 1].
+        predicted: (n,), larger is likelier right.
+    """
+    right = score >= _RIGHT
+    n_right, n_wrong = int(right.sum()), int((~right).sum())
+    area = auc(right.astype(np.float64), predicted)
+    return Ranking(n_right, n_wrong, area, _error(area, n_right, n_wrong))
+
+
+def expected_auc(p: Floats) -> float:
+    """The area that predictions would have if they were true: near one half when they are all alike.
+
+    Args:
+        p: (n,), in [0, 1].
+    """
+    ordered = np.sort(p)
+    starts = np.flatnonzero(np.append(True, ordered[1:] > ordered[:-1]))  # a tie counts half
+    right, wrong = np.add.reduceat(ordered, starts), np.add.reduceat(1.0 - ordered, starts)
+    total = float(right.sum() * wrong.sum())
+    return float(right @ (np.cumsum(wrong) - wrong / 2)) / total if total > 0 else _RIGHT
+
+
+def _error(area: float, n_right: int, n_wrong: int) -> float:
+    if not n_right or not n_wrong:
+        return float("nan")
+    two_right, two_wrong = area / (2 - area), 2 * area**2 / (1 + area)
+    spread = (n_right - 1) * (two_right - area**2) + (n_wrong - 1) * (two_wrong - area**2)
+    return float(np.sqrt((area * (1 - area) + spread) / (n_right * n_wrong)))
+
 
 _MOST_WORSE: Final = 0.25
 _FEWEST: Final = 50
 _SURE: Final = 2.0  # standard errors
 _VERY_SURE: Final = 3.0
 _POWER: Final = 4.0  # standard errors of chance that true predictions would stand out by
-Floats = NDArray[np.float64]
 Finding = Literal["agrees", "contradicts", "unrelated", "too few to tell"]
 
 
@@ -179,3 +259,86 @@ def _of_source(answers: Answers, logit: Floats, source: str) -> tuple[Floats, Fl
 def _probability(logit: Floats) -> Floats:
     p: Floats = 1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0)))
     return p
+
+
+@dataclass(frozen=True, slots=True)
+class LessonOptions:
+    """How to learn.
+
+    Attributes:
+        holdout: Share of the answers that are held out, in (0, 1).
+        by: "time" holds the newest out, "prompt" whichever a hash of the prompt says.
+        max_weight: Largest weight of an answer whose LLM was chosen by chance, at least 1.
+    """
+
+    holdout: float = 0.25
+    by: Literal["time", "prompt"] = "time"
+    max_weight: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LLMLesson:
+    """What was learned of one LLM. Figures are None where there is nothing to measure on.
+
+    Attributes:
+        llm: Its id.
+        n: Answers it was learned from.
+        effective_n: What they count as once weighted by propensity.
+        changed: "embedding", "calibration", "unchanged" or "too few answers"; the common shift comes on top.
+        n_held: Held-out answers; the next four are of these.
+        log_loss_before: In nats.
+        log_loss_after: In nats.
+        ece_before: Calibration error.
+        ece_after: Calibration error.
+        mean_score: Mean verdict on all its answers. The next two are of the same answers.
+        mean_p_before: Mean predicted probability.
+        mean_p_after: The same by the updated weights.
+    """
+
+    llm: str
+    n: int
+    effective_n: float
+    changed: str
+    n_held: int
+    log_loss_before: float | None
+    log_loss_after: float | None
+    ece_before: float | None
+    ece_after: float | None
+    mean_score: float
+    mean_p_before: float
+    mean_p_after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What was learned, and whether it may be used.
+
+    Attributes:
+        where: The log.
+        parent: Id of the weights that were updated.
+        n_answers: Answers with feedback.
+        basis: How many were embedded from what.
+        skipped: Requests that were not used, by reason.
+        n_explored: Answers whose LLM was chosen with a propensity below 1.
+        n_clipped: Of those, the ones whose weight was clipped.
+        common: Shift of every LLM's logit.
+        held: Held-out answers.
+        llms: Every LLM with feedback, most answers first.
+        sources: Every source of feedback.
+        changes: Whether anything is different.
+        refusals: Why it may not be used; empty when it may.
+    """
+
+    where: str
+    parent: str
+    n_answers: int
+    basis: Mapping[str, int]
+    skipped: Mapping[str, int]
+    n_explored: int
+    n_clipped: int
+    common: float
+    held: HeldOut
+    llms: tuple[LLMLesson, ...]
+    sources: tuple[SourceCheck, ...]
+    changes: bool
+    refusals: tuple[str, ...]

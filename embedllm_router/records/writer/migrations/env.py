@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from embedllm_router.records.writer.postgres_store_tables import METADATA, VERSION_TABLE
+from embedllm_router.records.writer.postgres import METADATA, VERSION_TABLE
 
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=METADATA, version_table=VERSION_TABLE
