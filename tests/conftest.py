@@ -12,12 +12,15 @@ from planted import planted_artifact
 from postgres_server import PostgresServer, postgres_server, why_absent
 from proxied import planted_config
 from reading import Record, Sources, new_database, write
+from suite_hooks import pytest_collection_modifyitems, pytest_sessionfinish
 from typer.testing import CliRunner
 
 from embedllm_router import Router
 from embedllm_router.cli.demo import RunningProxy, running_proxy
 from embedllm_router.cli.main import app
 from embedllm_router.records.reader.source import RecordSource, open_source
+
+__all__ = ["pytest_collection_modifyitems", "pytest_sessionfinish"]  # found here by pytest
 
 settings.register_profile("any machine", deadline=None)  # a loaded machine is slow now and then, which is no failure
 settings.load_profile("any machine")
