@@ -7,10 +7,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = {
-    "dashboard/static/index.html",
-    "dashboard/static/vendor/LICENSE.md",
-    "dashboard/static/vendor/chart.umd.min.js",
-    "store/migrations/env.py",
+    "web/static/index.html",
+    "web/static/vendor/LICENSE.md",
+    "web/static/vendor/chart.umd.min.js",
+    "records/writer/migrations/env.py",
     "_shipped/proxy_config.yaml",
     "_shipped/weights/default/decoder.safetensors",
     "_shipped/weights/default/encoder.safetensors",
