@@ -1,17 +1,21 @@
 """Fixtures: a planted artifact, the real proxy in front of simulated LLMs, records in files and in PostgreSQL."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from hypothesis import settings
+from otlp import Receiver, receiver
 from planted import planted_artifact
 from postgres_server import PostgresServer, postgres_server, why_absent
 from proxied import planted_config
 from reading import Record, Sources, new_database, write
+from shelf import Shelf
 from suite_hooks import pytest_collection_modifyitems, pytest_sessionfinish
 from typer.testing import CliRunner
 
@@ -58,8 +62,28 @@ def config_file(artifact_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
-def proxy(config_file: Path) -> Iterator[RunningProxy]:
-    with running_proxy(config_file) as running:
+def spans() -> Iterator[Receiver]:
+    """Where the shared proxy's spans go."""
+    with receiver() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def proxy(artifact_dir: Path, spans: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningProxy]:
+    """One proxy, measured and traced, for all tests that leave it as it is: LiteLLM takes long to start."""
+    config: dict[str, Any] = planted_config(artifact_dir)
+    config["litellm_settings"] = {"callbacks": ["prometheus", "embedllm_router.proxy_handler", "otel"]}
+    config["router_settings"]["model_group_alias"]["auto-watched"] = "sprinter"
+    virtual_models = config["callback_settings"]["embedllm_router"]["virtual_models"]
+    virtual_models["auto-watched"] = {"default": "sprinter", "cost_weight": 1}
+    file = tmp_path_factory.mktemp("proxy") / "proxy_config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    environment = {
+        "OTEL_EXPORTER": "otlp_http",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": spans.endpoint,
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+    }
+    with running_proxy(file, environment=environment) as running:
         yield running
 
 
@@ -100,3 +124,14 @@ def run_command() -> Callable[..., str]:
         return result.stdout
 
     return run
+
+
+@pytest.fixture
+def shelf() -> Iterator[Shelf]:
+    """A web server on loopback that hands out files."""
+    with Shelf() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
