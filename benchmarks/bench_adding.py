@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from embedllm_router._stats import sigmoid
 from embedllm_router.artifact.weights import Artifact, default_artifact_path, load_artifact
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import split_by_stem
@@ -125,7 +126,7 @@ def measure(world: World, llm: str, whole: Artifact) -> Iterator[tuple[tuple[str
     train, test = world.train[known[world.train]], world.test[known[world.test]]
 
     def judged(logit: Floats, covered: float = float("nan")) -> Figures:
-        p = 1.0 / (1.0 + np.exp(-np.clip(logit, -30, 30)))
+        p = sigmoid(logit)
         return log_loss(labels[test], p), auc(labels[test], p), expected_calibration_error(labels[test], p), covered
 
     yield ("nothing", 0), judged(world.columns[test] @ world.population.mean)

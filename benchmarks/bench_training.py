@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from embedllm_router._stats import sigmoid
 from embedllm_router.data.split import Split
 from embedllm_router.training.fit.decoder import LearningData
 from embedllm_router.training.fit.options import TrainingOptions, paper_options
@@ -42,7 +43,7 @@ def generated(n_prompts: int, n_llms: int, d_prompt: int, seed: int = 0) -> tupl
     labels = np.empty((n_prompts, n_llms), dtype=np.uint8)
     entropy = 0.0
     for start in range(0, n_prompts, BLOCK):
-        p = 1 / (1 + np.exp(-(x[start : start + BLOCK] @ needs @ skills)))
+        p = sigmoid(x[start : start + BLOCK] @ needs @ skills)
         labels[start : start + BLOCK] = rng.random(p.shape, dtype=np.float32) < p
         entropy -= float((p * np.log(p + 1e-9) + (1 - p) * np.log(1 - p + 1e-9)).sum(dtype=np.float64))
     rows = np.arange(n_prompts)

@@ -1,31 +1,8 @@
-"""All baselines by name, ready to fit on the train part and to predict the test part.
+"""Baselines that an evaluation sets beside the artifact, by name: each learns from the train part and scores the test.
 
-It knows nothing of metrics.
-
-Ways to choose that predict nothing of a prompt: random, the best single LLM, and two that know the answers.
-
-Their scores order LLMs; they are no probabilities, so correctness metrics are not taken of them. It knows nothing of
-cost.
-
-The two yardsticks each training run reports: LLM means and nearest neighbours, on its own split. Numpy only.
-
-It knows nothing of artifacts; the full set of baselines is in baselines.py.
-
-How complex a prompt looks, by rules: a re-statement of the heuristic scoring of LiteLLM's complexity router.
-
-LiteLLM 1.106 adds up weighted signs (length, code, reasoning and technical words, simple questions, steps, several
-question marks) and cuts the sum into four tiers. The signs, weights and cuts here are its; the word lists are shorter
-ones of our own, and mathematics counts as technical. It knows nothing of LLMs.
-
-Adam (Kingma & Ba, 2015) for lists of numpy arrays. It knows nothing of what they parametrise.
-
-Baselines with parameters: the paper's matrix factorisation, logistic regression per LLM, item response theory.
-
-Gradients are written out in numpy, so evaluation needs no torch. It knows nothing of the router's own decoder.
-
-Baselines that average over similar prompts: all of them, the nearest, a cluster, a complexity tier.
-
-It knows nothing of gradients; learned_baselines.py has those.
+The plain ones are here: ways to choose that look at no prompt (random, the best single LLM, two that know the answers),
+LLM means, and tiers of complexity. `learned_baselines` has those that learn from prompt embeddings; it is imported when
+one of them is made, because it loads torch and scikit-learn.
 """
 
 import re
@@ -38,37 +15,56 @@ from numpy.typing import NDArray
 
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.errors import ConfigError
-from embedllm_router.evaluation.inputs import Part, Standardiser, find_pools, llm_means
+from embedllm_router.evaluation.inputs import OnProgress, Part, find_pools, llm_means
 
 __all__ = [
     "BASELINES",
-    "N_TIERS",
     "UNTRAINED",
-    "Adam",
-    "Baseline",
     "BaselineOptions",
     "BestSingle",
-    "Clusters",
-    "ComplexityTiers",
     "DatasetOracle",
-    "ItemResponse",
-    "LLMMeans",
-    "LogisticPerLLM",
-    "MatrixFactorisation",
-    "NearestNeighbours",
     "Oracle",
-    "RandomChoice",
-    "Told",
     "complexity_score",
     "complexity_tier",
-    "knn",
+    "group_means",
     "make_baseline",
     "parse_names",
     "repeat_means",
-    "unit_rows",
 ]
 
-_UNSEEN = -1.0
+Matrix = NDArray[np.float32]
+_UNSEEN: Final = -1.0
+
+
+class Baseline(Protocol):
+    """Something that learns from one part and scores another.
+
+    Attributes:
+        probabilistic: Whether its scores are probabilities; if not, only their order means something.
+    """
+
+    probabilistic: ClassVar[bool]
+
+    def fit(self, train: Part) -> None:
+        """Learns; called once, before `predict`."""
+
+    def predict(self, test: Part) -> NDArray[np.float32]:
+        """Scores every prompt and LLM, float32 (n_prompts, n_llms)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineOptions:
+    """What is chosen of baselines.
+
+    Attributes:
+        seed: Decides whatever is random.
+        mf_epochs: Epochs of the paper's matrix factorisation; 50 in the paper.
+        on_progress: Called as the slow ones learn.
+    """
+
+    seed: int = 0
+    mf_epochs: int = 50
+    on_progress: OnProgress = lambda *_: None
 
 
 class RandomChoice:
@@ -151,55 +147,15 @@ def _dataset_means(matrix: CorrectnessMatrix) -> dict[str, NDArray[np.float32]]:
     return means
 
 
-_CANDIDATES: Final = 400  # nearest prompts looked through for labelled ones
-_PRIOR_LABELS: Final = 5.0  # weight of an LLM's mean beside its neighbours' labels
-
-
 def repeat_means(means: NDArray[np.float32], n_prompts: int) -> NDArray[np.float32]:
     """Every LLM's training mean for every prompt, float32 (n_prompts, n_llms)."""
     return np.repeat(means[None, :], n_prompts, axis=0)
 
 
-def knn(  # noqa: PLR0913 - a training set is four arrays
-    train_x: NDArray[np.float32],
-    labels: NDArray[np.float32],
-    observed: NDArray[np.bool_],
-    means: NDArray[np.float32],
-    x: NDArray[np.float32],
-    *,
-    k: int = 40,
-) -> NDArray[np.float32]:
-    """Mean label of the k nearest training prompts that have one, per LLM, by cosine similarity.
-
-    Args:
-        train_x: float32 (n_train, d).
-        labels: float32 (n_train, n_llms), 0 or 1.
-        observed: bool (n_train, n_llms).
-        means: Each LLM's training mean, float32 (n_llms,), counted as a few labels.
-        x: Prompts to predict, float32 (n, d).
-        k: Neighbours per LLM.
-
-    Returns:
-        Probabilities, float32 (n, n_llms).
-    """
-    bank = unit_rows(train_x)
-    out = np.empty((len(x), labels.shape[1]), dtype=np.float32)
-    n_near = min(_CANDIDATES, len(bank))
-    for row, query in enumerate(unit_rows(x)):
-        similarity = bank @ query
-        near = np.argpartition(-similarity, n_near - 1)[:n_near]
-        near = near[np.argsort(-similarity[near], kind="stable")]
-        used = observed[near] & (np.cumsum(observed[near], axis=0) <= k)
-        right = (labels[near] * used).sum(axis=0)
-        out[row] = (right + _PRIOR_LABELS * means) / (used.sum(axis=0) + _PRIOR_LABELS)
-    return out
-
-
-def unit_rows(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each row scaled to length one, float32 (n, d); a row of zeros stays one."""
-    unit: NDArray[np.float32] = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
-    return unit
-
+# How complex a prompt looks: a re-statement of the heuristic of LiteLLM's complexity router. LiteLLM 1.106 adds up
+# weighted signs (length, code, reasoning and technical words, simple questions, steps, several question marks) and cuts
+# the sum into four tiers. The signs, weights and cuts here are its; the word lists are shorter ones of our own, and
+# mathematics counts as technical.
 
 N_TIERS: Final = 4
 """Simple, medium, complex, reasoning."""
@@ -266,247 +222,6 @@ def _graded(count: int, at: tuple[int, int], values: tuple[float, float]) -> flo
     return values[1] if count >= at[1] else values[0] if count >= at[0] else 0.0
 
 
-_MEAN_DECAY: Final = 0.9
-_SQUARE_DECAY: Final = 0.999
-_EPSILON: Final = 1e-8
-
-
-class Adam:
-    """Changes parameters in place.
-
-    Args:
-        parameters: float32 arrays of any shapes.
-        learning_rate: Step size.
-    """
-
-    def __init__(self, parameters: Sequence[NDArray[np.float32]], learning_rate: float) -> None:
-        self._parameters = list(parameters)
-        self._learning_rate = learning_rate
-        self._means = [np.zeros_like(p) for p in parameters]
-        self._squares = [np.zeros_like(p) for p in parameters]
-        self._steps = 0
-
-    def step(self, gradients: Sequence[NDArray[np.float32]]) -> None:
-        """One step against the gradients, given in the parameters' order and shapes."""
-        self._steps += 1
-        rate = np.float32(
-            self._learning_rate * (1 - _SQUARE_DECAY**self._steps) ** 0.5 / (1 - _MEAN_DECAY**self._steps)
-        )
-        for i, gradient in enumerate(gradients):
-            self._means[i] += np.float32(1 - _MEAN_DECAY) * (gradient - self._means[i])
-            self._squares[i] += np.float32(1 - _SQUARE_DECAY) * (gradient * gradient - self._squares[i])
-            self._parameters[i] -= rate * self._means[i] / (np.sqrt(self._squares[i]) + np.float32(_EPSILON))
-
-
-Matrix = NDArray[np.float32]
-Told = Callable[[str, int, int], None]
-"""Called with a baseline's name, steps done and steps planned."""
-
-_NOISE_BLOCK: Final = 1 << 22  # normal deviates drawn once and reused at random offsets: drawing is half the time
-_NEWTON_STEPS: Final = 8
-_MAX_LOGIT: Final = 30.0
-
-
-class MatrixFactorisation:
-    """EmbedLLM's decoder as its reference code trains it: `logit = w · (e_llm ∘ (A·(x + noise) + b)) + c`.
-
-    Pairs of prompt and LLM in random batches, Adam, log-loss (arXiv 2410.02223). The code has two outputs under a
-    softmax; their difference is the logit here. Embeddings are scaled to length about 1 as the paper's are.
-
-    Args:
-        d_llm: Length of an LLM embedding.
-        noise: Standard deviation of the noise on the prompt embedding (alpha).
-        epochs: Passes over all pairs.
-        learning_rate: Adam's.
-        batch_pairs: Pairs per step.
-        seed: Decides initial weights, order and noise.
-        told: Hears of each epoch.
-    """
-
-    probabilistic: ClassVar[bool] = True
-
-    def __init__(  # noqa: PLR0913 - the paper's settings
-        self,
-        *,
-        d_llm: int = 232,
-        noise: float = 0.05,
-        epochs: int = 50,
-        learning_rate: float = 1e-4,
-        batch_pairs: int = 2048,
-        seed: int = 0,
-        told: Told = lambda *_: None,
-    ) -> None:
-        self._d_llm, self._noise, self.epochs = d_llm, np.float32(noise), epochs
-        self._learning_rate, self._batch, self._seed, self._told = learning_rate, batch_pairs, seed, told
-
-    def fit(self, train: Part) -> None:
-        """Trains for the number of epochs given."""
-        rng = np.random.default_rng(self._seed)
-        self._standardiser = Standardiser.fit(train.x)
-        z = self._standardiser.apply(train.x)
-        rows, columns = np.nonzero(train.matrix.observed)
-        labels = train.matrix.labels()[rows, columns]
-        self._start(rng, z.shape[1], len(train.matrix.llm_ids))
-        adam = Adam([self._e, self._a, self._b, self._w, self._c], self._learning_rate)
-        block = rng.standard_normal(max(_NOISE_BLOCK, 2 * self._batch * z.shape[1]), dtype=np.float32) * self._noise
-        for epoch in range(self.epochs):
-            for batch in np.array_split(rng.permutation(len(rows)), max(len(rows) // self._batch, 1)):
-                start = int(rng.integers(0, len(block) - len(batch) * z.shape[1] + 1))
-                noise = block[start : start + len(batch) * z.shape[1]].reshape(len(batch), -1)
-                adam.step(self._gradients(z[rows[batch]] + noise, columns[batch], labels[batch]))
-            self._told("mf", epoch + 1, self.epochs)
-
-    def predict(self, test: Part) -> Matrix:
-        """Probabilities without noise, float32 (n_prompts, n_llms)."""
-        projected = self._standardiser.apply(test.x) @ self._a.T + self._b
-        return _sigmoid(projected @ (self._e * self._w).T + self._c)
-
-    def _start(self, rng: np.random.Generator, d_prompt: int, n_llms: int) -> None:
-        """Weights as torch initialises an embedding and two linear layers."""
-        bound, out_bound = d_prompt**-0.5, self._d_llm**-0.5
-        self._e = rng.standard_normal((n_llms, self._d_llm), dtype=np.float32)
-        self._a = rng.uniform(-bound, bound, (self._d_llm, d_prompt)).astype(np.float32)
-        self._b = rng.uniform(-bound, bound, self._d_llm).astype(np.float32)
-        self._w = rng.uniform(-out_bound, out_bound, self._d_llm).astype(np.float32)
-        self._c = np.zeros(1, dtype=np.float32)
-
-    def _gradients(self, z: Matrix, llms: NDArray[np.int64], labels: Matrix) -> list[Matrix]:
-        """Of the batch's mean log-loss, in the order Adam was given the parameters."""
-        projected, e = z @ self._a.T + self._b, self._e[llms]
-        product = projected * e
-        error = (_sigmoid(product @ self._w + self._c) - labels) / np.float32(len(labels))
-        back = error[:, None] * self._w
-        to_projected, to_e = back * e, np.zeros_like(self._e)
-        order = np.argsort(llms, kind="stable")
-        starts = np.flatnonzero(np.diff(llms[order], prepend=-1))
-        to_e[llms[order][starts]] = np.add.reduceat((back * projected)[order], starts, axis=0)
-        return [to_e, to_projected.T @ z, to_projected.sum(axis=0), product.T @ error, error.sum(keepdims=True)]
-
-
-class LogisticPerLLM:
-    """One ridge-penalised logistic regression per LLM, by Newton's method.
-
-    Args:
-        penalty: Weight of half the squared weights, the intercept's left out.
-    """
-
-    probabilistic: ClassVar[bool] = True
-
-    def __init__(self, penalty: float = 1.0) -> None:
-        self._penalty = penalty
-
-    def fit(self, train: Part) -> None:
-        """Fits every LLM to the prompts it was graded on; one without labels gets its mean."""
-        self._standardiser = Standardiser.fit(train.x)
-        z = _with_one(self._standardiser.apply(train.x))
-        labels, observed = train.matrix.labels(), train.matrix.observed
-        start = _logit(llm_means(train.matrix))
-        columns = [self._fit_one(z[seen], y[seen], s) for seen, y, s in zip(observed.T, labels.T, start, strict=True)]
-        self._weights = np.stack(columns, axis=1)
-
-    def predict(self, test: Part) -> Matrix:
-        """Probabilities, float32 (n_prompts, n_llms)."""
-        return _sigmoid(_with_one(self._standardiser.apply(test.x)) @ self._weights)
-
-    def _fit_one(self, z: Matrix, labels: Matrix, start: np.float32) -> Matrix:
-        weights = np.zeros(z.shape[1], dtype=np.float32)
-        weights[-1] = start
-        ridge = np.full(z.shape[1], self._penalty, dtype=np.float32)
-        ridge[-1] = 1e-3
-        for _ in range(_NEWTON_STEPS if len(z) else 0):
-            p = _sigmoid(z @ weights)
-            curvature = (z * (p * (1 - p))[:, None]).T @ z + np.diag(ridge)
-            step = np.linalg.solve(curvature, z.T @ (p - labels) + ridge * weights)
-            weights = (weights - step).astype(np.float32)
-            if float(np.abs(step).max()) < 1e-3:  # noqa: PLR2004 - far below any effect on a probability
-                break
-        return weights
-
-
-class ItemResponse:
-    """The two-parameter logistic model of item response theory: `logit = a(x) · (ability_llm - b(x))`.
-
-    Discrimination a > 0 and difficulty b of a prompt are amortised: linear in its embedding, a through a softplus
-    (after IRT-Router, arXiv 2506.01048, with one dimension of ability). Whole rows of the matrix per step, Adam.
-
-    Args:
-        epochs: Passes over all prompts.
-        learning_rate: Adam's.
-        batch_prompts: Prompts per step.
-        seed: Decides initial weights and order.
-        told: Hears of each epoch.
-    """
-
-    probabilistic: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        *,
-        epochs: int = 30,
-        learning_rate: float = 5e-3,
-        batch_prompts: int = 256,
-        seed: int = 0,
-        told: Told = lambda *_: None,
-    ) -> None:
-        self._epochs, self._learning_rate, self._batch = epochs, learning_rate, batch_prompts
-        self._seed, self._told = seed, told
-
-    def fit(self, train: Part) -> None:
-        """Trains for the number of epochs given."""
-        rng = np.random.default_rng(self._seed)
-        self._standardiser = Standardiser.fit(train.x)
-        z, labels, observed = (
-            _with_one(self._standardiser.apply(train.x)),
-            train.matrix.labels(),
-            train.matrix.observed.astype(np.float32),
-        )
-        self._ability = _logit(llm_means(train.matrix))
-        self._slope = np.zeros(z.shape[1], dtype=np.float32)
-        self._slope[-1] = np.log(np.expm1(1.0))  # every discrimination starts at 1
-        self._difficulty = np.zeros(z.shape[1], dtype=np.float32)
-        adam = Adam([self._ability, self._slope, self._difficulty], self._learning_rate)
-        for epoch in range(self._epochs):
-            for rows in np.array_split(rng.permutation(len(z)), max(len(z) // self._batch, 1)):
-                adam.step(self._gradients(z[rows], labels[rows], observed[rows]))
-            self._told("irt", epoch + 1, self._epochs)
-
-    def predict(self, test: Part) -> Matrix:
-        """Probabilities, float32 (n_prompts, n_llms)."""
-        z = _with_one(self._standardiser.apply(test.x))
-        return _sigmoid(_softplus(z @ self._slope)[:, None] * (self._ability - (z @ self._difficulty)[:, None]))
-
-    def _gradients(self, z: Matrix, labels: Matrix, observed: Matrix) -> list[Matrix]:
-        raw = z @ self._slope
-        discrimination = _softplus(raw)
-        gap = self._ability - (z @ self._difficulty)[:, None]
-        error = (_sigmoid(discrimination[:, None] * gap) - labels) * observed / max(float(observed.sum()), 1.0)
-        to_raw = (error * gap).sum(axis=1) * _sigmoid(raw)
-        scaled = error * discrimination[:, None]
-        return [scaled.sum(axis=0), to_raw @ z, -(scaled.sum(axis=1)) @ z]
-
-
-def _with_one(z: Matrix) -> Matrix:
-    return np.concatenate([z, np.ones((len(z), 1), dtype=np.float32)], axis=1)
-
-
-def _sigmoid(logits: NDArray[np.floating]) -> Matrix:
-    p: Matrix = (1 / (1 + np.exp(-np.clip(logits, -_MAX_LOGIT, _MAX_LOGIT)))).astype(np.float32, copy=False)
-    return p
-
-
-def _softplus(x: Matrix) -> Matrix:
-    y: Matrix = np.logaddexp(x, np.float32(0))
-    return y
-
-
-def _logit(p: Matrix) -> Matrix:
-    x: Matrix = np.log(p / (1 - p))
-    return x
-
-
-_LLOYD_STEPS: Final = 25
-
-
 class LLMMeans:
     """Every LLM's share of correct answers in training, whatever the prompt."""
 
@@ -524,74 +239,23 @@ class LLMMeans:
         return repeat_means(self._means, len(test.x))
 
 
-class NearestNeighbours:
-    """Per LLM, mean label of the k most similar train prompts it was graded on; see yardsticks.py.
-
-    Args:
-        k: Neighbours.
-    """
-
-    probabilistic: ClassVar[bool] = True
-
-    def __init__(self, k: int = 40) -> None:
-        self._k = k
-
-    def fit(self, train: Part) -> None:
-        """Keeps the train part."""
-        self._standardiser = Standardiser.fit(train.x)
-        self._x = self._standardiser.apply(train.x)
-        self._known = train.matrix
-        self._means = llm_means(train.matrix)
-
-    def predict(self, test: Part) -> Matrix:
-        """Means of neighbours by cosine, smoothed by the LLM's own mean, float32 (n_prompts, n_llms)."""
-        x = self._standardiser.apply(test.x)
-        return knn(self._x, self._known.labels(), self._known.observed, self._means, x, k=self._k)
-
-
-class Clusters:
-    """Mean label of the LLM in the prompt's k-means cluster (Avengers-Pro, arXiv 2508.12631; UniRoute, 2502.08773).
-
-    Args:
-        n_clusters: Clusters of train prompts.
-        prior: Labels that the LLM's own mean counts for.
-        seed: Decides the first centres.
-    """
-
-    probabilistic: ClassVar[bool] = True
-
-    def __init__(self, n_clusters: int = 64, prior: float = 5.0, seed: int = 0) -> None:
-        self._n_clusters, self._prior, self._seed = n_clusters, prior, seed
-
-    def fit(self, train: Part) -> None:
-        """Lloyd's algorithm on unit vectors, then counts per cluster."""
-        self._standardiser = Standardiser.fit(train.x)
-        x = unit_rows(self._standardiser.apply(train.x))
-        self._centres = _k_means(x, min(self._n_clusters, len(x)), self._seed)
-        self._means = _group_means(_nearest_centre(x, self._centres), len(self._centres), train, self._prior)
-
-    def predict(self, test: Part) -> Matrix:
-        """Each cluster's means, float32 (n_prompts, n_llms)."""
-        return self._means[_nearest_centre(unit_rows(self._standardiser.apply(test.x)), self._centres)]
-
-
 class ComplexityTiers:
-    """Mean label of the LLM in the prompt's complexity tier, after LiteLLM's heuristic router; see complexity.py.
+    """Mean label of the LLM in the prompt's complexity tier, after LiteLLM's heuristic router.
 
     LiteLLM leaves it to the user which LLM serves a tier. Here train decides, which is more than LiteLLM can know.
 
     Args:
-        prior: Labels that the LLM's own mean counts for.
+        mean_labels: Labels that the LLM's own mean counts for.
     """
 
     probabilistic: ClassVar[bool] = True
 
-    def __init__(self, prior: float = 5.0) -> None:
-        self._prior = prior
+    def __init__(self, mean_labels: float = 5.0) -> None:
+        self._mean_labels = mean_labels
 
     def fit(self, train: Part) -> None:
         """Counts per tier."""
-        self._means = _group_means(_tiers(train), N_TIERS, train, self._prior)
+        self._means = group_means(_tiers(train), N_TIERS, train, self._mean_labels)
 
     def predict(self, test: Part) -> Matrix:
         """Each tier's means, float32 (n_prompts, n_llms)."""
@@ -602,78 +266,30 @@ def _tiers(part: Part) -> NDArray[np.int64]:
     return np.array([complexity_tier(prompt) for prompt in part.matrix.prompts], dtype=np.int64)
 
 
-def _group_means(group: NDArray[np.int64], n_groups: int, train: Part, prior: float) -> Matrix:
-    """Smoothed share of correct answers per group, float32 (n_groups, n_llms)."""
+def group_means(group: NDArray[np.integer], n_groups: int, train: Part, mean_labels: float) -> Matrix:
+    """Share of correct answers per group and LLM, smoothed by the LLM's mean.
+
+    Args:
+        group: Of each train prompt, (n_prompts,), below `n_groups`.
+        n_groups: How many groups there are.
+        train: Prompts and labels.
+        mean_labels: Labels that the LLM's own mean counts for.
+
+    Returns:
+        float32 (n_groups, n_llms).
+    """
     n_llms = len(train.matrix.llm_ids)
     right, seen = np.zeros((n_groups, n_llms), np.float32), np.zeros((n_groups, n_llms), np.float32)
     np.add.at(right, group, train.matrix.labels() * train.matrix.observed)
     np.add.at(seen, group, train.matrix.observed.astype(np.float32))
-    means: Matrix = (right + prior * llm_means(train.matrix)) / (seen + prior)
+    means: Matrix = (right + mean_labels * llm_means(train.matrix)) / (seen + mean_labels)
     return means
 
 
-def _k_means(x: Matrix, n_clusters: int, seed: int) -> Matrix:
-    """Unit centres, float32 (n_clusters, d_prompt); an empty cluster keeps its centre."""
-    centres = x[np.random.default_rng(seed).choice(len(x), n_clusters, replace=False)]
-    for _ in range(_LLOYD_STEPS):
-        group = _nearest_centre(x, centres)
-        total = np.zeros_like(centres)
-        np.add.at(total, group, x)
-        empty = np.bincount(group, minlength=n_clusters) == 0
-        centres = np.where(empty[:, None], centres, unit_rows(total))
-    return centres
-
-
-def _nearest_centre(x: Matrix, centres: Matrix) -> NDArray[np.int64]:
-    nearest: NDArray[np.int64] = np.argmax(x @ centres.T, axis=1)
-    return nearest
-
-
-class Baseline(Protocol):
-    """Something that learns from one part and scores another.
-
-    Attributes:
-        probabilistic: Whether its scores are probabilities; if not, only their order means something.
-    """
-
-    probabilistic: ClassVar[bool]
-
-    def fit(self, train: Part) -> None:
-        """Learns; called once, before `predict`."""
-
-    def predict(self, test: Part) -> NDArray[np.float32]:
-        """Scores every prompt and LLM, float32 (n_prompts, n_llms)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaselineOptions:
-    """What baselines can be told.
-
-    Attributes:
-        seed: Decides whatever is random.
-        mf_epochs: Epochs of the paper's matrix factorisation; 50 in the paper.
-        told: Hears of the slow ones' progress.
-    """
-
-    seed: int = 0
-    mf_epochs: int = 50
-    told: Told = lambda *_: None
-
-
-_MAKERS: Final[Mapping[str, Callable[[BaselineOptions], Baseline]]] = {
-    "random": lambda o: RandomChoice(o.seed),
-    "best_single": lambda _: BestSingle(),
-    "llm_means": lambda _: LLMMeans(),
-    "complexity": lambda _: ComplexityTiers(),
-    "clusters": lambda o: Clusters(seed=o.seed),
-    "irt": lambda o: ItemResponse(seed=o.seed, told=o.told),
-    "logistic": lambda _: LogisticPerLLM(),
-    "mf": lambda o: MatrixFactorisation(epochs=o.mf_epochs, seed=o.seed, told=o.told),
-    "knn": lambda _: NearestNeighbours(),
-    "dataset_oracle": lambda _: DatasetOracle(),
-    "oracle": lambda _: Oracle(),
-}
-BASELINES: Final = tuple(_MAKERS)
+BASELINES: Final = (
+    "random", "best_single", "llm_means", "complexity", "clusters", "irt", "logistic", "mf", "knn", "dataset_oracle",
+    "oracle",
+)  # fmt: skip
 """Names, roughly from weak to strong; the last two know the test labels."""
 
 UNTRAINED: Final = frozenset({"random", "dataset_oracle", "oracle"})
@@ -682,7 +298,30 @@ UNTRAINED: Final = frozenset({"random", "dataset_oracle", "oracle"})
 
 def make_baseline(name: str, options: BaselineOptions) -> Baseline:
     """A fresh baseline by its name in `BASELINES`."""
-    return _MAKERS[name](options)
+    plain: Mapping[str, Callable[[], Baseline]] = {
+        "random": lambda: RandomChoice(options.seed),
+        "best_single": BestSingle,
+        "llm_means": LLMMeans,
+        "complexity": ComplexityTiers,
+        "dataset_oracle": DatasetOracle,
+        "oracle": Oracle,
+    }
+    return plain[name]() if name in plain else _learned(name, options)
+
+
+def _learned(name: str, options: BaselineOptions) -> Baseline:
+    from embedllm_router.evaluation import learned_baselines as learned  # noqa: PLC0415 - loads torch and scikit-learn
+
+    makers: Mapping[str, Callable[[], Baseline]] = {
+        "clusters": lambda: learned.Clusters(seed=options.seed),
+        "irt": lambda: learned.ItemResponse(seed=options.seed, on_progress=options.on_progress),
+        "logistic": learned.LogisticPerLLM,
+        "mf": lambda: learned.MatrixFactorisation(
+            epochs=options.mf_epochs, seed=options.seed, on_progress=options.on_progress
+        ),
+        "knn": learned.NearestNeighbours,
+    }
+    return makers[name]()
 
 
 def parse_names(text: str) -> tuple[str, ...]:
@@ -696,7 +335,7 @@ def parse_names(text: str) -> tuple[str, ...]:
         return ()
     if wanted == ["all"]:
         return BASELINES
-    unknown = [name for name in wanted if name not in _MAKERS]
+    unknown = [name for name in wanted if name not in BASELINES]
     if unknown or not wanted:
         raise ConfigError(f"--baselines takes all, none or names out of {', '.join(BASELINES)}; found {text!r}.")
     return tuple(name for name in BASELINES if name in wanted)

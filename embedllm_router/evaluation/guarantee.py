@@ -15,23 +15,22 @@ part, early stopping and calibration the second. It knows nothing of command lin
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta  # type: ignore[import-untyped]
 
-from embedllm_router._stats import resamples
+from embedllm_router._stats import clopper_pearson, resamples
 from embedllm_router.artifact.guarantees import rows_of, verdict
 from embedllm_router.artifact.manifest import ContractRow, LearnedLLM, Manifest
 from embedllm_router.artifact.weights import Artifact, load_artifact, read_card, save_artifact
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import question_stem
 from embedllm_router.evaluation.frontier import choose, price_answers
-from embedllm_router.evaluation.inputs import Part, Predictions, read_inputs
+from embedllm_router.evaluation.inputs import OnProgress, Part, Predictions, read_inputs
 from embedllm_router.prediction.scorer import Scorer
 
 __all__ = [
@@ -40,7 +39,6 @@ __all__ = [
     "FLOORS_BY_SET",
     "add_contract",
     "card_with_contract",
-    "exact_interval",
     "measure_contract",
     "with_contract",
 ]
@@ -98,23 +96,6 @@ _ONE_SIDED: Final = 0.05
 _MIN_CANDIDATES: Final = 2  # with fewer there is nothing to choose
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-
-
-def exact_interval(n_right: int, n: int, low_tail: float, high_tail: float) -> tuple[float, float]:
-    """Clopper and Pearson's interval of a share: each end is the share at which so few or so many have its tail.
-
-    Args:
-        n_right: How many of n were right.
-        n: At least one, independent of each other.
-        low_tail: Probability left below the lower end.
-        high_tail: Probability left above the upper end.
-
-    Returns:
-        Both ends, in [0, 1].
-    """
-    low = float(beta.ppf(low_tail, n_right, n - n_right + 1)) if n_right else 0.0
-    high = float(beta.ppf(1 - high_tail, n_right + 1, n - n_right)) if n_right < n else 1.0
-    return low, high
 
 
 def with_contract(manifest: Manifest, scorer: Scorer, test: Part) -> Manifest:
@@ -257,8 +238,8 @@ def _rows(
 
 def _bounds(n_right: int, n: int, samples: Floats) -> tuple[float, float, float]:
     """Both ends of the two-sided interval and the one-sided lower bound: the wider of exact and resampled ones."""
-    low, high = exact_interval(n_right, n, _TAIL, _TAIL)
-    at_least = exact_interval(n_right, n, _ONE_SIDED, 0.0)[0]
+    low, high = clopper_pearson(n_right, n, _TAIL, _TAIL)
+    at_least = clopper_pearson(n_right, n, _ONE_SIDED, 0.0)[0]
     known = samples[np.isfinite(samples)]
     tails = np.quantile(known, [_TAIL, 1 - _TAIL, _ONE_SIDED]).tolist()
     return min(low, tails[0]), max(high, tails[1]), min(at_least, tails[2])
@@ -272,16 +253,14 @@ def _up(share: float) -> float:
     return float(np.ceil(share * 1e6) / 1e6)
 
 
-def add_contract(
-    folder: Path, data: Sequence[Path], told: Callable[[str, int, int], None] = lambda *_: None
-) -> Artifact:
+def add_contract(folder: Path, data: Sequence[Path], on_progress: OnProgress = lambda *_: None) -> Artifact:
     """Adds a contract to an artifact in place.
 
     Args:
         folder: The weights folder; replaced whole.
         data: The data sets it learned from; those not named are looked for beside these, and only those named are
             measured.
-        told: Hears of progress: what, steps done, steps planned.
+        on_progress: Called with what is being done, steps done and steps planned.
 
     Returns:
         The artifact with its contract. Its id is another one, its tensors are the same bytes.
@@ -293,10 +272,10 @@ def add_contract(
     """
     artifact = load_artifact(folder)
     card = read_card(folder)
-    inputs = read_inputs(artifact, data, train_x=False, told=told)
-    told("measuring", 0, 1)
+    inputs = read_inputs(artifact, data, train_x=False, on_progress=on_progress)
+    on_progress("measuring", 0, 1)
     manifest = with_contract(artifact.manifest, Scorer.from_artifact(artifact), inputs.test)
-    told("measuring", 1, 1)
+    on_progress("measuring", 1, 1)
     return save_artifact(
         folder,
         manifest,

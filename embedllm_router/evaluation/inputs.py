@@ -30,11 +30,11 @@ from embedllm_router.routing.router import Router
 
 __all__ = [
     "Inputs",
+    "OnProgress",
     "Part",
     "Pool",
     "Predictions",
     "Standardiser",
-    "Told",
     "find_pools",
     "llm_means",
     "pool_means",
@@ -152,7 +152,7 @@ def llm_means(train: CorrectnessMatrix) -> NDArray[np.float32]:
     return means
 
 
-Told = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, steps done and steps planned."""
 _EVERY: Final = 512  # prompts between two reports of progress
 
@@ -197,7 +197,7 @@ def read_inputs(
     *,
     split: Literal["test", "all"] = "test",
     train_x: bool = True,
-    told: Told = lambda *_: None,
+    on_progress: OnProgress = lambda *_: None,
 ) -> Inputs:
     """Reads, splits, encodes and scores.
 
@@ -207,7 +207,7 @@ def read_inputs(
             beside them, because the split can only be rebuilt with all of them.
         split: "test" keeps the part training set aside, "all" every prompt.
         train_x: Whether baselines will need embeddings of the train part; encoding them takes most of the time.
-        told: Hears of progress.
+        on_progress: Called with what is being done, steps done and steps planned.
 
     Returns:
         The inputs.
@@ -227,22 +227,24 @@ def read_inputs(
         raise DataError("no label is left to measure; name data whose LLMs the artifact knows, or use --split all.")
     skipped["in the artifact's train or validation part"] = everything.n_labels - test.n_labels
     router = Router(artifact)
-    train = None if parts is None else _train_part(router, matrix.select_prompts(parts.train), told, encode=train_x)
-    x_test = _encode(router, test.prompts, "encoding test", told)
+    train = (
+        None if parts is None else _train_part(router, matrix.select_prompts(parts.train), on_progress, encode=train_x)
+    )
+    x_test = _encode(router, test.prompts, "encoding test", on_progress)
     return Inputs(
         test=Part(test, x_test),
         train=train,
         everything=everything,
-        predictions=_score(artifact, x_test, told),
+        predictions=_score(artifact, x_test, on_progress),
         skipped={reason: n for reason, n in skipped.items() if n},
         warnings=_warnings(artifact, matrix, split),
     )
 
 
-def _train_part(router: Router, train: CorrectnessMatrix, told: Told, *, encode: bool) -> Part:
+def _train_part(router: Router, train: CorrectnessMatrix, on_progress: OnProgress, *, encode: bool) -> Part:
     if not encode:
         return Part(train, np.zeros((len(train.prompts), 0), dtype=np.float32))
-    return Part(train, _encode(router, train.prompts, "encoding train", told))
+    return Part(train, _encode(router, train.prompts, "encoding train", on_progress))
 
 
 def _read(
@@ -334,24 +336,24 @@ def _in_training_order(artifact: Artifact, datasets: NDArray[np.str_]) -> NDArra
     return np.concatenate([np.flatnonzero(datasets == source.name) for source in artifact.manifest.data])
 
 
-def _encode(router: Router, prompts: Sequence[str], what: str, told: Told) -> NDArray[np.float32]:
+def _encode(router: Router, prompts: Sequence[str], what: str, on_progress: OnProgress) -> NDArray[np.float32]:
     rows = []
     for i, prompt in enumerate(prompts):
         rows.append(router.encode(prompt).prompt_embedding)
         if i % _EVERY == 0:
-            told(what, i, len(prompts))
-    told(what, len(prompts), len(prompts))
+            on_progress(what, i, len(prompts))
+    on_progress(what, len(prompts), len(prompts))
     return np.stack(rows)
 
 
-def _score(artifact: Artifact, x: NDArray[np.float32], told: Told) -> Predictions:
+def _score(artifact: Artifact, x: NDArray[np.float32], on_progress: OnProgress) -> Predictions:
     scorer = Scorer.from_artifact(artifact)
     scores = []
     for i, row in enumerate(x):
         scores.append(scorer.score(row))
         if i % _EVERY == 0:
-            told("scoring test", i, len(x))
-    told("scoring test", len(x), len(x))
+            on_progress("scoring test", i, len(x))
+    on_progress("scoring test", len(x), len(x))
     return Predictions(np.stack([s.p_correct for s in scores]), np.stack([s.output_tokens for s in scores]))
 
 

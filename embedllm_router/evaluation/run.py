@@ -37,7 +37,7 @@ from embedllm_router.errors import ConfigError
 from embedllm_router.evaluation.baselines import UNTRAINED, BaselineOptions, make_baseline
 from embedllm_router.evaluation.frontier import price_answers
 from embedllm_router.evaluation.guarantee import measure_contract
-from embedllm_router.evaluation.inputs import Inputs, read_inputs
+from embedllm_router.evaluation.inputs import Inputs, OnProgress, read_inputs
 from embedllm_router.evaluation.metrics import correctness, correctness_intervals, log_losses, noise_ceiling
 from embedllm_router.evaluation.probes import accuracy_probes, label_probes
 from embedllm_router.evaluation.result import BaselineResult, Evaluation, GroupResult, RouterResult, judge
@@ -50,7 +50,6 @@ __all__ = [
     "EvaluationOptions",
     "Figure",
     "Spread",
-    "Told",
     "content_of",
     "evaluate",
     "language_of",
@@ -156,13 +155,9 @@ def measure_groups(
     return found
 
 
-Told = Callable[[str, int, int], None]
-"""Called with what is being done, steps done and steps planned."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationOptions:
-    """What an evaluation can be told.
+    """What is chosen of an evaluation.
 
     Attributes:
         split: "test" for the part training set aside, "all" for data the artifact has never seen.
@@ -178,7 +173,7 @@ class EvaluationOptions:
 
 
 def evaluate(
-    artifact: Artifact, folders: Sequence[Path], options: EvaluationOptions, told: Told = lambda *_: None
+    artifact: Artifact, folders: Sequence[Path], options: EvaluationOptions, on_progress: OnProgress = lambda *_: None
 ) -> Evaluation:
     """Measures an artifact on data, beside baselines.
 
@@ -186,7 +181,7 @@ def evaluate(
         artifact: What is evaluated; it is not refitted.
         folders: Data sets.
         options: How.
-        told: Hears of progress.
+        on_progress: Called with what is being done, steps done and steps planned.
 
     Returns:
         The findings.
@@ -197,17 +192,17 @@ def evaluate(
     """
     names = [name for name in options.baselines if options.split == "test" or name in UNTRAINED]
     learns = bool(set(names) - UNTRAINED - {"best_single"})
-    inputs = read_inputs(artifact, folders, split=options.split, train_x=learns, told=told)
+    inputs = read_inputs(artifact, folders, split=options.split, train_x=learns, on_progress=on_progress)
     test, llms = inputs.test.matrix, artifact.manifest.llms
     costs = price_answers(test, llms, inputs.predictions.output_tokens)
     fallback = np.array([llm.mean_correctness for llm in llms])
     field = field_of(test, costs, inputs.train.matrix if inputs.train else None, fallback)
     router = measure(test, inputs.predictions.p_correct, field, probabilistic=True)
-    settings = BaselineOptions(seed=options.seed, mf_epochs=options.mf_epochs, told=told)
+    settings = BaselineOptions(seed=options.seed, mf_epochs=options.mf_epochs, on_progress=on_progress)
     baselines = {name: _run_baseline(name, inputs, field, router, settings) for name in names}
     router, baselines = _with_pareto_distances(router, baselines)
     measured = test.observed.any(axis=0)
-    told("bootstrap", 0, 1)
+    on_progress("bootstrap", 0, 1)
     return Evaluation(
         artifact=artifact,
         inputs=inputs,
@@ -260,7 +255,7 @@ def measure(test: CorrectnessMatrix, p: NDArray[np.float32], field: Field, *, pr
 def _run_baseline(
     name: str, inputs: Inputs, field: Field, router: RouterResult, settings: BaselineOptions
 ) -> BaselineResult:
-    settings.told(name, 0, 1)
+    settings.on_progress(name, 0, 1)
     started = time.perf_counter()
     baseline = make_baseline(name, settings)
     with threadpool_limits(1, user_api="blas"):  # beside another busy process a second thread doubles the time
@@ -268,7 +263,7 @@ def _run_baseline(
             baseline.fit(inputs.train)
         p = baseline.predict(inputs.test)
     seconds = time.perf_counter() - started
-    settings.told(name, 1, 1)
+    settings.on_progress(name, 1, 1)
     result = measure(inputs.test.matrix, p, field, probabilistic=baseline.probabilistic)
     difference = None
     if router.routed and result.routed:
@@ -352,7 +347,7 @@ def seed_folders(folder: Path) -> tuple[Path, ...]:
 
 
 def measure_spread(
-    folders: Sequence[Path], data: Sequence[Path], options: EvaluationOptions, told: Told = lambda *_: None
+    folders: Sequence[Path], data: Sequence[Path], options: EvaluationOptions, on_progress: OnProgress = lambda *_: None
 ) -> Spread:
     """Evaluates every seed on the same prompts.
 
@@ -360,7 +355,7 @@ def measure_spread(
         folders: Weights folders of one recipe, at least two.
         data: As for `evaluate`.
         options: As for `evaluate`; baselines are left out, since seeds do not change them.
-        told: Hears of progress.
+        on_progress: Called with what is being done, steps done and steps planned.
 
     Returns:
         The spread.
@@ -375,9 +370,9 @@ def measure_spread(
     _check_one_recipe(artifacts, seeds)
     found = []
     for number, artifact in enumerate(artifacts):
-        told("seeds", number, len(artifacts))
-        found.append(evaluate(artifact, data, replace(options, baselines=()), told))
-    told("seeds", len(artifacts), len(artifacts))
+        on_progress("seeds", number, len(artifacts))
+        found.append(evaluate(artifact, data, replace(options, baselines=()), on_progress))
+    on_progress("seeds", len(artifacts), len(artifacts))
     figures = {name: tuple(read(one) for one in found) for name, read in _FIGURES.items() if read(found[0]) is not None}
     return Spread(
         artifacts=tuple(a.id for a in artifacts),

@@ -10,6 +10,7 @@ from planted import planted_artifact
 from pydantic import ValidationError
 from rich.console import Console
 
+from embedllm_router._stats import clopper_pearson
 from embedllm_router.artifact.guarantees import (
     Verdict,
     contract_tables,
@@ -21,7 +22,7 @@ from embedllm_router.artifact.guarantees import (
 from embedllm_router.artifact.manifest import ContractRow, LearnedLLM
 from embedllm_router.artifact.weights import load_artifact
 from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.evaluation.guarantee import card_with_contract, exact_interval, measure_contract
+from embedllm_router.evaluation.guarantee import card_with_contract, measure_contract
 from embedllm_router.evaluation.inputs import Predictions
 
 
@@ -81,7 +82,7 @@ def tail(n: int, share: float, counts: range) -> float:
 
 @pytest.mark.parametrize(("k", "n"), [(0, 7), (7, 7), (3, 20), (58, 60), (1, 1)])
 def test_the_exact_interval_ends_where_the_binomial_tails_are_a_fortieth(k: int, n: int) -> None:
-    low, high = exact_interval(k, n, 0.025, 0.025)
+    low, high = clopper_pearson(k, n, 0.025, 0.025)
     assert (low == 0) == (k == 0)
     assert (high == 1) == (k == n)
     if k:
@@ -134,7 +135,7 @@ def test_answers_that_stand_or_fall_together_widen_the_interval() -> None:
     wide, narrow = (rows_of(rows, "min_p_correct")[0] for rows in (together, apart))
     assert wide.correct == narrow.correct
     assert (wide.high - wide.low) > 3 * (narrow.high - narrow.low)
-    exact = exact_interval(round(narrow.correct * 800), 800, 0.025, 0.025)
+    exact = clopper_pearson(round(narrow.correct * 800), 800, 0.025, 0.025)
     assert narrow.low <= exact[0] + 1e-6
     assert narrow.high >= exact[1] - 1e-6
 

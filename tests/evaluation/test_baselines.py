@@ -1,28 +1,40 @@
 """Baselines find what was planted, see no test labels, and survive thin data."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import torch
 from planted_parts import matrix, topic_part
 
+from embedllm_router._stats import Examples, fit_logistic, sigmoid
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.evaluation.baselines import (
     BASELINES,
-    Adam,
     BaselineOptions,
-    Clusters,
-    ItemResponse,
-    LogisticPerLLM,
-    MatrixFactorisation,
-    NearestNeighbours,
     complexity_score,
     complexity_tier,
     make_baseline,
     parse_names,
 )
 from embedllm_router.evaluation.inputs import Part, Standardiser, llm_means
+from embedllm_router.evaluation.learned_baselines import (
+    Clusters,
+    ItemResponse,
+    LogisticPerLLM,
+    MatrixFactorisation,
+    NearestNeighbours,
+    knn,
+)
 from embedllm_router.evaluation.metrics import correctness
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
 
 ORACLES = {"oracle", "dataset_oracle"}
 READS_PROMPTS = {
@@ -104,41 +116,56 @@ def test_the_same_seed_gives_the_same_scores(name: str) -> None:
     assert not np.array_equal(scores(3), scores(4))
 
 
-def test_the_gradients_of_both_learned_models_agree_with_finite_differences() -> None:
-    part = topic_part(30, 0, density=0.7)
-    mf = MatrixFactorisation(d_llm=4, epochs=1)
-    mf.fit(part)
-    z = mf._standardiser.apply(part.x)
-    rows, llms = np.nonzero(part.matrix.observed)
-    labels = part.matrix.labels()[rows, llms]
-    names = ("_e", "_a", "_b", "_w", "_c")
-    check_gradients(mf, names, mf._gradients(z[rows], llms, labels), part)
-    irt = ItemResponse(epochs=1)
-    irt.fit(part)
-    z = np.concatenate([irt._standardiser.apply(part.x), np.ones((30, 1), np.float32)], axis=1)
-    gradients = irt._gradients(z, part.matrix.labels(), part.matrix.observed.astype(np.float32))
-    check_gradients(irt, ("_ability", "_slope", "_difficulty"), gradients, part)
+def test_nearest_neighbours_agree_with_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    x, query = rng.normal(size=(30, 4)).astype(np.float32), rng.normal(size=(5, 4)).astype(np.float32)
+    labels, observed = rng.integers(0, 2, (30, 3)).astype(np.float32), rng.random((30, 3)) < 0.6
+    means = np.array([0.2, 0.5, 0.9], dtype=np.float32)
+    found = knn(x, labels, observed, means, query, k=4)
+    for i, q in enumerate(query):
+        order = sorted(range(30), key=lambda j: -float(x[j] @ q / np.linalg.norm(x[j])))
+        for llm in range(3):
+            near = [j for j in order if observed[j, llm]][:4]
+            naive = (sum(labels[j, llm] for j in near) + 5 * means[llm]) / (len(near) + 5)
+            assert found[i, llm] == pytest.approx(naive, abs=1e-6)
 
 
-def check_gradients(model: object, names: tuple[str, ...], gradients: list[np.ndarray], part: Part) -> None:
-    for name, gradient in zip(names, gradients, strict=True):
-        parameter = getattr(model, name)
-        at = np.unravel_index(np.abs(gradient).argmax(), gradient.shape)
-        before = parameter[at]
-        losses = []
-        for step in (0.02, -0.02):
-            parameter[at] = before + step
-            losses.append(loss(model.predict(part), part))  # type: ignore[attr-defined]
-        parameter[at] = before
-        assert gradient[at] == pytest.approx((losses[0] - losses[1]) / 0.04, rel=0.05, abs=2e-4), name
+def test_the_logistic_regression_minimises_its_penalised_loss() -> None:
+    part = topic_part(200, 0)
+    model = LogisticPerLLM(penalty=0.5)
+    model.fit(part)
+    x = np.column_stack([Standardiser.fit(part.x).apply(part.x), np.ones(200)]).astype(np.float64)
+    for llm, y in enumerate(part.matrix.labels().T):
+        examples = Examples(x, np.zeros(200), y.astype(np.float64), np.ones(200))
+        theta, _ = fit_logistic(examples, np.array([*[0.5] * (x.shape[1] - 1), 1e-9]))
+        np.testing.assert_allclose(model.predict(part)[:, llm], sigmoid(x @ theta), atol=2e-3)
 
 
-def test_adam_walks_to_the_minimum() -> None:
-    x = np.array([5.0, -3.0], dtype=np.float32)
-    adam = Adam([x], 0.1)
-    for _ in range(400):
-        adam.step([2 * (x - 1)])
-    assert x.tolist() == pytest.approx([1, 1], abs=0.01)
+def test_an_llm_that_was_always_right_gets_its_mean() -> None:
+    labels = topic_part(60, 0).matrix.labels()
+    labels[:, 2] = 1
+    part = Part(matrix(labels), topic_part(60, 0).x)
+    model = LogisticPerLLM()
+    model.fit(part)
+    np.testing.assert_allclose(model.predict(part)[:, 2], llm_means(part.matrix)[2], rtol=1e-5)
+
+
+def test_training_a_baseline_leaves_torchs_random_numbers_as_they_were() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    make_baseline("mf", BaselineOptions(mf_epochs=1)).fit(topic_part(30, 0))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_an_evaluation_without_learned_baselines_loads_neither_torch_nor_scikit_learn() -> None:
+    code = (
+        "import sys, embedllm_router.evaluation.run; from embedllm_router.evaluation import baselines as b; "
+        "b.make_baseline('complexity', b.BaselineOptions()); "
+        "print([name for name in ('torch', 'sklearn') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_data_about_unknown_llms_are_refused(tmp_path: Path) -> None:
 def test_embeddings_of_train_are_only_made_when_asked_for(tmp_path: Path, folders: list[Path]) -> None:
     heard: list[str] = []
     inputs = read_inputs(
-        trained_artifact(tmp_path / "a"), folders, train_x=False, told=lambda what, *_: heard.append(what)
+        trained_artifact(tmp_path / "a"), folders, train_x=False, on_progress=lambda what, *_: heard.append(what)
     )
     assert inputs.train is not None
     assert inputs.train.x.shape[1] == 0

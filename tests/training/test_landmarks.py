@@ -15,8 +15,7 @@ from embedllm_router.artifact.manifest import Landmark
 from embedllm_router.artifact.weights import Artifact, load_artifact, save_artifact
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.errors import ArtifactError
-from embedllm_router.prediction.landmarks import Landmarks
-from embedllm_router.prediction.ood_score import Novelty
+from embedllm_router.prediction.ood_score import Landmarks, OodScorer
 from embedllm_router.routing.router import Router
 from embedllm_router.training.fit.landmarks import FoundLandmarks, find_landmarks, measure_landmarks, measure_novelty
 
@@ -234,12 +233,12 @@ def test_novelty_of_prompts_like_the_training_prompts_is_evenly_spread_and_of_ot
     spec = measure_novelty(landmarks, train, held_out)
     assert spec is not None
     assert spec.n_prompts == 600
-    novelty = Novelty(landmarks, spec, [])
-    ordinary = np.array([novelty.hedge(row).novelty for row in later])
+    novelty = OodScorer(landmarks, spec, [])
+    ordinary = np.array([novelty.shrinkage(row).ood_score for row in later])
     assert ordinary.mean() == pytest.approx(0.5, abs=0.05)
     assert np.quantile(ordinary, 0.9) == pytest.approx(0.9, abs=0.05)
     later[:, 0] += 4
-    assert min(novelty.hedge(row).novelty or 0.0 for row in later) > 0.99
+    assert min(novelty.shrinkage(row).ood_score or 0.0 for row in later) > 0.99
 
 
 def test_where_hardly_a_prompt_is_nearest_the_spread_is_what_is_usual() -> None:

@@ -7,8 +7,7 @@ import pytest
 from scipy.linalg import svd
 
 from embedllm_router.artifact.manifest import NgramSpec
-from embedllm_router.prediction.ngrams import NgramPools, NgramTable, ngram_rows
-from embedllm_router.prediction.static_encoder import StaticEncoder
+from embedllm_router.prediction.static_encoder import NgramPools, NgramTable, StaticEncoder, ngram_rows
 from embedllm_router.training.fit.distill import TokenTable
 from embedllm_router.training.fit.encoding import DEFAULT_NGRAMS, fit_ngrams, prepare_encoder
 

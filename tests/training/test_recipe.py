@@ -15,7 +15,6 @@ from embedllm_router.artifact.weights import load_artifact, save_artifact
 from embedllm_router.cli.train import app
 from embedllm_router.data.split import split_by_stem
 from embedllm_router.errors import ArtifactError
-from embedllm_router.evaluation.baselines import knn
 from embedllm_router.evaluation.run import EvaluationOptions, evaluate, measure_spread, seed_folders
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.prediction.static_encoder import StaticEncoder
@@ -257,20 +256,6 @@ def test_a_users_mistake_is_one_clear_message_and_exit_code_two(
 
 def test_a_wrong_option_is_exit_code_two() -> None:
     assert CliRunner().invoke(app, ["train", "--colour=blue"]).exit_code == 2
-
-
-def test_nearest_neighbours_agree_with_a_loop() -> None:
-    rng = np.random.default_rng(0)
-    x, query = rng.normal(size=(30, 4)).astype(np.float32), rng.normal(size=(5, 4)).astype(np.float32)
-    labels, observed = rng.integers(0, 2, (30, 3)).astype(np.float32), rng.random((30, 3)) < 0.6
-    means = np.array([0.2, 0.5, 0.9], dtype=np.float32)
-    found = knn(x, labels, observed, means, query, k=4)
-    for i, q in enumerate(query):
-        order = sorted(range(30), key=lambda j: -float(x[j] @ q / np.linalg.norm(x[j])))
-        for llm in range(3):
-            near = [j for j in order if observed[j, llm]][:4]
-            naive = (sum(labels[j, llm] for j in near) + 5 * means[llm]) / (len(near) + 5)
-            assert found[i, llm] == pytest.approx(naive, abs=1e-6)
 
 
 def test_the_papers_decoder_is_one_option_and_folds_into_the_same_artifact(workplace: Path) -> None:

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from embedllm_router import Router
-from embedllm_router._stats import Examples, fit, losses
-from embedllm_router.prediction.decoder_inputs import PromptNetwork
-from embedllm_router.prediction.scorer import Scorer
+from embedllm_router._stats import Examples, fit_logistic, losses
+from embedllm_router.prediction.scorer import PromptNetwork, Scorer
 from embedllm_router.training.update.fit import (
     LADDER,
     Directions,
@@ -65,7 +64,7 @@ def test_the_fit_is_scipys(seed: int) -> None:
         return float(some.weight @ loss + 0.5 * precision @ theta**2)
 
     found = minimize(objective, np.zeros(4), method="BFGS", options={"gtol": 1e-8})
-    theta, curvature = fit(some, precision)
+    theta, curvature = fit_logistic(some, precision)
     np.testing.assert_allclose(theta, found.x, atol=1e-5)
     step = 1e-3 * np.eye(4)
     for i in range(4):
@@ -77,7 +76,7 @@ def test_the_fit_is_scipys(seed: int) -> None:
 def test_the_fit_survives_certainty() -> None:
     """All right, and predicted certainly wrong: the first Newton step would overshoot by far."""
     sure = Examples(np.ones((500, 1)), np.full(500, -25.0), np.ones(500), np.ones(500))
-    theta, _ = fit(sure, np.array([0.01]))
+    theta, _ = fit_logistic(sure, np.array([0.01]))
     assert math.isfinite(theta[0])
     assert losses(sure.base + theta[0], sure.score).mean() < 1.0
 

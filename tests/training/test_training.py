@@ -237,7 +237,9 @@ def test_a_killed_process_leaves_a_checkpoint_that_ends_with_the_same_bits(tmp_p
         "import pathlib, torch, test_training as t; torch.set_num_threads(1); "
         f"t.train_until('network', pathlib.Path({str(tmp_path)!r}), t.kill)"
     )
-    killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1] / "helpers", check=False)
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")])}
+    killed = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
     resumed_equals_whole("network", tmp_path)
 

@@ -13,7 +13,7 @@ It knows nothing of files or of people.
 """
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -22,14 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router._hashing import digest_of
-from embedllm_router._stats import Estimate, Examples, Resampling, fit, losses
+from embedllm_router._stats import Estimate, Examples, Resampling, fit_logistic, losses, sigmoid
 from embedllm_router.artifact.derived import write_derived
 from embedllm_router.artifact.manifest import LearnedLLM
 from embedllm_router.artifact.weights import Artifact, Tensors
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import question_stem
 from embedllm_router.errors import ConfigError, DataError
-from embedllm_router.prediction.prompt_encoder import load_encoder
+from embedllm_router.evaluation.inputs import OnProgress
+from embedllm_router.prediction.loading import load_encoder
 from embedllm_router.training.add_llm.population import Population
 from embedllm_router.training.update.guard import ranking
 
@@ -38,7 +39,6 @@ __all__ = [
     "Added",
     "Judged",
     "Newcomer",
-    "Tell",
     "add_llm",
     "embed",
     "judge",
@@ -47,17 +47,18 @@ __all__ = [
     "write_added",
 ]
 
-_TOLD_EVERY: Final = 200
-Tell = Callable[[str, int, int], None]
+_EVERY: Final = 200
 
 
-def embed(artifact: Artifact, prompts: Sequence[str], tell: Tell | None = None) -> list[NDArray[np.float32] | None]:
+def embed(
+    artifact: Artifact, prompts: Sequence[str], on_progress: OnProgress | None = None
+) -> list[NDArray[np.float32] | None]:
     """Embeds prompts one by one.
 
     Args:
         artifact: Whose encoder.
         prompts: The texts.
-        tell: Told about progress: what, how many, of how many.
+        on_progress: Called with what is being done, steps done and steps planned.
 
     Returns:
         float32 (d_prompt,) each; None for a prompt without text, which is scored as the average prompt.
@@ -65,8 +66,8 @@ def embed(artifact: Artifact, prompts: Sequence[str], tell: Tell | None = None) 
     encoder = load_encoder(artifact)
     found: list[NDArray[np.float32] | None] = []
     for i, prompt in enumerate(prompts):
-        if tell is not None and i % _TOLD_EVERY == 0:
-            tell("reading prompts", i, len(prompts))
+        if on_progress is not None and i % _EVERY == 0:
+            on_progress("reading prompts", i, len(prompts))
         found.append(encoder.encode(prompt).prompt_embedding if prompt.strip() else None)
     return found
 
@@ -99,8 +100,8 @@ class Newcomer:
             columns: (n_prompts, d + 1).
         """
         drawn = self.row[:, None] + self.root @ np.random.default_rng(0).standard_normal((len(self.row), _DRAWS))
-        low, high = np.quantile(_probability(columns @ drawn).mean(axis=0), [0.025, 0.975])
-        return float(_probability(columns @ self.row).mean()), float(low), float(high)
+        low, high = np.quantile(sigmoid(columns @ drawn).mean(axis=0), [0.025, 0.975])
+        return float(sigmoid(columns @ self.row).mean()), float(low), float(high)
 
 
 def newcomer(population: Population, columns: Floats, correct: Floats) -> Newcomer:
@@ -113,7 +114,7 @@ def newcomer(population: Population, columns: Floats, correct: Floats) -> Newcom
     """
     n, d = columns.shape
     examples = Examples(columns @ population.spread, columns @ population.mean, correct, np.ones(n))
-    theta, curvature = fit(examples, np.ones(d))
+    theta, curvature = fit_logistic(examples, np.ones(d))
     root = np.linalg.solve(np.linalg.cholesky(curvature).T, np.eye(d))
     return Newcomer(population.mean + population.spread @ theta, population.spread @ root)
 
@@ -144,11 +145,6 @@ def length_row(population: Population, columns: Floats, tokens: Floats) -> Float
     smeared = row.copy()
     smeared[-1] += np.log((tokens.sum() + usual) / (predicted.sum() + usual))
     return smeared
-
-
-def _probability(logit: Floats) -> Floats:
-    p: Floats = 1.0 / (1.0 + np.exp(-np.clip(logit, -_MAX_LOG, _MAX_LOG)))
-    return p
 
 
 _FOLDS: Final = 5
@@ -287,14 +283,16 @@ class Added:
         )
 
 
-def add_llm(artifact: Artifact, matrix: CorrectnessMatrix, about: About, tell: Tell | None = None) -> Added:
+def add_llm(
+    artifact: Artifact, matrix: CorrectnessMatrix, about: About, on_progress: OnProgress | None = None
+) -> Added:
     """Learns one row from one LLM's answers.
 
     Args:
         artifact: The weights it is added to.
         matrix: Has a column of that name; other columns are not read.
         about: What answers do not say.
-        tell: Told about progress.
+        on_progress: Called with what is being done, steps done and steps planned.
 
     Returns:
         The new LLM.
@@ -305,7 +303,7 @@ def add_llm(artifact: Artifact, matrix: CorrectnessMatrix, about: About, tell: T
     """
     _check_new(artifact, about.llm)
     answers = _answers(matrix, about.llm)
-    embeddings = embed(artifact, answers.prompts, tell)
+    embeddings = embed(artifact, answers.prompts, on_progress)
     population = Population.of(artifact, "prompt")
     columns = population.columns(embeddings)
     fitted = newcomer(population, columns, answers.correct)

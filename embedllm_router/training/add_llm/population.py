@@ -17,7 +17,7 @@ from sklearn.covariance import LedoitWolf  # type: ignore[import-untyped]
 
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ConfigError
-from embedllm_router.prediction.decoder_inputs import PromptNetwork, usual_embeddings
+from embedllm_router.prediction.scorer import PromptNetwork, usual_embeddings
 
 __all__ = ["Population"]
 

@@ -13,11 +13,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from embedllm_router._stats import sigmoid
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import question_stem
 from embedllm_router.errors import DataError
-from embedllm_router.training.add_llm.add import Tell, embed
+from embedllm_router.evaluation.inputs import OnProgress
+from embedllm_router.training.add_llm.add import embed
 from embedllm_router.training.add_llm.population import Population
 
 __all__ = ["Question", "choose_questions", "questions_to_ask"]
@@ -55,7 +57,7 @@ def choose_questions(population: Population, columns: Floats, n: int) -> list[in
 
 def _information(logit: Floats, variance: Floats) -> Floats:
     """Fisher information p (1 - p) of a new LLM's answer, p averaged over the population (MacKay, 1992)."""
-    p = 1.0 / (1.0 + np.exp(-logit / np.sqrt(1.0 + np.pi * variance / 8.0)))
+    p = sigmoid(logit / np.sqrt(1.0 + np.pi * variance / 8.0))
     information: Floats = p * (1.0 - p)
     return information
 
@@ -86,14 +88,16 @@ class Question:
     prompt: str
 
 
-def questions_to_ask(artifact: Artifact, matrix: CorrectnessMatrix, n: int, tell: Tell | None = None) -> list[Question]:
+def questions_to_ask(
+    artifact: Artifact, matrix: CorrectnessMatrix, n: int, on_progress: OnProgress | None = None
+) -> list[Question]:
     """Chooses questions; of several with the same stem, at most one.
 
     Args:
         artifact: Weights that shall know the new LLM.
         matrix: Its prompts are the questions; answers are not looked at.
         n: How many.
-        tell: Told about progress.
+        on_progress: Called with what is being done, steps done and steps planned.
 
     Raises:
         ConfigError: The weights know too few LLMs.
@@ -103,7 +107,7 @@ def questions_to_ask(artifact: Artifact, matrix: CorrectnessMatrix, n: int, tell
     if not rows:
         raise DataError("the data hold no prompts to choose questions from.")
     population = Population.of(artifact, "prompt")
-    embeddings = embed(artifact, [matrix.prompts[row] for row in rows], tell)
+    embeddings = embed(artifact, [matrix.prompts[row] for row in rows], on_progress)
     names = matrix.category_names()
     chosen = [rows[i] for i in choose_questions(population, population.columns(embeddings), n)]
     return [Question(matrix.prompt_ids[row], str(names[row]), matrix.prompts[row]) for row in chosen]

@@ -4,28 +4,26 @@ The data are split as the artifact's training split them, and only the training 
 of command lines.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from embedllm_router.artifact.weights import Artifact, load_artifact, read_card, save_artifact
 from embedllm_router.errors import DataError
-from embedllm_router.evaluation.inputs import read_inputs
-from embedllm_router.prediction.landmarks import Landmarks
+from embedllm_router.evaluation.inputs import OnProgress, read_inputs
+from embedllm_router.prediction.ood_score import Landmarks
 from embedllm_router.training.fit.description import with_landmarks
 from embedllm_router.training.fit.landmarks import find_landmarks, measure_landmarks, measure_novelty
 
 __all__ = ["add_landmarks"]
 
 
-def add_landmarks(
-    folder: Path, data: Sequence[Path], told: Callable[[str, int, int], None] = lambda *_: None
-) -> Artifact:
+def add_landmarks(folder: Path, data: Sequence[Path], on_progress: OnProgress = lambda *_: None) -> Artifact:
     """Adds landmarks to an artifact in place.
 
     Args:
         folder: The weights folder; replaced whole.
         data: The data sets it learned from; those not named are looked for beside these.
-        told: Hears of progress: what, steps done, steps planned.
+        on_progress: Called with what is being done, steps done and steps planned.
 
     Returns:
         The artifact with landmarks. Its id is another one, its encoder and decoder are the same bytes.
@@ -37,7 +35,7 @@ def add_landmarks(
     """
     artifact = load_artifact(folder)
     card = read_card(folder)
-    inputs = read_inputs(artifact, data, told=told)
+    inputs = read_inputs(artifact, data, on_progress=on_progress)
     assert inputs.train is not None  # split "test" always has one
     found = find_landmarks(inputs.train.matrix, inputs.train.x, artifact.decoder)
     if not found.known:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embedllm_router.data.split import Split
-from embedllm_router.prediction.decoder_inputs import MAX_DEVIATION
+from embedllm_router.prediction.ood_score import MAX_DEVIATION
 
 __all__ = [
     "Decoder",

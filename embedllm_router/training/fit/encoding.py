@@ -12,7 +12,7 @@ training part only, and knows nothing of labels.
 Training prompts → tables of n-gram vectors: the latent semantic index of hashed n-grams.
 
 It sees prompts of the training part only, and knows nothing of labels. What an n-gram is and which row it has is
-`embedllm_router.prediction.ngrams`' to say.
+`embedllm_router.prediction.static_encoder`' to say.
 
 Small changes to training prompts that leave their meaning, so that the decoder learns to overlook them. Pure.
 
@@ -33,8 +33,14 @@ from scipy import sparse  # type: ignore[import-untyped]
 from sklearn.utils.extmath import randomized_svd  # type: ignore[import-untyped]
 
 from embedllm_router.artifact.manifest import EncoderSpec, NgramSpec
-from embedllm_router.prediction.ngrams import NgramTable, ngram_rows, read_sequence
-from embedllm_router.prediction.static_encoder import MAX_CHARS, StaticEncoder, clip_middle
+from embedllm_router.prediction.static_encoder import (
+    MAX_CHARS,
+    NgramTable,
+    StaticEncoder,
+    clip_middle,
+    ngram_rows,
+    read_sequence,
+)
 from embedllm_router.prediction.text_features import STYLE_FEATURES, read_surface
 from embedllm_router.prediction.transformer_encoder import TransformerEncoder
 from embedllm_router.training.fit.decoder import Progress

@@ -16,11 +16,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from embedllm_router._stats import Examples, fit_logistic, logit
 from embedllm_router.artifact.manifest import Landmark, Manifest, NoveltySpec
 from embedllm_router.artifact.weights import Tensors
 from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.prediction.decoder_inputs import MAX_DEVIATION
-from embedllm_router.prediction.landmarks import Landmarks
+from embedllm_router.prediction.ood_score import MAX_DEVIATION, Landmarks
 
 __all__ = [
     "LANDMARK_METRICS",
@@ -33,7 +33,6 @@ __all__ = [
 
 _MAX_RANKS: Final = 1001
 _MIN_PROMPTS: Final = 20
-_STEPS: Final = 20
 Floats = NDArray[np.float64]
 
 
@@ -78,24 +77,20 @@ def difficulty_spread(labels: NDArray[np.floating], observed: NDArray[np.bool_],
         At least 0; 0 with fewer than two categories.
     """
     n_right, n = np.where(observed, labels, 0).sum(axis=0, dtype=np.float64), observed.sum(axis=0)
-    prior = np.log((n_right + 1) / (n - n_right + 1))
+    means = logit((n_right + 1) / (n + 2))
     names, counts = np.unique(categories, return_counts=True)
     offsets = []
     for name in names[counts >= _MIN_PROMPTS]:
         rows = categories == name
         right = np.where(observed[rows], labels[rows], 0).sum(axis=0, dtype=np.float64)
-        offsets.append(_offset(right, observed[rows].sum(axis=0).astype(np.float64), prior))
+        offsets.append(_offset(right, observed[rows].sum(axis=0).astype(np.float64), means))
     return float(np.std(offsets)) if offsets else 0.0
 
 
-def _offset(right: Floats, n: Floats, prior: Floats) -> float:
-    """The offset by Newton's method; right and n are (n_llms,)."""
-    offset = 0.0
-    for _ in range(_STEPS):
-        p = 1 / (1 + np.exp(-(prior + offset)))
-        slope, curvature = (right - n * p).sum() - offset, (n * p * (1 - p)).sum() + 1
-        offset += min(max(slope / curvature, -1.0), 1.0)
-    return offset
+def _offset(right: Floats, n: Floats, means: Floats) -> float:
+    """What a category adds to every LLM's logit; right answers, answers and mean logits are (n_llms,)."""
+    examples = Examples(np.ones((len(n), 1)), means, right / np.maximum(n, 1), n)
+    return float(fit_logistic(examples, np.ones(1))[0][0])
 
 
 _MIN_NEAREST: Final = 5  # training prompts by which a landmark's own spread is known

@@ -19,12 +19,12 @@ from embedllm_router.data.folder import merge_folders, read_folders
 from embedllm_router.data.matrix import CorrectnessMatrix, Merged, OnConflict
 from embedllm_router.data.split import Split, split_by_stem
 from embedllm_router.errors import DataError
-from embedllm_router.evaluation.baselines import knn, repeat_means
+from embedllm_router.evaluation.baselines import repeat_means
 from embedllm_router.evaluation.guarantee import card_with_contract, with_contract
 from embedllm_router.evaluation.inputs import Part, find_pools, llm_means, pool_means
+from embedllm_router.evaluation.learned_baselines import knn
 from embedllm_router.evaluation.metrics import auc, brier, expected_calibration_error, log_loss, routing
-from embedllm_router.prediction.landmarks import Landmarks
-from embedllm_router.prediction.ood_score import Novelty
+from embedllm_router.prediction.ood_score import Landmarks, OodScorer
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.prediction.text_features import STYLE_FEATURES
 from embedllm_router.prediction.transformer_encoder import TransformerEncoder
@@ -218,7 +218,7 @@ def _write(  # noqa: PLR0913, PLR0917 - everything an artifact is made of
         describe(matrix, facts, encoder=ready.made.encoder.spec, options=options, trained=trained, how=how)
     )
     novelty = measure_novelty(landmarks, matrix.select_prompts(train), ready.x[ready.split.validation])
-    scorer = Scorer(decoder, Novelty(landmarks, novelty, manifest.llms))
+    scorer = Scorer(decoder, OodScorer(landmarks, novelty, manifest.llms))
     metrics = _measure(matrix, ready.x, ready.split, scorer)
     metrics |= measure_landmarks(found, decoder, ready.x[test], matrix.category_names()[test])
     rounded = {name: round(value, 6) for name, value in metrics.items()}

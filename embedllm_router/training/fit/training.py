@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from embedllm_router._stats import Examples, fit_logistic, logit
 from embedllm_router.training.fit.decoder import (
     Decoder,
     EpochRecord,
@@ -92,8 +93,7 @@ def mean_logits(data: LearningData) -> NDArray[np.float32]:
     train = data.split.train
     right = (data.labels[train] * data.observed[train]).sum(axis=0, dtype=np.float32)
     share = (right + 1) / (data.observed[train].sum(axis=0) + 2)
-    logits: NDArray[np.float32] = np.log(share / (1 - share)).astype(np.float32)
-    return logits
+    return logit(share).astype(np.float32)
 
 
 def data_set_weights(data: LearningData, balance: float) -> NDArray[np.float32]:
@@ -116,7 +116,6 @@ def data_set_weights(data: LearningData, balance: float) -> NDArray[np.float32]:
     return weights[data.datasets].astype(np.float32)
 
 
-_STEPS: Final = 25
 _MIN_SLOPE: Final = 0.1  # a slope of zero or less would undo or reverse what was learned
 
 
@@ -161,18 +160,10 @@ def fit_calibration(
 def _fit_line(
     logits: NDArray[np.float32], labels: NDArray[np.float32], prior: NDArray[np.float64], strength: float
 ) -> NDArray[np.float64]:
-    """Newton's method on log-loss plus `strength/2 · |line - prior|²`."""
+    """Slope and offset that minimise log-loss plus `strength/2 · |line - prior|²`, float64 (2,)."""
     x = np.stack([logits.astype(np.float64), np.ones(len(logits))], axis=1)
-    line = prior.copy()
-    for _ in range(_STEPS):
-        p = 1.0 / (1.0 + np.exp(-np.clip(x @ line, -30.0, 30.0)))
-        gradient = x.T @ (p - labels) + strength * (line - prior)
-        curvature = (x * (p * (1.0 - p))[:, None]).T @ x + strength * np.eye(2)
-        step = np.asarray(np.linalg.solve(curvature, gradient), dtype=np.float64)
-        line -= step
-        if float(np.abs(step).max()) < 1e-8:  # noqa: PLR2004 - converged to far below any effect
-            break
-    return line
+    examples = Examples(x, x @ prior, labels.astype(np.float64), np.ones(len(logits)))
+    return prior + fit_logistic(examples, np.full(2, strength))[0]
 
 
 _PREDICT_ROWS: Final = 4096

@@ -4,16 +4,18 @@ The LLM is the one that answered, a fallback included. It knows nothing of how t
 """
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedllm_router._stats import logit
 from embedllm_router.artifact.weights import Artifact
-from embedllm_router.prediction.decoder_inputs import PromptNetwork
-from embedllm_router.records.reader.recorded import Basis, Embedder, Recorded, RecordedRequest, Verdict
+from embedllm_router.evaluation.inputs import OnProgress
+from embedllm_router.prediction.scorer import PromptNetwork
+from embedllm_router.records.reader.recorded import Basis, Embedder, Recorded, RecordedRequest
+from embedllm_router.records.reader.verdicts import Verdict
 
 __all__ = ["Answers", "Gathered", "gather"]
 
@@ -97,7 +99,7 @@ class _Answer:
 
 
 def gather(
-    recorded: Recorded, artifact: Artifact, *, max_weight: float, tell: Callable[[str, int, int], None] | None = None
+    recorded: Recorded, artifact: Artifact, *, max_weight: float, on_progress: OnProgress | None = None
 ) -> Gathered:
     """Gathers the answers with feedback.
 
@@ -105,7 +107,7 @@ def gather(
         recorded: The log, with text.
         artifact: The weights to update.
         max_weight: Largest weight of an answer.
-        tell: Told about progress.
+        on_progress: Called with what is being done, steps done and steps planned.
 
     Returns:
         The answers; one without text and embedding only where these very weights decided.
@@ -120,8 +122,8 @@ def gather(
         else:
             found.append(answer[0])
             basis[answer[1]] += 1
-        if tell is not None and i % _EVERY == 0:
-            tell("embedding", i, len(recorded.requests))
+        if on_progress is not None and i % _EVERY == 0:
+            on_progress("embedding", i, len(recorded.requests))
     answers, n_clipped = _lay_out(found, PromptNetwork(artifact), max_weight)
     return Gathered(answers, basis, skipped, n_clipped)
 
@@ -148,14 +150,15 @@ def _lay_out(found: list[_Answer], network: PromptNetwork, max_weight: float) ->
     embedded = np.array([one.embedded for one in found], dtype=bool)
     hidden = np.full((len(found), network.llm_embeddings.shape[1]), np.nan, dtype=np.float32)
     hidden[embedded] = network.hidden([one.embedding for one in found if one.embedded])
-    logit = np.einsum("ij,ij->i", hidden, network.llm_embeddings[llm]).astype(np.float64) + network.llm_bias[llm]
-    recorded = _logit(np.array([np.nan if one.p_recorded is None else one.p_recorded for one in found]))
+    predicted = np.einsum("ij,ij->i", hidden, network.llm_embeddings[llm]).astype(np.float64) + network.llm_bias[llm]
+    p_recorded = np.array([np.nan if one.p_recorded is None else one.p_recorded for one in found])
+    recorded = logit(np.clip(p_recorded, _SURE, 1 - _SURE))
     weight = np.array([_weight(one.request) for one in found], dtype=np.float64)
     answers = Answers(
         llm=llm,
         score=np.array([one.request.score for one in found], dtype=np.float64),
         weight=np.minimum(weight, max_weight),
-        logit=np.where(embedded, logit, recorded),
+        logit=np.where(embedded, predicted, recorded),
         hidden=hidden,
         key=tuple(one.request.prompt_hash or one.request.request_id for one in found),
         verdicts=tuple(one.request.verdicts for one in found),
@@ -166,9 +169,3 @@ def _lay_out(found: list[_Answer], network: PromptNetwork, max_weight: float) ->
 def _weight(request: RecordedRequest) -> float:
     """A fallback's own probability of answering is not recorded: its answer counts once."""
     return 1.0 / request.propensity if request.served == request.chosen else 1.0
-
-
-def _logit(p: Floats) -> Floats:
-    sure = np.clip(p, _SURE, 1 - _SURE)
-    logit: Floats = np.log(sure) - np.log1p(-sure)
-    return logit

@@ -27,7 +27,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router._stats import Examples, fit, losses
+from embedllm_router._stats import Examples, fit_logistic, losses
 from embedllm_router.artifact.weights import Artifact, Tensors
 from embedllm_router.training.update.answers import Answers
 
@@ -211,7 +211,7 @@ def fit_rung(examples: Examples, rung: Rung) -> Floats:
         return theta
     width = 2 if rung.along is None else len(theta)
     precision = np.array([rung.line, rung.line, *([rung.along] * (width - 2))], dtype=np.float64)
-    theta[:width], _ = fit(examples.narrowed(width), precision)
+    theta[:width], _ = fit_logistic(examples.narrowed(width), precision)
     return theta
 
 
@@ -342,7 +342,7 @@ def learn_update(answers: Answers) -> Update:
 def _shift(own: Answers) -> tuple[float, float]:
     """How far one LLM's logits are off, and the variance of that."""
     examples = Examples(np.ones((len(own), 1)), own.logit, own.score, _evened(own.weight))
-    theta, curvature = fit(examples, np.array([_LOOSE]))
+    theta, curvature = fit_logistic(examples, np.array([_LOOSE]))
     return float(theta[0]), float(1.0 / curvature[0, 0])
 
 

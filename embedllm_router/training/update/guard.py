@@ -23,7 +23,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router._stats import Estimate, Resampling, losses
+from embedllm_router._stats import Estimate, Resampling, losses, sigmoid
 from embedllm_router.evaluation.metrics import auc, expected_calibration_error
 from embedllm_router.training.update.answers import Answers
 
@@ -173,7 +173,7 @@ def held_out(held: Answers, new_logit: Floats, *, seed: int = 0) -> HeldOut:
     before, after = losses(held.logit, held.score), losses(new_logit, held.score)
     drawn, weight = Resampling(len(held), seed), held.weight
     samples = drawn.samples(weight * (after - before), weight)
-    p_before, p_after = _probability(held.logit), _probability(new_logit)
+    p_before, p_after = sigmoid(held.logit), sigmoid(new_logit)
     return HeldOut(
         n=len(held),
         log_loss_before=float(weight @ before / weight.sum()),
@@ -202,7 +202,7 @@ def check_sources(answers: Answers, held: Answers, new_logit: Floats) -> tuple[S
     for source in {verdict.source for said in answers.verdicts for verdict in said}:
         score, logit = _of_source(answers, answers.logit, source)
         old, new = ranking(score, logit), ranking(*_of_source(held, new_logit, source))
-        if_true = expected_auc(_probability(logit))
+        if_true = expected_auc(sigmoid(logit))
         checks.append(SourceCheck(source, len(score), old.auc, old.error, if_true, _finding(old, new, if_true)))
     return tuple(sorted(checks, key=lambda one: (-one.n, one.source)))
 
@@ -254,11 +254,6 @@ def _of_source(answers: Answers, logit: Floats, source: str) -> tuple[Floats, Fl
     ]
     both = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     return both[:, 0], both[:, 1]
-
-
-def _probability(logit: Floats) -> Floats:
-    p: Floats = 1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0)))
-    return p
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,17 +4,17 @@ An update → a weights folder beside the old one, with what it was learned from
 """
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router._stats import losses
+from embedllm_router._stats import losses, sigmoid
 from embedllm_router.artifact.derived import write_derived
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import DataError
+from embedllm_router.evaluation.inputs import OnProgress
 from embedllm_router.evaluation.metrics import expected_calibration_error
 from embedllm_router.records.reader.recorded import Recorded
 from embedllm_router.training.update.answers import Answers, gather
@@ -105,7 +105,7 @@ def learn_lesson(
     recorded: Recorded,
     artifact: Artifact,
     options: LessonOptions | None = None,
-    tell: Callable[[str, int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> tuple[Lesson, Update]:
     """Learns from a log.
 
@@ -113,7 +113,7 @@ def learn_lesson(
         recorded: The log, read with text.
         artifact: The weights to update.
         options: How.
-        tell: Told about progress.
+        on_progress: Called with what is being done, steps done and steps planned.
 
     Returns:
         What was learned, and the update. It is learned from the answers that are not held out, and judged as it is.
@@ -122,7 +122,7 @@ def learn_lesson(
         DataError: There is too little feedback to learn from and to judge by.
     """
     chosen = options or LessonOptions()
-    gathered = gather(recorded, artifact, max_weight=chosen.max_weight, tell=tell)
+    gathered = gather(recorded, artifact, max_weight=chosen.max_weight, on_progress=on_progress)
     answers = gathered.answers
     out = _held_out(answers, chosen)
     n_held = int(out.sum())
@@ -170,7 +170,7 @@ def _llms(artifact: Artifact, answers: Answers, out: Flags, update: Update, new_
 
 
 def _llm(llm: str, own: Answers, out: Flags, fit: LLMFit | None, new_logit: Floats) -> LLMLesson:
-    before, after = _probability(own.logit), _probability(new_logit)
+    before, after = sigmoid(own.logit), sigmoid(new_logit)
     return LLMLesson(
         llm=llm,
         n=int((~out).sum()),
@@ -193,8 +193,3 @@ def _mean(values: Floats) -> float | None:
 
 def _calibration_error(score: Floats, p: Floats) -> float | None:
     return expected_calibration_error(score, p) if len(score) else None
-
-
-def _probability(logit: Floats) -> Floats:
-    p: Floats = 1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0)))
-    return p
