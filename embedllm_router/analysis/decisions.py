@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from embedllm_router.analysis.span import Asked
 from embedllm_router.records.reader.source import RecordSource
+from embedllm_router.records.reader.verdicts import RequestKey, mean_score, request_key, verdicts_on
 from embedllm_router.records.schema import REQUEST_COLUMNS
 
 __all__ = [
@@ -203,7 +204,7 @@ def decision_page(source: RecordSource, asked: Asked, sought: Sought, offset: in
     sql = f"SELECT {columns} FROM requests WHERE {place.where} AND {where} {part}"  # noqa: S608 - our own SQL
     rows = source.rows(sql, {**given, **place.given}) if place.given else []
     scores = _mean_scores(source, rows)
-    return DecisionPage(place.total, offset, [{**row, "feedback": _score(scores, row)} for row in rows])
+    return DecisionPage(place.total, offset, [{**row, "feedback": scores.get(request_key(row))} for row in rows])
 
 
 def decision_row(source: RecordSource, request_id: str, at: datetime | None) -> Row | None:
@@ -229,28 +230,12 @@ def decision_row(source: RecordSource, request_id: str, at: datetime | None) -> 
     return found[0] if found else None
 
 
-def feedback_on(source: RecordSource, row: Row) -> list[Row]:
-    """What was said of one request's answer, latest first."""
-    return source.rows(
-        'SELECT "at", score, source, key_alias FROM feedback WHERE request_id = $one OR request_id = $other '  # noqa: S608 - our own SQL
-        f'ORDER BY "at" DESC LIMIT {_MOST_OPINIONS}',
-        {"one": row["request_id"], "other": row["response_id"] or row["request_id"]},
-    )
+def feedback_on(source: RecordSource, row: Mapping[str, Any]) -> list[Row]:
+    """The verdicts on one request's answer, the newest of each source, latest first."""
+    verdicts = verdicts_on(source, [row]).get(request_key(row), [])[::-1][:_MOST_OPINIONS]
+    return [{name: one[name] for name in ("at", "score", "source", "key_alias")} for one in verdicts]
 
 
-def _mean_scores(source: RecordSource, rows: Sequence[Row]) -> dict[str, float]:
-    ids = {row[name] for row in rows for name in ("request_id", "response_id")} - {None}
-    if not ids:
-        return {}
-    given = {f"id{number}": one for number, one in enumerate(sorted(ids))}
-    asked = ", ".join(f"${name}" for name in given)
-    found = source.rows(
-        f"SELECT request_id, avg(score) AS score FROM feedback WHERE request_id IN ({asked}) GROUP BY request_id",  # noqa: S608 - names of parameters
-        given,
-    )
-    return {row["request_id"]: row["score"] for row in found}
-
-
-def _score(scores: dict[str, float], row: Row) -> float | None:
-    given = scores.get(row["request_id"])
-    return scores.get(row["response_id"]) if given is None else given
+def _mean_scores(source: RecordSource, rows: Sequence[Row]) -> dict[RequestKey, float | None]:
+    verdicts = verdicts_on(source, rows)
+    return {key: mean_score([one["score"] for one in given]) for key, given in verdicts.items()}

@@ -10,7 +10,8 @@ from day import Day
 from recorded import make_record
 from traffic import write_lines
 
-from embedllm_router.analysis.calibration import judged_calibration, wilson
+from embedllm_router._stats import wilson
+from embedllm_router.analysis.calibration import judged_calibration
 from embedllm_router.analysis.decisions import Sought, decision_page, decision_row, feedback_on
 from embedllm_router.analysis.overview import choices
 from embedllm_router.analysis.span import Asked, Span

@@ -18,6 +18,7 @@ import orjson
 from embedllm_router.errors import DataError
 from embedllm_router.records.reader.file_source import FileSource
 from embedllm_router.records.reader.source import Filters, Limits, RecordSource
+from embedllm_router.records.reader.verdicts import request_key, verdicts_on
 from embedllm_router.records.schema import REQUEST_COLUMNS
 from embedllm_router.records.writer.segments import OPEN
 
@@ -211,7 +212,7 @@ class Found:
 
     Attributes:
         row: Column → value, as in records.py.
-        feedback: Likewise, one for each verdict, oldest first.
+        feedback: The verdicts on it, likewise: the newest of each source, oldest first.
     """
 
     row: Mapping[str, Any]
@@ -237,11 +238,7 @@ def find(source: RecordSource, text: str) -> Found:
     )
     named = source.rows(exact, {"text": text}) or [_by_beginning(source, text)]
     row = source.rows('SELECT * FROM requests WHERE request_id = $request_id AND "at" = $at', named[0])[0]
-    said = source.rows(
-        'SELECT * FROM feedback WHERE request_id = $request OR request_id = $response ORDER BY "at"',
-        {"request": row["request_id"], "response": row["response_id"] or row["request_id"]},
-    )
-    return Found(row, tuple(said))
+    return Found(row, tuple(verdicts_on(source, [row]).get(request_key(row), ())))
 
 
 def _by_beginning(source: RecordSource, text: str) -> dict[str, Any]:

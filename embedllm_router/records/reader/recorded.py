@@ -24,10 +24,11 @@ from embedllm_router.artifact.weights import Artifact
 from embedllm_router.prediction.prompt_encoder import encoder_id, load_encoder
 from embedllm_router.prediction.scorer import Scorer, Scores
 from embedllm_router.records.reader.source import Filters, RecordSource
+from embedllm_router.records.reader.verdicts import RequestKey, Verdict, counting, mean_score, request_key
 from embedllm_router.records.schema import CandidateRecord
 from embedllm_router.routing.policy import Objective
 
-__all__ = ["Basis", "Embedder", "Recorded", "RecordedRequest", "Rescorer", "Verdict", "Wanted", "read_recorded"]
+__all__ = ["Basis", "Embedder", "Recorded", "RecordedRequest", "Rescorer", "Wanted", "read_recorded"]
 
 _SAME: Final = (
     *(
@@ -56,36 +57,6 @@ _TEXT: Final = ("prompt", "embedding")
 _JUDGED: Final = """(request_id IN (SELECT request_id FROM feedback)
   OR response_id IN (SELECT request_id FROM feedback))"""
 
-_VERDICTS: Final = """
-WITH meant AS (SELECT request_id, response_id FROM requests WHERE {where}),
-said AS (
-  SELECT meant.request_id, score, source, key_alias, feedback."at"
-  FROM feedback JOIN meant ON feedback.request_id = meant.request_id
-  UNION ALL
-  SELECT meant.request_id, score, source, key_alias, feedback."at"
-  FROM feedback JOIN meant ON feedback.request_id = meant.response_id
-  WHERE meant.response_id <> meant.request_id
-),
-newest AS (
-  SELECT *, row_number() OVER (PARTITION BY request_id, source, key_alias ORDER BY "at" DESC) AS place
-  FROM said WHERE score BETWEEN 0 AND 1
-)
-SELECT request_id, source, score FROM newest WHERE place = 1 ORDER BY request_id, source, score
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What one source said of an answer.
-
-    Attributes:
-        source: Who says so.
-        score: In [0, 1]; 1 is a correct answer.
-    """
-
-    source: str
-    score: float
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedRequest:
@@ -113,7 +84,7 @@ class RecordedRequest:
         prompt: The embedded text; None when it was not kept or not asked for.
         embedding: Prompt embedding as base64 of little-endian float16; None likewise.
         billed_cost_usd: Billed cost in USD; None when unknown.
-        verdicts: What was said of the answer; empty without feedback.
+        verdicts: What was said of the answer, the newest of each source; empty without feedback.
     """
 
     at: datetime
@@ -142,7 +113,7 @@ class RecordedRequest:
     @property
     def score(self) -> float | None:
         """Mean of the verdicts, in [0, 1]; None without feedback."""
-        return sum(v.score for v in self.verdicts) / len(self.verdicts) if self.verdicts else None
+        return mean_score([verdict.score for verdict in self.verdicts])
 
     def candidate(self, name: str | None) -> CandidateRecord | None:
         """What was weighed for one candidate; None when it was not among them."""
@@ -203,17 +174,17 @@ def read_recorded(source: RecordSource, wanted: Wanted | None = None) -> Recorde
         DataError: The log cannot be read.
     """
     want = wanted or Wanted()
-    where, parameters = want.filters.where()
-    where = f"({where}) AND {_JUDGED}" if want.only_judged else where
+    meant, parameters = want.filters.where()
+    where = f"({meant}) AND {_JUDGED}" if want.only_judged else meant
     columns = ", ".join((*_COLUMNS, *_TEXT) if want.with_text else _COLUMNS)
     newest = f'SELECT {columns} FROM requests WHERE {where} ORDER BY "at" DESC, request_id LIMIT {want.limit:d}'  # noqa: S608 - own columns and conditions
     rows = source.rows(newest, parameters)
     n_meant = int(source.rows(f"SELECT count(*) AS n FROM requests WHERE {where}", parameters)[0]["n"])  # noqa: S608 - as above
-    said = _verdicts(source, where, parameters, want.sources)
+    said = _verdicts(source, meant, parameters, want.sources)
     decided = [row for row in reversed(rows) if row["candidates"] and row["cost_weight"] is not None]
     valid = [row for row in decided if row["propensity"] is None or 0 < row["propensity"] <= 1]
     return Recorded(
-        requests=tuple(_request(row, tuple(said.get(row["request_id"], ()))) for row in valid),
+        requests=tuple(_request(row, tuple(said.get(request_key(row), ()))) for row in valid),
         n_meant=n_meant,
         n_beyond_limit=max(n_meant - len(rows), 0),
         n_without_decision=len(rows) - len(decided),
@@ -224,11 +195,13 @@ def read_recorded(source: RecordSource, wanted: Wanted | None = None) -> Recorde
 
 def _verdicts(
     source: RecordSource, where: str, parameters: Mapping[str, object], sources: Collection[str] | None
-) -> dict[str, list[Verdict]]:
-    said: dict[str, list[Verdict]] = {}
-    for row in source.rows(_VERDICTS.format(where=where), parameters):
+) -> dict[RequestKey, list[Verdict]]:
+    requests = f'SELECT request_id, response_id, "at" FROM requests WHERE {where}'  # noqa: S608 - own columns and conditions
+    sql = f'SELECT request_id, "at", source, score FROM ({counting(requests)}) AS v ORDER BY request_id, source'  # noqa: S608 - as above
+    said: dict[RequestKey, list[Verdict]] = {}
+    for row in source.rows(sql, parameters):
         if sources is None or row["source"] in sources:
-            said.setdefault(row["request_id"], []).append(Verdict(row["source"], row["score"]))
+            said.setdefault(request_key(row), []).append(Verdict(row["source"], row["score"]))
     return said
 
 
