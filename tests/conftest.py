@@ -116,12 +116,12 @@ def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sources
 
 @pytest.fixture
 def run_command() -> Callable[..., str]:
-    """Runs a command in this process; what it wrote to stdout."""
+    """Runs a command in this process; what it wrote to stdout, or to stderr where it shall fail."""
 
     def run(*arguments: str, code: int = 0) -> str:
         result = CliRunner().invoke(app, list(arguments))
         assert result.exit_code == code, result.output
-        return result.stdout
+        return result.stderr if code else result.stdout
 
     return run
 

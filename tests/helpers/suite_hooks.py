@@ -12,11 +12,13 @@ GROUP_BY_FIXTURE = {"proxy": "planted proxy"}
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keeps each file in one process, and the files that share a running server in the same one.
 
     `--dist=loadgroup` alone would deal out tests one by one, and start every module's servers in each process.
     """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
     groups = {item.path: str(item.path) for item in items}
     for item in items:
         for fixture in GROUP_BY_FIXTURE.keys() & set(getattr(item, "fixturenames", ())):

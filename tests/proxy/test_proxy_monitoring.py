@@ -1,18 +1,14 @@
 """Metrics, spans and health routes in the real proxy, with LiteLLM's `prometheus` and `otel` callbacks on."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx
 import pytest
-import yaml
 from monitored import sampled, total
-from otlp import Receiver, attributes, receiver
-from proxied import planted_config
+from otlp import Receiver, attributes
 
-from embedllm_router.cli.demo import RunningProxy, running_proxy
+from embedllm_router.cli.demo import RunningProxy
 from embedllm_router.telemetry.tracing import SPAN_NAME
 
 
@@ -29,52 +25,48 @@ class Watched:
         return httpx.get(f"{base}{path}", headers=headers, timeout=30, follow_redirects=True)
 
     def counted(self, n: int, timeout_s: float = 10.0) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
-        """A scrape with so many outcomes; LiteLLM reports them a moment after the answer."""
+        """A scrape with so many outcomes of this file's requests; LiteLLM reports them a moment after the answer."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             samples = sampled(self.get("/embedllm/metrics").text)
-            if total(samples, "embedllm_outcomes_total") >= n:
+            if total(samples, "embedllm_outcomes_total", virtual_model="auto-watched") >= n:
                 return samples
             time.sleep(0.05)
         raise AssertionError(f"no {n} outcomes")
 
     def ask(self, prompt: str, **more: object) -> httpx.Response:
-        body = {"model": "auto", "messages": [{"role": "user", "content": prompt}], **more}
+        body = {"model": "auto-watched", "messages": [{"role": "user", "content": prompt}], **more}
         headers = {"authorization": f"Bearer {self.proxy.api_key}"}
         return httpx.post(f"{self.proxy.base_url}/chat/completions", json=body, headers=headers, timeout=60)
 
 
-@pytest.fixture(scope="module")
-def watched(artifact_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    config = planted_config(artifact_dir)
-    config["litellm_settings"] = {"callbacks": ["prometheus", "embedllm_router.proxy_handler", "otel"]}
-    file = tmp_path_factory.mktemp("watched") / "config.yaml"
-    file.write_text(yaml.safe_dump(config))
-    with receiver() as spans:
-        environment = {
-            "OTEL_EXPORTER": "otlp_http",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": spans.endpoint,
-            "OTEL_BSP_SCHEDULE_DELAY": "100",
-        }
-        with running_proxy(file, environment=environment) as proxy:
-            yield Watched(proxy, spans)
+@pytest.fixture
+def watched(proxy: RunningProxy, spans: Receiver) -> Watched:
+    return Watched(proxy, spans)
 
 
 def test_litellms_metrics_and_ours_show_the_same_requests(watched: Watched) -> None:
+    """The virtual model is this file's own, and so are the counts under its name."""
+    steps = total(sampled(watched.get("/embedllm/metrics").text), "embedllm_step_seconds_count", step="encode")
     assert watched.ask("hello").headers["x-embedllm-chosen"] == "sprinter"
     assert watched.ask("integral").headers["x-embedllm-chosen"] == "wizard"
     assert watched.ask("hello", embedllm={"cost_weight": "dear"}).status_code == 400
     ours = watched.counted(2)
+    mine = {"virtual_model": "auto-watched"}
     for llm in ("sprinter", "wizard"):
-        assert total(ours, "embedllm_decisions_total", virtual_model="auto", llm=llm, reason="highest_utility") == 1
-        assert total(ours, "embedllm_outcomes_total", llm=llm, status="success") == 1
-        assert total(ours, "embedllm_billed_cost_usd_total", llm=llm, forecast="yes") > 0
-    assert total(ours, "embedllm_rejected_total", virtual_model="auto", field="embedllm.cost_weight") == 1
-    assert total(ours, "embedllm_step_seconds_count", step="encode") == 2
+        assert total(ours, "embedllm_decisions_total", llm=llm, reason="highest_utility", **mine) == 1
+        assert total(ours, "embedllm_outcomes_total", llm=llm, status="success", **mine) == 1
+        assert total(ours, "embedllm_billed_cost_usd_total", llm=llm, forecast="yes", **mine) > 0
+    assert total(ours, "embedllm_rejected_total", field="embedllm.cost_weight", **mine) == 1
+    assert total(ours, "embedllm_step_seconds_count", step="encode") >= steps + 2
     assert total(ours, "embedllm_ready") == 1
     host = sampled(watched.get("/metrics").text)
     assert {name for name in host if name.startswith("embedllm_")} == set(ours)
-    assert host["embedllm_decisions_total"] == ours["embedllm_decisions_total"]
+    watched_only = {
+        labels for labels in ours["embedllm_decisions_total"] if ("virtual_model", "auto-watched") in labels
+    }
+    for labels in watched_only:
+        assert host["embedllm_decisions_total"][labels] == ours["embedllm_decisions_total"][labels]
     assert any(name.startswith("litellm_") for name in host)
 
 
@@ -92,7 +84,7 @@ def test_the_span_is_a_child_of_litellms_and_reaches_the_collector(watched: Watc
     assert (span.name, parent.name) == (SPAN_NAME, "Received Proxy Server Request")
     assert parent.trace_id == span.trace_id
     found = attributes(span)
-    assert found["gen_ai.request.model"] == "auto"
+    assert found["gen_ai.request.model"] == "auto-watched"
     assert found["embedllm.chosen"] == "sprinter"
     assert found["embedllm.llm"] == "sprinter-7b-instruct"
     assert found["embedllm.p_correct"] > 0.9
