@@ -21,16 +21,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from embedllm_router.config.process import LogSettings
-from embedllm_router.config.state_options import StateOptions
 from embedllm_router.prediction.scorer import Scores
 from embedllm_router.routing.budget import Budget, Pace, paced, scopes_of
 from embedllm_router.routing.decision import Objective, Request
 from embedllm_router.routing.policy import decide
 from embedllm_router.routing.pool import Candidate, CandidatePool
 from embedllm_router.serving.budget_enforcer import Ledger
-from embedllm_router.serving.state.shared import open_state
-from embedllm_router.telemetry.log import configure_logging
+from embedllm_router.serving.state.shared import ReplicaState, SharedState
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 
@@ -60,7 +57,7 @@ def measure(name: str, share: float, n: int, seed: int) -> dict[str, float]:
     days = list(islice(days_of(name, n, seed), LEARNING_DAYS + 1))
     day = days[-1]
     usd = day.budget(share)
-    ledger = Ledger(open_state(StateOptions(path=None), configure_logging(LogSettings(level="error"))))
+    ledger = Ledger(SharedState(ReplicaState.new()))
     scopes = scopes_of([Budget(usd)], "auto", None, None)
     first, *_, ended = [paced_day(one, scopes, [ledger]) for one in days]
     _, hindsight = best_constant(day, usd)
@@ -91,7 +88,7 @@ def timings(n_candidates: int, rounds: int = 2_000) -> dict[str, float]:
     )
     wanted = decide(pool, scores, Request(Objective(), 500))
     scopes = scopes_of([Budget(1.0)], "auto", None, None)
-    ledger = Ledger(open_state(StateOptions(path=None), configure_logging(LogSettings(level="error"))))
+    ledger = Ledger(SharedState(ReplicaState.new()))
     now = time.time()
     took: dict[str, list[int]] = {step: [] for step in ("pace", "paced", "reserve", "settle")}
     for i in range(rounds):

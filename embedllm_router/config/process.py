@@ -3,20 +3,30 @@
 settings.py reads them; values here are checked, nothing is opened or created.
 """
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
+from platformdirs import user_state_path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 __all__ = [
     "DashboardSettings",
     "LogSettings",
     "MetricsSettings",
+    "RedisAddress",
     "ReloadSettings",
     "StateSettings",
     "StoreSettings",
     "TracingSettings",
+    "default_state_path",
 ]
+
+
+def default_state_path() -> Path:
+    """Folder of shared state when the settings name none: in the user's state folder."""
+    return user_state_path("embedllm-router") / "state"
 
 
 class _Group(BaseModel):
@@ -63,11 +73,48 @@ class StateSettings(_Group):
     """Where budgets and sessions are kept between requests."""
 
     path: Path | None = None
-    """Folder that survives a restart; None takes `embedllm-router/state` in the user's state folder."""
+    """Folder on a local disk, for what survives a restart; None takes `embedllm-router/state` in the user's state
+    folder."""
     redis_url: SecretStr | None = None
     """Redis that several proxies share, such as `redis://host:6379`; None takes LiteLLM's own, if it names one."""
     namespace: str = Field(default="embedllm", min_length=1)
     """What every Redis key begins with."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of what survives a restart."""
+        return self.path or default_state_path()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisAddress:
+    """Where Redis is, and its credentials.
+
+    Attributes:
+        url: `redis://`, `rediss://` or `unix://` with everything in it; when set, the others are not read.
+        host: Name or address.
+        port: Port.
+        username: None for Redis's default user.
+        password: None for none.
+        ssl: Whether the connection is encrypted.
+        db: Number of the database.
+    """
+
+    url: str | None = field(default=None, repr=False)
+    host: str = "localhost"
+    port: int = 6379
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ssl: bool = False
+    db: int = 0
+
+    @property
+    def location(self) -> str:
+        """Host and port, or the socket's path, without credentials."""
+        if self.url is None:
+            return f"{self.host}:{self.port}"
+        parts = urlsplit(self.url)
+        return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
 
 
 class DashboardSettings(_Group):

@@ -22,12 +22,12 @@ from embedllm_router.config.process import (
     DashboardSettings,
     LogSettings,
     MetricsSettings,
+    RedisAddress,
     ReloadSettings,
     StateSettings,
     StoreSettings,
     TracingSettings,
 )
-from embedllm_router.config.state_options import RedisAddress
 from embedllm_router.config.virtual_model import CanarySettings, VirtualModelSettings
 from embedllm_router.errors import ConfigError
 

@@ -10,9 +10,8 @@ from structlog.typing import FilteringBoundLogger
 
 from embedllm_router import __version__
 from embedllm_router.artifact.weights import default_artifact_path
-from embedllm_router.config.process import StateSettings, StoreSettings
+from embedllm_router.config.process import RedisAddress, StateSettings, StoreSettings
 from embedllm_router.config.settings import RouterSettings, read_litellm_redis
-from embedllm_router.config.state_options import RedisAddress, StateOptions, default_state_path
 from embedllm_router.config.store_options import StoreOptions, default_store_path
 from embedllm_router.errors import EmbedLLMRouterError
 from embedllm_router.records.schema import FeedbackRecord
@@ -23,7 +22,8 @@ from embedllm_router.serving.budget_enforcer import Ledger, Scopes, Spending
 from embedllm_router.serving.caller_drift import Traffic
 from embedllm_router.serving.sessions import Conversing, Talk
 from embedllm_router.serving.snapshot import Generation, Live
-from embedllm_router.serving.state.shared import SharedState, open_state
+from embedllm_router.serving.state.opening import open_state
+from embedllm_router.serving.state.shared import SharedState
 from embedllm_router.telemetry.events import Outcome
 from embedllm_router.telemetry.log import configure_logging
 from embedllm_router.telemetry.metrics import Metrics, open_metrics
@@ -137,7 +137,7 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
     sinks: list[Sink] = [store.put] if settings.store.enabled else []
     tracer = Tracer(enabled=settings.tracing.enabled)
     observer = Observer(log, sinks, keep, tracer=tracer, log_prompt=settings.log.prompt)
-    state = open_state(_state_options(settings.state, config), log)
+    state = open_state(settings.state, log, redis=_redis_address(settings.state, config))
     live, started_at = Live(settings, log, config, Traffic(state)), datetime.now(UTC)
     metrics = open_metrics(lambda: _status(live, observer, store, started_at), log, enabled=settings.metrics.enabled)
     observer.count_with(metrics)
@@ -162,10 +162,11 @@ def store_options(settings: StoreSettings) -> StoreOptions:
     )
 
 
-def _state_options(settings: StateSettings, config: Path | None) -> StateOptions:
-    own = settings.redis_url
-    redis = RedisAddress(url=own.get_secret_value()) if own else read_litellm_redis(config) if config else None
-    return StateOptions(path=settings.path or default_state_path(), redis=redis, namespace=settings.namespace)
+def _redis_address(settings: StateSettings, config: Path | None) -> RedisAddress | None:
+    """The Redis that shares state: the one of these settings, else LiteLLM's own; None without either."""
+    if settings.redis_url is not None:
+        return RedisAddress(url=settings.redis_url.get_secret_value())
+    return read_litellm_redis(config) if config else None
 
 
 def _status(live: Live, observer: Observer, store: RecordStore, started_at: datetime) -> Status:

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from embedllm_router.cli.options import places
+from embedllm_router.config.process import RedisAddress
 from embedllm_router.config.settings import read_litellm_redis, read_proxy_config, read_settings, read_store_settings
-from embedllm_router.config.state_options import RedisAddress
 from embedllm_router.errors import ConfigError
 from embedllm_router.routing.policy import Objective
 from embedllm_router.routing.prompt import TextFrom

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from embedllm_router.config.state_options import RedisAddress
+from embedllm_router.config.process import RedisAddress
 
 __all__ = ["LocalRedis", "local_redis"]
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from embedllm_router.artifact.manifest import Landmark, LearnedLLM, NoveltySpec
 from embedllm_router.artifact.weights import Artifact, save_artifact
 from embedllm_router.config.settings import read_settings
-from embedllm_router.config.state_options import StateOptions
+from embedllm_router.config.process import StateSettings
 from embedllm_router.prediction.landmarks import Landmarks
 from embedllm_router.prediction.ood_score import Hedge, Novelty
 from embedllm_router.routing.decision import NO_CONDITIONS
@@ -26,7 +26,7 @@ from embedllm_router.routing.policy import Objective, Reason
 from embedllm_router.routing.router import Router
 from embedllm_router.serving.arms import Lane, Lanes, build_lanes
 from embedllm_router.serving.caller_drift import Traffic
-from embedllm_router.serving.state.shared import open_state
+from embedllm_router.serving.state.opening import open_state
 from embedllm_router.training.fit.landmarks import difficulty_spread
 
 SPEC = NoveltySpec(ranks=tuple(i / 100 for i in range(101)), shrinkage=0.7, n_prompts=101)
@@ -171,17 +171,17 @@ def test_workers_know_a_caller_together_but_for_what_was_not_told_yet(prompts: l
 def test_what_is_known_of_a_caller_survives_a_restart_and_its_name_is_not_written(
     measured: Artifact, tmp_path: Path
 ) -> None:
-    options = StateOptions(path=tmp_path / "state")
-    state = open_state(options, structlog.get_logger())
+    settings = StateSettings(path=tmp_path / "state")
+    state = open_state(settings, structlog.get_logger())
     before = lane(measured, Traffic(state))
     for _ in range(60):
         ask(before, "function", "key-1")
     state.save()
-    after = lane(measured, Traffic(open_state(options, structlog.get_logger())))
+    after = lane(measured, Traffic(open_state(settings, structlog.get_logger())))
     assert [ask(after, "integral", caller)[1] for caller in ("key-1", "key-2")] == [1.0, 0.0]
-    written = "".join(file.read_text() for file in (tmp_path / "state").rglob("*") if file.is_file())
-    assert "novelty:" in written
-    assert "key-1" not in written
+    written = b"".join(file.read_bytes() for file in (tmp_path / "state").rglob("*") if file.is_file())
+    assert b"novelty:" in written
+    assert b"key-1" not in written
 
 
 def test_what_decides_in_the_shadow_touches_no_shared_state(measured: Artifact) -> None:

@@ -9,12 +9,12 @@ from local_redis import local_redis
 from memory import Memory
 from simulated_day import MIDNIGHT, SHAPES, Day, best_constant, constant, days_of, greedy, paced_day, shape
 
-from embedllm_router.config.process import LogSettings
-from embedllm_router.config.state_options import StateOptions
+from embedllm_router.config.process import LogSettings, StateSettings
 from embedllm_router.routing.budget import Budget, Per, scopes_of
 from embedllm_router.routing.decision import Objective
 from embedllm_router.serving.budget_enforcer import Ledger
-from embedllm_router.serving.state.shared import SharedState, open_state
+from embedllm_router.serving.state.opening import open_state
+from embedllm_router.serving.state.shared import SharedState
 from embedllm_router.telemetry.log import configure_logging
 
 DAY_H = 24
@@ -131,8 +131,7 @@ def test_two_proxies_that_share_a_budget_through_redis_end_within_three_percent(
     budget = Budget(usd)
     log = configure_logging(LogSettings(level="error"))
     with local_redis(tmp_path) as redis, asyncio.Runner() as runner:
-        options = StateOptions(path=None, redis=redis.address)
-        states = [open_state(options, log) for _ in range(2)]
+        states = [open_state(StateSettings(), log, redis=redis.address, on_disk=False) for _ in range(2)]
         exchanged_at, down = MIDNIGHT, False
 
         def tick(_i: int, now: float) -> None:

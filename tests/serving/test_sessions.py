@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from local_redis import local_redis
 
-from embedllm_router.config.process import LogSettings
-from embedllm_router.config.state_options import StateOptions
+from embedllm_router.config.process import LogSettings, RedisAddress, StateSettings
 from embedllm_router.serving.sessions import Sessions, Sticky, conversation_of
-from embedllm_router.serving.state.shared import SharedState, open_state
+from embedllm_router.serving.state.opening import open_state
+from embedllm_router.serving.state.shared import ReplicaState, SharedState
 from embedllm_router.telemetry.log import configure_logging
 
 SPEAKER = "auto\0key-1"
@@ -27,9 +27,12 @@ class Clock:
         return self.now
 
 
-def state(clock: Callable[[], float] | None = None, **options: object) -> SharedState:
-    wanted = StateOptions(**{"path": None, "clock": clock or Clock(), **options})  # type: ignore[arg-type]
-    return open_state(wanted, configure_logging(LogSettings(level="error")))
+def state(
+    clock: Callable[[], float] | None = None, *, max_entries: int = 10_000, redis: RedisAddress | None = None
+) -> SharedState:
+    replica = ReplicaState.new(max_entries=max_entries, clock=clock or Clock())
+    log = configure_logging(LogSettings(level="error"))
+    return open_state(StateSettings(), log, redis=redis, on_disk=False, state=replica)
 
 
 def turns(*texts: str) -> dict[str, object]:

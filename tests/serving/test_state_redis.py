@@ -7,18 +7,20 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from local_redis import LocalRedis, local_redis
 
-from embedllm_router.config.process import LogSettings
-from embedllm_router.config.state_options import RedisAddress, StateOptions
+from embedllm_router.config.process import LogSettings, RedisAddress, StateSettings
 from embedllm_router.errors import ConfigError
-from embedllm_router.serving.state.shared import SharedState, open_state
+from embedllm_router.serving.state.opening import open_state
+from embedllm_router.serving.state.shared import ReplicaState
 from embedllm_router.telemetry.log import configure_logging
 
 HOUR = 3_600.0
 SOON_S = 8.0
+REDIS_TIMEOUT_S = 2.0  # of one answer
 
 
 @pytest.fixture(params=[False, True], ids=["forgetful", "durable"])
@@ -38,9 +40,9 @@ class Proxy:
 
     def __init__(self, address: RedisAddress, path: Path | None = None) -> None:
         self.heard = io.StringIO()
-        options = StateOptions(path=path, redis=address, refresh_s=0.05)
-        self.state: SharedState = open_state(options, configure_logging(LogSettings(), self.heard))
-        self._task = asyncio.create_task(self.state.run())
+        log = configure_logging(LogSettings(), self.heard)
+        self.state = open_state(StateSettings(path=path), log, redis=address, on_disk=path is not None)
+        self._task = asyncio.create_task(self.state.run(refresh_s=0.05))
 
     @property
     def events(self) -> list[str]:
@@ -87,7 +89,7 @@ async def test_both_know_what_either_added_and_put(forgetful: LocalRedis) -> Non
         assert one.events == two.events == []
 
 
-async def test_whoever_starts_later_knows_it_all(forgetful: LocalRedis) -> None:
+async def test_whoever_starts_later_gets_it_all(forgetful: LocalRedis) -> None:
     async with proxies(forgetful.address) as (one,):
         one.state.add("spend", 2.0, HOUR)
         one.state.put("session", "llm-a", HOUR)
@@ -127,7 +129,7 @@ async def test_when_redis_dies_they_go_on_and_nothing_is_lost_or_doubled(redis_s
         assert one.events == ["state.redis_lost", "state.redis_back"] * 3, "said once, not at every attempt"
 
 
-async def test_a_redis_that_lost_its_memory_is_told_again_by_those_who_know(forgetful: LocalRedis) -> None:
+async def test_a_redis_that_lost_its_memory_gets_the_sums_again_from_those_who_have_them(forgetful: LocalRedis) -> None:
     async with proxies(forgetful.address) as (witness,):
         async with proxies(forgetful.address) as (gone,):
             gone.state.add("spend", 3.0, HOUR)
@@ -143,64 +145,84 @@ async def test_what_could_not_be_sent_before_a_restart_is_sent_after(forgetful: 
     forgetful.kill()
     async with proxies(forgetful.address, path=tmp_path / "state") as (one,):
         one.state.add("spend", 3.0, HOUR)
-        await soon((tmp_path / "state").exists)
+        await soon(lambda: one.state.health().last_error is not None)
     forgetful.start()
     async with proxies(forgetful.address, path=tmp_path / "state"), proxies(forgetful.address) as (elsewhere,):
         await soon(lambda: elsewhere.state.total("spend") == 3.0)
 
 
-@contextlib.asynccontextmanager
-async def mute_server() -> AsyncIterator[int]:
-    """Accepts connections and says nothing; yields its port."""
-    ended = asyncio.Event()
+class MuteServer:
+    """Accepts connections and says nothing."""
 
-    async def say_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await ended.wait()
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        """Set when somebody waits for an answer."""
+        self._ended = asyncio.Event()
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def say_nothing(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        if await reader.read(1):
+            self.asked.set()
+        await self._ended.wait()
         writer.close()
 
-    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    async def end(self) -> None:
+        self._ended.set()
+        await asyncio.gather(*self._connections)
+
+
+@contextlib.asynccontextmanager
+async def mute_server() -> AsyncIterator[tuple[MuteServer, RedisAddress]]:
+    mute = MuteServer()
+    server = await asyncio.start_server(mute.say_nothing, "127.0.0.1", 0)
     try:
-        yield server.sockets[0].getsockname()[1]
+        yield mute, RedisAddress(host="127.0.0.1", port=server.sockets[0].getsockname()[1])
     finally:
-        ended.set()
+        await mute.end()
         server.close()
-        await asyncio.sleep(0.05)
 
 
 async def test_a_request_never_waits_for_redis() -> None:
-    """Even for one that accepts the connection and then says nothing."""
-    async with mute_server() as port, proxies(RedisAddress(host="127.0.0.1", port=port)) as (stuck,):
-        await asyncio.sleep(0.1)
+    """Even for one that accepts the connection and then says nothing.
+
+    The server shares the event loop, so a request that waited for it would wait for the client's timeout.
+    """
+    async with mute_server() as (mute, address), proxies(address) as (stuck,):
+        await asyncio.wait_for(mute.asked.wait(), SOON_S)
         started = time.perf_counter()
         for i in range(1_000):
             stuck.state.add("spend", 1.0, HOUR)
             stuck.state.put(f"k{i}", "v", HOUR)
-            stuck.state.get(f"k{i}")
-        assert time.perf_counter() - started < 0.5
+            assert stuck.state.get(f"k{i}") == "v"
+        assert time.perf_counter() - started < REDIS_TIMEOUT_S
         assert stuck.state.total("spend") == 1_000
+        assert stuck.state.health().unsent == 1_001
         await soon(lambda: stuck.state.health().last_error == "TimeoutError")
 
 
-async def test_a_password_is_used_and_never_told(tmp_path: Path) -> None:
+async def test_a_password_is_used_and_never_shown(tmp_path: Path) -> None:
     with local_redis(tmp_path, password="s3cret-word") as server:
         wrong = RedisAddress(host="127.0.0.1", port=server.port, password="wr0ng-word")
         async with proxies(RedisAddress(url=server.url), server.address, wrong) as (by_url, by_parts, refused):
             by_url.state.add("spend", 1.0, HOUR)
             await soon(lambda: by_parts.state.total("spend") == 1.0)
             await soon(lambda: refused.state.health().last_error == "AuthenticationError")
-            told = "".join(p.heard.getvalue() for p in (by_url, by_parts, refused)) + repr(
+            shown = "".join(p.heard.getvalue() for p in (by_url, by_parts, refused)) + repr(
                 [by_url.state.health(), RedisAddress(url=server.url), wrong]
             )
-        assert "s3cret-word" not in told
-        assert "wr0ng-word" not in told
-        assert f"127.0.0.1:{server.port}" in told
+        assert "s3cret-word" not in shown
+        assert "wr0ng-word" not in shown
+        assert f"127.0.0.1:{server.port}" in shown
 
 
 @pytest.mark.parametrize("url", ["postgres://user:s3cret-word@host/db", "redis://host:s3cret-word", "host:6379"])
 def test_an_address_that_is_none_of_redis_is_refused_at_the_start(url: str) -> None:
     log = configure_logging(LogSettings(), io.StringIO())
     with pytest.raises(ConfigError, match="expected redis://") as refused:
-        open_state(StateOptions(path=None, redis=RedisAddress(url=url)), log)
+        open_state(StateSettings(), log, redis=RedisAddress(url=url), on_disk=False)
     assert "s3cret-word" not in str(refused.value)
 
 
@@ -222,16 +244,48 @@ async def test_a_cluster_that_sends_elsewhere_or_bytes_of_others_do_not_end_the_
             assert one.state.total("spend") == 1.0
 
 
-async def test_sums_and_entries_leave_redis_when_their_time_is_over(forgetful: LocalRedis) -> None:
+async def test_redis_is_told_how_long_a_sum_and_an_entry_live(forgetful: LocalRedis) -> None:
     async with proxies(forgetful.address) as (one,):
-        one.state.add("spend", 1.0, 0.3)
-        one.state.put("session", "llm-a", 0.3)
+        one.state.add("spend", 1.0, HOUR)
+        one.state.put("session", "llm-a", HOUR)
         await soon(lambda: one.state.health().unsent == 0)
-        with contextlib.closing(forgetful.client()) as client:
-            await soon(lambda: client.exists("embedllm:sum:spend") == 0)
+    with contextlib.closing(forgetful.client()) as client:
+        assert 0 < client.pttl("embedllm:sum:spend") <= HOUR * 1e3
+        entries: Any = client.xrange("embedllm:entries")
+        assert [0 < int(fields["ms"]) <= HOUR * 1e3 for _, fields in entries] == [True]
+        assert client.pttl("embedllm:entries") > HOUR * 1e3
+
+
+async def test_an_expired_entry_of_the_stream_is_passed_over(forgetful: LocalRedis) -> None:
+    async with proxies(forgetful.address) as (one,):
+        one.state.put("short", "llm-a", 0.05)
+        one.state.put("long", "llm-b", HOUR)
+        await soon(lambda: one.state.health().unsent == 0)
+        await soon(lambda: one.state.get("short") is None)
         async with proxies(forgetful.address) as (late,):
-            await asyncio.sleep(0.2)
-            assert late.state.get("session") is None
+            await soon(lambda: late.state.get("long") == "llm-b")
+            assert late.state.get("short") is None
+
+
+async def test_at_the_start_the_later_of_disk_and_redis_wins(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with local_redis(tmp_path, keeps=True) as durable:
+        async with proxies(durable.address, path=state) as (one,):
+            one.state.put("replaced", "before", HOUR)
+            one.state.put("kept", "before", HOUR)
+            await soon(lambda: one.state.health().unsent == 0)
+            durable.kill()
+            one.state.put("replaced", "while Redis was away", HOUR)
+            one.state.put("kept", "while Redis was away", HOUR)
+        durable.start()
+        async with proxies(durable.address) as (elsewhere,):
+            elsewhere.state.put("replaced", "from elsewhere", HOUR)
+            elsewhere.state.put("marker", "sent", HOUR)
+            await soon(lambda: elsewhere.state.health().unsent == 0)
+        async with proxies(durable.address, path=state) as (again,):
+            await soon(lambda: again.state.get("marker") == "sent")
+            assert again.state.get("replaced") == "from elsewhere"
+            assert again.state.get("kept") == "while Redis was away"
 
 
 async def test_what_others_wrote_under_our_keys_is_passed_over(forgetful: LocalRedis) -> None:
@@ -249,25 +303,31 @@ async def test_what_others_wrote_under_our_keys_is_passed_over(forgetful: LocalR
 async def test_namespaces_do_not_meet(forgetful: LocalRedis) -> None:
     log = configure_logging(LogSettings(), io.StringIO())
     ours, theirs = (
-        open_state(StateOptions(path=None, redis=forgetful.address, namespace=name), log) for name in ("ours", "theirs")
+        open_state(StateSettings(namespace=name), log, redis=forgetful.address, on_disk=False)
+        for name in ("ours", "theirs")
     )
     ours.add("spend", 1.0, HOUR)
+    ours.put("session", "llm-a", HOUR)
     theirs.total("spend")
     for state in (ours, theirs, theirs):
         await state.exchange()
-    assert theirs.total("spend") == 0.0
+    assert all(state.health().connected and not state.health().unsent for state in (ours, theirs))
+    assert (theirs.total("spend"), theirs.get("session")) == (0.0, None)
+    with contextlib.closing(forgetful.client()) as client:
+        assert set(client.keys()) == {"ours:sum:spend", "ours:entries"}
     for state in (ours, theirs):
         await state.aclose()
 
 
 async def test_the_stream_of_entries_stays_bounded(forgetful: LocalRedis) -> None:
     log = configure_logging(LogSettings(), io.StringIO())
-    state = open_state(StateOptions(path=None, redis=forgetful.address, max_entries=100), log)
+    replica = ReplicaState.new(max_entries=100)
+    state = open_state(StateSettings(), log, redis=forgetful.address, on_disk=False, state=replica)
     for batch in range(20):
         for i in range(100):
             state.put(f"{batch}-{i}", "v", HOUR)
         await state.exchange()
     await state.aclose()
     with contextlib.closing(forgetful.client()) as client:
-        assert client.xlen("embedllm:entries") < 400
+        assert 100 <= client.xlen("embedllm:entries") < 400
     assert state.health().entries == 100

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,22 @@ def until(proxy: RunningProxy, said: str, holds: Callable[[dict[str, Any]], bool
         time.sleep(0.1)
 
 
+def await_news(pair: Pair) -> None:
+    """Returns when the second proxy has what the first one has put in shared state.
+
+    Asking about a session that a proxy has not heard of begins it there, so every attempt takes a session of its own.
+    """
+    attempts = count()
+
+    def arrived() -> bool:
+        session = f"attempt {next(attempts)}"
+        assert ask(pair.one, SHORT, session).headers["x-embedllm-chosen"] == "wizard"
+        time.sleep(0.2)
+        return ask(pair.two, IN_A_TOOL_CALL, session).headers["x-embedllm-chosen"] == "wizard"
+
+    soon(arrived)
+
+
 def test_they_share_budget_and_conversations_and_a_dead_redis_costs_no_request(pair: Pair) -> None:
     rich = decided(pair.two, ask(pair.two, SHORT))
     assert rich["chosen"] == "wizard"
@@ -140,7 +157,8 @@ def test_they_share_budget_and_conversations_and_a_dead_redis_costs_no_request(p
 
     assert decided(pair.one, ask(pair.one, SHORT, "a talk"))["chosen"] == "wizard"
     assert decided(pair.two, ask(pair.two, IN_A_TOOL_CALL, "another talk"))["chosen"] == "sprinter"
-    soon(lambda: ask(pair.two, IN_A_TOOL_CALL, "a talk").headers["x-embedllm-chosen"] == "wizard")
+    await_news(pair)
+    assert ask(pair.two, IN_A_TOOL_CALL, "a talk").headers["x-embedllm-chosen"] == "wizard", "the other one began it"
 
     for _ in range(N_DEAR):
         assert ask(pair.one, LONG).status_code == HTTPStatus.OK

@@ -1,7 +1,8 @@
-"""State in Redis: shares of sums as fields of hashes, entries as one capped stream. The only file that imports redis.
+"""Shared state in Redis: shares of sums as fields of hashes, entries as one capped stream.
 
-A share is written whole and only over an older version, so sending it twice changes nothing. Whatever Redis lacks, be
-it unsent or lost with Redis's memory, every process that knows it sends again. Nothing here is awaited by a request.
+A share is written whole and only over an older version, so sending it twice changes nothing. What Redis lacks, because
+it was not sent yet or because Redis lost its memory, every process that has it sends again. Only the background task
+calls this file, so no request waits for Redis. No other file imports the client `redis`.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from redis.asyncio import Redis
@@ -17,9 +19,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from structlog.typing import FilteringBoundLogger
 
-from embedllm_router.config.state_options import RedisAddress
+from embedllm_router.config.process import RedisAddress
 from embedllm_router.errors import ConfigError
-from embedllm_router.serving.state.replica_state import Entry, Known, Share
+from embedllm_router.serving.state.shared import Entry, ReplicaState, Share
 
 __all__ = ["RedisLink"]
 
@@ -45,24 +47,26 @@ return 0
 
 
 class RedisLink:
-    """Shares what is known with every proxy on the same Redis.
+    """Exchanges the replica state with every proxy on the same Redis.
 
     Args:
         address: Where Redis is.
         namespace: What every key begins with.
-        known: What this process knows.
+        state: The sums and entries of this process.
         log: Where the loss of Redis, and its return, is reported.
 
     Raises:
-        ConfigError: The address is none of Redis.
+        ConfigError: The address is not one of Redis.
     """
 
-    def __init__(self, address: RedisAddress, namespace: str, known: Known, log: FilteringBoundLogger) -> None:
+    def __init__(self, address: RedisAddress, namespace: str, state: ReplicaState, log: FilteringBoundLogger) -> None:
         self._address = address
         self._namespace = namespace
-        self._counters = known.counters
-        self._entries = known.entries
-        self._clock = known.clock
+        self._counters = state.counters
+        self._entries = state.entries
+        self._clock = state.clock
+        self._unsent_sums = state.counters.follow()
+        self._unsent_entries = state.entries.follow_puts()
         self._log = log
         self._client: Redis | None = self._connected()
         self._theirs: dict[str, dict[str, int]] = {}
@@ -79,8 +83,8 @@ class RedisLink:
 
     @property
     def unsent(self) -> int:
-        """Sums and entries of which Redis lacks the latest."""
-        return len(self._counters.changed) + len(self._entries.unsent())
+        """Number of sums and entries of which Redis lacks the latest."""
+        return len(self._unsent_sums) + len(self._unsent_entries)
 
     async def exchange(self) -> None:
         """Sends what Redis lacks and reads what is new there; reports instead of raising when it cannot."""
@@ -128,13 +132,13 @@ class RedisLink:
             raise ConfigError(f"the address of Redis in the state settings cannot be read: {expected}.") from error
 
     async def _exchange(self, client: Redis) -> None:
-        keys = list(dict.fromkeys([*self._counters.changed, *self._counters.wanted()]))[:_AT_ONCE]
+        keys = list(dict.fromkeys([*self._unsent_sums, *self._counters.wanted()]))[:_AT_ONCE]
         await self._send(client, keys)
         await self._receive(client, keys)
         self._theirs = {key: self._theirs[key] for key in keys}
 
     async def _send(self, client: Redis, keys: list[str]) -> None:
-        entries = list(self._entries.unsent().items())[:_AT_ONCE]
+        entries = self._entries_to_send()
         now = self._clock()
         async with client.pipeline(transaction=False) as pipe:
             for key in keys:
@@ -146,48 +150,59 @@ class RedisLink:
             for key, entry in entries:
                 left_ms = math.ceil(max(entry.expires_at - now, 0) * 1e3)
                 fields: dict[Any, Any] = {"key": key, "value": entry.value, "ms": left_ms}
-                pipe.xadd(self._stream, fields, maxlen=self._entries.most, approximate=True)
+                pipe.xadd(self._stream, fields, maxlen=self._entries.max_entries, approximate=True)
             if entries:
                 pipe.pexpire(self._stream, _KEEP_STREAM_MS)
             if len(pipe):
                 await pipe.execute()
         for key, entry in entries:
-            self._entries.sent(key, entry)
+            if self._entries.entry(key) is entry:  # else it was put again meanwhile
+                self._unsent_entries.pop(key, None)
+
+    def _entries_to_send(self) -> list[tuple[str, Entry]]:
+        found = ((key, self._entries.entry(key)) for key in islice(self._unsent_entries, _AT_ONCE))
+        return [(key, entry) for key, entry in found if entry is not None]
 
     async def _receive(self, client: Redis, keys: list[str]) -> None:
         async with client.pipeline(transaction=False) as pipe:
             pipe.time()
             if self._read_to is None:
-                pipe.xrevrange(self._stream, count=self._entries.most)
+                pipe.xrevrange(self._stream, count=self._entries.max_entries)
             else:
                 pipe.xrange(self._stream, min=f"({self._read_to}", count=_AT_ONCE)
             for key in keys:
                 pipe.hgetall(self._key_of(key))
                 pipe.pttl(self._key_of(key))
             (seconds, micros), news, *sums = await pipe.execute()
-        self._learn_entries(news if self._read_to else news[::-1], seconds * 1e3 + micros / 1e3)
+        self._merge_entries(news if self._read_to else news[::-1], seconds * 1e3 + micros / 1e3)
         for key, fields, left_ms in zip(keys, sums[::2], sums[1::2], strict=True):
-            self._learn_sum(key, fields, left_ms)
+            self._merge_sum(key, fields, left_ms)
 
-    def _learn_sum(self, key: str, fields: Mapping[str, str], left_ms: int) -> None:
+    def _merge_sum(self, key: str, fields: Mapping[str, str], left_ms: int) -> None:
         shares = {who: share for who, text in fields.items() if (share := _share(text))}
         self._theirs[key] = {who: share.version for who, share in shares.items()}
-        self._counters.learn(key, shares, self._clock() + max(left_ms, 0) / 1e3)
+        self._counters.merge(key, shares, self._clock() + max(left_ms, 0) / 1e3, source=self._unsent_sums)
         if self._counters.newer_than(key, self._theirs[key]):
-            self._counters.changed[key] = None
+            self._unsent_sums[key] = None
         else:
-            self._counters.changed.pop(key, None)
+            self._unsent_sums.pop(key, None)
 
-    def _learn_entries(self, news: list[tuple[str, dict[str, str]]], redis_now_ms: float) -> None:
+    def _merge_entries(self, news: list[tuple[str, dict[str, str]]], redis_now_ms: float) -> None:
+        """Takes up entries in the order of the stream; at first only those put later than what the disk has kept."""
         now = self._clock()
+        at_start = self._read_to is None
         for position, fields in news:
             self._read_to = position
             try:
                 age_ms = redis_now_ms - int(position.partition("-")[0])
                 left_s = (int(fields["ms"]) - age_ms) / 1e3
-                self._entries.learn(fields["key"], Entry(fields["value"], now + left_s, now))
+                key, entry = fields["key"], Entry(fields["value"], now + left_s, now - age_ms / 1e3)
             except (KeyError, ValueError):
-                continue  # not written by us
+                continue  # not written by the router
+            present = self._entries.entry(key) if at_start else None
+            later = present is not None and present.stamp > entry.stamp
+            if key not in self._unsent_entries and not later:  # an unsent one follows in the stream
+                self._entries.overwrite(key, entry)
 
     async def _lost(self, error: Exception) -> None:
         self.last_error = type(error).__name__
@@ -220,5 +235,5 @@ def _share(text: str) -> Share | None:
     try:
         share = Share(int(version), float(amount))
     except ValueError:
-        return None  # not written by us
+        return None  # not written by the router
     return share if math.isfinite(share.amount) else None
