@@ -217,7 +217,7 @@ def clopper_pearson(n_right: int, n: int, low_tail: float, high_tail: float) -> 
     Returns:
         Both ends, in [0, 1].
     """
-    from scipy.stats import beta  # type: ignore[import-untyped]  # noqa: PLC0415 - the other figures need no scipy
+    from scipy.stats import beta  # noqa: PLC0415 - the other figures need no scipy
 
     low = float(beta.ppf(low_tail, n_right, n - n_right + 1)) if n_right else 0.0
     high = float(beta.ppf(1 - high_tail, n_right + 1, n - n_right)) if n_right < n else 1.0

@@ -4,27 +4,27 @@ Results go to stdout, rejected rows and progress to stderr. Heavy imports wait u
 """
 
 import dataclasses
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console import clear_errors, progress
-from embedllm_router.data.matrix import OnConflict
+from embedllm_router.cli.console import AsJson, clear_errors, print_json, progress
+from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.errors import DataError
 
 if TYPE_CHECKING:
     from embedllm_router.data.formats.answer import Rejected
-    from embedllm_router.data.ingest import IngestOptions, IngestReport
+    from embedllm_router.data.ingest import IngestReport
+    from embedllm_router.data.ingest_options import IngestOptions
 
 __all__ = ["app", "register"]
 
 _SHOWN = 10
 
 
-class _Format(StrEnum):  # data/formats/detect.py has the same names, but loads polars; a test holds them together
+class _Format(StrEnum):  # with the names of `Format`; a test holds them together
     AUTO = "auto"
     EMBEDLLM = "embedllm"
     ROUTERBENCH = "routerbench"
@@ -44,21 +44,25 @@ def register(app: typer.Typer) -> None:
 
 
 def _ingest(
-    out: Annotated[Path, typer.Option(help="Folder to write; replaced if it was made by `ingest`.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; a data folder that is there is replaced.")],
     sources: Annotated[list[Path] | None, typer.Argument(metavar="[SOURCE]...", help="Files or folders.")] = None,
-    chosen: Annotated[_Format, typer.Option("--format", help="Told from the files by default.")] = _Format.AUTO,
-    origin: Annotated[_Origin | None, typer.Option("--from", help="Download this data set first.")] = None,
-    url: Annotated[str | None, typer.Option(help="Where --from downloads from, if not from its publisher.")] = None,
+    chosen: Annotated[
+        _Format, typer.Option("--format", help="Format of the files; detected by default.")
+    ] = _Format.AUTO,
+    origin: Annotated[_Origin | None, typer.Option("--from", help="Data set to download first.")] = None,
+    url: Annotated[str | None, typer.Option(help="Address to download from, instead of the publisher's.")] = None,
     download_dir: Annotated[
-        Path | None, typer.Option(help="Where --from keeps its files; OUT.download by default.")
+        Path | None, typer.Option(help="Folder for downloaded files; OUT.download by default.")
     ] = None,
     on_conflict: Annotated[
-        OnConflict, typer.Option(help="What becomes of several scores for one prompt and LLM.")
+        OnConflict, typer.Option(help="Rule for several scores of one prompt and LLM.")
     ] = OnConflict.MEAN,
-    max_bad_rows: Annotated[str, typer.Option(help="Beyond it nothing is written: a share or a number.")] = "0.1%",
-    metric: Annotated[str | None, typer.Option(help="Metric (lm-eval) or scorer (inspect) that counts.")] = None,
-    answer_filter: Annotated[str | None, typer.Option("--filter", help="Answer filter (lm-eval) that counts.")] = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    max_bad_rows: Annotated[
+        str, typer.Option(help="Most bad rows, a share or a number; with more, nothing is written.")
+    ] = "0.1%",
+    metric: Annotated[str | None, typer.Option(help="Metric (lm-eval) or scorer (inspect) to take.")] = None,
+    answer_filter: Annotated[str | None, typer.Option("--filter", help="Answer filter (lm-eval) to take.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Turn graded answers of any known format into a data folder to train and evaluate on."""
     with clear_errors():
@@ -71,14 +75,16 @@ def _ingest(
         if origin is not None:
             paths.append(_download(download_dir or out.with_name(f"{out.name}.download"), url))
         report = _run(paths, out, options)
-    typer.echo(json.dumps({"out": str(out), **dataclasses.asdict(report)}) if json_output else _summary(report, out))
+    if as_json:
+        print_json({"out": str(out), **dataclasses.asdict(report)}, indent=False)
+    else:
+        typer.echo(_summary(report, out))
 
 
 def _options(
     chosen: _Format, on_conflict: OnConflict, max_bad_rows: str, metric: str | None, answer_filter: str | None
 ) -> "IngestOptions":
-    from embedllm_router.data.formats.detect import Format
-    from embedllm_router.data.ingest import BadRowLimit, IngestOptions
+    from embedllm_router.data.ingest_options import BadRowLimit, Format, IngestOptions
 
     return IngestOptions(
         format=None if chosen is _Format.AUTO else Format(chosen.value),
@@ -92,10 +98,10 @@ def _options(
 def _run(sources: list[Path], out: Path, options: "IngestOptions") -> "IngestReport":
     from embedllm_router.data.ingest import ingest
 
-    with progress() as tell:
+    with progress() as on_progress:
 
         def rows_read(file: str, rows: int) -> None:
-            tell(file, rows, None, f"{rows:,} rows")
+            on_progress(file, rows, None, f"{rows:,} rows")
 
         return ingest(sources, out, options=options, on_rejected=_Shower(), progress=rows_read)
 
@@ -118,15 +124,15 @@ class _Shower:
 
 
 def _download(folder: Path, url: str | None) -> Path:
-    from embedllm_router.data.download import EMBEDLLM_URL, download
+    from embedllm_router.data.download import download
 
-    with progress() as tell:
+    with progress() as on_progress:
 
         def bytes_read(file: str, done: int, total: int | None) -> None:
             of = f" of {total / 1e6:,.1f}" if total is not None else ""
-            tell(file, done, total, f"{done / 1e6:,.1f}{of} MB")
+            on_progress(file, done, total, f"{done / 1e6:,.1f}{of} MB")
 
-        download(folder, url=url or EMBEDLLM_URL, tell=bytes_read)
+        download(folder, url=url, on_progress=bytes_read)
     return folder
 
 

@@ -3,7 +3,6 @@
 Results go to stdout, progress and logs to stderr. Heavy imports wait until a command runs.
 """
 
-import json
 import math
 import os
 import shlex
@@ -16,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console import Tell, clear_errors, progress
-from embedllm_router.data.matrix import OnConflict
+from embedllm_router.cli.console import AsJson, OnProgress, clear_errors, print_json, progress, warn
+from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,10 +46,10 @@ def register(app: typer.Typer) -> None:
 
 
 def _distill(
-    out: Annotated[Path, typer.Option(help="Folder to write; replaced if it is a token table.")],
-    source: Annotated[str, typer.Option(help="Sentence transformer: name or path.")] = _DEFAULT_SOURCE,
-    dims: Annotated[int, typer.Option(min=8, help="Columns to keep after PCA.")] = 128,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder to write; a token table that is there is replaced.")],
+    source: Annotated[str, typer.Option(help="Sentence transformer to distill: name or path.")] = _DEFAULT_SOURCE,
+    dims: Annotated[int, typer.Option(min=8, help="Dimensions to keep after PCA.")] = 128,
+    as_json: AsJson = False,
 ) -> None:
     """Make a static prompt encoder's token table from a sentence transformer."""
     with clear_errors():
@@ -61,57 +60,70 @@ def _distill(
         save_table(out, table)
     rows, columns = table.token_embeddings.shape
     result = {"out": str(out), "source": table.source, "vocab_size": rows, "d_embedding": columns}
-    typer.echo(json.dumps(result) if json_output else f"{out}: {rows} tokens of {columns} dimensions, {table.source}")
+    if as_json:
+        print_json(result, indent=False)
+    else:
+        typer.echo(f"{out}: {rows} tokens of {columns} dimensions, {table.source}")
 
 
 def _train(
-    data: Annotated[list[Path], typer.Option(help="A data set's folder; repeat for several.")],
-    out: Annotated[Path, typer.Option(help="Where the artifact shall be; an older one is replaced.")],
-    encoder: Annotated[Path | None, typer.Option(help="Folder made by `distill`; else distilled now.")] = None,
-    encoder_model: Annotated[
-        str | None, typer.Option(help="Sentence transformer to use as it is: name or path. Slower, not smaller.")
+    data: Annotated[list[Path], typer.Option(help="Data folder; repeat for several.")],
+    out: Annotated[Path, typer.Option(help="Folder for the weights; weights that are there are replaced.")],
+    encoder: Annotated[
+        Path | None, typer.Option(help="Token table made by `distill`; by default it is made now.")
     ] = None,
-    llms: Annotated[Path | None, typer.Option(help="models.csv; else looked for beside the data.")] = None,
+    encoder_model: Annotated[
+        str | None,
+        typer.Option(help="Sentence transformer to use as it is, name or path: slower, without a token table."),
+    ] = None,
+    llms: Annotated[
+        Path | None, typer.Option(help="Table of LLMs, models.csv; looked for beside the data by default.")
+    ] = None,
     prices: Annotated[
         Path | None,
         typer.Option(
-            help='JSON of list prices: {"llms": {NAME: {"input_usd_per_mtok", "output_usd_per_mtok", "source"}}}.'
+            help='JSON file of list prices: {"llms": {NAME: {"input_usd_per_mtok", "output_usd_per_mtok", "source"}}}.'
         ),
     ] = None,
     reasoning: Annotated[
         Path | None,
-        typer.Option(help='JSON of hidden reasoning tokens a request: {"llms": {NAME: {"tokens", "source"}}}.'),
+        typer.Option(help='JSON file of hidden reasoning tokens per request: {"llms": {NAME: {"tokens", "source"}}}.'),
     ] = None,
     sources: Annotated[
-        Path | None, typer.Option(help='JSON of licences: {"datasets": {NAME: {"licence", "attribution"}}}.')
+        Path | None, typer.Option(help='JSON file of licences: {"datasets": {NAME: {"licence", "attribution"}}}.')
     ] = None,
-    min_labels: Annotated[int, typer.Option(min=1, help="Fewest labels for an LLM to be learned.")] = 1000,
-    decoder: Annotated[DecoderName, typer.Option(help="mf: the paper's own, pair by pair.")] = DecoderName.NETWORK,
-    balance: Annotated[float, typer.Option(min=0, help="0 counts labels, 1 counts data sets.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Decides initial weights and batches.")] = 0,
+    min_labels: Annotated[int, typer.Option(min=1, help="Fewest labels of an LLM that is learned.")] = 1000,
+    decoder: Annotated[
+        DecoderName, typer.Option(help="Decoder to train. mf: the paper's own, trained pair by pair.")
+    ] = DecoderName.NETWORK,
+    balance: Annotated[
+        float, typer.Option(min=0, help="Balance of data sets: 0 weighs them by their labels, 1 equally.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Random seed for initial weights and batches.")] = 0,
     seeds: Annotated[
-        int, typer.Option(min=1, help="Train from so many seeds, into OUT/seed-0, …; `evaluate` tells their spread.")
+        int,
+        typer.Option(min=1, help="Number of seeds to train from, into OUT/seed-0, …; `evaluate` reports their spread."),
     ] = 1,
     on_conflict: Annotated[
-        OnConflict, typer.Option(help="What becomes of several answers of one LLM to one prompt in several data sets.")
+        OnConflict, typer.Option(help="Rule for several scores of one prompt and LLM in several data sets.")
     ] = OnConflict.MEAN,
-    split_seed: Annotated[int, typer.Option(help="Decides train, validation and test.")] = 0,
+    split_seed: Annotated[int, typer.Option(help="Random seed for the split into train, validation and test.")] = 0,
     members: Annotated[int | None, typer.Option(min=1, help="Networks in the ensemble.")] = None,
-    max_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs per network at most.")] = None,
+    max_epochs: Annotated[int | None, typer.Option(min=1, help="Most epochs per network.")] = None,
     perturbed_copies: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Slightly changed copies of each prompt to learn beside it, so that choices flip less. 0: none, the "
-            "default with --encoder-model, which would encode them slowly.",
+            help="Slightly changed copies of each prompt to learn beside it, so that choices flip less. Default: 0 "
+            "with --encoder-model, which encodes them slowly.",
         ),
     ] = None,
     consistency: Annotated[
-        float | None, typer.Option(min=0, help="Weight of a prompt's copies being predicted like the prompt.")
+        float | None, typer.Option(min=0, help="Weight of predicting a prompt's copies like the prompt.")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run to the same --out.")] = False,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object a seed.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Learn an artifact from correctness data; on several GPUs under `accelerate launch -m` or `torchrun -m`."""
     with clear_errors():
@@ -132,7 +144,7 @@ def _train(
         runs = _runs(out, options, seeds)
         learned = _run(data, runs, chosen, facts, min_labels, split_seed, on_conflict, threads, resume)
     for place, one in learned.items():
-        _print_learned(one, place, json_output=json_output)
+        _print_learned(one, place, as_json=as_json)
 
 
 def _runs(out: Path, options: "TrainingOptions", seeds: int) -> "dict[Path, TrainingOptions]":
@@ -147,20 +159,20 @@ def _runs(out: Path, options: "TrainingOptions", seeds: int) -> "dict[Path, Trai
 
 def _landmarks(
     artifact: Annotated[Path, typer.Option(help="Weights folder to change in place.")],
-    data: Annotated[list[Path], typer.Option(help="A data set's folder it learned from; repeat for several.")],
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    data: Annotated[list[Path], typer.Option(help="Data folder the weights learned from; repeat for several.")],
+    as_json: AsJson = False,
 ) -> None:
-    """Add landmarks, the categories a prompt is likened to, to weights that lack them; nothing is retrained."""
+    """Add landmarks, the categories that prompts are compared with, to weights that lack them, without training."""
     with clear_errors():
         from embedllm_router.training.fit.add_landmarks import add_landmarks
 
-        with progress() as tell:
-            changed = add_landmarks(artifact, data, tell)
+        with progress() as on_progress:
+            changed = add_landmarks(artifact, data, on_progress)
     manifest = changed.manifest
     metrics = {name: value for name, value in manifest.metrics.items() if name.startswith("landmark_")}
     summary = {"out": str(artifact), "artifact": changed.id, "n_landmarks": len(manifest.landmarks)}
-    if json_output:
-        typer.echo(json.dumps({**summary, "metrics": metrics}))
+    if as_json:
+        print_json({**summary, "metrics": metrics}, indent=False)
         return
     typer.echo(f"{artifact}: artifact {changed.id}, {len(manifest.landmarks)} landmarks. On the test part:")
     _print_metrics(metrics)
@@ -212,7 +224,7 @@ def _run(
     torch.set_num_threads(threads)
     made = {}
     for out, options in runs.items():
-        with progress(shown=is_main_process()) as tell:
+        with progress(shown=is_main_process()) as on_progress:
             learned = learn(
                 data,
                 out,
@@ -224,7 +236,7 @@ def _run(
                 on_conflict=on_conflict,
                 resume=resume,
                 command=_command_line(),
-                progress=_epochs(tell),
+                progress=_epochs(on_progress),
                 team=team,
             )
         if learned is not None:
@@ -233,21 +245,21 @@ def _run(
     return made
 
 
-def _epochs(tell: Tell) -> Callable[[str, int, int, float], None]:
-    def told(head: str, done: int, planned: int, loss: float) -> None:
-        tell(head, done, planned, "" if math.isnan(loss) else f"validation {loss:.4f}")
+def _epochs(on_progress: OnProgress) -> Callable[[str, int, int, float], None]:
+    def on_epoch(head: str, done: int, planned: int, loss: float) -> None:
+        on_progress(head, done, planned, "" if math.isnan(loss) else f"validation {loss:.4f}")
 
-    return told
+    return on_epoch
 
 
-def _print_learned(learned: "LearnedArtifact", out: Path, *, json_output: bool) -> None:
+def _print_learned(learned: "LearnedArtifact", out: Path, *, as_json: bool) -> None:
     manifest, merged = learned.artifact.manifest, learned.merged
     for warning in learned.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    if json_output:
+        warn(warning)
+    if as_json:
         summary = {"out": str(out), "artifact": learned.artifact.id, "n_llms": len(manifest.llms)}
         shared = {"prompts": merged.shared_prompts, **asdict(merged.conflicts), "on_conflict": merged.rule.value}
-        typer.echo(json.dumps({**summary, "shared": shared, "metrics": learned.metrics}))
+        print_json({**summary, "shared": shared, "metrics": learned.metrics}, indent=False)
         return
     if merged.shared_prompts:
         twice = f"{merged.conflicts.repeated:,} repeated, {merged.conflicts.conflicting:,} pairs with different scores"

@@ -1,140 +1,114 @@
-"""Fetches the EmbedLLM release over HTTP: streamed to disk, resumed after an interruption, in place only when whole.
+"""Fetches the EmbedLLM release: from Hugging Face, or file by file from another address.
 
-It knows nothing of what the files mean. A file being fetched is called `<name>.part`; beside it `<name>.part.etag` says
-of which version it is a part, so that a resumed download never joins two versions.
+A file that is already in the folder is not fetched again, and a file is in its place only when it is whole. Hugging
+Face's library goes on with a broken download where it ended.
 """
 
-import shutil
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from tqdm import tqdm
 
 from embedllm_router.data.formats.embedllm import ORDER_FILES, PART_FILES
 from embedllm_router.errors import DataError
 
-__all__ = ["EMBEDLLM_FILES", "EMBEDLLM_URL", "Tell", "download"]
+__all__ = ["EMBEDLLM_FILES", "download"]
 
-EMBEDLLM_URL: Final = "https://huggingface.co/datasets/RZ412/EmbedLLM/resolve/main"
 EMBEDLLM_FILES: Final = (*ORDER_FILES, *reversed(PART_FILES))
-
-Tell = Callable[[str, int, int | None], None]
-"""Called with a file's name, the bytes on disk and the bytes in all, None where the server does not say."""
-
-_ATTEMPTS: Final = 4
+_REPOSITORY: Final = "RZ412/EmbedLLM"
 _TIMEOUT: Final = httpx.Timeout(30.0)
-_PARTIAL, _OK, _RANGE_NOT_SATISFIABLE = 206, 200, 416
+_RETRIES: Final = 3  # of a connection that cannot be made
+
+OnProgress = Callable[[str, int, int | None], None]
+"""Called with a file's name, the bytes on disk and the bytes in all, None where the server does not say."""
 
 
 def download(
-    folder: Path, *, url: str = EMBEDLLM_URL, files: Sequence[str] = EMBEDLLM_FILES, tell: Tell = lambda *_: None
+    folder: Path,
+    *,
+    url: str | None = None,
+    files: Sequence[str] = EMBEDLLM_FILES,
+    on_progress: OnProgress = lambda *_: None,
 ) -> list[Path]:
     """Downloads files that are not there yet.
 
     Args:
         folder: Where they shall be; made if missing.
-        url: Address that the names are appended to.
+        url: Address that the names are appended to; None is the publisher's repository on Hugging Face.
         files: Names.
-        tell: Told of the progress.
+        on_progress: Called now and then for each file.
 
     Returns:
         Their paths.
 
     Raises:
-        DataError: The server cannot be reached, lacks a file or keeps breaking off, or the disk is too small. What has
-            arrived stays, and the next call goes on from there.
+        DataError: The server cannot be reached, lacks a file or breaks off, or the folder cannot be written.
     """
-    headers = {"accept-encoding": "identity"}
+    targets = [folder / name for name in files]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with httpx.Client(timeout=_TIMEOUT, follow_redirects=True, headers=headers) as client:
-            return [_fetch(client, f"{url.rstrip('/')}/{name}", folder / name, tell) for name in files]
+        for target in targets:
+            if target.exists():
+                size = target.stat().st_size
+                on_progress(target.name, size, size)
+            elif url is None:
+                _fetch_from_hub(target, on_progress)
+            else:
+                _fetch(f"{url.rstrip('/')}/{target.name}", target, on_progress)
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{folder}: cannot be written ({reason}). Name another with --download-dir.") from error
+    return targets
 
 
-def _fetch(client: httpx.Client, url: str, target: Path, tell: Tell) -> Path:
-    if target.exists():
-        size = target.stat().st_size
-        tell(target.name, size, size)
-        return target
-    reason = ""
-    for _ in range(_ATTEMPTS):
-        try:
-            _continue(client, url, target, tell)
-        except httpx.HTTPStatusError as error:
-            raise _failed(url, f"the server answers {error.response.status_code}") from None
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise _failed(url, f"not an address ({error})") from None
-        except httpx.TransportError as error:
-            reason = f"{type(error).__name__}: {error}"
-        else:
-            return target
-    raise _failed(url, f"gave up after {_ATTEMPTS} attempts ({reason})")
+def _fetch_from_hub(target: Path, on_progress: OnProgress) -> None:
+    class Bar(tqdm):  # type: ignore[misc]  # tqdm is untyped
+        """Reports instead of drawing."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, file=io.StringIO(), **kwargs)
+
+        def display(self, *_: Any, **__: Any) -> None:
+            on_progress(target.name, int(self.n), self.total)
+
+    try:
+        hf_hub_download(_REPOSITORY, target.name, repo_type="dataset", local_dir=target.parent, tqdm_class=Bar)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, httpx.HTTPError) as error:
+        raise _failed(f"{target.name} of {_REPOSITORY}", error) from error
 
 
-def _continue(client: httpx.Client, url: str, target: Path, tell: Tell) -> None:
-    """Fetches what is missing of one file, then puts it in place."""
-    part, mark = target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.part.etag")
-    have = part.stat().st_size if part.exists() and mark.exists() else 0
-    headers = {"range": f"bytes={have}-", "if-range": mark.read_text(encoding="utf-8")} if have else {}
-    with client.stream("GET", url, headers=headers) as response:
-        if response.status_code == _RANGE_NOT_SATISFIABLE:
-            mark.unlink()  # the part is longer than the file: begin again
-            raise httpx.ReadError("the file has become shorter")
-        response.raise_for_status()
-        if response.headers.get("content-encoding", "identity") != "identity":
-            raise _failed(url, "the server sends it compressed though asked not to")
-        have = have if response.status_code == _PARTIAL else 0
-        total = _total(response, have)
-        _check_space(target, total, have)
-        _keep_mark(response, mark)
-        _save(response, part, target.name, have, total, tell)
-    found = part.stat().st_size
-    if total is not None and found != total:
-        raise httpx.ReadError(f"expected {total} bytes, found {found}")
+def _fetch(url: str, target: Path, on_progress: OnProgress) -> None:
+    part = target.with_name(f"{target.name}.part")
+    transport = httpx.HTTPTransport(retries=_RETRIES)
+    try:
+        with (
+            httpx.Client(timeout=_TIMEOUT, follow_redirects=True, transport=transport) as client,
+            client.stream("GET", url, headers={"accept-encoding": "identity"}) as response,
+        ):
+            response.raise_for_status()
+            length = response.headers.get("content-length", "")
+            with part.open("wb") as file:
+                for chunk in response.iter_bytes():
+                    file.write(chunk)
+                    on_progress(target.name, file.tell(), int(length) if length.isdigit() else None)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise _failed(url, error) from error
     part.replace(target)
-    mark.unlink(missing_ok=True)
 
 
-def _save(  # noqa: PLR0913, PLR0917 - one file's whole state
-    response: httpx.Response, part: Path, name: str, have: int, total: int | None, tell: Tell
-) -> None:
-    with part.open("ab" if have else "wb") as file:
-        tell(name, have, total)
-        for chunk in response.iter_raw():
-            file.write(chunk)
-            have += len(chunk)
-            tell(name, have, total)
-
-
-def _total(response: httpx.Response, have: int) -> int | None:
-    length = response.headers.get("content-length", "")
-    return have + int(length) if length.isdigit() else None
-
-
-def _keep_mark(response: httpx.Response, mark: Path) -> None:
-    """Notes the version; without one a part cannot be continued."""
-    etag = response.headers.get("etag", "")
-    if etag and not etag.startswith("W/"):
-        mark.write_text(etag, encoding="utf-8")
+def _failed(what: str, error: Exception) -> DataError:
+    cause = error.__cause__ or error
+    response = getattr(cause, "response", None)
+    if response is not None:
+        reason = f"the server answers {response.status_code}"
     else:
-        mark.unlink(missing_ok=True)
-
-
-def _check_space(target: Path, total: int | None, have: int) -> None:
-    free = shutil.disk_usage(target.parent).free
-    if total is not None and total - have > free:
-        raise DataError(
-            f"{target.name} needs {(total - have) / 1e6:,.0f} MB, {target.parent} has {free / 1e6:,.0f} MB free. "
-            "Name a folder on a larger disk with --download-dir."
-        )
-
-
-def _failed(url: str, reason: str) -> DataError:
+        reason = f"{type(cause).__name__}: {str(cause).partition(chr(10))[0].rstrip('.')}"
     return DataError(
-        f"cannot download {url}: {reason}. Check the network and try again, which goes on where this ended, or get the "
-        "files another way and name their folder as SOURCE."
+        f"cannot download {what}: {reason}. Check the network and try again, or get the files another way and name "
+        "their folder as SOURCE."
     )

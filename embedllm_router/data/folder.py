@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from embedllm_router.data.matrix import CorrectnessMatrix, Merged, OnConflict, merge
+from embedllm_router.data.ingest_options import OnConflict
+from embedllm_router.data.matrix import CorrectnessMatrix, Merged, merge
 from embedllm_router.errors import DataError
 
 __all__ = ["CHARS_PER_TOKEN", "merge_folders", "read_folder", "read_folders"]

@@ -21,7 +21,7 @@ import shutil
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -32,19 +32,18 @@ import polars as pl
 
 from embedllm_router._files import draft_beside, put_in_place
 from embedllm_router.data.formats.answer import Answer, Input, Rejected
-from embedllm_router.data.formats.detect import Format, detect, files_of, reader_of
+from embedllm_router.data.formats.detect import detect, files_of, reader_of
 from embedllm_router.data.formats.llmrouterbench import latest_runs
 from embedllm_router.data.formats.rows import clear_read_errors, kind, open_table
-from embedllm_router.data.matrix import Conflicts, OnConflict
+from embedllm_router.data.ingest_options import Format, IngestOptions, OnConflict
+from embedllm_router.data.matrix import Conflicts
 from embedllm_router.errors import DataError
 
 __all__ = [
     "MANIFEST",
     "REJECTED",
     "AnswerTable",
-    "BadRowLimit",
     "FileRead",
-    "IngestOptions",
     "IngestReport",
     "ingest",
     "item_id",
@@ -199,61 +198,6 @@ def _resolve(repeated: pl.DataFrame, rule: OnConflict) -> pl.DataFrame:
     if rule is OnConflict.MAX:
         repeated = repeated.sort("score", descending=True, maintain_order=True)
     return repeated.unique(_PAIR, keep="last" if rule is OnConflict.LAST else "first", maintain_order=True)
-
-
-@dataclass(frozen=True, slots=True)
-class BadRowLimit:
-    """How many rows may be rejected before the data counts as unusable.
-
-    Attributes:
-        share: Of all rows, in [0, 1]; None where `count` holds.
-        count: Rows; None where `share` holds.
-    """
-
-    share: float | None = 0.001
-    count: int | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> "BadRowLimit":
-        """Reads `0.1%` or a number of rows.
-
-        Raises:
-            DataError: It is neither.
-        """
-        number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
-        try:
-            limit = cls(share=float(number) / 100) if percent else cls(share=None, count=int(number))
-        except ValueError:
-            limit = cls(share=-1.0)
-        if not (limit.count or 0) >= 0 or not 0 <= (limit.share or 0) <= 1:
-            raise DataError(f"--max-bad-rows takes a share such as 0.1% or a number of rows, found {text!r}.")
-        return limit
-
-    def allows(self, rejected: int, rows: int) -> bool:
-        """Whether so many rejected of so many rows are within the limit."""
-        return rejected <= (self.count if self.count is not None else (self.share or 0) * rows)
-
-    def __str__(self) -> str:
-        return f"{self.count} rows" if self.count is not None else f"{100 * (self.share or 0):g}% of the rows"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestOptions:
-    """What the user chose.
-
-    Attributes:
-        format: Format of every file; None tells each file's by looking at it.
-        on_conflict: What becomes of several scores for one prompt and LLM.
-        max_bad_rows: Beyond it nothing is written.
-        metric: Metric or scorer that counts, where a format has several.
-        filter: Answer filter that counts, where a format has several.
-    """
-
-    format: Format | None = None
-    on_conflict: OnConflict = OnConflict.MEAN
-    max_bad_rows: BadRowLimit = field(default_factory=BadRowLimit)
-    metric: str | None = None
-    filter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,24 +14,14 @@ split keeps all of them on one side. It knows nothing of files.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.errors import DataError
 
 __all__ = ["Conflicts", "CorrectnessMatrix", "Merged", "OnConflict", "merge"]
-
-
-class OnConflict(StrEnum):
-    """What becomes of several scores for one prompt and LLM."""
-
-    MEAN = "mean"
-    FIRST = "first"
-    LAST = "last"
-    MAX = "max"
-    ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)

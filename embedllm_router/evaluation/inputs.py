@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.data.folder import read_folder
-from embedllm_router.data.matrix import CorrectnessMatrix, OnConflict, merge
+from embedllm_router.data.ingest_options import OnConflict
+from embedllm_router.data.matrix import CorrectnessMatrix, merge
 from embedllm_router.data.split import Split, question_stem, split_by_stem
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.prediction.scorer import Scorer

@@ -11,10 +11,10 @@ from typing import ClassVar, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans  # type: ignore[import-untyped]
-from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
-from sklearn.neighbors import NearestNeighbors as Index  # type: ignore[import-untyped]
-from sklearn.preprocessing import normalize  # type: ignore[import-untyped]
+from sklearn.cluster import KMeans
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestNeighbors as Index
+from sklearn.preprocessing import normalize
 from torch import Tensor, nn
 
 from embedllm_router._stats import logit, sigmoid

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from embedllm_router.cli import ingest as cli_ingest
 from embedllm_router.data.download import EMBEDLLM_FILES
-from embedllm_router.data.formats.detect import Format
+from embedllm_router.data.ingest_options import Format
 
 
 def run(*arguments: object) -> Result:

@@ -13,7 +13,7 @@ from ingested import ANY_BAD, read, scores_of
 from samples import LLMS, PROMPTS, SCORES, inspect_log, long_rows, write_csv, write_inspect, write_json
 
 from embedllm_router.data.formats import rows
-from embedllm_router.data.ingest import BadRowLimit, IngestOptions
+from embedllm_router.data.ingest_options import BadRowLimit, IngestOptions
 from embedllm_router.errors import DataError
 
 GOOD = b"prompt,llm,score\np,a,1\n"

@@ -25,8 +25,8 @@ from samples import (
 )
 
 from embedllm_router.data.folder import read_folder
-from embedllm_router.data.formats.detect import Format
-from embedllm_router.data.ingest import IngestOptions, ingest
+from embedllm_router.data.ingest import ingest
+from embedllm_router.data.ingest_options import Format, IngestOptions
 from embedllm_router.errors import DataError
 
 KINDS = (

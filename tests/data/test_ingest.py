@@ -16,8 +16,8 @@ from samples import write_csv, write_jsonl
 
 from embedllm_router.data.folder import read_folder
 from embedllm_router.data.formats.answer import Answer
-from embedllm_router.data.ingest import AnswerTable, IngestOptions, ingest, item_id
-from embedllm_router.data.matrix import OnConflict
+from embedllm_router.data.ingest import AnswerTable, ingest, item_id
+from embedllm_router.data.ingest_options import IngestOptions, OnConflict
 from embedllm_router.errors import DataError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(lambda t: not t.isspace())

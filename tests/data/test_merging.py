@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import tiny_matrix
 
-from embedllm_router.data.matrix import Conflicts, CorrectnessMatrix, OnConflict, merge
+from embedllm_router.data.ingest_options import OnConflict
+from embedllm_router.data.matrix import Conflicts, CorrectnessMatrix, merge
 from embedllm_router.errors import DataError
 
 NAN = float("nan")

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import polars as pl
 
-from embedllm_router.data.ingest import BadRowLimit, IngestOptions, IngestReport, ingest
+from embedllm_router.data.ingest import IngestReport, ingest
+from embedllm_router.data.ingest_options import BadRowLimit, IngestOptions
 
 ANY_BAD = IngestOptions(max_bad_rows=BadRowLimit(share=1.0))
 

@@ -6,7 +6,6 @@ It reads no more of a file than its beginning, and knows nothing of what the row
 import gzip
 import re
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -18,20 +17,10 @@ from embedllm_router.data.formats.lm_eval import is_samples, read_lm_eval
 from embedllm_router.data.formats.long import is_canonical, read_canonical, read_long
 from embedllm_router.data.formats.routerbench import HOW_TO_CONVERT, is_wide, read_routerbench
 from embedllm_router.data.formats.rows import clear_read_errors, kind, open_table
+from embedllm_router.data.ingest_options import Format
 from embedllm_router.errors import DataError
 
 __all__ = ["READERS", "Format", "detect", "files_of", "reader_of"]
-
-
-class Format(StrEnum):
-    """The formats that can be read."""
-
-    EMBEDLLM = "embedllm"
-    ROUTERBENCH = "routerbench"
-    LLMROUTERBENCH = "llmrouterbench"
-    LM_EVAL = "lm-eval"
-    INSPECT = "inspect"
-    LONG = "long"
 
 
 READERS: Final[Mapping[Format, Reader]] = {

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.covariance import LedoitWolf  # type: ignore[import-untyped]
+from sklearn.covariance import LedoitWolf
 
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ConfigError

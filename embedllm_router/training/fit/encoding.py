@@ -29,8 +29,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse  # type: ignore[import-untyped]
-from sklearn.utils.extmath import randomized_svd  # type: ignore[import-untyped]
+from scipy import sparse
+from sklearn.utils.extmath import randomized_svd
 
 from embedllm_router.artifact.manifest import EncoderSpec, NgramSpec
 from embedllm_router.prediction.static_encoder import (

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from embedllm_router.artifact.manifest import NgramSpec
 from embedllm_router.artifact.weights import Artifact, check_place, save_artifact
 from embedllm_router.data.folder import merge_folders, read_folders
-from embedllm_router.data.matrix import CorrectnessMatrix, Merged, OnConflict
+from embedllm_router.data.ingest_options import OnConflict
+from embedllm_router.data.matrix import CorrectnessMatrix, Merged
 from embedllm_router.data.split import Split, split_by_stem
 from embedllm_router.errors import DataError
 from embedllm_router.evaluation.baselines import repeat_means
