@@ -37,10 +37,11 @@ from rich.progress import track
 from store_writer import ACKNOWLEDGED
 
 from embedllm_router.analysis.summary import summarize
-from embedllm_router.config.store_options import StoreOptions
+from embedllm_router.config.process import StoreSettings
+from embedllm_router.records.reader.file_source import record_files
 from embedllm_router.records.reader.source import Filters, open_source
 from embedllm_router.records.writer.seal import seal_orphans
-from embedllm_router.records.writer.segments import OPEN, abandoned, named, readable
+from embedllm_router.records.writer.segments import OPEN, abandoned, named
 from embedllm_router.records.writer.store import open_store
 
 PACE = 200
@@ -53,7 +54,7 @@ ROWS_PER_FILE = 25_000
 def put(seconds: float) -> dict[str, float]:
     """Microseconds of handing a record over, and of the thread that writes, per record."""
     with tempfile.TemporaryDirectory() as folder:
-        store = open_store(StoreOptions(path=Path(folder)))
+        store = open_store(StoreSettings(path=Path(folder)))
         taken = []
         process, own = time.process_time(), time.thread_time()
         started = time.perf_counter()
@@ -76,7 +77,7 @@ def put(seconds: float) -> dict[str, float]:
 
 def full_speed(folder: Path) -> float:
     """Microseconds of one of many records that are handed over at once."""
-    store = open_store(StoreOptions(path=folder, queue_mb=1_000))
+    store = open_store(StoreSettings(path=folder), queue_mb=1_000)
     records = [made_record(number) for number in range(20_000)]
     before = time.perf_counter()
     for record in records:
@@ -143,7 +144,7 @@ def kill(folder: Path, flush_s: float, rng: random.Random) -> Killed:
 
 def read_by_hand(folder: Path) -> tuple[Counter[int], int]:
     """Numbers of the stored records, sealed files by DuckDB and lines one by one; and how many files end torn."""
-    segments = readable(folder)
+    segments = record_files([str(folder)])
     numbers = numbers_in(
         f"read_parquet({[str(path) for path in segments.requests_parquet]})", segments.requests_parquet
     )
@@ -157,7 +158,7 @@ def read_by_hand(folder: Path) -> tuple[Counter[int], int]:
 
 def read_by_duckdb(folder: Path) -> Counter[int]:
     """The same, by DuckDB alone."""
-    segments = readable(folder)
+    segments = record_files([str(folder)])
     sealed = numbers_in(f"read_parquet({[str(path) for path in segments.requests_parquet]})", segments.requests_parquet)
     lines = numbers_in(
         f"read_json({[str(path) for path in segments.requests_jsonl]}, format = 'newline_delimited', "
@@ -188,7 +189,7 @@ def kill_group(group: int, folder: Path) -> None:
 def seal_everything(folder: Path) -> int:
     """Seals what the killed process left; returns how many lines were no records."""
     seal_orphans(folder)
-    assert not readable(folder).requests_jsonl, "a file of a dead process could not be sealed"
+    assert not record_files([str(folder)]).requests_jsonl, "a file of a dead process could not be sealed"
     return sum(len(path.read_bytes().splitlines()) for path in folder.glob("*.rejected"))
 
 
@@ -205,10 +206,10 @@ def kills(n: int, folder: Path, flush_s: float) -> dict[str, float]:
 
 def summary(n_rows: int, folder: Path) -> dict[str, float]:
     """Seconds that a summary of so many records takes."""
-    if not readable(folder).requests_parquet:
+    if not record_files([str(folder)], must_exist=False).requests_parquet:
         files = -(-n_rows // ROWS_PER_FILE)
         write_records(folder, n_rows, datetime(2026, 1, 1), timedelta(days=30), files)  # noqa: DTZ001 - UTC, as records are
-    sealed = readable(folder).requests_parquet
+    sealed = record_files([str(folder)]).requests_parquet
     size = sum(path.stat().st_size for path in sealed)
     seconds = []
     for _ in range(3):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from made_records import made_record
 
-from embedllm_router.config.store_options import StoreOptions
+from embedllm_router.config.process import StoreSettings
 from embedllm_router.records.writer.store import open_store
 
 __all__ = ["ACKNOWLEDGED"]
@@ -28,7 +28,7 @@ ROTATE_MB = 4
 
 def main(folder: Path, flush_s: float) -> None:
     """Never ends by itself."""
-    store = open_store(StoreOptions(path=folder, flush_s=flush_s, rotate_mb=ROTATE_MB))
+    store = open_store(StoreSettings(path=folder, flush_s=flush_s, rotate_mb=ROTATE_MB))
     for number in itertools.count():
         while number % 100 == 0 and store.health().queued > MOST_WAITING:
             time.sleep(0.001)

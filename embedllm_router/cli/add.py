@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console import clear_errors, progress
+from embedllm_router.cli.console import AsJson, clear_errors, print_json, progress
 
 if TYPE_CHECKING:
     from embedllm_router.artifact.weights import Artifact
@@ -24,7 +24,7 @@ _DOUBTS = {
     False: "too few answers to say that prompts tell more about it than its mean does",
     True: "its mean says more of these answers than prompts do: they may have little to do with what was learned",
 }
-Data = Annotated[list[Path], typer.Option(help="A data set's folder, as `ingest` writes it; repeat for several.")]
+Data = Annotated[list[Path], typer.Option(help="Data folder, as `ingest` writes it; repeat for several.")]
 Weights = Annotated[Path | None, typer.Option(help="Weights folder; the shipped one by default.")]
 
 
@@ -35,18 +35,22 @@ def register(app: typer.Typer) -> None:
 
 
 def _add(
-    llm: Annotated[str, typer.Argument(help="The new LLM's name in the data; also its id from now on.")],
+    llm: Annotated[str, typer.Argument(help="Name of the new LLM in the data; it becomes its id.")],
     data: Data,
-    out: Annotated[Path, typer.Option(help="Where the new artifact shall be; an older one there is replaced.")],
+    out: Annotated[Path, typer.Option(help="Folder for the new weights; weights that are there are replaced.")],
     artifact: Weights = None,
-    vendor: Annotated[str, typer.Option(help="Who made it.")] = "unknown",
-    thinking: Annotated[bool, typer.Option("--thinking", help="It reasons before it answers.")] = False,
+    vendor: Annotated[str, typer.Option(help="Maker of the LLM.")] = "unknown",
+    thinking: Annotated[bool, typer.Option("--thinking", help="The LLM reasons before it answers.")] = False,
     input_price: Annotated[
         float | None, typer.Option(min=0, help="List price in USD per million input tokens; a proxy's own comes first.")
     ] = None,
-    output_price: Annotated[float | None, typer.Option(min=0, help="Likewise, of output tokens.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write although the answers speak against it.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    output_price: Annotated[
+        float | None, typer.Option(min=0, help="List price in USD per million output tokens.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write the weights even if the answers speak against it.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Add an LLM to existing weights from a few of its graded answers, in seconds, without training."""
     with clear_errors():
@@ -59,8 +63,8 @@ def _add(
         check_beside(parent, out)
         weights = load_artifact(parent)
         about = About(llm, vendor, thinking, input_price, output_price)
-        with progress() as tell:
-            added = add_llm(weights, read_folders(data), about, tell)
+        with progress() as on_progress:
+            added = add_llm(weights, read_folders(data), about, on_progress)
         written = None
         if force or added.refusal is None:
             written = write_added(weights, read_card(parent), added, out)
@@ -72,8 +76,6 @@ def _add(
 def _print_added(added: "Added", out: Path, written: "Artifact | None", *, as_json: bool) -> None:
     nearest = _nearest(written, added.llm)
     if as_json:
-        import orjson
-
         fields = {
             "written": written.id if written else None,
             "out": str(out) if written else None,
@@ -89,7 +91,7 @@ def _print_added(added: "Added", out: Path, written: "Artifact | None", *, as_js
             "nearest": nearest,
             "refused": added.refusal,
         }
-        sys.stdout.buffer.write(orjson.dumps(fields, option=orjson.OPT_INDENT_2) + b"\n")
+        print_json(fields)
         return
     for line in _lines(added, nearest):
         typer.echo(line)
@@ -111,14 +113,14 @@ def _lines(added: "Added", nearest: list[str]) -> list[str]:
     credible = f"95 % credible [{added.mean_p_low:.3f}, {added.mean_p_high:.3f}]"
     lines = [
         f"{added.llm}: {added.n_answers:,} answers, {added.mean_score:.1%} right; {lengths}",
-        f"on prompts such as the weights learned from, p_correct {added.mean_p:.3f} on average, {credible}",
+        f"on prompts like those the weights learned from, p_correct {added.mean_p:.3f} on average, {credible}",
     ]
     if added.judged is not None:
         judged, change = added.judged, added.judged.change
         lines.append(
             f"log-loss on answers held out in turn {judged.log_loss:.4f}; by its mean alone {judged.log_loss_mean:.4f} "
             f"({change.value:+.4f} [{change.low:+.4f}, {change.high:+.4f}]), "
-            f"knowing nothing of it {judged.log_loss_population:.4f}"
+            f"without any of its answers {judged.log_loss_population:.4f}"
         )
         if change.high >= 0:
             lines.append(_DOUBTS[change.low > 0])
@@ -138,19 +140,19 @@ def _outcome(added: "Added", out: Path, written: "Artifact | None") -> str:
 
 def _questions(
     data: Data,
-    n: Annotated[int, typer.Option(min=1, help="How many.")] = 50,
+    n: Annotated[int, typer.Option(min=1, help="Number of questions.")] = 50,
     artifact: Weights = None,
     out: Annotated[Path | None, typer.Option(help="File to write instead of stdout.")] = None,
 ) -> None:
-    """Choose the questions whose answers tell most about a new LLM; JSON lines, the most telling first."""
+    """Choose the questions whose answers say most about a new LLM, as JSON lines, the most informative first."""
     with clear_errors():
         from embedllm_router.artifact.weights import default_artifact_path, load_artifact
         from embedllm_router.data.folder import read_folders
         from embedllm_router.training.add_llm.questions import questions_to_ask
 
         weights = load_artifact(artifact or default_artifact_path())
-        with progress() as tell:
-            chosen = questions_to_ask(weights, read_folders(data), n, tell)
+        with progress() as on_progress:
+            chosen = questions_to_ask(weights, read_folders(data), n, on_progress)
         _write_questions(chosen, out)
 
 

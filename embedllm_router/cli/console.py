@@ -1,31 +1,53 @@
-"""Results → tables for people. Pure: it builds, the command line prints.
+"""What every command shares on the terminal: errors, progress, JSON, and the tables of `route`, `inspect` and `demo`.
 
-A user's mistake on the command line: one message on stderr and an exit code, never a traceback.
-
-One line per step of a running command, drawn on stderr and gone when it ends.
+Results go to stdout, everything else to stderr.
 """
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
+import orjson
 import typer
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
-from embedllm_router.artifact.manifest import Manifest
-from embedllm_router.cli.demo import DemoRequest
 from embedllm_router.errors import ConfigError, DataError, EmbedLLMRouterError, RequestError
-from embedllm_router.routing.router import Routing
 
-__all__ = ["Tell", "clear_errors", "demo_table", "llm_table", "progress", "ranking_table", "summary_table"]
+if TYPE_CHECKING:
+    from embedllm_router.artifact.manifest import Manifest
+    from embedllm_router.cli.demo import DemoRequest
+    from embedllm_router.routing.router import Routing
+
+__all__ = [
+    "AsJson",
+    "OnProgress",
+    "clear_errors",
+    "demo_table",
+    "figure",
+    "figures_table",
+    "llm_table",
+    "print_json",
+    "print_lines",
+    "progress",
+    "ranking_table",
+    "stdout",
+    "summary_table",
+    "warn",
+]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+"""The option of every command that can print its result for a program."""
 
 _WRONG_INPUT = (ConfigError, DataError, RequestError)
+_PIPED_WIDTH = 160
 
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Ends the command with 2 when its input is wrong, with 1 when it failed otherwise."""
+    """Ends the command with 2 when its input is wrong, with 1 when it failed otherwise; one message, no traceback."""
     try:
         yield
     except EmbedLLMRouterError as error:
@@ -37,14 +59,19 @@ def clear_errors() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-class Tell(Protocol):
-    """Takes note of progress."""
+def warn(message: str) -> None:
+    """Prints a warning on stderr."""
+    typer.echo(f"warning: {message}", err=True)
+
+
+class OnProgress(Protocol):
+    """Is called with the progress of a running command."""
 
     def __call__(self, what: str, done: int, planned: int | None, how: str = "") -> None:
         """Draws one step.
 
         Args:
-            what: Its name; a new one is a new line.
+            what: Name of the step; a new one is a new line.
             done: How much of it is done.
             planned: How much there is; None when unknown.
             how: What else is known of it.
@@ -52,30 +79,68 @@ class Tell(Protocol):
 
 
 @contextmanager
-def progress(*, shown: bool = True) -> Iterator[Tell]:
-    """A progress display.
+def progress(*, shown: bool = True) -> Iterator[OnProgress]:
+    """A progress display on stderr, one line per step, gone when the command ends.
 
     Args:
         shown: Whether it is drawn at all.
 
     Yields:
-        What to tell of progress.
+        The function to call with progress.
     """
-    from rich.console import Console
     from rich.progress import Progress, TaskID
 
     with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
         tasks: dict[str, TaskID] = {}
 
-        def tell(what: str, done: int, planned: int | None, how: str = "") -> None:
+        def on_progress(what: str, done: int, planned: int | None, how: str = "") -> None:
             if what not in tasks:
                 tasks[what] = bar.add_task(what)
             bar.update(tasks[what], completed=done, total=planned, description=f"{what} {how}".rstrip())
 
-        yield tell
+        yield on_progress
 
 
-def ranking_table(routing: Routing, n_shown: int | None) -> Table:
+def print_json(value: object, *, indent: bool = True) -> None:
+    """Prints a value as JSON in UTF-8: NaN and infinity as null, times in UTC with a Z.
+
+    Args:
+        value: Anything of dataclasses, mappings, sequences and plain values.
+        indent: Whether it is laid out over several lines; without, it is one line of JSON lines.
+    """
+    options = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+    options |= orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if indent else 0)
+    sys.stdout.buffer.write(orjson.dumps(value, option=options))
+    sys.stdout.buffer.flush()
+
+
+def stdout() -> Console:
+    """The console of results, as wide as the terminal; wide enough for every table where output is piped."""
+    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+
+
+def print_lines(console: Console, lines: Iterable[str]) -> None:
+    """Prints sentences as they are: no markup, no colours, no breaks."""
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def figures_table(title: str, texts: Sequence[str], figures: Sequence[str]) -> Table:
+    """An empty table: columns of text, then columns of right-aligned figures."""
+    table = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left", caption_justify="left")
+    for name in texts:
+        table.add_column(name, overflow="fold")
+    for name in figures:
+        table.add_column(name, justify="right")
+    return table
+
+
+def figure(value: float | None, spec: str) -> str:
+    """A number in a format; "-" when unknown."""
+    return "-" if value is None else format(value, spec)
+
+
+def ranking_table(routing: "Routing", n_shown: int | None) -> Table:
     """The candidates of a decision, best first; all of them when `n_shown` is None."""
     all_candidates = routing.decision.assessments()
     shown = all_candidates[:n_shown]
@@ -90,16 +155,16 @@ def ranking_table(routing: Routing, n_shown: int | None) -> Table:
     for a in shown:
         table.add_row(
             a.name,
-            _figure(a.p_correct, ".3f"),
-            _figure(a.expected_output_tokens, ".0f"),
-            _figure(a.cost_usd, ".6f"),
-            _figure(a.utility, ".4f"),
+            figure(a.p_correct, ".3f"),
+            figure(a.expected_output_tokens, ".0f"),
+            figure(a.cost_usd, ".6f"),
+            figure(a.utility, ".4f"),
             a.excluded or "",
         )
     return table
 
 
-def summary_table(artifact_id: str, manifest: Manifest) -> Table:
+def summary_table(artifact_id: str, manifest: "Manifest") -> Table:
     """What an artifact was made of, and how well it predicts."""
     encoder, decoder = manifest.encoder, manifest.decoder
     table = Table(title=f"artifact {artifact_id}, {manifest.created}", show_header=False)
@@ -113,7 +178,7 @@ def summary_table(artifact_id: str, manifest: Manifest) -> Table:
     return table
 
 
-def llm_table(manifest: Manifest) -> Table:
+def llm_table(manifest: "Manifest") -> Table:
     """Every learned LLM with its list price."""
     table = Table(title=f"{len(manifest.llms)} LLMs")
     table.add_column("LLM", overflow="fold")
@@ -121,12 +186,12 @@ def llm_table(manifest: Manifest) -> Table:
     for header in ("labels", "correct", "USD/Mtok in", "USD/Mtok out"):
         table.add_column(header, justify="right")
     for llm in manifest.llms:
-        prices = (_figure(llm.input_usd_per_mtok, ".3f"), _figure(llm.output_usd_per_mtok, ".3f"))
+        prices = (figure(llm.input_usd_per_mtok, ".3f"), figure(llm.output_usd_per_mtok, ".3f"))
         table.add_row(llm.id, llm.vendor, str(llm.n_labels), f"{llm.mean_correctness:.3f}", *prices)
     return table
 
 
-def demo_table(requests: Sequence[DemoRequest]) -> Table:
+def demo_table(requests: "Sequence[DemoRequest]") -> Table:
     """Every request of the demonstration, one block per prompt."""
     table = Table(title='model="auto" through the proxy: simulated LLMs, real decisions', box=SIMPLE_HEAD)
     table.add_column("prompt")
@@ -139,20 +204,16 @@ def demo_table(requests: Sequence[DemoRequest]) -> Table:
     for index, r in enumerate(requests):
         if r.prompt != last:
             table.add_section()
-        figures = (_figure(r.p_correct, ".3f"), _figure(r.cost_usd, ".6f"))
+        figures = (figure(r.p_correct, ".3f"), figure(r.cost_usd, ".6f"))
         title = r.prompt if index == 0 or r.prompt != last else ""
         table.add_row(title, f"{r.cost_weight:g}", _answered_by(r), *figures, r.runner_up or "-")
         last = r.prompt
     return table
 
 
-def _answered_by(request: DemoRequest) -> str:
+def _answered_by(request: "DemoRequest") -> str:
     if request.served is None:
         return f"{request.chosen or '-'}, HTTP {request.status}"
     if request.served != request.chosen:
         return f"{request.chosen}, served by {request.served}"
     return request.served
-
-
-def _figure(value: float | None, spec: str) -> str:
-    return "-" if value is None else format(value, spec)

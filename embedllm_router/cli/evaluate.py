@@ -3,7 +3,6 @@
 Results go to stdout, progress and warnings to stderr. Heavy imports wait until a command runs.
 """
 
-import json
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console import progress
+from embedllm_router.cli.console import AsJson, print_json, print_lines, progress, stdout, warn
 from embedllm_router.errors import ConfigError, EmbedLLMRouterError
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from embedllm_router.evaluation.run import EvaluationOptions
 
 __all__ = ["SplitChoice", "register"]
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 class SplitChoice(StrEnum):
@@ -38,34 +35,38 @@ def register(app: typer.Typer) -> None:
 
 
 def _evaluate(
-    data: Annotated[list[Path], typer.Option(help="A data set's folder; repeat for several.")],
+    data: Annotated[list[Path], typer.Option(help="Data folder; repeat for several.")],
     artifact: Annotated[
-        Path | None, typer.Option(help="Weights folder, or what `train --seeds` wrote; the shipped one by default.")
+        Path | None,
+        typer.Option(help="Weights folder, or the folder of `train --seeds`; the shipped weights by default."),
     ] = None,
     split: Annotated[
-        SplitChoice, typer.Option(help="test: what training set aside. all: every prompt, for data never seen.")
+        SplitChoice,
+        typer.Option(
+            help="Prompts to measure. test: those that training set aside. all: every prompt, for unseen data."
+        ),
     ] = SplitChoice.TEST,
-    baselines: Annotated[str, typer.Option(help="all, none, or names separated by commas.")] = "all",
+    baselines: Annotated[
+        str, typer.Option(help="Baselines to compare with: all, none, or names separated by commas.")
+    ] = "all",
     out: Annotated[Path | None, typer.Option(help="Folder for report.html and its pictures.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of baselines.")] = 0,
-    mf_epochs: Annotated[int, typer.Option(min=1, help="Epochs of the paper's matrix factorisation.")] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for the baselines.")] = 0,
+    mf_epochs: Annotated[
+        int, typer.Option(min=1, help="Epochs of the baseline that is the paper's matrix factorisation.")
+    ] = 50,
     as_json: AsJson = False,
 ) -> None:
     """Measure an artifact beside baselines; say whether routing pays."""
     from embedllm_router.evaluation.baselines import parse_names
-    from embedllm_router.evaluation.run import (
-        EvaluationOptions,
-        evaluate,
-        seed_folders,
-    )
+    from embedllm_router.evaluation.run import EvaluationOptions, evaluate, seed_folders
 
     options = EvaluationOptions(split=split.value, baselines=parse_names(baselines), seed=seed, mf_epochs=mf_epochs)
     seeds = seed_folders(artifact) if artifact else ()
     if seeds:
         _print_spread(seeds, data, options, out, as_json=as_json)
         return
-    with progress() as told:
-        found = evaluate(_load(artifact), data, options, told)
+    with progress() as on_progress:
+        found = evaluate(_load(artifact), data, options, on_progress)
     if out is not None:
         _write_report(out, found)
     _print_evaluation(found, as_json=as_json)
@@ -74,16 +75,14 @@ def _evaluate(
 def _print_spread(
     folders: Sequence[Path], data: list[Path], options: "EvaluationOptions", out: Path | None, *, as_json: bool
 ) -> None:
-    from dataclasses import asdict
-
     from embedllm_router.evaluation.run import measure_spread
 
     if out is not None:
         raise ConfigError("--out writes the report of one artifact; name one of the seeds.")
-    with progress() as told:
-        found = measure_spread(folders, data, options, told)
+    with progress() as on_progress:
+        found = measure_spread(folders, data, options, on_progress)
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=2))
+        print_json(found)
         return
     typer.echo(f"{len(found.seeds)} seeds, {found.n_prompts:,} prompts, no baselines; mean ± standard deviation:")
     for name, figure in found.figures.items():
@@ -92,19 +91,17 @@ def _print_spread(
 
 
 def _similar(
-    llm: Annotated[str, typer.Argument(help="Canonical id, or a name that matches one.")],
+    llm: Annotated[str, typer.Argument(help="Id of a learned LLM, or a name that matches one.")],
     artifact: Annotated[Path | None, typer.Option(help="Weights folder; the shipped one by default.")] = None,
-    n: Annotated[int, typer.Option(min=1, help="How many.")] = 10,
+    n: Annotated[int, typer.Option(min=1, help="Number of LLMs to list.")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """List the LLMs that get the same prompts right."""
-    from dataclasses import asdict
-
     from embedllm_router.evaluation.similarity import nearest_llms
 
     found = nearest_llms(_load(artifact), llm, n)
     if as_json:
-        typer.echo(json.dumps({"llm": llm, "neighbours": [asdict(one) for one in found]}, indent=2))
+        print_json({"llm": llm, "neighbours": found})
         return
     for one in found:
         typer.echo(f"{one.similarity:+.3f}  {one.llm}  ({one.vendor}, {one.mean_correctness:.0%} correct)")
@@ -136,24 +133,17 @@ def _write_report(out: Path, found: "Evaluation") -> None:
 
 def _print_evaluation(found: "Evaluation", *, as_json: bool) -> None:
     for warning in found.inputs.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        warn(warning)
     if as_json:
         from embedllm_router.evaluation.report import evaluation_fields
 
-        typer.echo(json.dumps(evaluation_fields(found), indent=2, ensure_ascii=False))
+        print_json(evaluation_fields(found))
         return
-    from rich.console import Console
-
     from embedllm_router.artifact.guarantees import contract_tables
-    from embedllm_router.evaluation.report import (
-        evaluation_table,
-        slice_table,
-        summary_lines,
-    )
+    from embedllm_router.evaluation.report import evaluation_table, slice_table, summary_lines
 
-    console = Console()
+    console = stdout()
     console.print(evaluation_table(found))
-    for line in summary_lines(found):
-        console.print(line, markup=False, highlight=False)
+    print_lines(console, summary_lines(found))
     for table in (*contract_tables([row for row in found.contract if row.data is None]), slice_table(found)):
         console.print(table)

@@ -3,7 +3,6 @@
 Results go to stdout, bad rows and progress to stderr. Heavy imports wait until a command runs.
 """
 
-import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console import clear_errors, progress
+from embedllm_router.cli.console import AsJson, clear_errors, print_json, print_lines, progress, stdout
 from embedllm_router.cli.options import Place, filters_of, place_of, with_options
 
 if TYPE_CHECKING:
@@ -28,12 +27,11 @@ if TYPE_CHECKING:
 __all__ = ["app", "register"]
 
 _SHOWN = 10
-_PIPED_WIDTH = 160
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to a Typer application."""
-    feedback = typer.Typer(no_args_is_help=True, help="Take in what people and judges think of answers.")
+    feedback = typer.Typer(no_args_is_help=True, help="Import feedback on answers from people and judges.")
     feedback.callback()(_feedback)
     feedback.command(name="import")(_import)
     app.add_typer(feedback, name="feedback")
@@ -41,37 +39,32 @@ def register(app: typer.Typer) -> None:
 
 
 def _feedback() -> None:
-    """Take in what people and judges think of answers."""
+    """Import feedback on answers from people and judges."""
 
 
 def _import(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV, or JSON lines.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV files, or JSON lines.")],
     into: Annotated[
-        str | None, typer.Option(help="Folder or postgresql:// URL of the log; the proxy's own by default.")
+        str | None, typer.Option(help="Records to add to: folder or postgresql:// URL; the proxy's own by default.")
     ] = None,
     score_field: Annotated[
-        str, typer.Option(help="Column of the verdict; dots reach into JSON, text that is JSON included.")
+        str, typer.Option(help="Column of the score; dots reach into JSON, also into text that is JSON.")
     ] = "score",
     id_field: Annotated[
         str | None, typer.Option(help="Column of the request id; request_id or custom_id by default.")
     ] = None,
-    scale: Annotated[str, typer.Option(help="What numbers are measured in, worst:best, such as 1:10.")] = "0:1",
+    scale: Annotated[str, typer.Option(help="Scale of scores that are numbers, worst:best, such as 1:10.")] = "0:1",
     score_pattern: Annotated[
-        str | None, typer.Option(help="Regular expression whose first group is the verdict in a text.")
+        str | None, typer.Option(help="Regular expression whose first group is the score in a text.")
     ] = None,
-    source: Annotated[str, typer.Option(help="Source of rows that name none.")] = "import",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Store the good rows although others are bad.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Store nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    source: Annotated[str, typer.Option(help="Source of feedback that names none.")] = "import",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Store the good rows even if others are bad.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check the files, and store nothing.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Store verdicts from files: columns request_id and score, or a judge's output."""
+    """Store feedback from files: columns request_id and score, or a judge's output."""
     with clear_errors():
-        from embedllm_router.records.feedback import (
-            Layout,
-            Scale,
-            pattern_of,
-            read_feedback,
-        )
+        from embedllm_router.records.feedback import Layout, Scale, pattern_of, read_feedback
 
         layout = Layout(
             score_field=score_field,
@@ -93,19 +86,21 @@ def _import(
 def _store(read: "Read", into: str | None) -> None:
     from embedllm_router.records.feedback import store_all
 
-    with progress() as tell:
-        store_all(_open(into), read.records, tell=lambda n: tell("storing", n, len(read.records)))
+    with progress() as on_progress:
+        store_all(_open(into), read.records, on_progress=lambda n: on_progress("storing", n, len(read.records)))
 
 
 def _open(into: str | None) -> "RecordStore":
+    from pydantic import SecretStr
+
     from embedllm_router.cli.options import places
-    from embedllm_router.config.store_options import StoreOptions
+    from embedllm_router.config.process import StoreSettings
     from embedllm_router.records.reader.source import is_database
     from embedllm_router.records.writer.store import open_store
 
     where = places([into] if into else None, None)[0]
-    place = {"url": where} if is_database(where) else {"path": Path(where)}
-    return open_store(StoreOptions(**place, flush_s=0.05))
+    url, path = (SecretStr(where), None) if is_database(where) else (None, Path(where))
+    return open_store(StoreSettings(url=url, path=path, flush_s=0.05))
 
 
 def _show(bad: "Sequence[BadRow]") -> None:
@@ -118,11 +113,8 @@ def _show(bad: "Sequence[BadRow]") -> None:
 
 def _print_imported(read: "Read", *, stored: bool, as_json: bool) -> None:
     if as_json:
-        import orjson
-
         n_stored = len(read.records) if stored else 0
-        fields = {"read": len(read.records), "stored": n_stored, "bad": [asdict(one) for one in read.bad]}
-        sys.stdout.buffer.write(orjson.dumps(fields, option=orjson.OPT_INDENT_2) + b"\n")
+        print_json({"read": len(read.records), "stored": n_stored, "bad": read.bad})
         return
     verb = "stored" if stored else "read, nothing stored"
     rest = f"; {len(read.bad):,} bad rows" if read.bad else ""
@@ -137,19 +129,23 @@ class _HoldOut(StrEnum):
 def _learn(
     place: Place,
     filters: "Filters",
-    out: Annotated[Path, typer.Option(help="Where the updated artifact shall be; an older one there is replaced.")],
-    artifact: Annotated[Path | None, typer.Option(help="Weights to update; the shipped ones by default.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the updated weights; weights that are there are replaced.")],
+    artifact: Annotated[Path | None, typer.Option(help="Weights folder to update; the shipped one by default.")] = None,
     source: Annotated[
-        list[str] | None, typer.Option(help="Feedback of this source counts; repeat for several.")
+        list[str] | None, typer.Option(help="Source of feedback that counts; repeat for several. Default: all.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most requests to read, the newest.")] = 200_000,
-    holdout: Annotated[float, typer.Option(min=0.05, max=0.5, help="Share of answers that judge the update.")] = 0.25,
+    limit: Annotated[int, typer.Option(min=1, help="Most requests to learn from; the newest are taken.")] = 200_000,
+    holdout: Annotated[
+        float, typer.Option(min=0.05, max=0.5, help="Share of the answers that is held out to judge the update.")
+    ] = 0.25,
     holdout_by: Annotated[
-        _HoldOut, typer.Option(help="time: the newest answers. prompt: a hash of the prompt decides.")
+        _HoldOut, typer.Option(help="time: hold out the newest answers. prompt: hold out by a hash of the prompt.")
     ] = _HoldOut.TIME,
-    max_weight: Annotated[float, typer.Option(min=1, help="Largest weight of an explored answer.")] = 10.0,
-    force: Annotated[bool, typer.Option("--force", help="Write the update although the guard refuses it.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    max_weight: Annotated[
+        float, typer.Option(min=1, help="Largest weight of an answer that exploration chose.")
+    ] = 10.0,
+    force: Annotated[bool, typer.Option("--force", help="Write the update even if the guard refuses it.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Update LLM embeddings and calibration from feedback; refuse an update that is worse."""
     from embedllm_router.artifact.derived import check_beside
@@ -164,8 +160,9 @@ def _learn(
     wanted = Wanted(filters=filters, limit=limit, with_text=True, only_judged=True, sources=source)
     with place.opened() as log:
         recorded = read_recorded(log, wanted)
-    with progress() as tell:
-        lesson, update = learn_lesson(recorded, weights, LessonOptions(holdout, holdout_by.value, max_weight), tell)
+    options = LessonOptions(holdout, holdout_by.value, max_weight)
+    with progress() as on_progress:
+        lesson, update = learn_lesson(recorded, weights, options, on_progress)
     written = _write(parent, weights, lesson, update, out) if _shall_write(lesson, force=force) else None
     _print_lesson(lesson, out, written, as_json=as_json)
     if lesson.refusals and written is None:
@@ -185,23 +182,16 @@ def _write(parent: Path, weights: "Artifact", lesson: "Lesson", update: "Update"
 
 def _print_lesson(lesson: "Lesson", out: Path, written: str | None, *, as_json: bool) -> None:
     if as_json:
-        import orjson
-
-        fields = {"written": written, "out": str(out) if written else None, **asdict(lesson)}
-        sys.stdout.buffer.write(orjson.dumps(fields, option=orjson.OPT_INDENT_2) + b"\n")
+        print_json({"written": written, "out": str(out) if written else None, **asdict(lesson)})
         return
-    from rich.console import Console
-
     from embedllm_router.cli.result_views import lesson_lines, lesson_tables
 
-    console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
-    for line in lesson_lines(lesson):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console = stdout()
+    print_lines(console, lesson_lines(lesson))
     for table in lesson_tables(lesson):
         console.print(table)
-    for reason in lesson.refusals:
-        console.print(f"refused: {reason}", markup=False, highlight=False, soft_wrap=True)
-    console.print(_outcome(lesson, out, written), markup=False, highlight=False, soft_wrap=True)
+    print_lines(console, (f"refused: {reason}" for reason in lesson.refusals))
+    print_lines(console, [_outcome(lesson, out, written)])
 
 
 def _outcome(lesson: "Lesson", out: Path, written: str | None) -> str:

@@ -13,21 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from embedllm_router.cli.console import AsJson, print_json, stdout
 from embedllm_router.cli.options import Place, filters_of, place_of, with_options
 from embedllm_router.errors import ConfigError, EmbedLLMRouterError
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
 
     from embedllm_router.records.reader.source import Filters
 
 __all__ = ["app", "register"]
 
-_PIPED_WIDTH = 160
 _LOOK_EVERY_S = {"files": 0.5, "postgres": 2.0}
-
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -49,8 +46,8 @@ def _logs() -> None:
 def _tail(
     place: Place,
     filters: "Filters",
-    n: Annotated[int, typer.Option("-n", min=0, help="How many.")] = 20,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones, until Ctrl-C.")] = False,
+    n: Annotated[int, typer.Option("-n", min=0, help="Number of requests.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new requests until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the newest requests, one line each; JSON lines with --json."""
@@ -64,10 +61,10 @@ def _tail(
         if follower is None:
             _fail_without(rows)
             return
-        told = {row["request_id"] for row in rows}
+        printed = {row["request_id"] for row in rows}
         try:
             while True:
-                _print_rows((r for r in follower.new() if r["request_id"] not in told), as_json=as_json)
+                _print_rows((r for r in follower.new() if r["request_id"] not in printed), as_json=as_json)
                 time.sleep(_LOOK_EVERY_S[source.kind])
         except KeyboardInterrupt:
             return
@@ -80,7 +77,7 @@ def _show(
     request_id: Annotated[str, typer.Argument(metavar="ID", help="Request id, response id, or the beginning of one.")],
     as_json: AsJson = False,
 ) -> None:
-    """Explain one request: who was weighed, why the winner won, what would flip it, what came of it."""
+    """Explain one request: its candidates, why one was chosen, what would change the choice, and the outcome."""
     from embedllm_router.analysis.explain import explain
     from embedllm_router.cli.log_views import request_blocks, request_fields
     from embedllm_router.records.reader.find import find
@@ -89,7 +86,7 @@ def _show(
         found = find(source, request_id)
     explanation = explain(found.row)
     if as_json:
-        _print_json(request_fields(found, explanation))
+        print_json(request_fields(found, explanation))
         return
     _print_blocks(request_blocks(found, explanation))
 
@@ -97,17 +94,17 @@ def _show(
 def _summary(
     place: Place,
     filters: "Filters",
-    seed: Annotated[int, typer.Option(min=0, help="Of samples and intervals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for samples and intervals.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Sum up: mix, spend and savings, forecast and bill, calibration, failures, time added."""
+    """Sum up requests: LLM mix, spend and savings, forecast and bill, calibration, failures, added time."""
     from embedllm_router.analysis.summary import summarize
     from embedllm_router.cli.log_views import summary_blocks
 
     with place.opened() as source:
         found = summarize(source, filters, seed=seed)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         _print_blocks(summary_blocks(found))
     _fail_without(range(found.n))
@@ -116,7 +113,9 @@ def _summary(
 def _export(
     place: Place,
     filters: "Filters",
-    out: Annotated[Path | None, typer.Option(help=".csv, .parquet or .jsonl; JSON lines to stdout by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write, .csv, .parquet or .jsonl; JSON lines on stdout by default.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write requests to a file, or as JSON lines to stdout."""
@@ -129,7 +128,7 @@ def _export(
             with file.open("rb") as written:
                 shutil.copyfileobj(written, sys.stdout.buffer)
         elif as_json:
-            _print_json({"out": str(out), "requests": n})
+            print_json({"out": str(out), "requests": n})
         else:
             typer.echo(f"{n:,} requests written to {out}")
     _fail_without(range(n))
@@ -153,7 +152,7 @@ def _seal(place: Place, as_json: AsJson = False) -> None:
             f"a file cannot be sealed: {str(error).splitlines()[0]}. It stays as it is."
         ) from error
     if as_json:
-        _print_json({"sealed": [{"file": one.path.name, "rows": one.rows, "rejected": one.rejected} for one in sealed]})
+        print_json({"sealed": [{"file": one.path.name, "rows": one.rows, "rejected": one.rejected} for one in sealed]})
         return
     for one in sealed:
         typer.echo(
@@ -162,43 +161,24 @@ def _seal(place: Place, as_json: AsJson = False) -> None:
     typer.echo(f"{len(sealed)} files sealed")
 
 
-def _stdout() -> "Console":
-    from rich.console import Console
-
-    return Console() if sys.stdout.isatty() else Console(width=_PIPED_WIDTH)
-
-
 def _print_blocks(blocks: "Sequence[RenderableType]") -> None:
-    console = _stdout()
+    console = stdout()
     for number, block in enumerate(blocks):
         if number:
             console.print()
         console.print(block)
 
 
-def _print_json(value: object) -> None:
-    import orjson
-
-    options = orjson.OPT_INDENT_2 | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
-    sys.stdout.buffer.write(orjson.dumps(value, option=options) + b"\n")
-    sys.stdout.buffer.flush()
-
-
 def _print_rows(rows: Iterable[Mapping[str, Any]], *, as_json: bool, with_header: bool = False) -> None:
     if as_json:
-        import orjson
-
         from embedllm_router.records.reader.find import COLUMNS
 
-        options = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
-        sys.stdout.buffer.writelines(
-            orjson.dumps({name: row[name] for name in COLUMNS}, option=options) for row in rows
-        )
-        sys.stdout.buffer.flush()
+        for row in rows:
+            print_json({name: row[name] for name in COLUMNS}, indent=False)
         return
     from embedllm_router.cli.log_views import decision_line, header_line
 
-    console = _stdout()
+    console = stdout()
     lines = [decision_line(row) for row in rows]
     for line in [header_line(), *lines] if with_header and lines else lines:
         console.print(

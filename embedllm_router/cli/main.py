@@ -3,7 +3,6 @@
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 the command or its input is wrong.
 """
 
-import contextlib
 import dataclasses
 import math
 import os
@@ -11,22 +10,22 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 from rich.console import Console
 
 from embedllm_router import __version__
 from embedllm_router.artifact.guarantees import contract_tables
 from embedllm_router.artifact.weights import default_artifact_path, load_artifact, shipped_path
-from embedllm_router.cli import add as cli_adding
-from embedllm_router.cli import evaluate as cli_evaluation
-from embedllm_router.cli import feedback as cli_feedback
-from embedllm_router.cli import ingest as cli_ingest
-from embedllm_router.cli import logs as cli_logs
-from embedllm_router.cli import plan as cli_plan
-from embedllm_router.cli import replay as cli_replay
-from embedllm_router.cli import train as cli_learning
-from embedllm_router.cli.console import clear_errors, demo_table, llm_table, ranking_table, summary_table
+from embedllm_router.cli import add, evaluate, feedback, ingest, logs, plan, replay, train
+from embedllm_router.cli.console import (
+    AsJson,
+    clear_errors,
+    demo_table,
+    llm_table,
+    print_json,
+    ranking_table,
+    summary_table,
+)
 from embedllm_router.cli.demo import COST_WEIGHTS, DemoRequest, run_demo
 from embedllm_router.errors import ConfigError
 from embedllm_router.proxy.serve import check_config, proxy_command, proxy_environment
@@ -44,8 +43,6 @@ app = typer.Typer(
 )
 _stdout, _stderr = Console(), Console(stderr=True)
 _SHOWN = 20
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
 def main() -> None:
@@ -80,16 +77,17 @@ def _options(
 @app.command()
 def route(
     prompt: Annotated[str, typer.Argument(help="The prompt; `-` reads it from stdin.")],
-    cost_weight: Annotated[float, typer.Option(help="λ: accuracy you give up per US dollar of this request.")] = 0.0,
+    cost_weight: Annotated[float, typer.Option(help="λ: accuracy given up per US dollar of a request.")] = 0.0,
     min_p_correct: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Take the cheapest LLM that reaches this.")
+        float | None, typer.Option(min=0, max=1, help="Choose the cheapest LLM of this p_correct or more.")
     ] = None,
     within: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Take the cheapest LLM this close to the best.")
+        float | None,
+        typer.Option(min=0, max=1, help="Choose the cheapest LLM at most this far below the best p_correct."),
     ] = None,
-    max_cost_usd: Annotated[float | None, typer.Option(min=0, help="Exclude LLMs that cost more.")] = None,
+    max_cost_usd: Annotated[float | None, typer.Option(min=0, help="Exclude LLMs with a higher expected cost.")] = None,
     candidates: Annotated[
-        str | None, typer.Option(help="LLMs to choose from, separated by commas; all by default.")
+        str | None, typer.Option(help="LLMs to choose from, separated by commas; all learned LLMs by default.")
     ] = None,
     artifact: Annotated[Path | None, typer.Option(help="Weights folder; the shipped one by default.")] = None,
     show_all: Annotated[bool, typer.Option("--all", help="List every candidate.")] = False,
@@ -106,7 +104,7 @@ def route(
     text = sys.stdin.read() if prompt == "-" else prompt
     routing = router.route(text, objective=objective, pool=pool)
     if as_json:
-        _print_json(_routing_fields(routing))
+        print_json(_routing_fields(routing))
     else:
         _stdout.print(ranking_table(routing, None if show_all else _SHOWN))
 
@@ -119,7 +117,7 @@ def inspect(
     """Show what a weights folder holds: LLMs, dimensions, data, metrics."""
     artifact = load_artifact(directory or default_artifact_path())
     if as_json:
-        _print_json({"id": artifact.id, **artifact.manifest.model_dump(mode="json")})
+        print_json({"id": artifact.id, **artifact.manifest.model_dump(mode="json")})
         return
     _stdout.print(summary_table(artifact.id, artifact.manifest))
     for table in contract_tables(artifact.manifest.contract):
@@ -157,7 +155,7 @@ def demo(
 
         requests = run_demo(chosen_config, cost_weights=COST_WEIGHTS, on_request=show)
     if as_json:
-        _print_json({"requests": [_demo_fields(r) for r in requests]})
+        print_json({"requests": [_demo_fields(r) for r in requests]})
     else:
         _stdout.print(demo_table(requests))
     if any(request.status >= 400 for request in requests):  # noqa: PLR2004 - HTTP's first error status
@@ -167,7 +165,9 @@ def demo(
 @app.command()
 def upstream(
     port: Annotated[int, typer.Option(help="Port to listen on, on 127.0.0.1.")] = 8900,
-    fail: Annotated[list[str] | None, typer.Option(help="LLM=STATUS: this LLM fails every request.")] = None,
+    fail: Annotated[
+        list[str] | None, typer.Option(help="LLM that fails every request, as LLM=STATUS; repeat for several.")
+    ] = None,
 ) -> None:
     """Run the stand-in for paid LLMs: a local OpenAI-compatible server that calls no LLM and says so."""
     import uvicorn
@@ -198,12 +198,6 @@ def _names(candidates: str) -> list[str]:
     return names
 
 
-def _print_json(value: object) -> None:
-    with contextlib.suppress(AttributeError):
-        sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # JSON is UTF-8 whatever the locale
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n")
-
-
 def _routing_fields(routing: Routing) -> dict[str, object]:
     chosen = routing.decision.chosen
     return {
@@ -222,14 +216,8 @@ def _candidate_fields(assessment: Assessment) -> dict[str, object]:
     return fields
 
 
-cli_ingest.register(app)
-cli_learning.register(app)
-cli_evaluation.register(app)
-cli_logs.register(app)
-cli_replay.register(app)
-cli_plan.register(app)
-cli_feedback.register(app)
-cli_adding.register(app)
+for _group in (ingest, train, evaluate, logs, replay, plan, feedback, add):
+    _group.register(app)
 
 if __name__ == "__main__":
     main()

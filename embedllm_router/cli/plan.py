@@ -1,16 +1,15 @@
-"""The commands `plan` and `contract`: parse, call one function, print.
+"""The commands `plan` and `guarantee`: parse, call one function, print.
 
 Results go to stdout, progress to stderr. Heavy imports wait until a command runs.
 """
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console import clear_errors, progress
-from embedllm_router.cli.options import filters_of, place_of, with_options
+from embedllm_router.cli.console import AsJson, clear_errors, print_json, print_lines, progress, stdout, warn
+from embedllm_router.cli.options import Origin, filters_of, place_of, with_options
 
 if TYPE_CHECKING:
     from embedllm_router.analysis.plan.result import Plan
@@ -19,32 +18,28 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "register"]
 
-_PIPED_WIDTH = 160
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to a Typer application."""
     app.command(name="plan")(with_options(_plan, filters_of))
-    app.command(name="contract")(_contract)
+    app.command(name="guarantee")(_guarantee)
+    app.command(name="contract", hidden=True)(_contract)
 
 
 def _plan(
     filters: "Filters",
-    target_accuracy: Annotated[float | None, typer.Option(help="Mean probability of a correct answer.")] = None,
-    budget: Annotated[str | None, typer.Option(help="USD to keep to: 500/month or 20/day.")] = None,
-    origin: Annotated[
-        list[str] | None,
-        typer.Option("--from", help="Folder, file, glob or postgresql:// URL of the log; the proxy's by default."),
+    target_accuracy: Annotated[
+        float | None, typer.Option(help="Mean probability of a correct answer to reach, at the lowest cost.")
     ] = None,
+    budget: Annotated[str | None, typer.Option(help="Cost in USD to keep to: 500/month or 20/day.")] = None,
+    origin: Origin = None,
     artifact: Annotated[
-        Path | None, typer.Option(help="Weights that predicted, for their contract; the shipped ones by default.")
+        Path | None, typer.Option(help="Weights folder whose guarantees count; the shipped one by default.")
     ] = None,
     requests_per_month: Annotated[
-        float | None, typer.Option(min=1, help="How many come in a month; the log's own rate by default.")
+        float | None, typer.Option(min=1, help="Requests in a month; the log's own rate by default.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most requests to plan with, the newest.")] = 100_000,
+    limit: Annotated[int, typer.Option(min=1, help="Most requests to plan with; the newest are taken.")] = 100_000,
     as_json: AsJson = False,
 ) -> None:
     """Say which λ or τ reaches an accuracy or keeps to a budget, on recorded traffic."""
@@ -67,54 +62,48 @@ def _plan(
 
 def _print_plan(plan: "Plan", *, as_json: bool) -> None:
     if as_json:
-        import orjson
-
-        sys.stdout.buffer.write(orjson.dumps(plan, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z) + b"\n")
+        print_json(plan)
         return
-    from rich.console import Console
-
     from embedllm_router.cli.result_views import plan_lines, plan_tables
 
-    console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
-    for line in plan_lines(plan):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console = stdout()
+    print_lines(console, plan_lines(plan))
     for table in plan_tables(plan):
         console.print(table)
-    for note in plan.notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    print_lines(console, (f"note: {note}" for note in plan.notes))
     if plan.yaml:
-        console.print("\nto paste into the proxy's configuration:\n", markup=False, highlight=False)
-        console.print(plan.yaml, markup=False, highlight=False, soft_wrap=True)
+        print_lines(console, ("\nto paste into the proxy's configuration:\n", plan.yaml))
 
 
-def _contract(
-    artifact: Annotated[Path, typer.Option(help="Weights folder to change in place.")],
-    data: Annotated[list[Path], typer.Option(help="A data set's folder it learned from; repeat for several.")],
-    as_json: AsJson = False,
-) -> None:
-    """Measure on held-out prompts how often "p_correct reaches τ" holds, and store it with the weights."""
+Changed = Annotated[Path, typer.Option(help="Weights folder to change in place.")]
+LearnedFrom = Annotated[list[Path], typer.Option(help="Data folder the weights learned from; repeat for several.")]
+
+
+def _contract(artifact: Changed, data: LearnedFrom, as_json: AsJson = False) -> None:
+    """Measure the guarantees of weights; the command is now named `guarantee`."""
+    warn("`contract` is deprecated and will be removed: use `embedllm-router guarantee`, which does the same.")
+    _guarantee(artifact, data, as_json=as_json)
+
+
+def _guarantee(artifact: Changed, data: LearnedFrom, as_json: AsJson = False) -> None:
+    """Measure on held-out prompts how often "p_correct reaches τ" holds, and store the guarantees with the weights."""
     with clear_errors():
         from embedllm_router.evaluation.guarantee import add_contract
 
-        with progress() as tell:
-            changed = add_contract(artifact, data, tell)
-    _print_contract(changed, artifact, as_json=as_json)
+        with progress() as on_progress:
+            changed = add_contract(artifact, data, on_progress)
+    _print_guarantees(changed, artifact, as_json=as_json)
 
 
-def _print_contract(changed: "Artifact", folder: Path, *, as_json: bool) -> None:
+def _print_guarantees(changed: "Artifact", folder: Path, *, as_json: bool) -> None:
     rows = changed.manifest.contract
     if as_json:
-        import orjson
-
-        summary = {"out": str(folder), "artifact": changed.id, "contract": [row.model_dump() for row in rows]}
-        sys.stdout.buffer.write(orjson.dumps(summary, option=orjson.OPT_INDENT_2) + b"\n")
+        print_json({"out": str(folder), "artifact": changed.id, "contract": [row.model_dump() for row in rows]})
         return
-    from rich.console import Console
-
     from embedllm_router.artifact.guarantees import contract_tables
 
-    console = Console()
-    console.print(f"{folder}: artifact {changed.id}, {len(rows)} promises measured", markup=False, highlight=False)
+    console = stdout()
+    print_lines(console, [f"{folder}: artifact {changed.id}, {len(rows)} guarantees measured"])
     for table in contract_tables(rows):
         console.print(table)
 

@@ -3,15 +3,15 @@
 Results go to stdout, progress to stderr. Heavy imports wait until the command runs.
 """
 
-import sys
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console import progress
-from embedllm_router.cli.options import filters_of, place_of, with_options
+from embedllm_router.cli.console import AsJson, print_json, print_lines, progress, stdout
+from embedllm_router.cli.options import Origin, filters_of, place_of, with_options
 from embedllm_router.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from embedllm_router.records.reader.source import Filters
 
 __all__ = ["app", "register"]
-
-_PIPED_WIDTH = 160
 
 
 class _Profile(StrEnum):  # overrides.py has the same names, but loads numpy; a test holds them together
@@ -38,28 +36,30 @@ def register(app: typer.Typer) -> None:
 
 def _replay(
     filters: "Filters",
-    origin: Annotated[
-        list[str] | None,
-        typer.Option("--from", help="Folder, file, glob or postgresql:// URL of the log; the proxy's by default."),
+    origin: Origin = None,
+    artifact: Annotated[
+        Path | None, typer.Option(help="Weights folder to decide with; the recorded by default.")
     ] = None,
-    artifact: Annotated[Path | None, typer.Option(help="Decide with these weights.")] = None,
     config: Annotated[
-        Path | None, typer.Option(help="Decide with the candidates, prices and objectives of this proxy configuration.")
+        Path | None, typer.Option(help="Proxy configuration whose candidates, prices and objectives decide.")
     ] = None,
     cost_weight: Annotated[float | None, typer.Option(help="λ: accuracy given up per US dollar of a request.")] = None,
-    profile: Annotated[_Profile | None, typer.Option(help="A cost weight by name.")] = None,
-    min_p_correct: Annotated[float | None, typer.Option(help="Take the cheapest LLM that reaches this.")] = None,
-    within: Annotated[float | None, typer.Option(help="Take the cheapest LLM this close to the best.")] = None,
-    max_cost_usd: Annotated[float | None, typer.Option(help="Exclude LLMs expected to cost more.")] = None,
-    source: Annotated[
-        list[str] | None, typer.Option(help="Feedback of this source counts; repeat for several.")
+    profile: Annotated[_Profile | None, typer.Option(help="Name of a cost weight.")] = None,
+    min_p_correct: Annotated[
+        float | None, typer.Option(help="Choose the cheapest LLM of this p_correct or more.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most requests to decide again, the newest.")] = 100_000,
-    flips: Annotated[int, typer.Option(min=0, help="Most flips to list.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    within: Annotated[
+        float | None, typer.Option(help="Choose the cheapest LLM at most this far below the best p_correct.")
+    ] = None,
+    max_cost_usd: Annotated[float | None, typer.Option(help="Exclude LLMs with a higher expected cost.")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Source of feedback that counts; repeat for several. Default: all.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most requests to decide again; the newest are taken.")] = 100_000,
+    flips: Annotated[int, typer.Option(min=0, help="Most changed choices to list.")] = 20,
+    as_json: AsJson = False,
 ) -> None:
     """Decide recorded requests again: with another objective, other weights or another configuration."""
-    from embedllm_router.cli.options import new_aim
     from embedllm_router.records.reader.recorded import Wanted, read_recorded
 
     aim, words = new_aim(
@@ -76,13 +76,52 @@ def _replay(
     _print(_run(recorded, change, changed, flips), as_json=as_json)
 
 
+def new_aim(
+    *,
+    cost_weight: float | None = None,
+    profile: str | None = None,
+    min_p_correct: float | None = None,
+    within: float | None = None,
+    max_cost_usd: float | None = None,
+) -> "tuple[NewAim, tuple[str, ...]]":
+    """Reads an objective for every request.
+
+    Returns:
+        The objective, and the same in words; without words when nothing was given.
+
+    Raises:
+        ConfigError: Two aims are given, or a number is out of range.
+    """
+    from embedllm_router.analysis.replay.change import NewAim
+    from embedllm_router.routing.overrides import PROFILES
+    from embedllm_router.routing.policy import Objective
+
+    aims = {"cost_weight": cost_weight, "profile": profile, "min_p_correct": min_p_correct, "within": within}
+    said = {name: value for name, value in aims.items() if value is not None}
+    if len(said) > 1:
+        raise ConfigError(f"{' and '.join(map(_option, said))} exclude each other; give one of them.")
+    for name, value in (("cost_weight", cost_weight), ("max_cost_usd", max_cost_usd)):
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise ConfigError(f"{_option(name)} must be a finite number of at least 0, found {value}.")
+    for name, value in (("min_p_correct", min_p_correct), ("within", within)):
+        if value is not None and not 0 <= value <= 1:
+            raise ConfigError(f"{_option(name)} must be between 0 and 1, found {value}.")
+    if profile is not None and profile not in PROFILES:
+        raise ConfigError(f"--profile must be one of {', '.join(PROFILES)}, found {profile!r}.")
+    weight = PROFILES[profile] if profile is not None else cost_weight or 0.0
+    aim = Objective(weight, min_p_correct, within) if said else None
+    words = [f"{name} {value}" for name, value in (*said.items(), ("max_cost_usd", max_cost_usd)) if value is not None]
+    return NewAim(aim, max_cost_usd), tuple(words)
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _change(
     aim: "NewAim", words: tuple[str, ...], artifact: Path | None, config: Path | None
 ) -> tuple["Change", tuple[str, ...]]:
-    from embedllm_router.analysis.replay.change import (
-        Change,
-        read_new_config,
-    )
+    from embedllm_router.analysis.replay.change import Change, read_new_config
     from embedllm_router.artifact.weights import load_artifact
     from embedllm_router.records.reader.recorded import Rescorer
 
@@ -106,27 +145,21 @@ def _change(
 def _run(recorded: "Recorded", change: "Change", changed: tuple[str, ...], flips: int) -> "Replay":
     from embedllm_router.analysis.replay.run import replay
 
-    with progress() as tell:
-        return replay(recorded, change, changed, most_flips=flips, tell=tell)
+    with progress() as on_progress:
+        return replay(recorded, change, changed, most_flips=flips, on_progress=on_progress)
 
 
 def _print(found: "Replay", *, as_json: bool) -> None:
     if as_json:
-        import orjson
-
-        sys.stdout.buffer.write(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z) + b"\n")
+        print_json(found)
         return
-    from rich.console import Console
-
     from embedllm_router.cli.result_views import replay_lines, replay_tables
 
-    console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
-    for line in replay_lines(found):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console = stdout()
+    print_lines(console, replay_lines(found))
     for table in replay_tables(found):
         console.print(table)
-    for note in found.notes:
-        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    print_lines(console, (f"note: {note}" for note in found.notes))
 
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)

@@ -21,7 +21,13 @@ __all__ = [
     "StoreSettings",
     "TracingSettings",
     "default_state_path",
+    "default_store_path",
 ]
+
+
+def default_store_path() -> Path:
+    """Folder of the record files when the settings name none: in the user's state folder."""
+    return user_state_path("embedllm-router") / "records"
 
 
 def default_state_path() -> Path:
@@ -66,7 +72,18 @@ class StoreSettings(_Group):
     embedding: bool = False
     """Whether the prompt embedding is kept, which lets other weights decide again without the text."""
     hash_key: SecretStr | None = None
-    """Key of the prompt hash; None makes one per folder. Give all proxies the same to link equal prompts."""
+    """Key of the prompt hash; None makes one per folder, and with `url` one per process. Give all proxies the same to
+    link equal prompts."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the record files, and of the hash key."""
+        return self.path or default_store_path()
+
+    @property
+    def place(self) -> str:
+        """Where records are read: the database's URL with its password, or the folder."""
+        return self.url.get_secret_value() if self.url is not None else str(self.folder)
 
 
 class StateSettings(_Group):

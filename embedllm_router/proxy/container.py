@@ -10,9 +10,8 @@ from structlog.typing import FilteringBoundLogger
 
 from embedllm_router import __version__
 from embedllm_router.artifact.weights import default_artifact_path
-from embedllm_router.config.process import RedisAddress, StateSettings, StoreSettings
+from embedllm_router.config.process import RedisAddress, StateSettings
 from embedllm_router.config.settings import RouterSettings, read_litellm_redis
-from embedllm_router.config.store_options import StoreOptions, default_store_path
 from embedllm_router.errors import EmbedLLMRouterError
 from embedllm_router.records.schema import FeedbackRecord
 from embedllm_router.records.writer.store import RecordStore, open_store
@@ -31,7 +30,7 @@ from embedllm_router.telemetry.status import Status, VirtualModelStatus
 from embedllm_router.telemetry.tracing import Tracer
 from embedllm_router.telemetry.tracker import Keep, Observer, OnEnd, Sink
 
-__all__ = ["Parts", "assemble", "store_options"]
+__all__ = ["Parts", "assemble"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,7 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
         ConfigError: What the store needs is not installed.
     """
     log = configure_logging(settings.log, log_to)
-    store = open_store(store_options(settings.store))
+    store = open_store(settings.store)
     keep = Keep(store.prompt_hash, text=settings.store.prompt, embedding=settings.store.embedding)
     sinks: list[Sink] = [store.put] if settings.store.enabled else []
     tracer = Tracer(enabled=settings.tracing.enabled)
@@ -144,22 +143,6 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
     parts = Parts(log, live, observer, store, metrics, state, Spending(Ledger(state)), Conversing(state), started_at)
     atexit.register(parts.close)
     return parts
-
-
-def store_options(settings: StoreSettings) -> StoreOptions:
-    """The store's options, as the settings say."""
-    return StoreOptions(
-        enabled=settings.enabled,
-        path=settings.path or default_store_path(),
-        url=settings.url.get_secret_value() if settings.url else None,
-        flush_s=settings.flush_s,
-        rotate_mb=settings.rotate_mb,
-        rotate_s=settings.rotate_s,
-        retention_days=settings.retention_days,
-        prompt=settings.prompt,
-        embedding=settings.embedding,
-        hash_key=settings.hash_key.get_secret_value() if settings.hash_key else None,
-    )
 
 
 def _redis_address(settings: StateSettings, config: Path | None) -> RedisAddress | None:

@@ -197,7 +197,7 @@ def store_all(
     store: RecordStore,
     records: Sequence[FeedbackRecord],
     *,
-    tell: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
     patience_s: float = _PATIENCE_S,
 ) -> None:
     """Stores feedback and closes the store.
@@ -205,7 +205,7 @@ def store_all(
     Args:
         store: A store nobody else puts into.
         records: What to store.
-        tell: Told how many are stored, now and then.
+        on_progress: Called with how many are stored, now and then.
         patience_s: How long the store may make no progress.
 
     Raises:
@@ -216,8 +216,8 @@ def store_all(
             for record in records[start : start + _AT_ONCE]:
                 store.put(record)
             _wait(store, patience_s)
-            if tell is not None:
-                tell(store.health().written)
+            if on_progress is not None:
+                on_progress(store.health().written)
     finally:
         store.close()
     health = store.health()

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException
 
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ArtifactError, ConfigError
-from embedllm_router.proxy.container import Parts, store_options
+from embedllm_router.proxy.container import Parts
 from embedllm_router.records.reader.source import Limits, RecordSource, open_source
 from embedllm_router.serving.snapshot import Generation
 from embedllm_router.web.dashboard import dashboard_router
@@ -64,11 +64,11 @@ def routers_of(parts: Parts, doors: Doors) -> list[APIRouter]:
 
 
 def _dashboard(parts: Parts, doors: Doors) -> APIRouter:
-    options = store_options(parts.live.generation.settings.store)
+    place = parts.live.generation.settings.store.place
 
     @cache
     def source() -> RecordSource:
-        return open_source(options.url or options.path, limits=_FOR_PAGES, must_exist=False)
+        return open_source(place, limits=_FOR_PAGES, must_exist=False)
 
     def artifact() -> Artifact | None:
         router = parts.live.generation.router

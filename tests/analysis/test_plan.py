@@ -219,4 +219,4 @@ def test_the_command_prints_the_plan(
     found = orjson.loads(run_command(*options, "--budget", "5/month", "--json"))
     assert found["best"]["feasible"]
     assert found["best"]["usd_per_month"]["value"] <= 5
-    run_command(*options, code=2)
+    assert "give one of --target-accuracy" in run_command(*options, code=2)

@@ -132,7 +132,9 @@ def test_weights_that_can_score_nothing_say_why(
 ) -> None:
     router = Router.load(weights)
     log = write_log(tmp_path / "log", [routed(router, i, keep_text=False) for i in range(3)])
-    run_command("plan", "--from", str(log), "--target-accuracy", "0.9", "--artifact", str(worse), code=2)
+    command = ("plan", "--from", str(log), "--target-accuracy", "0.9", "--artifact", str(worse))
+    told = " ".join(run_command(*command, code=2).split())
+    assert "(3: neither text nor an embedding by this encoder recorded" in told
 
 
 def test_people_read_of_feedback_bills_floors_and_days(

@@ -12,8 +12,8 @@ from recorded import make_feedback, make_record, make_records
 from typer.testing import CliRunner
 
 from embedllm_router import Router
-from embedllm_router.cli.options import moment, new_aim
-from embedllm_router.cli.replay import _Profile, app
+from embedllm_router.cli.options import moment
+from embedllm_router.cli.replay import _Profile, app, new_aim
 from embedllm_router.errors import ConfigError
 from embedllm_router.routing.overrides import PROFILES
 

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 from log_files import write_log
 from postgres_server import PostgresServer, postgres_server, why_absent
+from pydantic import SecretStr
 from recorded import make_feedback, make_records
 from typer.testing import CliRunner
 
 from embedllm_router.analysis.replay.change import Change, NewAim
 from embedllm_router.analysis.replay.run import replay
 from embedllm_router.cli.feedback import app
-from embedllm_router.config.store_options import StoreOptions
+from embedllm_router.config.process import StoreSettings
 from embedllm_router.records.reader.recorded import Recorded, Wanted, read_recorded
 from embedllm_router.records.reader.source import Filters, open_source
 from embedllm_router.records.schema import RequestRecord
@@ -31,7 +32,7 @@ def server() -> Iterator[PostgresServer]:
 
 
 def stored(url: str, records: list[RequestRecord]) -> None:
-    store = open_store(StoreOptions(url=url, flush_s=0.05, close_s=30))
+    store = open_store(StoreSettings(url=SecretStr(url), flush_s=0.05), close_s=30)
     for record in records:
         store.put(record)
     store.close()

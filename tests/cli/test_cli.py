@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from planted import SPRINTER, WIZARD
+from typer.testing import CliRunner
 
 from embedllm_router import __version__
+from embedllm_router.cli.main import app
 
 
 def run(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
@@ -105,3 +107,12 @@ def test_a_closed_pipe_is_no_error(artifact_dir: Path) -> None:
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "{\n"
     assert "Traceback" not in done.stderr
+
+
+def test_the_old_name_of_guarantee_warns_and_names_the_new_one(tmp_path: Path) -> None:
+    options = ["--artifact", str(tmp_path / "none"), "--data", str(tmp_path / "none")]
+    old, new = (CliRunner().invoke(app, [name, *options]) for name in ("contract", "guarantee"))
+    assert "use `embedllm-router guarantee`" in old.stderr
+    assert "deprecated" not in new.stderr
+    assert (old.exit_code, old.stderr.splitlines()[1:]) == (new.exit_code, new.stderr.splitlines())
+    assert "contract" not in CliRunner().invoke(app, ["--help"]).stdout

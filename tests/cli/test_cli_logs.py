@@ -18,7 +18,7 @@ from rich.text import Text
 from typer.testing import CliRunner, Result
 
 from embedllm_router.cli.logs import app
-from embedllm_router.config.store_options import StoreOptions, default_store_path
+from embedllm_router.config.process import StoreSettings, default_store_path
 
 RECORDS = make_records(300, seed=5)
 PATH = "EMBEDLLM_ROUTER_STORE__PATH"
@@ -223,7 +223,7 @@ def test_the_place_comes_from_the_environment_or_a_configuration(folder: Path, t
 
 
 def test_by_default_records_lie_where_a_store_puts_them(tmp_path: Path) -> None:
-    assert StoreOptions().path == default_store_path()
+    assert StoreSettings().folder == default_store_path()
     result = run("tail", XDG_STATE_HOME=str(tmp_path), **{PATH: None})
     assert result.exit_code == 2
     assert f"no records at {tmp_path / 'embedllm-router' / 'records'}" in result.stderr

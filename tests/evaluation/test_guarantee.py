@@ -55,7 +55,7 @@ def test_training_stores_a_contract_and_the_command_measures_the_same(place: Pat
     bare["contract"] = []
     (folder / "manifest.json").write_text(json.dumps(bare))
     before = {name: (folder / name).read_bytes() for name in bare["files"]}
-    done = runner.invoke(app, ["contract", "--artifact", str(folder), "--data", str(place / "topics"), "--json"])
+    done = runner.invoke(app, ["guarantee", "--artifact", str(folder), "--data", str(place / "topics"), "--json"])
     assert done.exit_code == 0, done.output
     measured = load_artifact(folder)
     assert measured.manifest.contract == trained.manifest.contract
@@ -66,16 +66,16 @@ def test_training_stores_a_contract_and_the_command_measures_the_same(place: Pat
 
 def test_people_are_shown_what_was_measured(place: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(place / "out", tmp_path / "copy")
-    done = runner.invoke(app, ["contract", "--artifact", str(folder), "--data", str(place / "topics")])
+    done = runner.invoke(app, ["guarantee", "--artifact", str(folder), "--data", str(place / "topics")])
     assert done.exit_code == 0, done.output
-    assert "promises measured" in done.stdout
+    assert "guarantees measured" in done.stdout
     assert "contract by data set" in done.stdout
 
 
 def test_data_that_are_not_the_artifacts_change_nothing(place: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(place / "out", tmp_path / "copy")
     write_set(tmp_path / "topics", n=90)
-    done = runner.invoke(app, ["contract", "--artifact", str(folder), "--data", str(tmp_path / "topics")])
+    done = runner.invoke(app, ["guarantee", "--artifact", str(folder), "--data", str(tmp_path / "topics")])
     assert done.exit_code == 2
     assert "not the same data" in " ".join(done.stderr.split())
     assert load_artifact(folder).id == load_artifact(place / "out").id

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from embedllm_router.config.store_options import StoreOptions
+from pydantic import SecretStr
+
+from embedllm_router.config.process import StoreSettings
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord
 from embedllm_router.records.writer.store import open_store
 
@@ -31,8 +33,9 @@ class Day:
 
 def stored(where: Path | str, day: Day) -> None:
     """Writes them with the real store."""
-    store = open_store(StoreOptions(path=where) if isinstance(where, Path) else StoreOptions(url=where))
-    for record in (*day.requests, *day.feedback):
+    store = open_store(StoreSettings(path=where) if isinstance(where, Path) else StoreSettings(url=SecretStr(where)))
+    records: list[RequestRecord | FeedbackRecord] = [*day.requests, *day.feedback]
+    for record in records:
         store.put(record)
     store.close()
     assert store.health().written == len(day.requests) + len(day.feedback)

@@ -1,6 +1,6 @@
 """Stores records with the real store, in a folder or a database of this test's own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 import sqlalchemy
 from postgres_server import PostgresServer
+from pydantic import SecretStr
 
-from embedllm_router.config.store_options import StoreOptions
+from embedllm_router.config.process import StoreSettings
 from embedllm_router.records.reader.source import RecordSource
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord
 from embedllm_router.records.writer.store import open_store
@@ -19,9 +20,9 @@ Sources = Callable[[list[Record]], RecordSource]
 _DATABASES = count()
 
 
-def write(where: Path | str, records: list[Record]) -> None:
-    options = StoreOptions(path=where) if isinstance(where, Path) else StoreOptions(url=where)
-    store = open_store(options)
+def write(where: Path | str, records: Sequence[Record]) -> None:
+    settings = StoreSettings(path=where) if isinstance(where, Path) else StoreSettings(url=SecretStr(where))
+    store = open_store(settings)
     for record in records:
         store.put(record)
     store.close()

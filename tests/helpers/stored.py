@@ -12,9 +12,10 @@ from typing import Any
 import duckdb
 import orjson
 
-from embedllm_router.config.store_options import StoreOptions
+from embedllm_router.config.process import StoreSettings
+from embedllm_router.records.reader.file_source import RecordFiles, record_files
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord
-from embedllm_router.records.writer.segments import readable
+from embedllm_router.records.writer.queue import QUEUE_MB
 from embedllm_router.records.writer.store import RecordStore, open_store
 
 FLUSH_S = 0.05
@@ -22,9 +23,9 @@ FLUSH_S = 0.05
 Rows = list[dict[str, Any]]
 
 
-def quick_store(folder: Path, **changes: Any) -> RecordStore:
+def quick_store(folder: Path, *, queue_mb: float = QUEUE_MB, **changes: Any) -> RecordStore:
     """A store of files that flushes quickly."""
-    return open_store(StoreOptions(**{"path": folder, "flush_s": FLUSH_S, **changes}))
+    return open_store(StoreSettings(**{"path": folder, "flush_s": FLUSH_S, **changes}), queue_mb=queue_mb)
 
 
 def keep(folder: Path, records: Iterable[RequestRecord | FeedbackRecord], **changes: Any) -> None:
@@ -64,10 +65,15 @@ def from_parquet(paths: Iterable[Path]) -> Rows:
     return rows
 
 
+def readable(folder: Path) -> RecordFiles:
+    """The files of a folder that hold each record once."""
+    return record_files([str(folder)], must_exist=False)
+
+
 def kept_requests(folder: Path) -> Rows:
-    """Every request in a folder, as `readable` says it is to be read."""
-    segments = readable(folder)
-    return from_lines(segments.requests_jsonl) + from_parquet(segments.requests_parquet)
+    """Every request in a folder."""
+    files = readable(folder)
+    return from_lines(files.requests_jsonl) + from_parquet(files.requests_parquet)
 
 
 def ids(rows: Rows) -> list[str]:

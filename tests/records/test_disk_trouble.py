@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 from recorded import make_record, make_records
-from stored import from_lines, ids, kept_requests, quick_store, wait_until
-
-from embedllm_router.records.writer.segments import readable
+from stored import from_lines, ids, kept_requests, quick_store, readable, wait_until
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 

@@ -12,7 +12,7 @@ from recorded import make_record
 from typer.testing import CliRunner
 
 from embedllm_router.cli.feedback import app
-from embedllm_router.config.store_options import StoreOptions
+from embedllm_router.config.process import StoreSettings
 from embedllm_router.errors import ConfigError, DataError, EmbedLLMRouterError
 from embedllm_router.records.feedback import BadRow, Layout, Scale, pattern_of, read_feedback, store_all, to_score
 from embedllm_router.records.reader.recorded import Wanted, read_recorded
@@ -164,7 +164,7 @@ def test_what_is_no_verdict_has_no_score(verdict: object) -> None:
 
 def test_the_command_stores_what_a_replay_then_reads(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    store = open_store(StoreOptions(path=log))
+    store = open_store(StoreSettings(path=log))
     for i in range(3):
         store.put(make_record(i))
     store.close()
@@ -199,7 +199,7 @@ def feedback(n: int) -> list[FeedbackRecord]:
 
 
 def test_more_than_a_queue_holds_arrives_whole(tmp_path: Path) -> None:
-    store = open_store(StoreOptions(path=tmp_path / "log", flush_s=0.05, queue_mb=20))
+    store = open_store(StoreSettings(path=tmp_path / "log", flush_s=0.05), queue_mb=20)
     store_all(store, feedback(25_000))
     source = open_source(tmp_path / "log")
     try:
@@ -211,7 +211,7 @@ def test_more_than_a_queue_holds_arrives_whole(tmp_path: Path) -> None:
 
 def test_a_store_that_cannot_write_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "log", "a file where the folder should be")
-    store = open_store(StoreOptions(path=tmp_path / "log", flush_s=0.05, close_s=0.5))
+    store = open_store(StoreSettings(path=tmp_path / "log", flush_s=0.05), close_s=0.5)
     with pytest.raises(EmbedLLMRouterError, match="only 0 of 3 records were stored"):
         store_all(store, feedback(3), patience_s=0.2)
     assert isinstance(store.health(), StoreHealth)

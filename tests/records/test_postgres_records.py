@@ -15,12 +15,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from postgres_server import PASSWORD, PostgresServer
 from psycopg.rows import dict_row
+from pydantic import SecretStr
 from recorded import make_feedback, make_record, make_records
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from stored import ids, plain, wait_until
 
-from embedllm_router.config.store_options import StoreOptions
+from embedllm_router.config.process import StoreSettings
 from embedllm_router.errors import ConfigError
 from embedllm_router.records.schema import bounded_id
 from embedllm_router.records.writer.postgres import METADATA, VERSION_TABLE, PostgresSink, database_url, upgrade
@@ -39,7 +40,7 @@ def url(postgres: PostgresServer) -> Iterator[str]:
 
 
 def quick(url: str, **changes: Any) -> RecordStore:
-    return open_store(StoreOptions(url=url, flush_s=0.05, **changes))
+    return open_store(StoreSettings(url=SecretStr(url), flush_s=0.05, **changes))
 
 
 def rows(url: str, table: str = "requests") -> list[dict[str, Any]]:
@@ -164,8 +165,8 @@ def test_no_id_a_client_makes_up_holds_up_other_records(url: str) -> None:
 
 
 def test_what_is_beyond_a_limit_of_the_database_is_dropped_alone(url: str) -> None:
-    sink = PostgresSink(StoreOptions(url=url))
-    lines = [to_line(make_record(number), StoreOptions()) for number in range(9)]
+    sink = PostgresSink(StoreSettings(url=SecretStr(url)))
+    lines = [to_line(make_record(number), StoreSettings()) for number in range(9)]
     lines[4] = lines[4].replace(b'"request_id":"', b'"request_id":"' + secrets.token_hex(4_000).encode())
     assert sink.write("requests", lines) == 8
     sink.close()
@@ -214,12 +215,12 @@ def test_a_wrong_password_is_told_and_the_right_one_is_not(postgres: PostgresSer
     store.close()
     assert "password authentication failed" in said
     assert "s3cret" not in said
-    assert "s3cret" not in repr(StoreOptions(url=wrong))
+    assert "s3cret" not in repr(StoreSettings(url=SecretStr(wrong)))
 
 
 def test_a_password_in_a_message_of_the_driver_is_struck_out() -> None:
     for url in ("postgresql://user:s3cret%40@host/db", "postgresql://user@host/db?password=s3cret%40"):
-        sink = PostgresSink(StoreOptions(url=url))
+        sink = PostgresSink(StoreSettings(url=SecretStr(url)))
         said = str(sink._failure(OperationalError("SELECT 1", None, OSError("no host s3cret@ at s3cret@"))))
         assert said == "postgresql://host/db: no host *** at ***"
 
@@ -251,22 +252,23 @@ def test_a_statement_that_fails_does_not_put_the_prompt_into_a_message(url: str)
 )
 def test_a_wrong_url_is_refused_and_not_repeated(url: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as raised:
-        open_store(StoreOptions(url=url))
+        open_store(StoreSettings(url=SecretStr(url)))
     assert "s3cret" not in str(raised.value)
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
 def test_every_usual_scheme_is_read(scheme: str) -> None:
-    store = open_store(StoreOptions(url=f"{scheme}://user:s3cret@db.example:5433/records?sslmode=require"))
+    store = open_store(StoreSettings(url=SecretStr(f"{scheme}://user:s3cret@db.example:5433/records?sslmode=require")))
     assert store.health().location == "postgresql://db.example:5433/records"
 
 
 def test_without_the_extra_the_message_says_what_to_install() -> None:
     code = """
 import sys; sys.modules["psycopg"] = None
-from embedllm_router.store import StoreOptions, open_store
+from embedllm_router.config.process import StoreSettings
+from embedllm_router.records.writer.store import open_store
 from embedllm_router.errors import ConfigError
-try: open_store(StoreOptions(url="postgresql://host/db"))
+try: open_store(StoreSettings(url="postgresql://host/db"))
 except ConfigError as error: print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -4,9 +4,10 @@ import hashlib
 import stat
 from pathlib import Path
 
+from pydantic import SecretStr
 from stored import quick_store
 
-from embedllm_router.config.store_options import StoreOptions
+from embedllm_router.config.process import StoreSettings
 from embedllm_router.records.writer.store import open_store
 
 
@@ -25,7 +26,7 @@ def test_the_hash_depends_on_the_prompt_and_is_no_plain_hash(tmp_path: Path) -> 
 
 def test_a_key_of_the_settings_links_folders_and_databases(tmp_path: Path) -> None:
     hashes = {quick_store(tmp_path / name, hash_key="our key").prompt_hash("hello") for name in ("a", "b")}
-    hashes.add(open_store(StoreOptions(enabled=False, hash_key="our key")).prompt_hash("hello"))
+    hashes.add(open_store(StoreSettings(enabled=False, hash_key=SecretStr("our key"))).prompt_hash("hello"))
     assert len(hashes) == 1
     assert not list(tmp_path.iterdir())
     assert quick_store(tmp_path / "a", hash_key="another").prompt_hash("hello") not in hashes

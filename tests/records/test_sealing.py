@@ -10,11 +10,21 @@ import duckdb
 import orjson
 import pytest
 from recorded import make_feedback, make_record, make_records
-from stored import from_lines, from_parquet, ids, keep, kept_requests, killed_at_work, plain, quick_store, wait_until
+from stored import (
+    from_lines,
+    from_parquet,
+    ids,
+    keep,
+    kept_requests,
+    killed_at_work,
+    plain,
+    quick_store,
+    readable,
+    wait_until,
+)
 
 from embedllm_router.records.writer import seal as parquet
 from embedllm_router.records.writer.seal import seal_file, seal_orphans
-from embedllm_router.records.writer.segments import readable
 
 LINE = orjson.dumps(make_record(1)) + b"\n"
 

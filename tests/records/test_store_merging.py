@@ -11,11 +11,12 @@ from pathlib import Path
 import duckdb
 import pytest
 from recorded import make_records
-from stored import from_parquet, ids, keep, kept_requests, killed_at_work, plain, quick_store, wait_until
+from stored import from_parquet, ids, keep, kept_requests, killed_at_work, plain, quick_store, readable, wait_until
 
+from embedllm_router.records.reader.file_source import RecordFiles
 from embedllm_router.records.writer import seal as merging
 from embedllm_router.records.writer.seal import merge_days, seal_orphans
-from embedllm_router.records.writer.segments import Segments, readable, superseded
+from embedllm_router.records.writer.segments import superseded
 
 TODAY = date(2030, 1, 2)
 
@@ -166,7 +167,7 @@ def test_what_is_superseded_is_left_out_of_any_list_of_files(tmp_path: Path) -> 
     assert superseded([sealed, lines, part, other, merged]) == {lines, part}
     assert superseded([lines, part, other, merged]) == set(), "without the merged file its parts are read"
     assert superseded([sealed, part, tmp_path / "requests-9.merged"]) == set()
-    assert readable(tmp_path / "absent") == Segments()
+    assert readable(tmp_path / "absent") == RecordFiles()
 
 
 def test_the_store_merges_by_itself(tmp_path: Path) -> None:

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stored import from_lines, ids, kept_requests
-
-from embedllm_router.records.writer.segments import readable
+from stored import from_lines, ids, kept_requests, readable
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "bench_store.py"

@@ -4,6 +4,7 @@ import threading
 import time
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from embedllm_router.web.dashboard import Answers
@@ -64,14 +65,26 @@ async def test_no_more_than_so_many_at_once_and_the_same_question_only_once(at_o
 
 
 async def test_the_event_loop_goes_on_meanwhile() -> None:
-    answers, release, ticks = Answers(), threading.Event(), 0
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(answers.answer, "a", lambda: release.wait(SOON_S))
+    """The slow question waits for the loop: were the loop blocked by it, it would wait in vain."""
+    answers, begun, release, gaps_s = Answers(), threading.Event(), threading.Event(), []
+
+    def slow() -> bool:
+        begun.set()
+        return release.wait(2.0)
+
+    async def tick() -> None:
+        await anyio.to_thread.run_sync(begun.wait, 2.0)
         for _ in range(10):
+            started = time.monotonic()
             await anyio.sleep(0.001)
-            ticks += 1
+            gaps_s.append(time.monotonic() - started)
         release.set()
-    assert ticks == 10
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(tick)
+        assert await answers.answer("slow", slow) == b"true"
+    assert len(gaps_s) == 10
+    assert max(gaps_s) < 2.0
 
 
 async def test_who_waits_too_long_is_told() -> None:

@@ -15,7 +15,7 @@ from embedllm_router.analysis.replay.result import Replay
 from embedllm_router.records.reader.recorded import Recorded
 from embedllm_router.routing.policy import Reason
 
-__all__ = ["Findings", "Tell", "notes", "replay"]
+__all__ = ["Findings", "OnProgress", "notes", "replay"]
 
 _FEW: Final = 30
 _OF_THE_MOMENT: Final = frozenset(
@@ -128,8 +128,8 @@ def _candidates(found: Findings) -> list[str]:
     return said
 
 
-Tell = Callable[[str, int, int], None]
-"""Takes note of progress: what, done, planned."""
+OnProgress = Callable[[str, int, int], None]
+"""Is called with progress: what, done, planned."""
 
 _EVERY = 500
 
@@ -142,7 +142,12 @@ class _Weighing:
 
 
 def replay(
-    recorded: Recorded, change: Change, changed: Sequence[str], *, most_flips: int = 20, tell: Tell | None = None
+    recorded: Recorded,
+    change: Change,
+    changed: Sequence[str],
+    *,
+    most_flips: int = 20,
+    on_progress: OnProgress | None = None,
 ) -> Replay:
     """Decides recorded requests again.
 
@@ -151,13 +156,13 @@ def replay(
         change: What is different.
         changed: The same in words, for the reader.
         most_flips: Most flips to list.
-        tell: Told about progress.
+        on_progress: Called with progress.
 
     Returns:
         What would have come of it.
     """
     prices = imply_prices(recorded.requests) if change.rescorer is not None else {}
-    done = _weigh_all(recorded, change, prices, tell or (lambda *_: None))
+    done = _weigh_all(recorded, change, prices, on_progress or (lambda *_: None))
     skipped = {**done.skipped, **_not_read(recorded)}
     if not done.weighed:
         return _nothing(recorded, changed, skipped)
@@ -185,7 +190,9 @@ def replay(
     )
 
 
-def _weigh_all(recorded: Recorded, change: Change, prices: Mapping[str, ImpliedPrice], tell: Tell) -> _Weighing:
+def _weigh_all(
+    recorded: Recorded, change: Change, prices: Mapping[str, ImpliedPrice], on_progress: OnProgress
+) -> _Weighing:
     weighed, scored, skipped = [], Counter[str](), Counter[str]()
     for i, request in enumerate(recorded.requests):
         one, how = weigh(request, change, prices)
@@ -193,7 +200,7 @@ def _weigh_all(recorded: Recorded, change: Change, prices: Mapping[str, ImpliedP
         if one is not None:
             weighed.append(one)
         if i % _EVERY == 0:
-            tell("weighing", i, len(recorded.requests))
+            on_progress("weighing", i, len(recorded.requests))
     return _Weighing(weighed, scored, skipped)
 
 

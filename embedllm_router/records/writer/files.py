@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from embedllm_router.config.store_options import StoreOptions
+from embedllm_router.config.process import StoreSettings
 from embedllm_router.records.writer.segments import OPEN, REJECTED, SEALED, Kind, SegmentFile, abandoned, named
 
 __all__ = ["FileSink", "Sealer", "delete_old"]
@@ -128,8 +128,8 @@ class FileSink:
 
     kind: Literal["files", "postgres"] = "files"
 
-    def __init__(self, folder: Path, options: StoreOptions) -> None:
-        self._options = options
+    def __init__(self, folder: Path, settings: StoreSettings) -> None:
+        self._settings = settings
         self._folder = folder
         self._files: dict[Kind, SegmentFile] = {}
         self._sealer = Sealer(self._folder)
@@ -170,12 +170,12 @@ class FileSink:
         """
         for kind in [kind for kind, file in self._files.items() if self._full(file)]:
             self._let_go(kind)
-        days = self._options.retention_days
+        days = self._settings.retention_days
         if days is not None and time.monotonic() - self._retained_at > _RETENTION_EVERY_S:
             self._retained_at = time.monotonic()
             delete_old(self._folder, timedelta(days=days))
         self._sealer.tend()
-        return _WHILE_SEALING_S if self._sealer.at_work else min(_IDLE_S, self._options.rotate_s)
+        return _WHILE_SEALING_S if self._sealer.at_work else min(_IDLE_S, self._settings.rotate_s)
 
     def close(self) -> None:
         """Closes the files; the next process that writes here seals them."""
@@ -191,7 +191,7 @@ class FileSink:
         self._sealer = Sealer(self._folder)
 
     def _full(self, file: SegmentFile) -> bool:
-        return file.size >= self._options.rotate_mb * 1e6 or file.age_s >= self._options.rotate_s
+        return file.size >= self._settings.rotate_mb * 1e6 or file.age_s >= self._settings.rotate_s
 
     def _let_go(self, kind: Kind) -> None:
         self._files.pop(kind).close()

@@ -36,7 +36,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.types import TypeEngine
 
-from embedllm_router.config.store_options import StoreOptions
+from embedllm_router.config.process import StoreSettings
 from embedllm_router.errors import ConfigError
 from embedllm_router.records.schema import FEEDBACK_COLUMNS, REQUEST_COLUMNS
 from embedllm_router.records.writer.segments import KINDS, Kind
@@ -137,14 +137,14 @@ class PostgresSink:
 
     kind: Literal["files", "postgres"] = "postgres"
 
-    def __init__(self, options: StoreOptions) -> None:
+    def __init__(self, settings: StoreSettings) -> None:
         """Reads the URL; nothing is called.
 
         Raises:
             ConfigError: The URL is wrong.
         """
-        self._url = database_url(options.url or "")
-        self._keep = None if options.retention_days is None else timedelta(days=options.retention_days)
+        self._url = database_url(settings.url.get_secret_value() if settings.url is not None else "")
+        self._keep = None if settings.retention_days is None else timedelta(days=settings.retention_days)
         self._engine = _engine(self._url)
         self._up_to_date = False
         self._retain_at = 0.0

@@ -30,13 +30,15 @@ from typing import Any, Literal, Protocol
 
 import orjson
 
-from embedllm_router.config.store_options import StoreOptions
+from embedllm_router.config.process import StoreSettings
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord, bounded_id
 from embedllm_router.records.writer.segments import Kind
 
 __all__ = [
+    "CLOSE_S",
     "KEY_FILE",
     "LONGEST_LINE",
+    "QUEUE_MB",
     "BackgroundStore",
     "Backlog",
     "PromptHasher",
@@ -46,6 +48,10 @@ __all__ = [
     "to_line",
 ]
 
+QUEUE_MB = 64.0
+"""Memory that waiting records may take by default, in MB of 1,000,000 bytes, estimated."""
+CLOSE_S = 5.0
+"""Longest time that closing may take by default, in seconds."""
 _RECORD, _CANDIDATE = 1_500, 200
 """Bytes that a record and each of its candidates take in memory, about."""
 _BATCH = 2_000
@@ -150,14 +156,14 @@ def kind_of(record: RequestRecord | FeedbackRecord) -> Kind:
     return "requests" if isinstance(record, RequestRecord) else "feedback"
 
 
-def to_line(record: RequestRecord | FeedbackRecord, options: StoreOptions) -> bytes:
-    """One JSON object and a line feed, times in UTC.
+def to_line(record: RequestRecord | FeedbackRecord, settings: StoreSettings) -> bytes:
+    """One JSON object and a line feed, times in UTC, without what the settings do not keep.
 
     Raises:
         TypeError: A field holds something that is no JSON.
     """
     if isinstance(record, RequestRecord):
-        record = _redacted(record, options)
+        record = _redacted(record, settings)
         if record.response_id is not None:
             record = _with_id(record, "response_id", record.response_id)
     record = _with_id(record, "request_id", record.request_id)
@@ -170,7 +176,7 @@ def to_line(record: RequestRecord | FeedbackRecord, options: StoreOptions) -> by
     if _NUL in line:
         line = orjson.dumps(_storable(record), option=orjson.OPT_APPEND_NEWLINE)
     if len(line) > LONGEST_LINE and isinstance(record, RequestRecord) and record.prompt is not None:
-        return to_line(replace(record, prompt=None), options)
+        return to_line(replace(record, prompt=None), settings)
     return line
 
 
@@ -180,10 +186,10 @@ def _with_id(record: Record, field: str, found: str) -> Record:
     return record if kept == found else replace(record, **{field: kept})  # type: ignore[arg-type]  # a text field
 
 
-def _redacted(record: RequestRecord, options: StoreOptions) -> RequestRecord:
-    if record.prompt is not None and not options.prompt:
+def _redacted(record: RequestRecord, settings: StoreSettings) -> RequestRecord:
+    if record.prompt is not None and not settings.prompt:
         record = replace(record, prompt=None)
-    if record.embedding is not None and not options.embedding:
+    if record.embedding is not None and not settings.embedding:
         record = replace(record, embedding=None)
     return record
 
@@ -338,8 +344,17 @@ class StoreHealth:
 class BackgroundStore:
     """A record store that writes in a thread of its own."""
 
-    def __init__(self, options: StoreOptions, sink: Sink, hasher: PromptHasher) -> None:
-        self._options = options
+    def __init__(
+        self,
+        settings: StoreSettings,
+        sink: Sink,
+        hasher: PromptHasher,
+        *,
+        queue_mb: float = QUEUE_MB,
+        close_s: float = CLOSE_S,
+    ) -> None:
+        self._settings = settings
+        self._queue_bytes, self._close_s = int(queue_mb * 1e6), close_s
         self._sink = sink
         self._hasher = hasher
         self._closed = False
@@ -347,7 +362,7 @@ class BackgroundStore:
         _open_stores.add(self)
 
     def _begin(self) -> None:
-        self._backlog = Backlog(int(self._options.queue_mb * 1e6))
+        self._backlog = Backlog(self._queue_bytes)
         self._closing = threading.Event()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -388,7 +403,7 @@ class BackgroundStore:
         self._closing.set()
         self._backlog.hurry()
         if (thread := self._thread) is not None:
-            thread.join(self._options.close_s)
+            thread.join(self._close_s)
         elif self._backlog.queued:  # no thread could be started
             self._run()
 
@@ -415,7 +430,7 @@ class BackgroundStore:
         try:
             while not self._closing.is_set():
                 if not self._unwritten and self._backlog.wait(idle):
-                    self._backlog.gather(_GATHER * self._options.flush_s)
+                    self._backlog.gather(_GATHER * self._settings.flush_s)
                 pause = 0.0 if self._write_waiting() else min(max(2 * pause, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
                 idle = self._tend()
                 self._closing.wait(pause)
@@ -446,7 +461,7 @@ class BackgroundStore:
         records = self._backlog.take()
         for record in records:
             try:
-                line = to_line(record, self._options)
+                line = to_line(record, self._settings)
             except TypeError as error:
                 self._lost += 1
                 self._write_error = f"a record is no JSON: {error}"

@@ -4,7 +4,7 @@
 
 Only a file that nobody writes to is sealed; that its lock is free proves it. The Parquet file is written in a folder
 beside, made durable, and then renamed into place: whenever this is interrupted, every record is in exactly one file of
-those that `segments.readable` lists.
+those that `file_source.record_files` lists.
 
 Tells the lines of a damaged record file that are records from those that are not. Loses neither.
 

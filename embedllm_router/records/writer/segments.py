@@ -27,7 +27,6 @@ import os
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -42,12 +41,10 @@ __all__ = [
     "SEALED",
     "Kind",
     "SegmentFile",
-    "Segments",
     "abandoned",
     "merged_into",
     "named",
     "new_name",
-    "readable",
     "require_locks",
     "superseded",
     "sync_folder",
@@ -108,23 +105,6 @@ OPEN, SEALED, REJECTED, MERGED = ".jsonl", ".parquet", ".rejected", ".merged"
 """Endings: one JSON object per line; sealed; lines that were no records when the file was sealed; see above."""
 
 
-@dataclass(frozen=True, slots=True)
-class Segments:
-    """The files of one folder that hold every record once, each list in the order of their names.
-
-    Attributes:
-        requests_jsonl: Files of one request per line. The last line of each may be torn: skip it.
-        requests_parquet: Sealed files of requests.
-        feedback_jsonl: Files of one piece of feedback per line, likewise.
-        feedback_parquet: Sealed files of feedback.
-    """
-
-    requests_jsonl: tuple[Path, ...] = ()
-    requests_parquet: tuple[Path, ...] = ()
-    feedback_jsonl: tuple[Path, ...] = ()
-    feedback_parquet: tuple[Path, ...] = ()
-
-
 def new_name(kind: Kind) -> str:
     """A name that no other file has: the time in UTC, this process and something random."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
@@ -138,24 +118,6 @@ def named(folder: Path, ending: str) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [path for path in paths if path.suffix == ending and path.name.startswith(tuple(f"{k}-" for k in KINDS))]
-
-
-def readable(folder: Path) -> Segments:
-    """What a reader should read; empty when there is no such folder.
-
-    A file may be sealed or merged, and so be gone, after it was listed: a reader that misses one lists again.
-    """
-    # In this order: what is sealed or merged between two listings is then seen twice, never missed.
-    found = [*named(folder, OPEN), *named(folder, SEALED), *named(folder, MERGED)]
-    left_out = superseded(found)
-    paths = {
-        (kind, ending): tuple(
-            path for path in found if path.suffix == ending and path.name.startswith(kind) and path not in left_out
-        )
-        for kind in KINDS
-        for ending in (OPEN, SEALED)
-    }
-    return Segments(*(paths[kind, ending] for kind in KINDS for ending in (OPEN, SEALED)))
 
 
 def superseded(paths: Iterable[Path]) -> set[Path]:

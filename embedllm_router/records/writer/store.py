@@ -1,13 +1,13 @@
-"""Opens the store that the options ask for."""
+"""Opens the store that the settings ask for."""
 
 import importlib.util
 from typing import Protocol
 
-from embedllm_router.config.store_options import StoreOptions
+from embedllm_router.config.process import StoreSettings
 from embedllm_router.errors import ConfigError
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord
 from embedllm_router.records.writer.files import FileSink
-from embedllm_router.records.writer.queue import BackgroundStore, PromptHasher, StoreHealth
+from embedllm_router.records.writer.queue import CLOSE_S, QUEUE_MB, BackgroundStore, PromptHasher, Sink, StoreHealth
 from embedllm_router.records.writer.segments import require_locks
 
 __all__ = ["RecordStore", "open_store"]
@@ -26,22 +26,35 @@ class RecordStore(Protocol):
         """Keyed hash of a prompt, 24 hexadecimal digits; equal prompts have equal hashes. Never raises."""
 
     def close(self) -> None:
-        """Writes what waits, within the options' `close_s`; later records are counted as dropped."""
+        """Writes what waits, within the `close_s` it was opened with; later records are counted as dropped."""
 
 
-def open_store(options: StoreOptions) -> RecordStore:
+def open_store(settings: StoreSettings, *, queue_mb: float = QUEUE_MB, close_s: float = CLOSE_S) -> RecordStore:
     """Opens a store. Nothing is made on disk, and no database is called, before the first record.
+
+    Args:
+        settings: Where and how records are kept.
+        queue_mb: Memory that records may take while they wait for a full disk or a dead database, in MB, estimated.
+        close_s: Longest time that closing may take, in seconds.
 
     Raises:
         ConfigError: The URL is none of PostgreSQL, what PostgreSQL needs is not installed, or this system cannot
             lock files.
     """
-    if not options.enabled:
-        return _NoStore(PromptHasher(options.hash_key, None))
-    if options.url is None:
+    hash_key = settings.hash_key.get_secret_value() if settings.hash_key is not None else None
+    if not settings.enabled:
+        return _NoStore(PromptHasher(hash_key, None))
+    sink: Sink
+    if settings.url is None:
         require_locks()
-        folder = options.path.expanduser().absolute()
-        return BackgroundStore(options, FileSink(folder, options), PromptHasher(options.hash_key, folder))
+        folder = settings.folder.expanduser().absolute()
+        sink, hasher = FileSink(folder, settings), PromptHasher(hash_key, folder)
+    else:
+        sink, hasher = _postgres_sink(settings), PromptHasher(hash_key, None)
+    return BackgroundStore(settings, sink, hasher, queue_mb=queue_mb, close_s=close_s)
+
+
+def _postgres_sink(settings: StoreSettings) -> Sink:
     missing = [name for name in ("sqlalchemy", "alembic", "psycopg") if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(
@@ -50,7 +63,7 @@ def open_store(options: StoreOptions) -> RecordStore:
         )
     from embedllm_router.records.writer.postgres import PostgresSink  # noqa: PLC0415 - needs the extra `postgres`
 
-    return BackgroundStore(options, PostgresSink(options), PromptHasher(options.hash_key, None))
+    return PostgresSink(settings)
 
 
 class _NoStore:
