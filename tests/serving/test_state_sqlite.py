@@ -105,6 +105,16 @@ async def test_only_what_changed_is_written_and_only_what_others_wrote_is_read(t
     assert one.health().unsent == two.health().unsent == 0
 
 
+async def test_what_others_write_meanwhile_does_not_keep_ones_own_unsent(tmp_path: Path, heard: Heard) -> None:
+    one, two = opened(tmp_path, heard), opened(tmp_path, heard)
+    for _ in range(3):
+        for state in (one, two):
+            state.add("spend", 1.0, HOUR)
+            state.put("session", "llm-a", HOUR)
+            await state.exchange()
+            assert state.health().unsent == 0
+
+
 CHILD = """
 import asyncio, sys
 from pathlib import Path
@@ -399,6 +409,31 @@ async def test_the_event_loops_thread_never_enters_the_database(
     assert threading.get_ident() not in threads
 
 
+async def test_news_are_looked_up_without_reading_what_is_old(
+    tmp_path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = opened(tmp_path, heard)
+    statements: list[str] = []
+
+    def connect(*args: object, **options: object) -> sqlite3.Connection:
+        made: sqlite3.Connection = original(*args, **options)  # type: ignore[call-overload]
+        made.set_trace_callback(statements.append)
+        return made
+
+    original = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    state.put("session", "llm-a", HOUR)
+    await state.exchange()
+    statements.clear()
+    await state.exchange()
+    reads = [statement for statement in statements if "SELECT" in statement and "meta" not in statement]
+    assert len(reads) == 2
+    with client(tmp_path) as connection:
+        plan = [step for read in reads for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {read}")]
+    assert [step for step in plan if "_by_change (change>?)" in step]
+    assert not [step for step in plan if "SCAN" in step]
+
+
 async def test_what_is_put_while_it_is_being_written_is_written_next(
     tmp_path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,7 +445,7 @@ async def test_what_is_put_while_it_is_being_written_is_written_next(
     def connect(*args: object, **options: object) -> sqlite3.Connection:
         writing.set()
         assert go_on.wait(10)
-        return original(*args, **options)  # type: ignore[call-overload,no-any-return]
+        return original(*args, **options)  # type: ignore[call-overload]
 
     original = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", connect)

@@ -234,6 +234,7 @@ class Entries:
         self._entries: OrderedDict[str, Entry] = OrderedDict()  # the least recently used first
         self._followers: list[dict[str, None]] = []
         self._put_followers: list[dict[str, None]] = []
+        self._all_followers: list[dict[str, None]] = []
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -246,12 +247,14 @@ class Entries:
         """Keys that are put, forgotten or overwritten from now on; the follower takes them out."""
         changed: dict[str, None] = {}
         self._followers.append(changed)
+        self._all_followers.append(changed)
         return changed
 
     def follow_puts(self) -> dict[str, None]:
         """Keys that this process puts or forgets from now on; until they are taken out, no merge changes them."""
         changed: dict[str, None] = {}
         self._put_followers.append(changed)
+        self._all_followers.append(changed)
         return changed
 
     def get(self, key: str) -> str | None:
@@ -269,9 +272,7 @@ class Entries:
         """Puts a text under a key for so many seconds."""
         now = self._clock()
         self._place(key, Entry(value, now + ttl_s, now))
-        for changed in self._followers:
-            changed[key] = None
-        for changed in self._put_followers:
+        for changed in self._all_followers:
             changed[key] = None
 
     def forget(self, key: str) -> None:
@@ -323,7 +324,7 @@ class Entries:
 
     def _drop(self, key: str) -> None:
         del self._entries[key]
-        for changed in (*self._followers, *self._put_followers):
+        for changed in self._all_followers:
             changed.pop(key, None)
 
 
