@@ -11,11 +11,12 @@ The choice is a step function of it. It knows nothing of records; `usable` says 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedllm_router.analysis.replay.batch import floats, waiting_of
 from embedllm_router.routing.policy import Objective, rank
 
 __all__ = [
@@ -247,10 +248,6 @@ def _top(weighed: Weighed) -> float:
     return float(np.max(weighed.p_correct, where=weighed.usable, initial=0.0))
 
 
-_ROUNDING: Final = 1e-9
-"""A recorded utility that is off by no more weighs no waiting."""
-
-
 @dataclass(frozen=True, slots=True)
 class Explained:
     """One candidate.
@@ -370,15 +367,10 @@ def explain(row: Mapping[str, Any]) -> Explanation:
 
 def _weighed(row: Mapping[str, Any]) -> Weighed:
     members = row["candidates"] or ()
-    p, cost, utility = (_floats(members, name) for name in ("p_correct", "cost_usd", "utility"))
+    p, cost, utility = (floats([one[name] for one in members]) for name in ("p_correct", "cost_usd", "utility"))
     free = np.array([one["excluded"] is None for one in members], dtype=bool)
-    waiting = p - (row["cost_weight"] or 0.0) * cost - utility
-    waiting[~(np.abs(waiting) > _ROUNDING)] = 0.0
+    waiting = waiting_of(p, cost, np.full(len(members), row["cost_weight"] or 0.0), utility)
     return Weighed(p, cost, free & np.isfinite(p) & np.isfinite(cost), waiting)
-
-
-def _floats(members: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
-    return np.array([np.nan if one[name] is None else one[name] for one in members], dtype=np.float64)
 
 
 def _candidate(one: Mapping[str, Any], index: int, objective: Objective, weighed: Weighed) -> Explained:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from embedllm_router.analysis.span import Asked, Window, window_of
+from embedllm_router.analysis.summary import COMPARED, FORETOLD
 from embedllm_router.records.reader.source import RecordSource
 
 __all__ = ["LLMLine", "Overview", "Spread", "Sums", "choices", "overview"]
@@ -193,9 +194,8 @@ _BY_STEP, _BY_SERVED, _BY_REASON, _BY_PROBLEM = 0b00111, 0b11011, 0b11101, 0b111
 """Which of step, chosen, served, reason and problem a row is *not* grouped by, as GROUPING counts."""
 _ADDED_UP: Final = f"""
 WITH marked AS (
-  SELECT *, {_STEP} AS step, COALESCE(failed_open, error) AS problem, CASE WHEN expected_cost_usd IS NOT NULL
-      AND likeliest_cost_usd IS NOT NULL AND cheapest_cost_usd IS NOT NULL THEN 1 END AS comparable,
-    CASE WHEN billed_cost_usd IS NOT NULL AND expected_cost_usd IS NOT NULL AND NOT fallback THEN 1 END AS foreseen
+  SELECT *, {_STEP} AS step, COALESCE(failed_open, error) AS problem,
+    CASE WHEN {COMPARED} THEN 1 END AS comparable, CASE WHEN {FORETOLD} THEN 1 END AS foreseen
   FROM requests WHERE {{where}}
 ), fine AS (
   SELECT step, chosen, served, reason, problem, {", ".join(f"{sql} AS {name}" for name, sql in _SUMS.items())}

@@ -33,6 +33,8 @@ from embedllm_router.records.reader.file_source import FileSource
 from embedllm_router.records.reader.source import N_GROUPS, Filters, RecordSource, group, sampled
 
 __all__ = [
+    "COMPARED",
+    "FORETOLD",
     "N_SAMPLED",
     "Alternative",
     "CandidateSums",
@@ -208,6 +210,11 @@ _WEIGHED: Final = (
 )
 """Numbers of which a request has all or is left out of comparisons."""
 
+COMPARED: Final = f"({' + '.join(_WEIGHED)}) IS NOT NULL"
+"""SQL of a request that is compared with other ways to choose."""
+FORETOLD: Final = f"{COMPARED} AND billed_cost_usd IS NOT NULL AND status = 'success' AND served = chosen"
+"""SQL of a request whose forecast is compared with its bill: the chosen LLM answered, and was billed."""
+
 _SUMS: Final = {
     "n": "count(*)",
     "n_billed": "count(billed_cost_usd)",
@@ -305,7 +312,7 @@ def _sql(where: str, seed: int) -> str:
     sums = ", ".join(f"{sql} AS {name}" for name, sql in _SUMS.items())
     by = ", ".join(_BY[:-1])
     return f"""
-    SELECT {group(seed)} AS bin, {by}, {" + ".join(_WEIGHED)} IS NOT NULL AS compared, {sums},
+    SELECT {group(seed)} AS bin, {by}, {COMPARED} AS compared, {sums},
       min("at") AS first, max("at") AS last
     FROM requests WHERE {where} GROUP BY bin, {by}, compared
     """  # noqa: S608 - our own columns and conditions

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.analysis.decisions import place_of_newest
-from embedllm_router.analysis.replay.batch import CandidateBatch, Objectives, choose
+from embedllm_router.analysis.replay.batch import CandidateBatch, Objectives, SingleLLM, choose, mix_of, singles
 from embedllm_router.analysis.span import Asked
 from embedllm_router.records.reader.source import RecordSource
 from embedllm_router.routing.policy import Objective
@@ -42,23 +42,6 @@ class Outcome:
     p_correct: float | None
     cost_usd: float | None
     mix: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SingleLLM:
-    """Sending every request to one LLM.
-
-    Attributes:
-        name: The model group.
-        p_correct: Mean over the requests it could have taken.
-        cost_usd: Likewise.
-        could_take: How many those are.
-    """
-
-    name: str
-    p_correct: float
-    cost_usd: float
-    could_take: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +97,7 @@ def frontier(source: RecordSource, asked: Asked, n: int) -> Frontier:
         objectives=dict(Counter(_in_words(row) for row in rows).most_common(8)),
         cost_weight=_usual_cost_weight(rows),
         ladder=_trimmed([_decided(batch, limits, weight) for weight in LADDER]) if rows else (),
-        singles=_singles(batch),
+        singles=tuple(sorted(singles(batch), key=lambda single: (-single.cost_usd, single.name))),
     )
 
 
@@ -145,32 +128,17 @@ def _recorded(batch: CandidateBatch, rows: list[Row]) -> Outcome:
 
 
 def _outcome(batch: CandidateBatch, chosen: NDArray[np.intp], cost_weight: float | None) -> Outcome:
-    mix = np.bincount(chosen[chosen >= 0], minlength=len(batch.names))
     return Outcome(
         cost_weight=cost_weight,
         p_correct=_mean(batch.at(batch.p_correct, chosen)),
         cost_usd=_mean(batch.at(batch.cost_usd, chosen)),
-        mix=tuple(mix.tolist()),
+        mix=tuple(mix_of(chosen, len(batch.names)).astype(int).tolist()),
     )
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:
     known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else None
-
-
-def _singles(batch: CandidateBatch) -> tuple[SingleLLM, ...]:
-    singles = [
-        SingleLLM(
-            name=name,
-            p_correct=float(batch.p_correct[able, column].mean()),
-            cost_usd=float(batch.cost_usd[able, column].mean()),
-            could_take=int(able.sum()),
-        )
-        for column, name in enumerate(batch.names)
-        if (able := batch.usable[:, column]).any()
-    ]
-    return tuple(sorted(singles, key=lambda single: (-single.cost_usd, single.name)))
 
 
 def _trimmed(ladder: list[Outcome]) -> tuple[Outcome, ...]:

@@ -16,7 +16,7 @@ from embedllm_router.analysis.plan.goal import Goal, Setting
 from embedllm_router.analysis.plan.result import HeldOut, Observed, Outcome, Share
 from embedllm_router.analysis.plan.switches import select
 from embedllm_router.analysis.plan.traffic import Traffic
-from embedllm_router.analysis.replay.batch import choose
+from embedllm_router.analysis.replay.batch import choose, mix_of
 from embedllm_router.artifact.guarantees import nearest_row
 from embedllm_router.artifact.manifest import ContractRow
 from embedllm_router.routing.policy import Objective
@@ -160,9 +160,8 @@ class Figures:
         return float((p[free] < floor).mean()) if free.any() else 0.0
 
     def _mix(self, chosen: Indices, cost: Floats) -> tuple[Share, ...]:
-        names, known = self.traffic.batch.names, chosen >= 0
-        n = np.bincount(chosen[known], minlength=len(names))
-        usd = np.bincount(chosen[known], weights=cost[known], minlength=len(names))
+        names = self.traffic.batch.names
+        n, usd = mix_of(chosen, len(names)), mix_of(chosen, len(names), cost)
         total_n, total_usd = max(int(n.sum()), 1), float(usd.sum()) or 1.0
         rows = [Share(names[i], float(n[i] / total_n), float(usd[i] / total_usd)) for i in np.flatnonzero(n).tolist()]
         return tuple(sorted(rows, key=lambda row: (-row.requests, row.name)))

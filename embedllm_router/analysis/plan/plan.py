@@ -19,6 +19,7 @@ from embedllm_router.analysis.plan.goal import Goal, Setting, just_beyond, pick
 from embedllm_router.analysis.plan.result import FrontierRow, Observed, Outcome, Plan
 from embedllm_router.analysis.plan.switches import Steps, cost_weight_steps, floor_steps, select
 from embedllm_router.analysis.plan.traffic import Traffic
+from embedllm_router.analysis.replay.batch import singles
 from embedllm_router.artifact.guarantees import floor_that_keeps
 from embedllm_router.artifact.manifest import ContractRow
 from embedllm_router.routing.policy import Objective
@@ -206,13 +207,7 @@ def _frontier(figures: Figures, steps: Steps) -> Iterator[FrontierRow]:
 
 
 def _alone(figures: Figures) -> Iterator[FrontierRow]:
-    """Every candidate as the only one, over the requests it can take; likeliest first."""
-    batch = figures.traffic.batch
-    rows = []
-    for column, name in enumerate(batch.names):
-        able = batch.usable[:, column]
-        if able.any():
-            accuracy = float(batch.p_correct[able, column].mean())
-            usd = float(batch.cost_usd[able, column].mean()) * figures.usd_factor
-            rows.append(FrontierRow(name, None, accuracy, usd, float(able.mean())))
-    yield from sorted(rows, key=lambda row: -row.accuracy)
+    """Every candidate as the only one, over the requests it can take; the most accurate first."""
+    batch, factor = figures.traffic.batch, figures.usd_factor
+    for one in sorted(singles(batch), key=lambda one: -one.p_correct):
+        yield FrontierRow(one.name, None, one.p_correct, one.cost_usd * factor, one.could_take / len(batch))

@@ -1,6 +1,6 @@
-"""Many recorded decisions as arrays, and who an objective would choose in each: `policy.rank`, vectorised.
+"""Many recorded decisions as arrays: whom an objective would choose in each, and what comes of some choices.
 
-It knows nothing of where records come from, nor of prompts; it weighs the numbers that were recorded.
+Choosing is `policy.rank`, vectorised. What comes of choices is the mix of LLMs, and what one LLM alone would do.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,18 @@ from embedllm_router.records.schema import CandidateRecord
 from embedllm_router.routing.policy import Objective
 from embedllm_router.routing.pool import Exclusion
 
-__all__ = ["CandidateBatch", "CandidateColumns", "Objectives", "choose", "usable_under", "waiting_of"]
+__all__ = [
+    "CandidateBatch",
+    "CandidateColumns",
+    "Objectives",
+    "SingleLLM",
+    "choose",
+    "floats",
+    "mix_of",
+    "singles",
+    "usable_under",
+    "waiting_of",
+]
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -92,12 +103,12 @@ class CandidateBatch:
             [weight for _, weight in listed],
             _Flat(
                 [one["name"] for one in flat],
-                _floats([one["p_correct"] for one in flat]),
-                _floats([one["cost_usd"] for one in flat]),
+                floats([one["p_correct"] for one in flat]),
+                floats([one["cost_usd"] for one in flat]),
                 [one["excluded"] for one in flat],
-                _floats([one.get("utility") for one in flat]),
-                _floats([one.get("usual_p_correct") for one in flat]),
-                _floats([one.get("usual_cost_usd") for one in flat]),
+                floats([one.get("utility") for one in flat]),
+                floats([one.get("usual_p_correct") for one in flat]),
+                floats([one.get("usual_cost_usd") for one in flat]),
             ),
         )
 
@@ -111,18 +122,18 @@ class CandidateBatch:
             [weight for _, weight in listed],
             _Flat(
                 [one.name for one in flat],
-                _floats([one.p_correct for one in flat]),
-                _floats([one.cost_usd for one in flat]),
+                floats([one.p_correct for one in flat]),
+                floats([one.cost_usd for one in flat]),
                 [one.excluded for one in flat],
-                _floats([one.utility for one in flat]),
-                _floats([one.usual_p_correct for one in flat]),
-                _floats([one.usual_cost_usd for one in flat]),
+                floats([one.utility for one in flat]),
+                floats([one.usual_p_correct for one in flat]),
+                floats([one.usual_cost_usd for one in flat]),
             ),
         )
 
     @classmethod
     def _from_flat(cls, sizes: list[int], weights: list[float | None], flat: "_Flat") -> "CandidateBatch":
-        weight = np.repeat(_floats(weights), sizes)
+        weight = np.repeat(floats(weights), sizes)
         return cls.from_columns(
             len(sizes),
             CandidateColumns(
@@ -222,7 +233,7 @@ class Objectives:
         listed = list(objectives)
 
         def column(name: str) -> Floats:
-            return _floats([getattr(one, name) for one in listed])[:, None]
+            return floats([getattr(one, name) for one in listed])[:, None]
 
         return cls(*(column(one.name) for one in fields(cls)))
 
@@ -268,6 +279,52 @@ def _settled(batch: CandidateBatch, aim: Objectives, chosen: Indices, floored: F
     return np.where(settles, favourite, chosen).astype(np.intp)
 
 
+def mix_of(chosen: Indices, n_names: int, weight: Floats | None = None) -> Floats:
+    """How many requests each candidate gets.
+
+    Args:
+        chosen: (n_requests,), indices of the candidates; -1, for none, is not counted.
+        n_names: How many candidates there are.
+        weight: (n_requests,), what each request counts, such as its cost; None counts every request once.
+
+    Returns:
+        float64 (n_names,).
+    """
+    known = chosen >= 0
+    return np.bincount(chosen[known], None if weight is None else weight[known], n_names).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class SingleLLM:
+    """Sending every request to one LLM.
+
+    Attributes:
+        name: The model group.
+        p_correct: Mean over the requests it could have taken.
+        cost_usd: Mean expected cost of the same, in USD.
+        could_take: How many those are.
+    """
+
+    name: str
+    p_correct: float
+    cost_usd: float
+    could_take: int
+
+
+def singles(batch: CandidateBatch) -> list[SingleLLM]:
+    """Every candidate as the only one, in the order of names; those that could take no request are left out."""
+    return [
+        SingleLLM(
+            name=name,
+            p_correct=float(batch.p_correct[able, column].mean()),
+            cost_usd=float(batch.cost_usd[able, column].mean()),
+            could_take=int(able.sum()),
+        )
+        for column, name in enumerate(batch.names)
+        if (able := batch.usable[:, column]).any()
+    ]
+
+
 def usable_under(batch: CandidateBatch, objective: Objective | Objectives) -> Flags:
     """Who can be chosen once the objective's limit on cost applies, (n_requests, n_names)."""
     aim = Objectives.of([objective]) if isinstance(objective, Objective) else objective
@@ -287,5 +344,6 @@ def _smallest(key: NDArray[Any], left: Flags, where: Flags | None = None) -> Fla
     return kept if where is None else np.where(where, kept, left)
 
 
-def _floats(values: Sequence[float | None]) -> Floats:
+def floats(values: Sequence[float | None]) -> Floats:
+    """Numbers as float64 (n,); NaN where one is unknown."""
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router._stats import Estimate, Resampling
-from embedllm_router.analysis.replay.batch import CandidateBatch, Objectives, choose
+from embedllm_router.analysis.replay.batch import CandidateBatch, Objectives, choose, floats, mix_of
 from embedllm_router.analysis.replay.change import Weighed
 from embedllm_router.analysis.replay.off_policy import Logged
 from embedllm_router.analysis.replay.result import Compared, Flip, Group, MixRow, Yardstick
@@ -143,8 +143,11 @@ class Choices:
 
     def mix(self) -> tuple[MixRow, ...]:
         """Requests per candidate, most after the change first."""
-        before, after = Counter(self.before.tolist()), Counter(self.after.tolist())
-        rows = [MixRow(self._name(i), before[i], after[i]) for i in sorted(before.keys() | after.keys())]
+        # Shifted by one, so that nobody, -1, is counted, too.
+        before, after = (mix_of(chosen + 1, len(self.names) + 1).astype(int) for chosen in (self.before, self.after))
+        rows = [
+            MixRow(self._name(i - 1), int(before[i]), int(after[i])) for i in np.flatnonzero(before + after).tolist()
+        ]
         return tuple(sorted(rows, key=lambda row: (-row.after, -row.before)))
 
     def groups(self, key: Callable[[RecordedRequest], str | None]) -> tuple[Group, ...]:
@@ -253,15 +256,11 @@ def _numbers(
     chosen = np.array([-1 if one is None else column.get(one, -1) for one in after], dtype=np.intp)
     return Numbers(
         name=name,
-        p_before=_floats([one.p_correct if one else None for one in before]),
+        p_before=floats([one.p_correct if one else None for one in before]),
         p_after=batch.at(batch.p_correct, chosen),
-        usd_before=_floats([one.cost_usd if one else None for one in before]),
+        usd_before=floats([one.cost_usd if one else None for one in before]),
         usd_after=batch.at(batch.cost_usd, chosen),
     )
-
-
-def _floats(values: Sequence[float | None]) -> Floats:
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
 def _own_score(request: RecordedRequest) -> float:
