@@ -28,9 +28,7 @@ from embedllm_router.artifact.weights import Artifact, default_artifact_path, lo
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import split_by_stem
 from embedllm_router.evaluation.metrics import auc, expected_calibration_error, log_loss
-from embedllm_router.training.add_llm.add import embed, newcomer
-from embedllm_router.training.add_llm.population import Population
-from embedllm_router.training.add_llm.questions import choose_questions
+from embedllm_router.training.add_llm import Population, choose_questions, embed, newcomer
 from embedllm_router.training.fit.distill import distill
 from embedllm_router.training.fit.facts import Facts, find_llm_table, read_facts
 from embedllm_router.training.fit.options import TrainingOptions
@@ -110,8 +108,8 @@ def report(world: World, out: Sequence[str], whole: Artifact) -> None:
         Console(stderr=True).print(llm)
     table = Table("known of it", "answers", "log-loss", "AUC", "ECE", "covered", title=f"{len(out)} LLMs added")
     result = []
-    for (how, n), figures in found.items():
-        loss, area, error, covered = np.mean(figures, axis=0).tolist()
+    for (how, n), all_figures in found.items():
+        loss, area, error, covered = np.mean(all_figures, axis=0).tolist()
         share = "" if np.isnan(covered) else f"{covered:.0%}"
         table.add_row(how, str(n or ""), f"{loss:.4f}", f"{area:.4f}", f"{error:.4f}", share)
         result.append({"how": how, "answers": n, "log_loss": loss, "auc": area, "ece": error, "covered": covered})

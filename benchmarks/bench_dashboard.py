@@ -31,7 +31,8 @@ from rich.table import Table
 
 from embedllm_router.artifact.weights import default_artifact_path, load_artifact
 from embedllm_router.records.reader.source import Limits, RecordSource, open_source
-from embedllm_router.telemetry.status import Status, StoreHealth
+from embedllm_router.records.writer.queue import StoreHealth
+from embedllm_router.telemetry.status import Status
 from embedllm_router.web.dashboard import Answers, dashboard_router
 
 WEEK = timedelta(days=7)
@@ -181,7 +182,12 @@ def measure_beside(address: str, n: int, busy: bool) -> list[float]:  # noqa: FB
     for page in pages if busy else []:
         page.start()
     with httpx.Client(base_url=address) as client:
-        taken = measured(lambda _: (time.sleep(PAUSE_S), client.get("/nothing"))[1], n)
+
+        def after_a_pause(_: int) -> httpx.Response:
+            time.sleep(PAUSE_S)
+            return client.get("/nothing")
+
+        taken = measured(after_a_pause, n)
     stop.set()
     for page in pages if busy else []:
         page.join()

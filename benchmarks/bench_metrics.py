@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from embedllm_router.records.schema import CandidateRecord, RequestRecord
-from embedllm_router.telemetry.status import Status, StoreHealth, VirtualModelStatus
+from embedllm_router.records.writer.queue import StoreHealth
+from embedllm_router.telemetry.status import Status, VirtualModelStatus
 
 N_LLMS, N_MODELS, N_RECORDS = 20, 4, 500
 LLMS = [f"llm-{i}" for i in range(N_LLMS)]

@@ -100,7 +100,7 @@ def chosen_llms(proxy: RunningProxy) -> list[str]:
 def rss_mb(proxy: RunningProxy) -> float:
     """Resident memory of a proxy and its children."""
     process = psutil.Process(proxy.pid)
-    return sum(p.memory_info().rss for p in (process, *process.children(recursive=True))) / 2**20
+    return float(sum(p.memory_info().rss for p in (process, *process.children(recursive=True)))) / 2**20
 
 
 def plain_config(folder: Path) -> Path:

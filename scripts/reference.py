@@ -119,8 +119,8 @@ def _unset(meaning: str) -> str:
 
 
 def _group_link(field: FieldInfo) -> str:
-    kind = getattr(field.annotation, "__origin__", None)
-    return {dict: "groups by name", tuple: "list of groups"}.get(kind, "group")
+    kind = str(getattr(field.annotation, "__origin__", None))
+    return {str(dict): "groups by name", str(tuple): "list of groups"}.get(kind, "group")
 
 
 def _former_names(field: FieldInfo, name: str) -> str:

@@ -1,17 +1,20 @@
 """The shared statistics: the logistic function keeps its argument's type and is the request path's to the bit."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from embedllm_router._stats import Examples, Resampling, fit_logistic, logit, losses, paired_difference, sigmoid
 from embedllm_router.prediction.scorer import Scorer
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_logistic_function_and_its_inverse_keep_the_type(dtype: type) -> None:
-    z = np.linspace(-12, 12, 101).astype(dtype)
+def test_the_logistic_function_and_its_inverse_keep_the_type(dtype: Any) -> None:
+    z: NDArray[Any] = np.linspace(-12, 12, 101).astype(dtype)
     p = sigmoid(z)
     assert p.dtype == dtype
     assert logit(p).dtype == dtype
@@ -21,7 +24,8 @@ def test_the_logistic_function_and_its_inverse_keep_the_type(dtype: type) -> Non
 
 
 def test_logits_beyond_measure_are_certainties_without_a_warning() -> None:
-    for dtype in (np.float32, np.float64):
+    dtypes: list[Any] = [np.float32, np.float64]
+    for dtype in dtypes:
         p = sigmoid(np.array([-np.inf, -1e30, 0.0, 1e30, np.inf], dtype=dtype))
         assert p.tolist() == pytest.approx([0, 0, 0.5, 1, 1], abs=1e-20)
 

@@ -1,6 +1,7 @@
 """The vectorised choice is the policy's choice, request by request."""
 
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,12 @@ _reason = st.sampled_from([None, None, None, "too_expensive", "no_vision"])
 @st.composite
 def _candidate(draw: st.DrawFn) -> dict[str, object]:
     if draw(st.sampled_from([True, True, True, False])):
-        weighed = {"p_correct": draw(_p), "cost_usd": draw(_cost), "excluded": draw(_reason), "waiting": draw(_waiting)}
+        weighed: dict[str, object] = {
+            "p_correct": draw(_p),
+            "cost_usd": draw(_cost),
+            "excluded": draw(_reason),
+            "waiting": draw(_waiting),
+        }
         return weighed | {"usual_p_correct": draw(_p), "usual_cost_usd": draw(_cost)}
     nothing = dict.fromkeys(("p_correct", "cost_usd", "usual_p_correct", "usual_cost_usd"))
     return {**nothing, "excluded": "llm_unknown", "waiting": 0.0}
@@ -110,7 +116,8 @@ def test_a_request_without_candidates_chooses_nobody() -> None:
 
 
 def test_no_requests_and_no_candidates_are_no_error() -> None:
-    for rows in ([], [{"candidates": []}]):
+    none: list[list[dict[str, Any]]] = [[], [{"candidates": []}]]
+    for rows in none:
         batch = CandidateBatch.from_rows(rows)
         assert choose(batch, Objective()).tolist() == [-1] * len(rows)
         assert np.isnan(batch.at(batch.p_correct, choose(batch, Objective()))).all()
@@ -118,7 +125,9 @@ def test_no_requests_and_no_candidates_are_no_error() -> None:
 
 @pytest.mark.parametrize("weight", [0.0, 5.0, 1000.0])
 def test_equal_candidates_keep_the_recorded_order(weight: float) -> None:
-    twins = [{"name": name, "p_correct": 0.5, "cost_usd": 1e-3, "excluded": None} for name in ("zebra", "ape")]
+    twins: list[dict[str, object]] = [
+        {"name": name, "p_correct": 0.5, "cost_usd": 1e-3, "excluded": None} for name in ("zebra", "ape")
+    ]
     assert names_chosen([twins, twins[::-1]], Objective(weight)) == ["zebra", "ape"]
 
 

@@ -33,7 +33,7 @@ def decided(objective: Objective, rows: list[tuple[float, float, float, str | No
         for i in ranked
     )
     first = members[0]
-    changes = {"chosen": first.name, "p_correct": first.p_correct, "expected_cost_usd": first.cost_usd}
+    changes: dict[str, Any] = {"chosen": first.name, "p_correct": first.p_correct, "expected_cost_usd": first.cost_usd}
     changes |= {"utility": first.utility, "candidates": members, "floor_met": floor_met}
     aims = {name: getattr(objective, name) for name in ("cost_weight", "min_p_correct", "within")}
     reason = "highest_utility" if floor_met is None else "cheapest_at_floor" if floor_met else "floor_unreached"
@@ -206,7 +206,7 @@ def test_a_request_that_failed_open_is_explained_by_its_error() -> None:
         ({"status": "unknown", "served": None}, "No outcome was reported"),
     ],
 )
-def test_the_outcome_is_told(changes: dict[str, object], said: str) -> None:
+def test_the_outcome_is_told(changes: dict[str, Any], said: str) -> None:
     assert said in outcome(row_of(make_record(0, **changes)))
 
 

@@ -202,9 +202,9 @@ def reversed_artifact(artifact_dir: Path, folder: Path) -> Artifact:
     """Weights by which the sprinter is good at maths, the wizard at nothing, and answers are twice as long."""
     parent = load_artifact(artifact_dir)
     decoder = {name: tensor.copy() for name, tensor in parent.decoder.items()}
-    decoder["llm_embeddings"][0] = -3.0  # type: ignore[call-overload]  # float32 by the manifest
-    decoder["llm_embeddings"][1] = [-3.0, 3.0, 1.0, 1.0]  # type: ignore[call-overload]  # likewise
-    decoder["length_bias"] = decoder["length_bias"] + np.float32(np.log(2.0))
+    decoder["llm_embeddings"][0] = -3.0
+    decoder["llm_embeddings"][1] = [-3.0, 3.0, 1.0, 1.0]
+    decoder["length_bias"] = decoder["length_bias"].astype(np.float32) + np.float32(np.log(2.0))
     return save_artifact(
         folder,
         parent.manifest,

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "artifact"
 
 
-def edit_manifest(folder: Path, change: Callable[[dict[str, object]], object]) -> None:
+def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     file = folder / "manifest.json"
     manifest = json.loads(file.read_text())
     change(manifest)
@@ -140,7 +141,7 @@ def test_a_file_that_is_no_safetensors_is_refused(folder: Path) -> None:
     ],
 )
 def test_a_manifest_that_does_not_fit_says_where(
-    folder: Path, change: Callable[[dict[str, object]], object], words: str
+    folder: Path, change: Callable[[dict[str, Any]], object], words: str
 ) -> None:
     edit_manifest(folder, change)
     with pytest.raises(ArtifactError, match=words):

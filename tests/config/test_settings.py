@@ -69,7 +69,7 @@ def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
         ({**AUTO, "log": {"format": "xml"}}, "log.format:"),
         ({**AUTO, "zebra": 1}, "zebra: unknown setting"),
         ("auto", "must be a mapping, found str"),
-        ({**AUTO, True: 1}, "True: unknown setting"),
+        (dict([*AUTO.items(), (True, 1)]), "True: unknown setting"),
         ({**AUTO, "store": {"retention_days": float("inf")}}, "store.retention_days:"),
         ({**AUTO, "store": {"rotate_s": float("inf")}}, "store.rotate_s:"),
         ({"virtual_models": {"auto": {"default": "x", "sessions": {"ttl_s": float("inf")}}}}, "sessions.ttl_s:"),

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
-from huggingface_hub.utils import _http
 from ingested import scores_of
 from samples import SCORES, write_embedllm
 from shelf import Shelf
@@ -21,7 +20,7 @@ def hub(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Shelf:
     """The server in Hugging Face's place."""
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", shelf.url + _PATH)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(_http.time, "sleep", lambda _: None)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
     return shelf
 
 

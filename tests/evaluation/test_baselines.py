@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from embedllm_router._stats import Examples, fit_logistic, sigmoid
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.evaluation.baselines import (
     BASELINES,
+    Baseline,
     BaselineOptions,
     complexity_score,
     complexity_tier,
@@ -37,7 +39,7 @@ def _one_thread() -> None:
 
 
 ORACLES = {"oracle", "dataset_oracle"}
-READS_PROMPTS = {
+READS_PROMPTS: dict[str, Callable[[], Baseline]] = {
     "clusters": lambda: Clusters(n_clusters=3),
     "logistic": lambda: LogisticPerLLM(penalty=0.1),
     "mf": lambda: MatrixFactorisation(d_llm=8, epochs=40, batch_pairs=64, learning_rate=0.02),
@@ -86,7 +88,7 @@ def test_no_baseline_but_the_oracles_sees_test_labels(name: str) -> None:
         baseline = make_baseline(name, options)
         baseline.fit(train)
         scores.append(baseline.predict(part))
-    assert np.array_equal(*scores) == (name not in ORACLES)
+    assert np.array_equal(scores[0], scores[1]) == (name not in ORACLES)
 
 
 @pytest.mark.parametrize("name", BASELINES)

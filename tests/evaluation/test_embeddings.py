@@ -13,10 +13,16 @@ from planted_parts import matrix
 from embedllm_router.artifact.manifest import LearnedLLM
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ConfigError
+from embedllm_router.evaluation.embeddings import (
+    accuracy_probes,
+    centred_embeddings,
+    label_probes,
+    llm_map,
+    nearest_llms,
+    size_class,
+)
 from embedllm_router.evaluation.metrics import noise_ceiling
 from embedllm_router.evaluation.plots import label_places
-from embedllm_router.evaluation.probes import accuracy_probes, label_probes, size_class
-from embedllm_router.evaluation.similarity import centred_embeddings, llm_map, nearest_llms
 
 N = 30
 
@@ -53,7 +59,7 @@ def test_the_nearest_llms_are_those_with_the_same_profile(crowd: Artifact) -> No
 
 def test_similarity_does_not_depend_on_the_basis_of_the_embedding_space(crowd: Artifact) -> None:
     turn = np.random.default_rng(1).normal(0, 1, (4, 4))
-    e, w = crowd.decoder["llm_embeddings"], crowd.decoder["prompt_network.0.weight"]
+    e, w = (crowd.decoder[name].astype(np.float32) for name in ("llm_embeddings", "prompt_network.0.weight"))
     tensors = {**crowd.decoder, "llm_embeddings": e @ turn, "prompt_network.0.weight": np.linalg.inv(turn) @ w}
     assert centred_embeddings(replace(crowd, decoder=tensors)) == pytest.approx(centred_embeddings(crowd), abs=1e-5)
 

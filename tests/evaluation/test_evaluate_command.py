@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def report(place: Path) -> Path:
     return place
 
 
-def found(report: Path) -> dict:
+def found(report: Path) -> dict[str, Any]:
     return json.loads((report / "found.json").read_text())
 
 

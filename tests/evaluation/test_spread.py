@@ -24,7 +24,7 @@ def write_seed(folder: Path, seed: int, **settings: object) -> None:
     """The planted artifact as seed after seed would have it: each a little less sure of itself."""
     plain = trained_artifact(folder)
     training = {**plain.manifest.training, "seed": seed, "epochs_run": seed + 3, **settings}
-    weaker = {**plain.decoder, "llm_embeddings": plain.decoder["llm_embeddings"] * np.float32(1 - 0.1 * seed)}
+    weaker = {**plain.decoder, "llm_embeddings": plain.decoder["llm_embeddings"].astype(np.float32) * (1 - 0.1 * seed)}
     save_artifact(
         folder,
         plain.manifest.model_copy(update={"training": training}),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Request, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
@@ -94,13 +94,18 @@ def watched(browser: Browser, address: str, *, expected: tuple[str, ...] = (), *
     context.set_default_timeout(15_000)
     context.add_init_script(_WATCH)
     seen = Watched(context.new_page(), address)
-    seen.page.on("console", lambda m: m.type in {"error", "warning"} and seen.wrongs.append(m.text))
+    seen.page.on("console", lambda m: seen.wrongs.extend([m.text] if m.type in {"error", "warning"} else []))
     seen.page.on("pageerror", lambda error: seen.wrongs.append(str(error)))
-    seen.page.on("dialog", lambda dialog: (seen.wrongs.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    seen.page.on("dialog", lambda dialog: _dismiss(dialog, seen))
     seen.page.on("request", lambda request: _check(request, seen))
     yield seen
     context.close()
     assert [w for w in seen.wrongs if not any(part in w for part in expected)] == []
+
+
+def _dismiss(dialog: Dialog, seen: Watched) -> None:
+    seen.wrongs.append(f"dialog: {dialog.message}")
+    dialog.dismiss()
 
 
 def _check(request: Request, seen: Watched) -> None:

@@ -1,7 +1,11 @@
 """A plugin's status and records as planted, and the reading of a scrape."""
 
+import json
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 from recorded import LLMS, START, make_record, make_records
@@ -34,6 +38,11 @@ STATUS = Status(
     store=StoreHealth("files", "records", written=100, dropped=2, failed=1, queued=7, lag_s=0.5),
 )
 
+FOLDER = Path(__file__).parents[2] / "examples" / "monitoring"
+"""The Grafana dashboard and the alert rules."""
+VARIABLES = {"$__rate_interval": "5m", "$__range": "1h", "$job": ".*", "$instance": ".*", "$virtual_model": ".*"}
+"""The dashboard's variables, with what a query may have in their place."""
+
 NOT_LOADED = replace(STATUS, artifact=None, artifact_created=None, last_reload=None)
 
 
@@ -60,3 +69,14 @@ def eventful() -> list[RequestRecord]:
         make_record(9003, reason="floor_unreached", floor_met=False, min_p_correct=0.99),
     ]
     return make_records(500) + rare
+
+
+def dashboard() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((FOLDER / "grafana-dashboard.json").read_text())
+    return found
+
+
+def panel_queries() -> Iterator[str]:
+    for panel in dashboard()["panels"]:
+        for target in panel.get("targets", []):
+            yield target["expr"]

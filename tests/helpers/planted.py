@@ -6,6 +6,7 @@ chat and poor at maths; `novice` tosses a coin. Each prompt's topic is its words
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,13 +20,13 @@ WIZARD, SPRINTER, NOVICE = "wizard-2025-01-01", "sprinter-7b-instruct", "novice-
 LOGIT = 3.0
 """Logit of what an LLM is good at; minus that, of what it is bad at."""
 OUTPUT_TOKENS = {WIZARD: 400.0, SPRINTER: 100.0, NOVICE: 50.0}
-PRICES = {WIZARD: (10.0, 40.0), SPRINTER: (0.2, 0.6), NOVICE: (None, None)}
+PRICES: dict[str, tuple[Any, Any]] = {WIZARD: (10.0, 40.0), SPRINTER: (0.2, 0.6), NOVICE: (None, None)}
 
 
 def planted_artifact(folder: Path) -> Artifact:
     """Writes the planted artifact to a folder and loads it."""
     vocabulary = {"[UNK]": 0, **{word: i for i, word in enumerate(WORDS, start=1)}}
-    tokenizer = {
+    tokenizer: dict[str, Any] = {
         "version": "1.0",
         "truncation": None,
         "padding": None,

@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 from planted import SPRINTER, WIZARD
 
@@ -21,7 +22,7 @@ def deployment(name: str, llm: str, price: tuple[float, float] | None, **info: o
     return {"model_name": name, "litellm_params": params, "model_info": info}
 
 
-def planted_config(artifact: Path) -> dict[str, object]:
+def planted_config(artifact: Path) -> dict[str, Any]:
     """A proxy in front of the planted LLMs, one unpriced and one unknown to the artifact among them."""
     return {
         "model_list": [

@@ -91,7 +91,14 @@ def _varied(number: int, rng: random.Random) -> RequestRecord:
         changes |= {"served": None, "status": "failure", "error": "APIConnectionError", "served_p_correct": None}
         changes |= dict.fromkeys(("billed_cost_usd", "billed_input_tokens", "billed_output_tokens", "response_id"))
     elif fate < 0.07:
-        nothing = ("artifact", "objective_from", "cost_weight", "llm", "p_correct", "expected_output_tokens")
+        nothing: tuple[str, ...] = (
+            "artifact",
+            "objective_from",
+            "cost_weight",
+            "llm",
+            "p_correct",
+            "expected_output_tokens",
+        )
         nothing += ("expected_cost_usd", "utility", "runner_up", "category", "prompt_chars", "served_p_correct")
         nothing += ("likeliest", "likeliest_p_correct", "likeliest_cost_usd", "prompt_hash", "input_tokens")
         nothing += ("cheapest", "cheapest_p_correct", "cheapest_cost_usd", "encode_ms", "score_ms", "decide_ms")

@@ -81,11 +81,13 @@ class Day:
 
     @property
     def cheapest(self) -> NDArray[np.intp]:
-        return self.requests.cost_usd.argmin(axis=1)
+        cheapest: NDArray[np.intp] = self.requests.cost_usd.argmin(axis=1)
+        return cheapest
 
     @property
     def best(self) -> NDArray[np.intp]:
-        return self.requests.p_correct.argmax(axis=1)
+        best: NDArray[np.intp] = self.requests.p_correct.argmax(axis=1)
+        return best
 
     def budget(self, share: float) -> float:
         """So far from what the cheapest cost to what the best cost."""
@@ -98,7 +100,8 @@ def shape(name: str) -> Floats:
     if name == "office":
         hours = np.arange(24)
         busy = np.where((hours >= 8) & (hours < 18), 1.0 - 0.06 * np.abs(hours - 13), 0.04)
-        return busy / busy.sum()
+        shares: Floats = busy / busy.sum()
+        return shares
     return np.full(24, 1 / 24)
 
 
@@ -164,7 +167,8 @@ def paced_day(
 
 def constant(day: Day, cost_weight: float) -> NDArray[np.intp]:
     """What one cost weight chooses all day."""
-    return (day.requests.p_correct - cost_weight * day.requests.cost_usd).argmax(axis=1)
+    chosen: NDArray[np.intp] = (day.requests.p_correct - cost_weight * day.requests.cost_usd).argmax(axis=1)
+    return chosen
 
 
 def best_constant(day: Day, budget: float) -> tuple[float, float]:

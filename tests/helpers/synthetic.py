@@ -1,12 +1,15 @@
 """Small generated correctness data whose structure is known: topics decide who is right."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from planted import planted_artifact
 
 from embedllm_router.data.matrix import CorrectnessMatrix
+from embedllm_router.training.fit.distill import TokenTable
 
 TOPICS: Mapping[str, tuple[str, ...]] = {
     "arithmetic": ("sum", "product", "divide", "seven", "twelve", "number", "remainder"),
@@ -60,3 +63,13 @@ def tiny_matrix(correctness: list[list[float]], observed: list[list[bool]] | Non
         counted=np.zeros(values.shape, dtype=np.bool_),
         input_tokens=np.full(values.shape[0], np.nan, dtype=np.float32),
     )
+
+
+def small_table(folder: Path) -> TokenTable:
+    """A random token table whose tokens are the words of the generated prompts."""
+    tokenizer = json.loads(planted_artifact(folder).tokenizer_json)
+    words = sorted({word for topic in TOPICS.values() for word in topic})
+    tokenizer["model"]["vocab"] = {word: i for i, word in enumerate(["[UNK]", *words])}
+    rng = np.random.default_rng(0)
+    vectors = rng.integers(-127, 128, (len(words) + 1, 16)).astype(np.int8)
+    return TokenTable("random", vectors, np.full(len(vectors), 0.01, np.float32), json.dumps(tokenizer))

@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ def skilled(n: int = 301, d: int = 6, n_llms: int = 4) -> LearningData:
     )
 
 
-def curves(batch: int, team: Team) -> dict[str, object]:
+def curves(batch: int, team: Team) -> dict[str, Any]:
     """Losses of whole rows, of rows with one copy of each prompt, and of single pairs, and shared weights.
 
     The length head of the latter has dropout and is left out; with several copies chance would choose among them.

@@ -163,12 +163,20 @@ def _with_outcome(record: RequestRecord, hours_ago: float, rng: random.Random) -
 
 
 def _failed_open(record: RequestRecord, rng: random.Random) -> RequestRecord:
-    unknown = ("artifact", "encoder", "objective_from", "cost_weight", "llm", "p_correct", "expected_output_tokens")
+    unknown: tuple[str, ...] = (
+        "artifact",
+        "encoder",
+        "objective_from",
+        "cost_weight",
+        "llm",
+        "p_correct",
+        "expected_output_tokens",
+    )
     unknown += ("expected_cost_usd", "utility", "runner_up", "likeliest", "likeliest_p_correct", "likeliest_cost_usd")
     unknown += ("cheapest", "cheapest_p_correct", "cheapest_cost_usd", "category", "encode_ms", "score_ms", "decide_ms")
     return replace(
         record,
-        **dict.fromkeys(unknown),
+        **dict.fromkeys(unknown),  # type: ignore[arg-type]  # each of these columns may be empty
         candidates=(),
         reason="failed_open",
         failed_open="TimeoutError",

@@ -386,7 +386,7 @@ async def test_exploration_is_on_record_with_its_propensity(
     chosen = {(await routed(handler, litellm_call_id=str(number)))["model"] for number in range(40)}
     assert chosen == {"wizard", "sprinter"}
     assert {e["reason"] for e in logged(log_text, "routing.decided")} == {"explored", "highest_utility"}
-    handler._parts.close()
+    handler.parts.close()
     assert {r["propensity"] for r in kept_in(records)} == {0.5}
 
 
@@ -419,7 +419,7 @@ async def test_a_thumb_in_the_metadata_is_kept_as_feedback(handler: ProxyHandler
     with pytest.raises(HTTPException) as caught:
         await asked(handler, a_key(), metadata={**thumb, "embedllm_thumb": "sideways"})
     assert caught.value.param == "metadata.embedllm_thumb"  # type: ignore[attr-defined]  # ours, for LiteLLM
-    handler._parts.close()
+    handler.parts.close()
     (kept,) = kept_in(records, "feedback")
     assert (kept["request_id"], kept["score"], kept["key_alias"]) == ("chatcmpl-7", 0.0, "team-a")
 
@@ -438,8 +438,8 @@ async def test_the_end_says_what_could_not_be_written(
     records.write_text("a file in the way of the folder")  # noqa: ASYNC240 - nothing else runs
     handler = make_handler()
     await routed(handler)
-    handler._parts.close()
-    handler._parts.close()
+    handler.parts.close()
+    handler.parts.close()
     (told,) = logged(log_text, "store.records_lost")
     assert told["lost"] == 1
     assert str(records) in told["error"]
@@ -452,7 +452,7 @@ async def test_a_made_up_call_id_of_any_length_is_followed(
     await routed(handler, litellm_call_id=call_id)
     now = datetime.now(UTC)
     await handler.async_log_success_event({"litellm_call_id": call_id}, None, now, now)
-    handler._parts.close()
+    handler.parts.close()
     (record,) = kept_in(records, "requests")
     assert record["status"] == "success"
     assert call_id not in log_text.getvalue() + record["request_id"]
@@ -528,7 +528,7 @@ async def test_what_is_billed_replaces_what_was_expected(make_handler: Callable[
     handler = make_handler(virtual_models={"auto": {"default": "sprinter", "budgets": budgets}})
     await routed(handler, litellm_call_id="1")
     await billed(handler, "1", 0.123)
-    (status,) = handler._parts.spending.status()
+    (status,) = handler.parts.spending.status()
     assert status.committed_usd == pytest.approx(0.123)
     assert status.in_flight_usd == pytest.approx(0.0)
 
@@ -557,7 +557,7 @@ async def test_a_near_tie_goes_to_the_usual_llm_in_the_shadow_too(
     )
     for number, name in enumerate(("auto", "plain", "floored")):
         await routed(handler, model=name, messages=conversation("integral hello"), litellm_call_id=str(number))
-    handler._parts.close()
+    handler.parts.close()
     steadied, plain, floored = sorted(kept_in(records), key=lambda record: record["request_id"])
     assert (steadied["chosen"], steadied["reason"], steadied["near_tie_margin"]) == ("sprinter", "near_tie", 0.6)
     usual = {c["name"]: c["usual_p_correct"] for c in steadied["candidates"]}
@@ -584,7 +584,7 @@ async def test_thompson_sampling_leaves_the_odds_of_every_candidate(
     handler = make_handler(virtual_models={"auto": {"default": "sprinter", "exploration": exploration}})
     chosen = {(await routed(handler, litellm_call_id=str(number)))["model"] for number in range(40)}
     assert chosen == {"wizard", "sprinter"}
-    handler._parts.close()
+    handler.parts.close()
     for record in kept_in(records):
         odds = {c["name"]: c["propensity"] for c in record["candidates"]}
         assert sum(odds.values()) == pytest.approx(1.0)

@@ -281,7 +281,7 @@ def test_a_rule_binds_litellm_s_own_fallbacks(failing_proxy: RunningProxy, ask: 
     with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)) as caught:
         ask(both, "auto-eu")
     both.close()
-    assert caught.value.status_code >= 500
+    assert getattr(caught.value, "status_code", 0) >= 500
 
 
 def test_a_rule_binds_every_way_around_it(failing_proxy: RunningProxy) -> None:

@@ -1,6 +1,7 @@
 """The decision is utility, nothing else, and it holds for any numbers."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def scores(rows: list[tuple[float, float, float, float]]) -> Scores:
     )
 
 
-def pool(rows: list[tuple[float, float, float, float]], **limits: int) -> CandidatePool:
+def pool(rows: list[tuple[float, float, float, float]], **limits: Any) -> CandidatePool:
     return CandidatePool([Candidate(f"c{i}", f"llm{i}", i, r[2], r[3], **limits) for i, r in enumerate(rows)])
 
 

@@ -9,7 +9,7 @@ from embedllm_router.routing.prompt import CHARS_OF_CONTEXT, TextFrom, read_body
 
 LONG = "Prove that the harmonic series diverges, and say what that has to do with bridges. " * 4
 
-BODIES = {
+BODIES: dict[str, tuple[dict[str, object], str]] = {
     "chat, string": ({"messages": [{"role": "user", "content": "hello"}]}, "hello"),
     "chat, system prompt excluded": (
         {"messages": [{"role": "system", "content": LONG}, {"role": "user", "content": "hi"}]},

@@ -39,7 +39,7 @@ def assistant(*parts: object, **fields: object) -> dict[str, object]:
     return {"role": "assistant", "content": list(parts), **fields}
 
 
-FREE = {
+FREE: dict[str, dict[str, object]] = {
     "chat, first turn": {"messages": [ASK]},
     "chat, later turn": {"messages": [ASK, SAID, ASK]},
     "chat, a tool call that was answered and talked about": {"messages": [ASK, CALL, RESULT, SAID, ASK]},
@@ -72,7 +72,7 @@ FREE = {
     "nothing": {},
 }
 
-INSIDE_A_TOOL_CALL = {
+INSIDE_A_TOOL_CALL: dict[str, dict[str, object]] = {
     "chat, result last": {"messages": [ASK, CALL, RESULT]},
     "chat, one of two results": {"messages": [ASK, CALL, RESULT, {**RESULT, "tool_call_id": "c2"}]},
     "chat, call last": {"messages": [ASK, CALL]},
@@ -95,7 +95,7 @@ INSIDE_A_TOOL_CALL = {
     },
 }
 
-SIGNED = {
+SIGNED: dict[str, dict[str, object]] = {
     "anthropic, thinking in the turn": {"messages": [ASK, assistant(A_THINKING, A_CALL), A_RESULT]},
     "anthropic, thinking turns ago": {
         "messages": [ASK, assistant(A_THINKING, {"type": "text", "text": "Rain."}), ASK, SAID, ASK]
@@ -123,7 +123,7 @@ SIGNED = {
     "responses, by its id alone": {"input": [R_ASK, {"type": "reasoning", "id": "rs_1", "summary": []}, R_SAID, R_ASK]},
 }
 
-STORED = {
+STORED: dict[str, dict[str, object]] = {
     "previous response": {"input": "And in Bergen?", "previous_response_id": "resp_1"},
     "previous response, tool": {"input": [R_RESULT], "previous_response_id": "resp_1"},
     "conversation": {"input": "And in Bergen?", "conversation": {"id": "conv_1"}},

@@ -25,7 +25,8 @@ _objectives = st.one_of(
 def decision(rows: list[tuple[float, float, float]], objective: Objective) -> Decision:
     """Among candidates of (p_correct, tokens, price per token)."""
     pool = CandidatePool([Candidate(f"c{i}", f"llm{i}", i, 0.0, row[2]) for i, row in enumerate(rows)])
-    scores = Scores(*(np.array(column, dtype=np.float32) for column in list(zip(*rows, strict=True))[:2]))
+    p_correct, tokens = (np.array([row[i] for row in rows], dtype=np.float32) for i in range(2))
+    scores = Scores(p_correct, tokens)
     return decide(pool, scores, Request(objective, 0))
 
 

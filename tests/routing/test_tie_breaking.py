@@ -92,7 +92,7 @@ def test_what_is_typical_is_the_mean_over_drawn_prompts(router: Router) -> None:
     artifact = router.artifact
     found, scorer = typical_of(artifact), Scorer.from_artifact(artifact)
     np.testing.assert_array_equal(found.p_correct, typical_of(artifact).p_correct)
-    mean, spread = artifact.decoder["input_mean"], artifact.decoder["input_scale"]
+    mean, spread = (artifact.decoder[name].astype(np.float64) for name in ("input_mean", "input_scale"))
     rng = np.random.default_rng(9)
     drawn = [scorer.score((mean + spread * rng.standard_normal(len(mean))).astype(np.float32)) for _ in range(2_000)]
     np.testing.assert_allclose(found.p_correct, np.mean([s.p_correct for s in drawn], axis=0), atol=0.05)

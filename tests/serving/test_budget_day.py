@@ -61,7 +61,7 @@ def test_after_one_day_it_knows_the_hours_by_itself() -> None:
 
 def test_a_month_ends_within_three_percent_of_its_target() -> None:
     days = [day for day, _ in zip(days_of("office", 150, 3), range(27), strict=False)]  # to the end of January
-    low, high = (sum(day.spend(chosen(day)) for day in days) for chosen in (lambda d: d.cheapest, lambda d: d.best))
+    low, high = sum(day.spend(day.cheapest) for day in days), sum(day.spend(day.best) for day in days)
     usd = low + 0.2 * (high - low)
     ledger, scopes = Ledger(Memory()), scopes_of([Budget(usd, Per.MONTH)], "auto", None, None)
     spent = sum(paced_day(day, scopes, [ledger]).spent_usd for day in days)

@@ -1,6 +1,7 @@
 """Accounts: what is charged, corrected and left; the cost weight's bounds; periods, holders, restarts."""
 
 import math
+import random
 from datetime import UTC, datetime
 
 import numpy as np
@@ -33,7 +34,8 @@ _objectives = st.one_of(
 def wish(rows: list[tuple[float, float, float]], objective: Objective | None = None) -> Decision:
     """A decision among candidates of (p_correct, tokens, price per token)."""
     pool = CandidatePool([Candidate(f"c{i}", f"llm{i}", i, 0.0, row[2]) for i, row in enumerate(rows)])
-    scores = Scores(*(np.array(column, dtype=np.float32) for column in list(zip(*rows, strict=True))[:2]))
+    p_correct, tokens = (np.array([row[i] for row in rows], dtype=np.float32) for i in range(2))
+    scores = Scores(p_correct, tokens)
     return decide(pool, scores, Request(objective or Objective(), 0))
 
 
@@ -85,7 +87,7 @@ def test_a_request_that_failed_costs_nothing() -> None:
     delays=st.randoms(use_true_random=False),
 )
 def test_committed_spend_is_the_bills_and_what_is_in_flight_and_never_negative(
-    steps: list[tuple[float, float | None]], delays: "st.random.Random"
+    steps: list[tuple[float, float | None]], delays: random.Random
 ) -> None:
     ledger, scopes = Ledger(Memory()), scopes_of([BUDGET], "auto", None, None)
     holds = [(ledger.reserve(scopes, expected, NOON), billed) for expected, billed in steps]

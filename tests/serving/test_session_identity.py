@@ -60,7 +60,7 @@ def test_a_turn_is_the_same_as_text_or_as_parts_wherever_the_cache_is_marked() -
 
 def test_steps_of_a_tool_call_are_one_turn() -> None:
     call = {"role": "assistant", "tool_calls": [{"id": "c1"}]}
-    steps = [
+    steps: list[dict[str, object]] = [
         {"messages": [{"role": "user", "content": ASK}, call, {"role": "tool", "tool_call_id": "c1", "content": "12"}]},
         {
             "messages": [
@@ -99,7 +99,7 @@ def test_the_same_question_asked_anew_is_a_new_conversation() -> None:
 
 
 def test_other_images_make_other_conversations() -> None:
-    one, other = (
+    bodies: list[dict[str, object]] = [
         {
             "messages": [
                 {
@@ -109,7 +109,8 @@ def test_other_images_make_other_conversations() -> None:
             ]
         }
         for url in ("https://a.example/1.png", "https://a.example/2.png")
-    )
+    ]
+    one, other = bodies
     assert of(one).key != of(other).key
 
 

@@ -129,8 +129,12 @@ def test_a_conversation_goes_on_at_another_proxy_and_redis_holds_no_word_of_it(t
     first, second, third = (conversation_of(turns(*texts[:n]), {}, SPEAKER) for n in (1, 3, 5))
     with local_redis(tmp_path) as redis, asyncio.Runner() as runner, contextlib.ExitStack() as opened:
         one, two = (state(redis=redis.address, clock=time.time) for _ in range(2))
+
+        def close(shared: SharedState) -> None:
+            runner.run(shared.aclose())
+
         for shared in (one, two):
-            opened.callback(lambda shared=shared: runner.run(shared.aclose()))
+            opened.callback(close, shared)
         Sessions(one).keep(first, Sticky("llm-a", 100, NOW))
         exchanged(runner, one, two)
         assert Sessions(two).find(second) == Sticky("llm-a", 100, NOW)

@@ -31,7 +31,7 @@ class Running:
         self.artifact, self.file, self.log = folder / "weights", folder / "proxy_config.yaml", io.StringIO()
         planted_artifact(self.artifact)
         self.config: dict[str, Any] = planted_config(self.artifact)
-        self.rows = self.config["model_list"]
+        self.rows: list[dict[str, Any]] = self.config["model_list"]
         self.prices: dict[str, dict[str, Any]] = {}
         self.write()
         self.live = self.start()

@@ -4,6 +4,7 @@ import math
 import random
 
 import pytest
+from clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,16 +12,6 @@ from embedllm_router.serving.state.shared import Counters, Share
 
 HOUR = 3_600.0
 NAMES = ("a", "b", "c")
-
-
-class Clock:
-    """Time that passes when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_what_is_added_is_there_at_once() -> None:

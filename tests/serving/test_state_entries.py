@@ -1,6 +1,6 @@
 """Entries live for their time; of too many the least recently used go; those still to be sent are not overwritten."""
 
-from test_state_counters import Clock
+from clock import Clock
 
 from embedllm_router.serving.state.shared import Entries, Entry
 

@@ -29,7 +29,7 @@ SHORT, LONG = "integral", "integral " * 50_000
 N_DEAR = 16
 SOON_S = 20.0
 TOOL_CALL = {"id": "call-1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
-IN_A_TOOL_CALL = [
+IN_A_TOOL_CALL: list[dict[str, Any]] = [
     {"role": "user", "content": "hello"},
     {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]},
     {"role": "tool", "tool_call_id": "call-1", "content": "nothing"},
@@ -52,7 +52,7 @@ class Pair:
         """What Redis says was spent or is in flight: a hash with one field `count:amount` for each proxy."""
         with contextlib.closing(self.redis.client()) as client:
             (key,) = client.keys("embedllm:sum:spend:*")
-            return sum(float(value.rpartition(":")[2]) for value in client.hvals(key))
+            return sum(float(str(value).rpartition(":")[2]) for value in client.hvals(key))
 
     def billed_usd(self) -> float:
         """What both proxies' own logs say was billed."""

@@ -52,7 +52,7 @@ def hopeless(request: pytest.FixtureRequest) -> Iterator[TextIO]:
     """A stream that nothing can be written to any more."""
     reading, writing = os.pipe()
     os.close(reading)
-    places = {"full disk": Path("/dev/full"), "closed pipe": writing}
+    places: dict[str, Path | int] = {"full disk": Path("/dev/full"), "closed pipe": writing}
     with suppress(OSError), open(places[request.param], "w", encoding="utf-8") as stream:  # noqa: PTH123 - or a pipe
         yield stream
 

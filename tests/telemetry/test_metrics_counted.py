@@ -252,7 +252,8 @@ def test_a_scrape_may_ask_for_openmetrics() -> None:
     metrics.observe(make_record())
     written = metrics.scrape("application/openmetrics-text; version=1.0.0")
     assert written.content_type.startswith("application/openmetrics-text")
-    names = {family.name for family in openmetrics.text_string_to_metric_families(written.body.decode())}
+    families = openmetrics.text_string_to_metric_families(written.body.decode())  # type: ignore[no-untyped-call]
+    names = {family.name for family in families}
     assert {"embedllm_decisions", "embedllm_store_lag_seconds", "embedllm_artifact_info"} <= names
 
 

@@ -1,6 +1,5 @@
 """The dashboard and the alert rules: they parse, and name only series that a scrape has."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -10,34 +9,21 @@ from typing import Any
 
 import pytest
 import yaml
-from monitored import STATUS, eventful, sampled
+from monitored import FOLDER, STATUS, VARIABLES, dashboard, eventful, panel_queries, sampled
 from prometheus_client import CollectorRegistry
 from recorded import START
 
 from embedllm_router.records.schema import FeedbackRecord
 from embedllm_router.telemetry.prometheus import PrometheusMetrics
 
-FOLDER = Path(__file__).parents[2] / "examples" / "monitoring"
 NAME = re.compile(r"\bembedllm_[a-z_]+\b")
-VARIABLES = {"$__rate_interval": "5m", "$__range": "1h", "$job": ".*", "$instance": ".*", "$virtual_model": ".*"}
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
-
-
-def dashboard() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((FOLDER / "grafana-dashboard.json").read_text())
-    return found
 
 
 def rules() -> list[dict[str, Any]]:
     (group,) = yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"]
     found: list[dict[str, Any]] = group["rules"]
     return found
-
-
-def panel_queries() -> Iterator[str]:
-    for panel in dashboard()["panels"]:
-        for target in panel.get("targets", []):
-            yield target["expr"]
 
 
 def queries() -> Iterator[str]:

@@ -18,10 +18,9 @@ import pytest
 import uvicorn
 import yaml
 from fastapi import FastAPI
-from monitored import STATUS, eventful
+from monitored import FOLDER, STATUS, VARIABLES, eventful, panel_queries
 from prometheus_client import CollectorRegistry
 from recorded import START
-from test_monitoring_files import FOLDER, VARIABLES, panel_queries
 
 from embedllm_router.records.schema import FeedbackRecord
 from embedllm_router.telemetry.prometheus import PrometheusMetrics

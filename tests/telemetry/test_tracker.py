@@ -86,6 +86,8 @@ def test_a_record_holds_the_whole_decision_and_its_outcome(watched: Watched) -> 
     assert (record.chosen, record.llm, record.reason) == (WIZARD, WIZARD, "highest_utility")
     assert record.p_correct == pytest.approx(1 / (1 + np.exp(-3)))
     assert record.expected_cost_usd == pytest.approx(4 * 10e-6 + 400 * 40e-6)
+    assert record.p_correct is not None
+    assert record.expected_cost_usd is not None
     assert record.utility == pytest.approx(record.p_correct - record.expected_cost_usd)
     assert [c.name for c in record.candidates] == [WIZARD, SPRINTER, "novice-1.5b"]
     assert record.candidates[-1].excluded == "price_unknown"

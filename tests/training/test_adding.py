@@ -1,6 +1,7 @@
 """LLMs drawn from a known population are found again from a few answers; the rest of the weights stays as it was."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,7 @@ from embedllm_router.artifact.manifest import LearnedLLM
 from embedllm_router.artifact.weights import Artifact, load_artifact, save_artifact
 from embedllm_router.cli.main import app
 from embedllm_router.errors import ConfigError
-from embedllm_router.training.add_llm.add import embed, judge, length_row, newcomer
-from embedllm_router.training.add_llm.population import Population
-from embedllm_router.training.add_llm.questions import choose_questions
+from embedllm_router.training.add_llm import Population, choose_questions, embed, judge, length_row, newcomer
 
 N_LLMS, D = 60, len(TOPICS)
 MEAN = np.array([1.0, -1.0, 0.0, 0.5, 0.4])
@@ -229,9 +228,10 @@ class Bench:
         )
 
     def ingest(self, texts: list[str], scores: list[float], tokens: list[float] | None = None) -> None:
+        lengths: Sequence[float | None] = tokens or [None] * len(texts)
         lines = [
             {"prompt": f"{text} {i}", "llm": "newcomer-1", "score": score, "output_tokens": length}
-            for i, (text, score, length) in enumerate(zip(texts, scores, tokens or [None] * len(texts), strict=True))
+            for i, (text, score, length) in enumerate(zip(texts, scores, lengths, strict=True))
         ]
         file = self._folder / "answers.jsonl"
         file.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))

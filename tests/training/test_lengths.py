@@ -21,7 +21,7 @@ def matrix_of(tokens: list[list[float]], counted: list[list[bool]] | None = None
 
 def test_visible_tokens_are_the_length_of_an_llm_that_hides_nothing() -> None:
     logs = log_output_tokens(matrix_of([[100, NAN], [1, 50]]), {})
-    np.testing.assert_allclose(np.exp(logs), [[100, NAN], [1, 50]], rtol=1e-5)
+    np.testing.assert_allclose(np.exp(logs), [[100.0, NAN], [1.0, 50.0]], rtol=1e-5)
 
 
 def test_hidden_reasoning_grows_with_how_long_others_answer() -> None:

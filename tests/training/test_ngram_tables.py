@@ -1,6 +1,7 @@
 """Tables of n-grams find what training prompts share, and what training fits is what serving computes."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_few_prompts_make_few_columns() -> None:
 @pytest.fixture
 def token_table() -> TokenTable:
     vocabulary = {"[UNK]": 0, "red": 1, "green": 2, "blue": 3, "seven": 4}
-    tokenizer = {
+    tokenizer: dict[str, Any] = {
         "version": "1.0",
         "truncation": None,
         "padding": None,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from synthetic import write_set
+from synthetic import small_table, write_set
 from team_worker import OPTIONS, curves, skilled
 from torch import nn
 
@@ -93,8 +93,6 @@ def test_train_on_two_processes_writes_and_says_once(tmp_path: Path) -> None:
 
 
 def _table(folder: Path) -> Path:
-    from test_recipe import small_table  # noqa: PLC0415 - a fixture's helper
-
     from embedllm_router.training.fit.distill import save_table  # noqa: PLC0415 - with it
 
     save_table(folder, small_table(folder.with_name("planted")))
@@ -118,12 +116,12 @@ def test_one_process_alone_trains_bit_for_bit_as_the_plain_loop_does() -> None:
     for record in history:
         losses = []
         head.train()
-        for batch in torch.from_numpy(data.split.train)[torch.randperm(241)].split(32):
+        for batch in torch.split(torch.from_numpy(data.split.train)[torch.randperm(241)], 32):
             out = head(nn.functional.dropout(x[batch], options.input_dropout))
             loss = nn.functional.binary_cross_entropy_with_logits(out, labels[batch].float(), reduction="none").sum()
             loss = loss / torch.tensor(float(out.numel()))
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward([loss])
             optimiser.step()
             schedule.step()
             losses.append(loss.detach())

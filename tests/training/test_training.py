@@ -5,18 +5,21 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from embedllm_router.data.split import Split
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.evaluation.metrics import auc
 from embedllm_router.prediction.scorer import Scorer
+from embedllm_router.training.fit.decoder import LearningData
 from embedllm_router.training.fit.fitting import Checkpoint, Device, fingerprint
 from embedllm_router.training.fit.options import TrainingOptions, paper_options
-from embedllm_router.training.fit.training import LearningData, data_set_weights, train_decoder
+from embedllm_router.training.fit.training import data_set_weights, train_decoder
 
 OPTIONS = TrainingOptions(
     hidden=(16,),
@@ -57,7 +60,7 @@ def checkerboard(seed: int = 0, noise: float = 0.05) -> LearningData:
     )
 
 
-def predictions(data: LearningData, options: TrainingOptions) -> np.ndarray:
+def predictions(data: LearningData, options: TrainingOptions) -> NDArray[np.float32]:
     scorer = Scorer(train_decoder(data, options).decoder.tensors())
     return np.stack([scorer.score(row).p_correct for row in data.x[data.split.test]])
 
@@ -67,7 +70,7 @@ def test_a_planted_checkerboard_is_recovered(hidden: tuple[int, ...]) -> None:
     data = checkerboard()
     p = predictions(data, replace(OPTIONS, hidden=hidden))
     labels = data.labels[data.split.test]
-    assert auc(labels.ravel(), p.ravel()) > 0.92
+    assert auc(labels.ravel().astype(np.float32), p.ravel()) > 0.92
     positive = data.x[data.split.test, 0] > 4
     assert p[positive][:, :2].mean() > 0.85
     assert p[positive][:, 2:].mean() < 0.15
@@ -124,7 +127,7 @@ def test_progress_is_told_every_epoch() -> None:
 @pytest.mark.parametrize(
     "bad", [{"members": 0}, {"dropout": 1.0}, {"input_dropout": -0.1}, {"learning_rate": 0.0}, {"max_epochs": 0}]
 )
-def test_impossible_options_are_refused_by_name(bad: dict[str, float]) -> None:
+def test_impossible_options_are_refused_by_name(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(bad))):
         TrainingOptions(**bad)
 
@@ -138,7 +141,7 @@ def test_the_papers_decoder_learned_pair_by_pair_recovers_the_checkerboard() -> 
     assert not decoder.correctness.linear_layers()[1:], "f is linear"
     scorer = Scorer(decoder.tensors())
     p = np.stack([scorer.score(row).p_correct for row in data.x[data.split.test]])
-    assert auc(data.labels[data.split.test].ravel(), p.ravel()) > 0.92
+    assert auc(data.labels[data.split.test].ravel().astype(np.float32), p.ravel()) > 0.92
 
 
 def test_learning_from_pairs_looks_at_no_unobserved_label() -> None:
@@ -155,13 +158,14 @@ def test_the_papers_settings_are_the_papers() -> None:
 
 
 @pytest.mark.parametrize("bad", [{"hidden": (8,)}, {"members": 2}, {"balance": 0.5}, {"category_smoothing": 0.1}])
-def test_the_papers_form_with_a_part_of_the_other_is_refused(bad: dict[str, object]) -> None:
+def test_the_papers_form_with_a_part_of_the_other_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="linear form"):
         replace(paper_options(), **bad)
 
 
 def test_balance_moves_weight_from_large_sets_to_small_ones() -> None:
     data = replace(checkerboard(), datasets=(np.arange(N) % 10 == 0).astype(np.int64))
+    assert data.datasets is not None
     per_label = data.observed[data.split.train].sum(axis=1)
     for balance in (0.0, 0.5, 1.0):
         weights = data_set_weights(data, balance)[data.split.train]
@@ -273,7 +277,7 @@ def test_bfloat16_learns_the_same_lesson(name: str, options: TrainingOptions) ->
     decoder = train_decoder(data, options, device=Device("cpu", bf16=True)).decoder
     scorer = Scorer(decoder.tensors())
     p = np.stack([scorer.score(row).p_correct for row in data.x[data.split.test]])
-    assert auc(data.labels[data.split.test].ravel(), p.ravel()) > 0.92
+    assert auc(data.labels[data.split.test].ravel().astype(np.float32), p.ravel()) > 0.92
 
 
 def test_without_a_gpu_the_best_device_is_the_cpu_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The page in a real browser: what it shows, how it is used, and that it does nothing it should not."""
 
 import json
+from typing import Literal
 from urllib.request import urlopen
 
 import pytest
@@ -226,7 +227,9 @@ def test_it_can_be_used_with_the_keyboard_and_a_screen_reader(seen: Watched) -> 
 
 
 def test_no_motion_for_those_who_want_none(seen: Watched) -> None:
-    for motion, expected in (("reduce", False), ("no-preference", {"duration": 200})):
+    reduced: list[tuple[Literal["reduce", "no-preference"], object]]
+    reduced = [("reduce", False), ("no-preference", {"duration": 200})]
+    for motion, expected in reduced:
         seen.page.emulate_media(reduced_motion=motion)
         seen.go(f"calibration?range=all&key_alias={'search' if motion == 'reduce' else ''}")
         assert seen.evaluate("Chart.defaults.animation") == expected

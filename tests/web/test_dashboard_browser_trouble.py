@@ -45,7 +45,16 @@ EVIL = '<img src=x onerror="window.hacked=1;alert(1)">\'"><script>window.hacked=
 
 
 def test_names_that_clients_choose_stay_text(browser: Browser, shipped: Artifact, tmp_path: Path) -> None:
-    names = ("virtual_model", "key_alias", "team_alias", "chosen", "served", "category", "error", "failed_open")
+    names: tuple[str, ...] = (
+        "virtual_model",
+        "key_alias",
+        "team_alias",
+        "chosen",
+        "served",
+        "category",
+        "error",
+        "failed_open",
+    )
     names += (
         "request_id",
         "response_id",

@@ -128,7 +128,7 @@ def test_calibration_is_that_of_a_plain_loop(source: RecordSource, day: Day, art
     assert found.score == pytest.approx(sum(s for *_, s in judged) / n)
     assert found.brier == pytest.approx(sum(((p or 0) - s) ** 2 for _, p, s in judged) / n)
     bins = {b: [(p, s) for _, p, s in judged if math.floor((p or 0) * 10) == b] for b in range(10)}
-    assert {round(one.of * 10): one.answers for one in found.bins} == {b: len(v) for b, v in bins.items() if v}
+    assert {round(float(one.of) * 10): one.answers for one in found.bins} == {b: len(v) for b, v in bins.items() if v}
     gaps = [abs(sum(p or 0 for p, _ in v) - sum(s for _, s in v)) for v in bins.values()]
     assert found.ece == pytest.approx(sum(gaps) / n)
     assert {one.of: one.answers for one in found.llms} == Counter(served for served, *_ in judged)

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from embedllm_router.analysis.llms import map_of_llms
 from embedllm_router.analysis.span import Asked, Span
 from embedllm_router.analysis.tradeoff import LADDER, Frontier, frontier
 from embedllm_router.artifact.weights import Artifact
-from embedllm_router.evaluation.similarity import llm_map, nearest_llms
+from embedllm_router.evaluation.embeddings import llm_map, nearest_llms
 from embedllm_router.records.reader.source import RecordSource, open_source
 from embedllm_router.records.schema import RequestRecord
 from embedllm_router.routing.policy import Objective, rank
@@ -109,7 +110,7 @@ def test_a_recorded_limit_on_cost_still_holds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"), [({"within": 0.05}, "within 0.05"), ({"min_p_correct": 0.8}, "min_p_correct 0.8")]
 )
-def test_floors_are_named_and_set_no_cost_weight(tmp_path: Path, changes: dict[str, float], words: str) -> None:
+def test_floors_are_named_and_set_no_cost_weight(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     write_lines(tmp_path, [make_record(0, **changes)])
     source = open_source(tmp_path)
     found = frontier(source, EVERYTHING, 10)

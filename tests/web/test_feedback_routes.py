@@ -1,6 +1,6 @@
 """Verdicts over HTTP: stored as sent, or refused whole with the field named."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
@@ -14,7 +14,7 @@ from embedllm_router.records.schema import FeedbackRecord
 from embedllm_router.web.feedback import MOST_AT_ONCE, PATH, feedback_router
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-Post = Callable[..., httpx.Response]
+Post = Callable[..., Awaitable[httpx.Response]]
 
 
 @dataclass
