@@ -19,13 +19,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-
-from embedllm_router import Router
-from embedllm_router.analysis.replay.change import read_new_config
-from embedllm_router.artifact.manifest import EncoderSpec
-from embedllm_router.artifact.weights import shipped_path
-from embedllm_router.evaluation.inputs import read_inputs
-from embedllm_router.evaluation.stability import (
+from stability import (
     CHANGES,
     NearTies,
     Perturbed,
@@ -35,6 +29,12 @@ from embedllm_router.evaluation.stability import (
     near_ties_as_served,
     perturb,
 )
+
+from embedllm_router import Router
+from embedllm_router.analysis.replay.change import read_new_config
+from embedllm_router.artifact.manifest import EncoderSpec
+from embedllm_router.artifact.weights import shipped_path
+from embedllm_router.evaluation.inputs import read_inputs
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.routing.decision import Request
 from embedllm_router.routing.policy import Objective, decide

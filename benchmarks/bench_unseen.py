@@ -24,17 +24,17 @@ from rich.table import Table
 from embedllm_router.artifact.manifest import LearnedLLM
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import GroupSplit, Split, leave_one_benchmark_out
+from embedllm_router.evaluation.inputs import llm_means
 from embedllm_router.evaluation.metrics import log_loss
-from embedllm_router.prediction.landmarks import Landmarks
-from embedllm_router.prediction.ood_score import Novelty
+from embedllm_router.prediction.ood_score import Landmarks, OodScorer
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.serving.caller_drift import Traffic
 from embedllm_router.training.fit.distill import TokenTable, distill
 from embedllm_router.training.fit.encoding import DEFAULT_NGRAMS, encode_copies, encode_prompts, prepare_encoder
 from embedllm_router.training.fit.facts import Facts, find_llm_table, read_facts
-from embedllm_router.training.fit.landmarks import find_landmarks, measure_novelty
+from embedllm_router.training.fit.landmarks import find_landmarks, measure_ood
 from embedllm_router.training.fit.options import TrainingOptions
-from embedllm_router.training.fit.recipe import learning_data, llm_means, load_matrix
+from embedllm_router.training.fit.recipe import learning_data, load_matrix
 from embedllm_router.training.fit.training import train_decoder
 
 MIN_LABELS = 500
@@ -82,7 +82,7 @@ def measure(
     train = matrix.select_prompts(split.train)
     found = find_landmarks(train, x[split.train], decoder)
     landmarks = Landmarks(found.known, found.tensors, decoder)
-    novelty = Novelty(landmarks, measure_novelty(landmarks, train, x[split.validation]), known_llms(train))
+    novelty = OodScorer(landmarks, measure_ood(landmarks, train, x[split.validation]), known_llms(train))
     scorer = Scorer(decoder, novelty)
     rng, means = np.random.default_rng(0), llm_means(train)
 
@@ -110,9 +110,9 @@ def arrive(scorer: Scorer, x: Floats) -> tuple[Floats, float]:
     traffic, p, strengths = Traffic(), [], []
     for row in x:
         scores = scorer.score(row, traffic.demands(""))
-        traffic.add("", scores.hedge.novelty or 0.0)
+        traffic.add("", scores.shrinkage.ood_score or 0.0)
         p.append(scores.p_correct)
-        strengths.append(scores.hedge.strength)
+        strengths.append(scores.shrinkage.strength)
     return np.stack(p), float(np.mean(strengths))
 
 

@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all: written beside its place, then renamed. Pure files."""
+"""A folder that appears whole or not at all: written beside its place, then renamed."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Hashes that stand for texts where others may read: the same text the same hash, and nobody reads it back. Pure."""
+"""Hashes that stand for texts where others may read: the same text the same hash, and nobody reads it back."""
 
 import hashlib
 

@@ -28,7 +28,6 @@ __all__ = [
     "mean_of",
     "paired_difference",
     "ratio_of_sums",
-    "ratio_samples",
     "resamples",
     "sigmoid",
     "wilson",

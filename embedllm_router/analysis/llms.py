@@ -1,7 +1,4 @@
-"""The learned LLMs on a map: near means alike in what they get right. Beside it, what traffic each one gets.
-
-It knows nothing of HTTP.
-"""
+"""The map of the learned LLMs, where LLMs near each other get the same prompts right, and the requests of each."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -10,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from embedllm_router.analysis.span import Asked
+from embedllm_router.analysis.span import RecordQuery
 from embedllm_router.artifact.weights import Artifact
-from embedllm_router.evaluation.similarity import centred_embeddings, llm_map
+from embedllm_router.evaluation.embeddings import centred_embeddings, llm_map
 from embedllm_router.records.reader.source import RecordSource
 
 __all__ = ["LLMMap", "MappedLLM", "map_of_llms"]
@@ -66,13 +63,13 @@ class LLMMap:
     llms: tuple[MappedLLM, ...]
 
 
-def map_of_llms(artifact: Artifact | None, source: RecordSource, asked: Asked) -> LLMMap:
+def map_of_llms(artifact: Artifact | None, source: RecordSource, query: RecordQuery) -> LLMMap:
     """Draws the map.
 
     Args:
         artifact: The live weights; None makes an empty map.
         source: The records that say who was chosen.
-        asked: Which of them.
+        query: Which of them.
 
     Returns:
         The map.
@@ -82,7 +79,7 @@ def map_of_llms(artifact: Artifact | None, source: RecordSource, asked: Asked) -
     """
     if artifact is None:
         return LLMMap(None, (0.0, 0.0), ())
-    where, given = asked.filters().where()
+    where, given = query.filters().where()
     sql = f"SELECT llm, count(*) AS n FROM requests WHERE {where} AND llm IS NOT NULL GROUP BY llm"  # noqa: S608 - our own SQL
     chosen = {row["llm"]: row["n"] for row in source.rows(sql, given)}
     with ThreadpoolController().limit(limits=1, user_api="blas"):  # a second thread for so little waits for seconds

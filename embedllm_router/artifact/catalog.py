@@ -1,7 +1,4 @@
-"""The learned LLMs by name: which row a candidate stands for, and what is near when none does.
-
-It knows names only; prices and limits of deployments are the candidate pool's.
-"""
+"""The learned LLMs by name: which row a candidate stands for, and what is near when none does."""
 
 import difflib
 import re

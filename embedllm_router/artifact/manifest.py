@@ -1,8 +1,6 @@
 """What an artifact says of itself: the records of manifest.json, validated on the way in.
 
-It knows nothing of files or tensors; artifact.py compares the two.
-
-What an artifact says of its prompt encoder, static or a sentence transformer. It knows no files and no tensors.
+`weights` checks that files and tensors are as the manifest says.
 """
 
 from collections import Counter
@@ -13,16 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 __all__ = [
     "FORMAT_VERSION",
-    "ContractRow",
     "DataSource",
     "DecoderSpec",
     "EncoderSpec",
     "FileRecord",
+    "GuaranteeRow",
     "Landmark",
     "LearnedLLM",
     "Manifest",
     "NgramSpec",
-    "Record",
+    "OodSpec",
     "TransformerSpec",
 ]
 
@@ -34,7 +32,7 @@ class Record(BaseModel):
 
 
 class NgramSpec(Record):
-    """A table of n-gram vectors; see ngrams.py.
+    """A table of n-gram vectors; `prediction` says what an n-gram is.
 
     Attributes:
         name: What its tensors and columns are called after.
@@ -103,7 +101,7 @@ class TransformerSpec(Record):
         kind: Always "sentence-transformers".
         source: Hub name or folder, as given.
         revision: Commit of a hub name; None for a folder or package.
-        weights_sha256: Of its tensors; see transformer_encoder.py.
+        weights_sha256: Of its tensors; see `prediction.transformer_encoder`.
         vocab_size: Tokens of its tokenizer.
         d_embedding: Length of its embedding.
         pooling: How it makes one vector of its tokens' vectors.
@@ -198,8 +196,8 @@ class Landmark(Record):
     spread: float = Field(default=1.0, gt=0)
 
 
-class NoveltySpec(Record):
-    """What tells prompts unlike the training prompts from ordinary ones; see novelty.py.
+class OodSpec(Record):
+    """What the out-of-distribution score of a prompt is made of; see `prediction.ood_score`.
 
     Attributes:
         ranks: Distances of ordinary held-out prompts to their nearest landmark in units of its spread, at equally
@@ -213,13 +211,13 @@ class NoveltySpec(Record):
     n_prompts: int = Field(gt=0)
 
     @model_validator(mode="after")
-    def _ascends(self) -> "NoveltySpec":
+    def _ascends(self) -> "OodSpec":
         if any(later < earlier for earlier, later in pairwise(self.ranks)):
             raise ValueError("the ranks do not ascend")
         return self
 
 
-class ContractRow(Record):
+class GuaranteeRow(Record):
     """How often answers were right on held-out prompts where a promise was made of them.
 
     Attributes:
@@ -248,7 +246,7 @@ class ContractRow(Record):
     at_least: float = Field(ge=0, le=1)
 
     @model_validator(mode="after")
-    def _is_possible(self) -> "ContractRow":
+    def _is_possible(self) -> "GuaranteeRow":
         if self.promise != "cost_weight" and self.value > 1:
             raise ValueError(f"{self.promise} is a probability, found {self.value}")
         if not self.low <= self.correct <= self.high:
@@ -276,8 +274,8 @@ class FileRecord(Record):
 class Manifest(Record):
     """All there is to know of an artifact besides its tensors.
 
-    Landmarks are optional: a folder without them has an empty list and a `d_landmark` of 0. So is the contract, what
-    was measured of promises on held-out prompts, and so is novelty, which needs landmarks.
+    Landmarks are optional: a folder without them has an empty list and a `d_landmark` of 0. So are the contract,
+    the measured guarantee of τ, and the novelty, the measurements for the OOD score, which needs landmarks.
     """
 
     format: Literal["embedllm-router artifact"] = "embedllm-router artifact"
@@ -291,8 +289,8 @@ class Manifest(Record):
     metrics: dict[str, float]
     landmarks: tuple[Landmark, ...] = ()
     d_landmark: int = Field(default=0, ge=0)
-    novelty: NoveltySpec | None = None
-    contract: tuple[ContractRow, ...] = ()
+    novelty: OodSpec | None = None
+    contract: tuple[GuaranteeRow, ...] = ()
     files: dict[str, FileRecord] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -8,16 +8,15 @@
       landmarks.safetensors mean prompts by category; absent where the manifest lists no landmarks
       README.md             the model card
 
-Training writes it, serving reads it, and they meet nowhere else. Loading checks everything: hashes, tensor
-names, dtypes, shapes and finiteness. It knows nothing of how the tensors are used.
-
-Shape and dtype of every tensor of a weights folder, as its manifest announces them. It knows nothing of files.
+Training writes it, serving reads it, and they meet nowhere else. Loading checks everything: hashes, tensor names,
+dtypes, shapes and finiteness.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,20 +29,21 @@ from safetensors.numpy import save as save_safetensors
 
 from embedllm_router._files import draft_beside, put_in_place, why_no_place
 from embedllm_router.artifact.manifest import FORMAT_VERSION, EncoderSpec, FileRecord, Manifest
-from embedllm_router.errors import ArtifactError
+from embedllm_router.errors import ArtifactError, ConfigError
 
 __all__ = [
+    "ENCODER",
+    "MANIFEST",
     "Artifact",
     "Tensors",
+    "check_beside",
     "check_place",
-    "decoder_shapes",
     "default_artifact_path",
-    "encoder_shapes",
-    "landmark_shapes",
     "load_artifact",
     "read_card",
     "save_artifact",
     "shipped_path",
+    "write_derived",
 ]
 
 
@@ -208,6 +208,61 @@ def save_artifact(  # noqa: PLR0913 - the parts of a folder; a wrapper around th
             f"{path}: cannot be written ({error.strerror}). Check the rights and the space there."
         ) from error
     return artifact
+
+
+def write_derived(  # noqa: PLR0913 - what is the parent's, and what is not
+    parent: Artifact,
+    out: Path,
+    *,
+    decoder: Tensors,
+    training: Mapping[str, str | int | float | bool | None],
+    changes: Mapping[str, object],
+    card: str,
+) -> Artifact:
+    """Writes weights that differ from their parent's in the decoder.
+
+    Args:
+        parent: The weights they were made of.
+        out: Where the folder shall be; an older artifact there is replaced.
+        decoder: Their decoder.
+        training: What its manifest says of how they were made, beside the parent's.
+        changes: Other fields of its manifest that are not the parent's. Its guarantee is not handed down: what was
+            measured of the parent's promises is no promise of these.
+        card: Their model card.
+
+    Returns:
+        The artifact as loaded from disk.
+
+    Raises:
+        ArtifactError: `out` holds something else.
+    """
+    manifest = parent.manifest.model_copy(
+        update={
+            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "training": {**parent.manifest.training, "parent_artifact": parent.id, **training},
+            "contract": (),
+            **changes,
+        }
+    )
+    return save_artifact(
+        out,
+        manifest,
+        encoder=parent.encoder,
+        decoder=decoder,
+        tokenizer_json=parent.tokenizer_json,
+        model_card=card,
+        landmarks=parent.landmarks or None,
+    )
+
+
+def check_beside(parent: Path, out: Path) -> None:
+    """Makes sure that the parent stays what it is.
+
+    Raises:
+        ConfigError: Both are the same folder.
+    """
+    if parent.resolve() == out.resolve():
+        raise ConfigError(f"--out {out} is the artifact itself: name another folder, so that one can go back.")
 
 
 def check_place(path: Path) -> None:

@@ -14,8 +14,7 @@ from embedllm_router.cli.console import AsJson, clear_errors, print_json, progre
 
 if TYPE_CHECKING:
     from embedllm_router.artifact.weights import Artifact
-    from embedllm_router.training.add_llm.add import Added
-    from embedllm_router.training.add_llm.questions import Question
+    from embedllm_router.training.add_llm import Added, Question
 
 __all__ = ["register"]
 
@@ -54,10 +53,9 @@ def _add(
 ) -> None:
     """Add an LLM to existing weights from a few of its graded answers, in seconds, without training."""
     with clear_errors():
-        from embedllm_router.artifact.derived import check_beside
-        from embedllm_router.artifact.weights import default_artifact_path, load_artifact, read_card
+        from embedllm_router.artifact.weights import check_beside, default_artifact_path, load_artifact, read_card
         from embedllm_router.data.folder import read_folders
-        from embedllm_router.training.add_llm.add import About, add_llm, write_added
+        from embedllm_router.training.add_llm import About, add_llm, write_added
 
         parent = artifact or default_artifact_path()
         check_beside(parent, out)
@@ -103,7 +101,7 @@ def _print_added(added: "Added", out: Path, written: "Artifact | None", *, as_js
 def _nearest(written: "Artifact | None", llm: str) -> list[str]:
     if written is None:
         return []
-    from embedllm_router.evaluation.similarity import nearest_llms
+    from embedllm_router.evaluation.embeddings import nearest_llms
 
     return [one.llm for one in nearest_llms(written, llm, _NEAREST)]
 
@@ -148,7 +146,7 @@ def _questions(
     with clear_errors():
         from embedllm_router.artifact.weights import default_artifact_path, load_artifact
         from embedllm_router.data.folder import read_folders
-        from embedllm_router.training.add_llm.questions import questions_to_ask
+        from embedllm_router.training.add_llm import questions_to_ask
 
         weights = load_artifact(artifact or default_artifact_path())
         with progress() as on_progress:

@@ -97,7 +97,7 @@ def _similar(
     as_json: AsJson = False,
 ) -> None:
     """List the LLMs that get the same prompts right."""
-    from embedllm_router.evaluation.similarity import nearest_llms
+    from embedllm_router.evaluation.embeddings import nearest_llms
 
     found = nearest_llms(_load(artifact), llm, n)
     if as_json:
@@ -139,11 +139,11 @@ def _print_evaluation(found: "Evaluation", *, as_json: bool) -> None:
 
         print_json(evaluation_fields(found))
         return
-    from embedllm_router.artifact.guarantees import contract_tables
+    from embedllm_router.artifact.guarantees import guarantee_tables
     from embedllm_router.evaluation.report import evaluation_table, slice_table, summary_lines
 
     console = stdout()
     console.print(evaluation_table(found))
     print_lines(console, summary_lines(found))
-    for table in (*contract_tables([row for row in found.contract if row.data is None]), slice_table(found)):
+    for table in (*guarantee_tables([row for row in found.guarantee if row.data is None]), slice_table(found)):
         console.print(table)

@@ -148,8 +148,7 @@ def _learn(
     as_json: AsJson = False,
 ) -> None:
     """Update LLM embeddings and calibration from feedback; refuse an update that is worse."""
-    from embedllm_router.artifact.derived import check_beside
-    from embedllm_router.artifact.weights import default_artifact_path, load_artifact
+    from embedllm_router.artifact.weights import check_beside, default_artifact_path, load_artifact
     from embedllm_router.records.reader.recorded import Wanted, read_recorded
     from embedllm_router.training.update.guard import LessonOptions
     from embedllm_router.training.update.learn import learn_lesson

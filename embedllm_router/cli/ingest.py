@@ -15,7 +15,7 @@ from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.errors import DataError
 
 if TYPE_CHECKING:
-    from embedllm_router.data.formats.answer import Rejected
+    from embedllm_router.data.formats.rows import Rejected
     from embedllm_router.data.ingest import IngestReport
     from embedllm_router.data.ingest_options import IngestOptions
 

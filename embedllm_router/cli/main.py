@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from embedllm_router import __version__
-from embedllm_router.artifact.guarantees import contract_tables
+from embedllm_router.artifact.guarantees import guarantee_tables
 from embedllm_router.artifact.weights import default_artifact_path, load_artifact, shipped_path
 from embedllm_router.cli import add, evaluate, feedback, ingest, logs, plan, replay, train
 from embedllm_router.cli.console import (
@@ -120,7 +120,7 @@ def inspect(
         print_json({"id": artifact.id, **artifact.manifest.model_dump(mode="json")})
         return
     _stdout.print(summary_table(artifact.id, artifact.manifest))
-    for table in contract_tables(artifact.manifest.contract):
+    for table in guarantee_tables(artifact.manifest.contract):
         _stdout.print(table)
     _stdout.print(llm_table(artifact.manifest))
 

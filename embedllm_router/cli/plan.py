@@ -88,10 +88,10 @@ def _contract(artifact: Changed, data: LearnedFrom, as_json: AsJson = False) -> 
 def _guarantee(artifact: Changed, data: LearnedFrom, as_json: AsJson = False) -> None:
     """Measure on held-out prompts how often "p_correct reaches τ" holds, and store the guarantees with the weights."""
     with clear_errors():
-        from embedllm_router.evaluation.guarantee import add_contract
+        from embedllm_router.evaluation.guarantee import add_guarantee
 
         with progress() as on_progress:
-            changed = add_contract(artifact, data, on_progress)
+            changed = add_guarantee(artifact, data, on_progress)
     _print_guarantees(changed, artifact, as_json=as_json)
 
 
@@ -100,11 +100,11 @@ def _print_guarantees(changed: "Artifact", folder: Path, *, as_json: bool) -> No
     if as_json:
         print_json({"out": str(folder), "artifact": changed.id, "contract": [row.model_dump() for row in rows]})
         return
-    from embedllm_router.artifact.guarantees import contract_tables
+    from embedllm_router.artifact.guarantees import guarantee_tables
 
     console = stdout()
     print_lines(console, [f"{folder}: artifact {changed.id}, {len(rows)} guarantees measured"])
-    for table in contract_tables(rows):
+    for table in guarantee_tables(rows):
         console.print(table)
 
 

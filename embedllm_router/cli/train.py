@@ -164,7 +164,7 @@ def _landmarks(
 ) -> None:
     """Add landmarks, the categories that prompts are compared with, to weights that lack them, without training."""
     with clear_errors():
-        from embedllm_router.training.fit.add_landmarks import add_landmarks
+        from embedllm_router.training.fit.recipe import add_landmarks
 
         with progress() as on_progress:
             changed = add_landmarks(artifact, data, on_progress)

@@ -1,10 +1,8 @@
 """Reads a correctness data set from its folder: items.parquet, results.parquet.
 
-    items.parquet     item_id (unique), category, prompt
-    results.parquet   item_id, model, score in [0, 1]; where known output_tokens, output_chars, input_tokens, graded,
-                      parsed
-
-It knows nothing of which LLMs are worth learning, nor of other data sets.
+items.parquet     item_id (unique), category, prompt
+results.parquet   item_id, model, score in [0, 1]; where known output_tokens, output_chars, input_tokens, graded,
+                  parsed
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +17,7 @@ from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.data.matrix import CorrectnessMatrix, Merged, merge
 from embedllm_router.errors import DataError
 
-__all__ = ["CHARS_PER_TOKEN", "merge_folders", "read_folder", "read_folders"]
+__all__ = ["merge_folders", "read_folder", "read_folders"]
 
 CHARS_PER_TOKEN: Final = 4
 """Characters of English per token of a current LLM's tokenizer, roughly; for lengths given in characters only."""

@@ -5,14 +5,9 @@
     ingest.json       where it came from: files with SHA-256, formats, counts, the conflict rule, choices made
     rejected.jsonl    rows that were not used: file, row, line, column, reason; only if there are any
 
-folder.py reads the folder back. Nothing here knows a format; formats/ does.
-
-Answers from any source, gathered in columns: about 36 bytes an answer, each prompt's text held once.
-
-A prompt is known by the hash of its text, so the same prompt has the same id in every source and every run. Two scores
-for one prompt and LLM are resolved by a named rule. It knows nothing of files.
-
-What the user chooses of an ingestion, and what it reports. Values only.
+Answers from any source are gathered in columns: about 36 bytes an answer, each prompt's text held once. A prompt's id
+is the hash of its text, so the same prompt has the same id in every source and every run. `folder` reads the result
+back.
 """
 
 import dataclasses
@@ -31,23 +26,14 @@ import orjson
 import polars as pl
 
 from embedllm_router._files import draft_beside, put_in_place
-from embedllm_router.data.formats.answer import Answer, Input, Rejected
 from embedllm_router.data.formats.detect import detect, files_of, reader_of
 from embedllm_router.data.formats.llmrouterbench import latest_runs
-from embedllm_router.data.formats.rows import clear_read_errors, kind, open_table
+from embedllm_router.data.formats.rows import Answer, Input, Rejected, clear_read_errors, kind, open_table
 from embedllm_router.data.ingest_options import Format, IngestOptions, OnConflict
 from embedllm_router.data.matrix import Conflicts
 from embedllm_router.errors import DataError
 
-__all__ = [
-    "MANIFEST",
-    "REJECTED",
-    "AnswerTable",
-    "FileRead",
-    "IngestReport",
-    "ingest",
-    "item_id",
-]
+__all__ = ["AnswerTable", "IngestReport", "ingest", "item_id"]
 
 _ID_CHARS: Final = 20  # 80 bits: among a million prompts two share an id with a chance of 4e-13
 _NAN: Final = float("nan")

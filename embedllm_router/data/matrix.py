@@ -1,15 +1,10 @@
-"""Which LLM answered which prompt correctly: the matrix everything is learned from.
+"""Which LLM answered which prompt correctly: the matrix everything is learned from, and several of them merged.
 
-It knows nothing of files (folder.py reads them) and nothing of embeddings. Rows are never implicit: every row has a
-prompt id, every column an LLM id.
-
-Several scores for one prompt and LLM: the rules that resolve them, and what is counted. Values only.
-
-Several data sets → one matrix: all their prompts, the union of their LLMs.
+Rows are never implicit: every row has a prompt id, every column an LLM id.
 
 An item that stands in several sets, with the same id and the same text, is one row; answers graded in several of them
 are resolved by a named rule. The same text under another id is another item: sets ask it by their own protocol, and the
-split keeps all of them on one side. It knows nothing of files.
+split keeps all of them on one side.
 """
 
 from collections.abc import Sequence
@@ -21,7 +16,7 @@ from numpy.typing import NDArray
 from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.errors import DataError
 
-__all__ = ["Conflicts", "CorrectnessMatrix", "Merged", "OnConflict", "merge"]
+__all__ = ["Conflicts", "CorrectnessMatrix", "Merged", "merge"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,8 @@
 """Train, validation and test prompts, so that no question sits on two sides.
 
-Prompts that share a normalised question stem stay together, also across data sets: the same question occurs with
-other ids and other options. It knows nothing of labels.
-
-Splits that ask what a router does with what it never saw: a whole benchmark, or whole LLMs.
-
-Questions that also stand in the held-out part, by their normalised stem, leave the training part: the same question
-occurs in several benchmarks. It knows nothing of training.
+Prompts that share a normalised question stem stay together, also across data sets: the same question occurs with other
+ids and other options. Other splits hold out a whole benchmark, or whole LLMs, to see what a router does with what it
+never saw; questions that also stand in the held-out part leave the training part.
 """
 
 import re
@@ -23,7 +19,6 @@ from embedllm_router.errors import DataError
 
 __all__ = [
     "GroupSplit",
-    "Leakage",
     "Split",
     "benchmarks",
     "leakage",

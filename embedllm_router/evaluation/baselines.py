@@ -20,6 +20,7 @@ from embedllm_router.evaluation.inputs import OnProgress, Part, find_pools, llm_
 __all__ = [
     "BASELINES",
     "UNTRAINED",
+    "Baseline",
     "BaselineOptions",
     "BestSingle",
     "DatasetOracle",

@@ -1,21 +1,14 @@
-"""Accuracy against cost as the cost weight λ sweeps: which LLM each λ chooses, and the curve that results.
+"""Accuracy against cost: what answers cost, which LLM each cost weight λ chooses, and published figures of the curve.
 
+    cost   = input tokens · input price + output tokens · output price
     choice = argmax p - λ · expected cost
 
-It knows nothing of what the curves are summed up to; cost_metrics.py does that.
-
-What answers cost: list prices times tokens. It knows nothing of choices.
-
-    cost = input tokens · input price + output tokens · output price
-
-Input tokens are the recorded ones where the data know them, otherwise prompt bytes / 4. Output tokens are the recorded
-ones, otherwise those estimated from the visible characters, otherwise the artifact's prediction. Visible characters say
-nothing of what an LLM that reasons first bills: its prediction, which counts the hidden part, is taken then. Recorded
+Input tokens are the recorded ones where the data have them, otherwise prompt bytes / 4. Output tokens are the recorded
+ones, otherwise those estimated from the visible characters, otherwise the artifact's prediction. Visible characters do
+not tell what an LLM that reasons first bills: its prediction, which counts the hidden part, is taken then. Recorded
 costs are not used: they are of the prices of their day and provider.
 
-Published figures that sum up a curve of accuracy against cost. Pure; docs/evaluation.md gives the definitions.
-
-Every function works on one pool; the mean over pools is taken elsewhere. It knows nothing of prompts.
+Figures are of one pool; `routing` takes the mean over pools. docs/evaluation.md has their definitions.
 """
 
 import math

@@ -1,17 +1,12 @@
-"""How often "p_correct ≥ τ" holds on held-out prompts: the rows of an artifact's contract.
+"""The guarantee of an artifact: how often "p_correct ≥ τ" holds on held-out prompts, in its manifest and model card.
 
 Of a choice there is one answer per prompt; of "every LLM that reaches τ" there are many, which stand or fall together.
 Every share therefore has two intervals: the exact one for independent answers (Clopper & Pearson, Biometrika 26, 1934)
 and one from resampled questions, a question being all prompts with the same stem. The wider end counts.
 
-It knows nothing of files.
-
-The section of a model card that states the contract. It knows nothing but the contract's rows.
-
-Gives a weights folder its contract, or renews it, without retraining: every tensor it has stays as it is.
-
-The data are split as the artifact's training split them, and only the test part is measured: training saw the first
-part, early stopping and calibration the second. It knows nothing of command lines.
+`add_guarantee` gives a weights folder its guarantee, or renews it, without retraining: every tensor stays as it is. The
+data are split as the artifact's training split them, and only the test part is measured: training saw the first part,
+early stopping and calibration the second.
 """
 
 import re
@@ -25,7 +20,7 @@ from numpy.typing import NDArray
 
 from embedllm_router._stats import clopper_pearson, resamples
 from embedllm_router.artifact.guarantees import rows_of, verdict
-from embedllm_router.artifact.manifest import ContractRow, LearnedLLM, Manifest
+from embedllm_router.artifact.manifest import GuaranteeRow, LearnedLLM, Manifest
 from embedllm_router.artifact.weights import Artifact, load_artifact, read_card, save_artifact
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import question_stem
@@ -33,18 +28,10 @@ from embedllm_router.evaluation.frontier import choose, price_answers
 from embedllm_router.evaluation.inputs import OnProgress, Part, Predictions, read_inputs
 from embedllm_router.prediction.scorer import Scorer
 
-__all__ = [
-    "COST_WEIGHTS",
-    "FLOORS",
-    "FLOORS_BY_SET",
-    "add_contract",
-    "card_with_contract",
-    "measure_contract",
-    "with_contract",
-]
+__all__ = ["add_guarantee", "card_with_guarantee", "measure_guarantee", "with_guarantee"]
 
-_HEAD = "## Contract"
-_OLD = re.compile(rf"\n{_HEAD}\n.*?(?=\n## |\Z)", re.DOTALL)
+_HEAD = "## Guarantee"
+_OLD = re.compile(r"\n## (?:Contract|Guarantee)\n.*?(?=\n## |\Z)", re.DOTALL)
 _LAST = "\n## Landmarks\n"
 _SECTION = """{head}
 
@@ -60,18 +47,18 @@ one-sided 95 % bound reaches τ. These prompts are benchmarks, not your traffic.
 """
 
 
-def card_with_contract(card: str, contract: Sequence[ContractRow]) -> str:
-    """A model card with a section about the contract, in place of an older such section.
+def card_with_guarantee(card: str, rows: Sequence[GuaranteeRow]) -> str:
+    """A model card with a section about the guarantee of τ, in place of an older such section.
 
     Args:
         card: Markdown; a section about landmarks stays the last.
-        contract: Without rows of floors over all data sets, the section is left out.
+        rows: The guarantee; without rows of floors over all data sets, the section is left out.
 
     Returns:
         Markdown.
     """
     others = _OLD.sub("", card)
-    floors = rows_of(contract, "min_p_correct")
+    floors = rows_of(rows, "min_p_correct")
     if not floors:
         return others
     section = _SECTION.format(head=_HEAD, n=floors[0].n_prompts, rows="\n".join(map(_row, floors)))
@@ -79,7 +66,7 @@ def card_with_contract(card: str, contract: Sequence[ContractRow]) -> str:
     return f"{body.rstrip()}\n\n{section}{mark}{rest}"
 
 
-def _row(row: ContractRow) -> str:
+def _row(row: GuaranteeRow) -> str:
     share = f"{row.predicted:.3f} | {row.correct:.3f} | [{row.low:.3f}, {row.high:.3f}] | {row.at_least:.3f}"
     return f"| {row.value:g} | {row.n_prompts:,} | {share} | {verdict(row)} |"
 
@@ -98,8 +85,8 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
-def with_contract(manifest: Manifest, scorer: Scorer, test: Part) -> Manifest:
-    """The manifest with the contract that its decoder keeps.
+def with_guarantee(manifest: Manifest, scorer: Scorer, test: Part) -> Manifest:
+    """The manifest with the guarantee that its decoder keeps.
 
     Args:
         manifest: Its `llms` are the columns of the test part.
@@ -107,19 +94,19 @@ def with_contract(manifest: Manifest, scorer: Scorer, test: Part) -> Manifest:
         test: Prompts that neither training nor calibration saw.
 
     Returns:
-        The manifest; an older contract is replaced.
+        The manifest; an older guarantee is replaced.
     """
     scores = [scorer.score(row) for row in test.x]
     predictions = Predictions(
         np.stack([one.p_correct for one in scores]), np.stack([one.output_tokens for one in scores])
     )
-    rows = measure_contract(test.matrix, predictions, manifest.llms)
+    rows = measure_guarantee(test.matrix, predictions, manifest.llms)
     return manifest.model_copy(update={"contract": rows})
 
 
-def measure_contract(
+def measure_guarantee(
     test: CorrectnessMatrix, predictions: Predictions, llms: Sequence[LearnedLLM]
-) -> tuple[ContractRow, ...]:
+) -> tuple[GuaranteeRow, ...]:
     """Measures promises on prompts that nothing was fitted to.
 
     A choice is among the LLMs that were graded on the prompt and have a list price; prompts with fewer than two of them
@@ -212,7 +199,7 @@ def _rows(
     promise: Literal["min_p_correct", "cost_weight", "any_llm"],
     values: Sequence[float],
     data: str | None = None,
-) -> Iterator[ContractRow]:
+) -> Iterator[GuaranteeRow]:
     among = np.ones(len(held.p), dtype=bool) if data is None else held.datasets == data
     for value in values:
         mask = held.chosen(promise, value) & among[:, None]
@@ -222,7 +209,7 @@ def _rows(
         n_right = round(float(held.right[mask].sum()))
         share = n_right / n
         low, high, at_least = _bounds(n_right, n, held.samples(mask))
-        yield ContractRow(
+        yield GuaranteeRow(
             promise=promise,
             value=value,
             data=data,
@@ -253,8 +240,8 @@ def _up(share: float) -> float:
     return float(np.ceil(share * 1e6) / 1e6)
 
 
-def add_contract(folder: Path, data: Sequence[Path], on_progress: OnProgress = lambda *_: None) -> Artifact:
-    """Adds a contract to an artifact in place.
+def add_guarantee(folder: Path, data: Sequence[Path], on_progress: OnProgress = lambda *_: None) -> Artifact:
+    """Adds a guarantee to an artifact in place.
 
     Args:
         folder: The weights folder; replaced whole.
@@ -263,7 +250,7 @@ def add_contract(folder: Path, data: Sequence[Path], on_progress: OnProgress = l
         on_progress: Called with what is being done, steps done and steps planned.
 
     Returns:
-        The artifact with its contract. Its id is another one, its tensors are the same bytes.
+        The artifact with its guarantee. Its id is another one, its tensors are the same bytes.
 
     Raises:
         ArtifactError: The folder cannot be read or written.
@@ -274,7 +261,7 @@ def add_contract(folder: Path, data: Sequence[Path], on_progress: OnProgress = l
     card = read_card(folder)
     inputs = read_inputs(artifact, data, train_x=False, on_progress=on_progress)
     on_progress("measuring", 0, 1)
-    manifest = with_contract(artifact.manifest, Scorer.from_artifact(artifact), inputs.test)
+    manifest = with_guarantee(artifact.manifest, Scorer.from_artifact(artifact), inputs.test)
     on_progress("measuring", 1, 1)
     return save_artifact(
         folder,
@@ -282,6 +269,6 @@ def add_contract(folder: Path, data: Sequence[Path], on_progress: OnProgress = l
         encoder=artifact.encoder,
         decoder=artifact.decoder,
         tokenizer_json=artifact.tokenizer_json,
-        model_card=card_with_contract(card, manifest.contract),
+        model_card=card_with_guarantee(card, manifest.contract),
         landmarks=artifact.landmarks,
     )

@@ -1,15 +1,8 @@
-"""An artifact and data folders → the train and test parts its evaluation needs, and what had to be left out.
+"""What an evaluation measures: train and test parts of data, their pools of LLMs, and the artifact's predictions.
 
 The test part is the one the artifact's training set aside: the same seed on the same prompts. Where that cannot be
-rebuilt nothing is reported as test. It knows nothing of metrics.
-
-Which LLMs can be compared on which prompts: per data set, those that graded nearly every prompt of it.
-
-A missing label is never counted as wrong: a pool has none. It knows nothing of predictions.
-
-A matrix with its prompt embeddings: what baselines learn from and are measured on.
-
-It knows nothing of artifacts; inputs.py makes parts from one.
+rebuilt, nothing is reported as test. A pool is the LLMs that graded nearly every prompt of a data set; a missing label
+is never counted as wrong.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,17 +1,10 @@
-"""How good predicted probabilities and the choices made with them are. Numpy only; labels are 0 or 1.
+"""How good predicted probabilities and the choices made with them are, with intervals, and a floor under the error.
 
-Every function is checked in the tests against a naive second implementation. It knows nothing of how predictions
-were made.
+Labels are 0 or 1. Every figure is checked in the tests against a naive second implementation.
 
-How much of the error no predictor can avoid: what LLMs answer when a question is asked twice.
-
-Two answers of one LLM to the same question that agree only with probability 1 - d put a floor under every score: if
-each answer is right with probability p, then E[d] = 2·E[p(1 - p)], so Brier ≥ d / 2; and as the entropy of p in nats
-is at least 4·ln 2·p(1 - p), log-loss ≥ 2·ln 2·d. It knows nothing of predictions.
-
-How well probabilities foretell correctness, with intervals. metrics.py has the definitions; this adds resampling.
-
-It knows nothing of routing.
+The floor comes from questions that are asked twice. Two answers of one LLM to the same question that agree only with
+probability 1 - d put a bound under every score: if each answer is right with probability p, then E[d] = 2·E[p(1 - p)],
+so Brier ≥ d / 2; and as the entropy of p in nats is at least 4·ln 2·p(1 - p), log-loss ≥ 2·ln 2·d.
 """
 
 import itertools
@@ -31,7 +24,6 @@ __all__ = [
     "Correctness",
     "CorrectnessIntervals",
     "NoiseCeiling",
-    "RoutingResult",
     "accuracy",
     "auc",
     "brier",
@@ -262,7 +254,7 @@ Float64s = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Correctness:
-    """Metrics over labels, see metrics.py; NaN without labels.
+    """Metrics over labels; NaN without labels.
 
     Attributes:
         n_labels: How many labels.
@@ -283,7 +275,7 @@ class Correctness:
 
 @dataclass(frozen=True, slots=True)
 class CorrectnessIntervals:
-    """The same metrics with bootstrap intervals over prompts."""
+    """The metrics of `Correctness` with bootstrap intervals over prompts."""
 
     log_loss: Estimate
     brier: Estimate

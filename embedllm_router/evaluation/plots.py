@@ -1,9 +1,4 @@
-"""The pictures of a report, each a PNG. The only file that imports matplotlib.
-
-It knows nothing of pages or paths.
-
-The numbers behind the pictures that need some arranging. It knows nothing of drawing.
-"""
+"""The pictures of a report as PNGs, and the numbers behind them that need some arranging."""
 
 import io
 from collections import Counter
@@ -17,12 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from embedllm_router.evaluation.embeddings import llm_map
 from embedllm_router.evaluation.metrics import reliability
 from embedllm_router.evaluation.result import Evaluation
 from embedllm_router.evaluation.routing import CostResult
-from embedllm_router.evaluation.similarity import llm_map
 
-__all__ = ["Grid", "choice_confusion", "draw_plots", "label_places", "loss_grid"]
+__all__ = ["draw_plots", "label_places"]
 
 _SHOWN_LLMS: Final = 14
 _SHOWN_CATEGORIES: Final = 40

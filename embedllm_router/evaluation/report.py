@@ -1,16 +1,7 @@
-"""An evaluation as one self-contained HTML page: text, tables, pictures inside the file, no script, no network.
+"""An evaluation for readers: JSON fields, a terminal table with a few sentences, and one self-contained HTML page.
 
-It knows nothing of paths.
-
-Slices of traffic, and promises kept on it, as rows of text for people. It knows nothing of terminals or pages.
-
-An evaluation as plain values for JSON: the keys docs/evaluation.md promises. NaN becomes null.
-
-It knows nothing of tables or pages.
-
-An evaluation as a terminal table and a few sentences. It knows nothing of commands.
-
-The tables of the report page, with the notes under them. It knows nothing of pictures or the page around them.
+The JSON keys are those docs/evaluation.md promises; NaN becomes null. The page holds its text, tables and pictures in
+one file, without scripts or requests to a network.
 """
 
 import base64
@@ -25,33 +16,15 @@ from rich.table import Table
 
 from embedllm_router._stats import SEEDS, Estimate
 from embedllm_router.artifact.guarantees import verdict
-from embedllm_router.artifact.manifest import ContractRow
+from embedllm_router.artifact.manifest import GuaranteeRow
 from embedllm_router.evaluation.frontier import CostMetrics
 from embedllm_router.evaluation.metrics import Correctness
 from embedllm_router.evaluation.result import BaselineResult, Evaluation, GroupResult, RouterResult
 
-__all__ = [
-    "CONTRACT_HEAD",
-    "PROMISES",
-    "SLICE_HEAD",
-    "contract_rows",
-    "contract_table",
-    "cost_table",
-    "evaluation_fields",
-    "evaluation_table",
-    "html_table",
-    "main_table",
-    "noise_table",
-    "probe_tables",
-    "report_page",
-    "slice_rows",
-    "slice_table",
-    "slices_table",
-    "summary_lines",
-]
+__all__ = ["evaluation_fields", "evaluation_table", "report_page", "slice_table", "summary_lines"]
 
 SLICE_HEAD: Final = ("", "slice", "prompts", "labels", "log-loss", "AUC", "ECE", "routing accuracy", "best single LLM")
-CONTRACT_HEAD: Final = ("promise", "value", "answers", "predicted", "right", "95 % interval", "at least", "kept?")
+GUARANTEE_HEAD: Final = ("promise", "value", "answers", "predicted", "right", "95 % interval", "at least", "kept?")
 PROMISES: Final = {
     "any_llm": "every LLM that reaches τ",
     "min_p_correct": "the cheapest LLM that reaches τ",
@@ -81,8 +54,8 @@ def slice_table(e: Evaluation) -> Table:
     return table
 
 
-def contract_rows(contract: Sequence[ContractRow]) -> list[list[str]]:
-    """One row per promise under `CONTRACT_HEAD`; those by data set name it."""
+def guarantee_rows(rows: Sequence[GuaranteeRow]) -> list[list[str]]:
+    """One row per promise under `GUARANTEE_HEAD`; those by data set name it."""
     return [
         [
             PROMISES[row.promise] + (f", {row.data}" if row.data else ""),
@@ -93,7 +66,7 @@ def contract_rows(contract: Sequence[ContractRow]) -> list[list[str]]:
             _number(row.at_least),
             verdict(row) or "",
         ]
-        for row in contract
+        for row in rows
     ]
 
 
@@ -117,7 +90,7 @@ def evaluation_fields(evaluation: Evaluation) -> dict[str, object]:
         "baselines": {name: _baseline(b) for name, b in e.baselines.items()},
         "by_category": {name: _group(c) for name, c in e.categories.items()},
         "slices": {kind: {name: _group(g) for name, g in found.items()} for kind, found in e.slices.items()},
-        "contract": [{**row.model_dump(), "verdict": verdict(row)} for row in e.contract],
+        "contract": [{**row.model_dump(), "verdict": verdict(row)} for row in e.guarantee],
         "artifact": e.artifact.id,
         "recorded_log_loss": e.artifact.manifest.metrics.get("log_loss"),
         "split": e.split,
@@ -316,7 +289,7 @@ _NOISE_NOTE: Final = (
     "which a predictor could know, so the true floor may be lower."
 )
 
-_CONTRACT_NOTE: Final = (
+_GUARANTEE_NOTE: Final = (
     "How often answers were right where a promise was made of them: p_correct ≥ τ, or the highest utility at λ. "
     "Intervals are the wider of Clopper and Pearson's and a bootstrap over questions; the one-sided 95 % bound must "
     "reach τ for a promise to be kept."
@@ -351,11 +324,11 @@ def cost_table(e: Evaluation) -> str:
     return html_table(head, rows) + _note(note)
 
 
-def contract_table(e: Evaluation) -> str:
+def guarantee_table(e: Evaluation) -> str:
     """How often promises were kept."""
-    if not e.contract:
+    if not e.guarantee:
         return "<p>No promise was made on these prompts.</p>"
-    return html_table(CONTRACT_HEAD, contract_rows(e.contract), ours=None) + _note(_CONTRACT_NOTE)
+    return html_table(GUARANTEE_HEAD, guarantee_rows(e.guarantee), ours=None) + _note(_GUARANTEE_NOTE)
 
 
 def slices_table(e: Evaluation) -> str:
@@ -496,7 +469,7 @@ def report_page(evaluation: Evaluation, plots: Mapping[str, bytes]) -> str:
 
     Args:
         evaluation: The findings.
-        plots: PNGs by name, from plots.py.
+        plots: PNGs by name, from `plots.draw`.
 
     Returns:
         A complete HTML document.
@@ -513,7 +486,7 @@ def report_page(evaluation: Evaluation, plots: Mapping[str, bytes]) -> str:
         "<h2>Accuracy for money</h2>",
         cost_table(e),
         "<h2>Promises kept</h2>",
-        contract_table(e),
+        guarantee_table(e),
         "<h2>By language, content and length</h2>",
         slices_table(e),
         *(_picture(name, plots[name]) for name in _PICTURES if name in plots),

@@ -1,9 +1,7 @@
-"""What an evaluation found, as frozen values. It knows nothing of how they are printed or plotted.
+"""What an evaluation found, as frozen values, and its verdict: does routing pay?
 
-Does routing pay, against always choosing the best single LLM?
-
-With intervals, and once without an operating point picked on the prompts it is judged on. It knows nothing of other
-baselines.
+The verdict compares a router with always choosing the best single LLM, with intervals, and once with an operating point
+that was not picked on the prompts it is judged on.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router._stats import DRAWS, SEEDS, Estimate, estimate, paired_difference, resamples
-from embedllm_router.artifact.manifest import ContractRow
+from embedllm_router.artifact.manifest import GuaranteeRow
 from embedllm_router.artifact.weights import Artifact
+from embedllm_router.evaluation.embeddings import AccuracyProbe, LabelProbe
 from embedllm_router.evaluation.frontier import CostMetrics, Curve, cost_save
 from embedllm_router.evaluation.inputs import Inputs
 from embedllm_router.evaluation.metrics import Correctness, CorrectnessIntervals, NoiseCeiling
-from embedllm_router.evaluation.probes import AccuracyProbe, LabelProbe
 from embedllm_router.evaluation.routing import CostResult, RoutedPrompts
 
-__all__ = ["BaselineResult", "Evaluation", "GroupResult", "HeldOutSaving", "RouterResult", "Verdict", "judge"]
+__all__ = ["BaselineResult", "Evaluation", "GroupResult", "RouterResult", "judge"]
 
 Floats = NDArray[np.float64]
 _FOLDS: Final = 2
@@ -238,7 +236,7 @@ class Evaluation:
         not_run: Baselines that were asked for and not run, with the reason.
         categories: By "data set/category".
         slices: By kind of slice ("language", "content", "length"), then by slice.
-        contract: How often promises were kept on the prompts measured.
+        guarantee: How often promises were kept on the prompts measured.
         noise: Floors from repeated questions.
         accuracy_probes: Benchmark accuracy from embeddings.
         label_probes: Properties of LLMs from embeddings.
@@ -259,7 +257,7 @@ class Evaluation:
     not_run: Mapping[str, str]
     categories: Mapping[str, GroupResult]
     slices: Mapping[str, Mapping[str, GroupResult]]
-    contract: tuple[ContractRow, ...]
+    guarantee: tuple[GuaranteeRow, ...]
     noise: tuple[NoiseCeiling, ...]
     accuracy_probes: tuple[AccuracyProbe, ...]
     label_probes: tuple[LabelProbe, ...]

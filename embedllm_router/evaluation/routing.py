@@ -1,10 +1,7 @@
-"""Routing measured pool by pool: accuracy without regard to cost, and what cost weights make of it.
+"""Routing measured pool by pool: accuracy without regard to cost, risk against coverage, and what cost weights change.
 
-Figures over several pools are means weighted by prompts. It knows nothing of how scores were made.
-
-Risk against coverage: how accurate a router is on the prompts it is surest of (Geifman & El-Yaniv, 2017).
-
-It knows nothing of LLMs; a confidence and a verdict per prompt are all it sees.
+Figures over several pools are means weighted by prompts. Risk against coverage is how often a router is wrong on the
+prompts it is surest of (Geifman & El-Yaniv, 2017).
 """
 
 import math
@@ -29,10 +26,8 @@ from embedllm_router.evaluation.frontier import (
 from embedllm_router.evaluation.inputs import Pool, find_pools, pool_means
 
 __all__ = [
-    "Arena",
     "CostResult",
     "Field",
-    "RiskCoverage",
     "RoutedPrompts",
     "field_of",
     "mean_cost_metrics",

@@ -1,18 +1,10 @@
-"""The order of events of an evaluation: inputs, the artifact, every baseline, verdict, groups, contract, noise, probes.
+"""The order of an evaluation: inputs, the artifact, every baseline, verdict, groups, guarantee, noise, probes.
 
-Each step is another file's. It knows nothing of files to write.
+Groups are categories and slices: by language, by whether the prompt is about code, by length. Languages come from
+py3langid, which carries its own table, uses no network and has no randomness; the rest is read from the text.
 
-Which slice of traffic a prompt belongs to: by language, by whether it is about code, by length. Pure.
-
-Languages come from py3langid, which carries its own table, uses no network and has no randomness. The rest is read
-from the text. It knows nothing of labels or LLMs.
-
-The artifact's figures on groups of test prompts: categories, slices. It knows nothing of what they mean.
-
-The same recipe trained from several seeds: how far its figures lie apart on one test part.
-
-A bootstrap tells what other test prompts would have changed; this tells what other initial weights and batches would
-have. It knows nothing of training.
+`measure_spread` evaluates the same recipe trained from several seeds. A bootstrap says what other test prompts would
+have changed; this says what other initial weights and batches would have.
 """
 
 import functools
@@ -35,29 +27,24 @@ from embedllm_router.artifact.weights import Artifact, load_artifact
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.errors import ConfigError
 from embedllm_router.evaluation.baselines import UNTRAINED, BaselineOptions, make_baseline
+from embedllm_router.evaluation.embeddings import accuracy_probes, label_probes
 from embedllm_router.evaluation.frontier import price_answers
-from embedllm_router.evaluation.guarantee import measure_contract
+from embedllm_router.evaluation.guarantee import measure_guarantee
 from embedllm_router.evaluation.inputs import Inputs, OnProgress, read_inputs
 from embedllm_router.evaluation.metrics import correctness, correctness_intervals, log_losses, noise_ceiling
-from embedllm_router.evaluation.probes import accuracy_probes, label_probes
 from embedllm_router.evaluation.result import BaselineResult, Evaluation, GroupResult, RouterResult, judge
 from embedllm_router.evaluation.routing import Field, field_of, mean_cost_metrics, pareto_distances, route, sweep_pools
 
 __all__ = [
     "LENGTHS",
-    "SLICES",
     "UNDETERMINED",
     "EvaluationOptions",
-    "Figure",
-    "Spread",
     "content_of",
     "evaluate",
     "language_of",
     "length_of",
-    "measure_groups",
     "measure_spread",
     "seed_folders",
-    "slice_names",
 ]
 
 UNDETERMINED: Final = "undetermined"
@@ -219,7 +206,7 @@ def evaluate(
         not_run={n: "needs training data, and --split all has none" for n in options.baselines if n not in names},
         categories=measure_groups(test.category_names(), test, field, router, baselines),
         slices={kind: _slice(kind, test, field, router, baselines) for kind in SLICES},
-        contract=measure_contract(test, inputs.predictions, llms),
+        guarantee=measure_guarantee(test, inputs.predictions, llms),
         noise=noise_ceiling(inputs.everything),
         accuracy_probes=accuracy_probes(artifact, inputs.everything),
         label_probes=label_probes(artifact, options.seed),

@@ -16,7 +16,7 @@ from embedllm_router.analysis.plan.goal import read_goal
 from embedllm_router.analysis.plan.plan import make_plan
 from embedllm_router.analysis.plan.result import Outcome, Plan
 from embedllm_router.analysis.plan.traffic import Traffic, read_traffic
-from embedllm_router.artifact.manifest import ContractRow
+from embedllm_router.artifact.manifest import GuaranteeRow
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.records.reader.recorded import Wanted, read_recorded
 from embedllm_router.records.reader.source import Filters, open_source
@@ -176,7 +176,7 @@ def test_feedback_is_set_beside_what_was_predicted(records: list[RequestRecord],
 
 
 def test_the_contract_shifts_the_accuracy_by_what_held_out_answers_fell_short(traffic: Traffic) -> None:
-    row = ContractRow(
+    row = GuaranteeRow(
         promise="cost_weight", data=None, value=20.0, n_labels=1000, n_prompts=1000, predicted=0.8, correct=0.77,
         low=0.75, high=0.79, at_least=0.755,
     )  # fmt: skip

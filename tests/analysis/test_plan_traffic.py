@@ -10,7 +10,7 @@ import pytest
 from planted import PRICES, SPRINTER, WIZARD, planted_artifact
 
 from embedllm_router import Router
-from embedllm_router.artifact.manifest import ContractRow
+from embedllm_router.artifact.manifest import GuaranteeRow
 from embedllm_router.artifact.weights import save_artifact
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord
 from embedllm_router.routing.policy import Objective
@@ -60,7 +60,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The planted weights with a contract: at λ = 0, a tenth fewer answers are right than predicted."""
     folder = tmp_path_factory.mktemp("weights") / "artifact"
     plain = planted_artifact(folder)
-    row = ContractRow(
+    row = GuaranteeRow(
         promise="cost_weight", value=0, n_prompts=500, n_labels=500, predicted=0.9, correct=0.8, low=0.78, high=0.82,
         at_least=0.785,
     )  # fmt: skip

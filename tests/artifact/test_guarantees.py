@@ -1,4 +1,4 @@
-"""The contract: exact bounds, honest clusters, who is chosen, and that it changes nothing but the manifest."""
+"""The guarantee of τ: exact bounds, honest clusters, who is chosen, and that it changes nothing but the manifest."""
 
 import json
 import math
@@ -13,20 +13,20 @@ from rich.console import Console
 from embedllm_router._stats import clopper_pearson
 from embedllm_router.artifact.guarantees import (
     Verdict,
-    contract_tables,
     floor_that_keeps,
+    guarantee_tables,
     nearest_row,
     rows_of,
     verdict,
 )
-from embedllm_router.artifact.manifest import ContractRow, LearnedLLM
+from embedllm_router.artifact.manifest import GuaranteeRow, LearnedLLM
 from embedllm_router.artifact.weights import load_artifact
 from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.evaluation.guarantee import card_with_contract, measure_contract
+from embedllm_router.evaluation.guarantee import card_with_guarantee, measure_guarantee
 from embedllm_router.evaluation.inputs import Predictions
 
 
-def row(value: float, low: float, correct: float, high: float, **changes: object) -> ContractRow:
+def row(value: float, low: float, correct: float, high: float, **changes: object) -> GuaranteeRow:
     fields: dict[str, object] = {
         "promise": "min_p_correct",
         "value": value,
@@ -38,7 +38,7 @@ def row(value: float, low: float, correct: float, high: float, **changes: object
         "high": high,
         "at_least": low,
     }
-    return ContractRow(**{**fields, **changes})  # type: ignore[arg-type]  # names and types are those above
+    return GuaranteeRow(**{**fields, **changes})  # type: ignore[arg-type]  # names and types are those above
 
 
 def llm(name: str, price: float | None) -> LearnedLLM:
@@ -94,7 +94,7 @@ def test_the_exact_interval_ends_where_the_binomial_tails_are_a_fortieth(k: int,
 def test_the_chosen_llm_is_the_cheapest_that_reaches_the_floor_and_has_a_price() -> None:
     p = np.array([[0.82, 0.93, 0.99], [0.55, 0.84, 0.99], [0.52, 0.56, 0.99], [0.91, 0.83, 0.99]])
     right = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [1, 0, 0]])  # whoever is cheapest at 0.8 is right
-    rows = measure_contract(*held_out(p, right), LLMS)
+    rows = measure_guarantee(*held_out(p, right), LLMS)
     (at_80,) = (r for r in rows_of(rows, "min_p_correct") if r.value == 0.8)
     assert (at_80.n_prompts, at_80.n_labels, at_80.correct) == (3, 3, 1.0)
     assert at_80.predicted == pytest.approx((0.82 + 0.84 + 0.91) / 3, abs=1e-5)
@@ -110,7 +110,7 @@ def test_the_chosen_llm_is_the_cheapest_that_reaches_the_floor_and_has_a_price()
 def test_a_prompt_with_one_graded_candidate_offers_no_choice() -> None:
     p = np.full((3, 3), 0.9)
     observed = np.array([[True, True, False], [True, False, True], [False, True, False]])
-    rows = measure_contract(*held_out(p, np.ones((3, 3)), observed=observed), LLMS)
+    rows = measure_guarantee(*held_out(p, np.ones((3, 3)), observed=observed), LLMS)
     assert {r.n_prompts for r in rows_of(rows, "min_p_correct")} == {1}
     assert {r.n_labels for r in rows_of(rows, "any_llm")} == {5}
 
@@ -118,7 +118,7 @@ def test_a_prompt_with_one_graded_candidate_offers_no_choice() -> None:
 def test_data_sets_are_measured_apart() -> None:
     p = np.full((40, 3), 0.95)
     right = np.repeat((np.arange(40) % 2)[:, None], 3, axis=1)  # right where the data set is "left"
-    rows = measure_contract(*held_out(p, right), LLMS)
+    rows = measure_guarantee(*held_out(p, right), LLMS)
     assert {r.correct for r in rows_of(rows, "min_p_correct", data="left")} == {1.0}
     assert {r.correct for r in rows_of(rows, "min_p_correct", data="right")} == {0.0}
     assert {r.correct for r in rows_of(rows, "min_p_correct")} == {0.5}
@@ -130,8 +130,8 @@ def test_answers_that_stand_or_fall_together_widen_the_interval() -> None:
     verdicts = np.repeat(rng.random(40) < 0.9, 20)
     p = np.full((800, 3), 0.9)
     asked = tuple(f"What is the colour of item {i // 20} here{'?' * (i % 20)}" for i in range(800))
-    together = measure_contract(*held_out(p, np.repeat(verdicts[:, None], 3, axis=1), prompts=asked), LLMS)
-    apart = measure_contract(*held_out(p, np.repeat(verdicts[:, None], 3, axis=1)), LLMS)
+    together = measure_guarantee(*held_out(p, np.repeat(verdicts[:, None], 3, axis=1), prompts=asked), LLMS)
+    apart = measure_guarantee(*held_out(p, np.repeat(verdicts[:, None], 3, axis=1)), LLMS)
     wide, narrow = (rows_of(rows, "min_p_correct")[0] for rows in (together, apart))
     assert wide.correct == narrow.correct
     assert (wide.high - wide.low) > 3 * (narrow.high - narrow.low)
@@ -147,7 +147,7 @@ def test_the_bound_holds_about_as_often_as_it_says() -> None:
         rng = np.random.default_rng(seed)
         verdicts = rng.random(120) < 0.85
         p = np.full((120, 3), 0.85)
-        rows = measure_contract(*held_out(p, np.repeat(verdicts[:, None], 3, axis=1)), LLMS)
+        rows = measure_guarantee(*held_out(p, np.repeat(verdicts[:, None], 3, axis=1)), LLMS)
         kept.append(all(r.at_least <= 0.85 for r in rows_of(rows, "any_llm")))
     assert np.mean(kept) >= 0.88  # 0.95 less two standard errors of forty trials
 
@@ -197,23 +197,23 @@ def test_people_read_the_tables() -> None:
     rows = [row(0.8, 0.81, 0.85, 0.9), row(20, 0.6, 0.7, 0.8, promise="cost_weight")]
     rows += [row(0.8, 0.7, 0.9, 0.95, promise="any_llm"), row(0.8, 0.5, 0.6, 0.7, data="hard")]
     console = Console(width=100, record=True, file=Path("/dev/null").open("w"))  # noqa: SIM115 - closed with the test
-    for table in contract_tables(rows):
+    for table in guarantee_tables(rows):
         console.print(table)
     console.file.close()
     shown = console.export_text()
     for words in ("cheapest LLM that reaches τ", "highest utility at λ", "by data set", "kept", "not shown", "broken"):
         assert words in shown
-    assert contract_tables(()) == ()
+    assert guarantee_tables(()) == ()
 
 
 def test_the_card_has_one_section_before_the_landmarks() -> None:
-    first = card_with_contract("# Card\n\n## Landmarks\n\nLast.\n", [row(0.8, 0.81, 0.85, 0.9)])
-    again = card_with_contract(first, [row(0.7, 0.71, 0.75, 0.8)])
-    assert again.count("## Contract") == 1
-    assert again.index("## Contract") < again.index("## Landmarks")
+    first = card_with_guarantee("# Card\n\n## Landmarks\n\nLast.\n", [row(0.8, 0.81, 0.85, 0.9)])
+    again = card_with_guarantee(first, [row(0.7, 0.71, 0.75, 0.8)])
+    assert again.count("## Guarantee") == 1
+    assert again.index("## Guarantee") < again.index("## Landmarks")
     assert "| 0.7 | 100 | 0.750 | 0.750 | [0.710, 0.800] | 0.710 | kept |" in again
     assert "| 0.8 |" not in again
-    assert card_with_contract(again, ()) == "# Card\n\n## Landmarks\n\nLast.\n"
+    assert card_with_guarantee(again, ()) == "# Card\n\n## Landmarks\n\nLast.\n"
 
 
 def test_an_artifact_without_a_contract_still_loads(tmp_path: Path) -> None:

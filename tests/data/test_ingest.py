@@ -15,7 +15,7 @@ from ingested import column, scores_of
 from samples import write_csv, write_jsonl
 
 from embedllm_router.data.folder import read_folder
-from embedllm_router.data.formats.answer import Answer
+from embedllm_router.data.formats.rows import Answer
 from embedllm_router.data.ingest import AnswerTable, ingest, item_id
 from embedllm_router.data.ingest_options import IngestOptions, OnConflict
 from embedllm_router.errors import DataError

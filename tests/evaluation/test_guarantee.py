@@ -61,7 +61,7 @@ def test_training_stores_a_contract_and_the_command_measures_the_same(place: Pat
     assert measured.manifest.contract == trained.manifest.contract
     assert {name: (folder / name).read_bytes() for name in bare["files"]} == before
     assert json.loads(done.stdout)["artifact"] == measured.id
-    assert (folder / "README.md").read_text().count("## Contract") == 1
+    assert (folder / "README.md").read_text().count("## Guarantee") == 1
 
 
 def test_people_are_shown_what_was_measured(place: Path, tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_people_are_shown_what_was_measured(place: Path, tmp_path: Path) -> None
     done = runner.invoke(app, ["guarantee", "--artifact", str(folder), "--data", str(place / "topics")])
     assert done.exit_code == 0, done.output
     assert "guarantees measured" in done.stdout
-    assert "contract by data set" in done.stdout
+    assert "guarantee by data set" in done.stdout
 
 
 def test_data_that_are_not_the_artifacts_change_nothing(place: Path, tmp_path: Path) -> None:

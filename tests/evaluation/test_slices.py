@@ -130,7 +130,7 @@ def test_figures_of_a_slice_are_those_of_naive_loops(measured: Evaluation, kind:
 def test_the_contract_counts_what_a_naive_loop_counts(measured: Evaluation) -> None:
     """Ends are Clopper and Pearson's, or wider where the bootstrap over questions is."""
     test, p = measured.inputs.test.matrix, measured.router.p
-    rows = [row for row in measured.contract if row.promise == "any_llm"]
+    rows = [row for row in measured.guarantee if row.promise == "any_llm"]
     assert len(rows) > 3
     for row in rows:
         kept = [test.correctness[i, j] >= 0.5 for i, j in np.argwhere(test.observed).tolist() if p[i, j] >= row.value]
@@ -162,7 +162,7 @@ def test_table_and_page_name_slices_and_promises(place: Path, measured: Evaluati
         assert all(name in shown for name in ("de", "code", "prose", LENGTHS[0]))
         figure = f"{measured.slices['language']['de'].correctness.log_loss:.4f}"
         assert figure in shown
-    row = next(row for row in measured.contract if row.promise == "any_llm")
+    row = next(row for row in measured.guarantee if row.promise == "any_llm")
     assert f"{row.at_least:.4f}" in page
     assert f"{row.at_least:.3f}" in said
 

@@ -17,7 +17,7 @@ from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.errors import ArtifactError
 from embedllm_router.prediction.ood_score import Landmarks, OodScorer
 from embedllm_router.routing.router import Router
-from embedllm_router.training.fit.landmarks import FoundLandmarks, find_landmarks, measure_landmarks, measure_novelty
+from embedllm_router.training.fit.landmarks import FoundLandmarks, find_landmarks, measure_landmarks, measure_ood
 
 PLAIN = {"input_mean": np.zeros(5, np.float32), "input_scale": np.ones(5, np.float32)}
 
@@ -230,7 +230,7 @@ def test_novelty_of_prompts_like_the_training_prompts_is_evenly_spread_and_of_ot
     _, later = clouds(300, 2)
     found = find_landmarks(train, x, PLAIN)
     landmarks = Landmarks(found.known, found.tensors, PLAIN)
-    spec = measure_novelty(landmarks, train, held_out)
+    spec = measure_ood(landmarks, train, held_out)
     assert spec is not None
     assert spec.n_prompts == 600
     novelty = OodScorer(landmarks, spec, [])

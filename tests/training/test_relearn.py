@@ -12,9 +12,8 @@ from feedback_log import AS_TRAINED, GOOD, World, changed, read_back
 from planted import NOVICE, SPRINTER, TOPICS, WIZARD, WORDS
 
 from embedllm_router import Router
-from embedllm_router.artifact.derived import check_beside
-from embedllm_router.artifact.manifest import ContractRow
-from embedllm_router.artifact.weights import Artifact, load_artifact, read_card
+from embedllm_router.artifact.manifest import GuaranteeRow
+from embedllm_router.artifact.weights import Artifact, check_beside, load_artifact, read_card
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord
 from embedllm_router.training.update.answers import gather
@@ -91,7 +90,7 @@ def test_an_llm_that_got_worse_in_one_topic_is_learned_and_the_others_stay(schoo
 
 
 def test_the_parents_contract_is_not_handed_down(school: School) -> None:
-    row = ContractRow(
+    row = GuaranteeRow(
         promise="min_p_correct",
         value=0.9,
         n_prompts=10,

@@ -11,7 +11,7 @@ from recorded import COST_WEIGHT, make_record, make_records
 from traffic import write_lines
 
 from embedllm_router.analysis.llms import map_of_llms
-from embedllm_router.analysis.span import Asked, Span
+from embedllm_router.analysis.span import RecordQuery, Span
 from embedllm_router.analysis.tradeoff import LADDER, Frontier, frontier
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.evaluation.embeddings import llm_map, nearest_llms
@@ -19,7 +19,7 @@ from embedllm_router.records.reader.source import RecordSource, open_source
 from embedllm_router.records.schema import RequestRecord
 from embedllm_router.routing.policy import Objective, rank
 
-EVERYTHING = Asked(Span.ALL)
+EVERYTHING = RecordQuery(Span.ALL)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from embedllm_router.analysis.plan.switches import select
 from embedllm_router.analysis.plan.traffic import Traffic
 from embedllm_router.analysis.replay.batch import choose, mix_of
 from embedllm_router.artifact.guarantees import nearest_row
-from embedllm_router.artifact.manifest import ContractRow
+from embedllm_router.artifact.manifest import GuaranteeRow
 from embedllm_router.routing.policy import Objective
 
 __all__ = ["MIN_BILLED", "Figures"]
@@ -98,7 +98,7 @@ class Figures:
         goal: Goal,
         setting: Setting | None = None,
         value: float | None = None,
-        contract: Sequence[ContractRow] = (),
+        contract: Sequence[GuaranteeRow] = (),
     ) -> Outcome:
         """All figures of some choices.
 
@@ -168,7 +168,7 @@ class Figures:
 
 
 def _held_out(
-    accuracy: Estimate, setting: Setting | None, value: float | None, contract: Sequence[ContractRow]
+    accuracy: Estimate, setting: Setting | None, value: float | None, contract: Sequence[GuaranteeRow]
 ) -> HeldOut | None:
     row = nearest_row(contract, setting, value) if setting is not None and value is not None else None
     if row is None:

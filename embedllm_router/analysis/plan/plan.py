@@ -1,11 +1,7 @@
-"""Recorded traffic and a goal → the setting to use, what comes of it, and what else is possible.
+"""Recorded traffic and a goal → the setting to use, its outcome, and what else is possible.
 
-Both kinds of setting are searched: a cost weight λ spends where it pays most, a floor τ promises a probability for
-every request. It opens and prints nothing.
-
-What a reader of a plan should know: what it rests on, and what it cannot say.
-
-A planned setting as YAML for the proxy's configuration. Pure.
+Both kinds of setting are searched: a cost weight λ spends where it pays most, a floor τ holds for every request. A plan
+comes with notes on what it rests on, and with the setting as YAML for the proxy's configuration.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +17,7 @@ from embedllm_router.analysis.plan.switches import Steps, cost_weight_steps, flo
 from embedllm_router.analysis.plan.traffic import Traffic
 from embedllm_router.analysis.replay.batch import singles
 from embedllm_router.artifact.guarantees import floor_that_keeps
-from embedllm_router.artifact.manifest import ContractRow
+from embedllm_router.artifact.manifest import GuaranteeRow
 from embedllm_router.routing.policy import Objective
 
 __all__ = ["make_plan", "notes", "snippet"]
@@ -35,7 +31,7 @@ def notes(  # noqa: PLR0913 - what a plan rests on, each said something about
     goal: Goal,
     best: Outcome,
     observed: Observed | None,
-    contract: Sequence[ContractRow],
+    contract: Sequence[GuaranteeRow],
     *,
     known: bool,
 ) -> tuple[str, ...]:
@@ -64,7 +60,7 @@ def _traffic(traffic: Traffic) -> Iterator[str]:
         yield "Every request's objective was set by its client, key or team: no setting of a virtual model changes it."
 
 
-def _contract(goal: Goal, best: Outcome, contract: Sequence[ContractRow], *, known: bool) -> Iterator[str]:
+def _contract(goal: Goal, best: Outcome, contract: Sequence[GuaranteeRow], *, known: bool) -> Iterator[str]:
     if best.held_out is None:
         lacking = "hold no contract: `embedllm-router contract` measures it" if known else "are not at hand: --artifact"
         yield f"How far the probabilities can be trusted is not known here; the weights that predicted them {lacking}."
@@ -126,7 +122,7 @@ _FRONTIER_POINTS: Final = 9
 
 
 def make_plan(
-    traffic: Traffic, goal: Goal, contract: Sequence[ContractRow] = (), *, where: str = "", known: bool = False
+    traffic: Traffic, goal: Goal, contract: Sequence[GuaranteeRow] = (), *, where: str = "", known: bool = False
 ) -> Plan:
     """Plans.
 
@@ -169,7 +165,7 @@ def make_plan(
     )
 
 
-def _outcome(figures: Figures, goal: Goal, setting: Setting, steps: Steps, contract: Sequence[ContractRow]) -> Outcome:
+def _outcome(figures: Figures, goal: Goal, setting: Setting, steps: Steps, contract: Sequence[GuaranteeRow]) -> Outcome:
     """What the best step comes to at a number of few digits; at an exact one where rounding would miss the goal."""
     accuracy, usd = _totals(figures, steps)
     found = pick(goal, setting, steps, accuracy, usd)

@@ -1,6 +1,6 @@
-"""Which format a file is in, told by its name, columns and outermost keys; and which files of a folder to read.
+"""Which format a file is in, by its name, columns and outermost keys; and which files of a folder to read.
 
-It reads no more of a file than its beginning, and knows nothing of what the rows say.
+Only the beginning of a file is read.
 """
 
 import gzip
@@ -9,18 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from embedllm_router.data.formats.answer import Reader
 from embedllm_router.data.formats.embedllm import ORDER_FILES, PART_FILES, read_embedllm
 from embedllm_router.data.formats.inspect_ai import read_inspect
 from embedllm_router.data.formats.llmrouterbench import read_llmrouterbench
 from embedllm_router.data.formats.lm_eval import is_samples, read_lm_eval
 from embedllm_router.data.formats.long import is_canonical, read_canonical, read_long
 from embedllm_router.data.formats.routerbench import HOW_TO_CONVERT, is_wide, read_routerbench
-from embedllm_router.data.formats.rows import clear_read_errors, kind, open_table
+from embedllm_router.data.formats.rows import Reader, clear_read_errors, kind, open_table
 from embedllm_router.data.ingest_options import Format
 from embedllm_router.errors import DataError
 
-__all__ = ["READERS", "Format", "detect", "files_of", "reader_of"]
+__all__ = ["detect", "files_of", "reader_of"]
 
 
 READERS: Final[Mapping[Format, Reader]] = {

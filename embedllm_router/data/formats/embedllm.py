@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from embedllm_router.data.formats.answer import Input, Read, Rejected, check_answer
-from embedllm_router.data.formats.rows import Row, Table, kind, open_table
+from embedllm_router.data.formats.rows import Input, Read, Rejected, Row, Table, check_answer, kind, open_table
 from embedllm_router.errors import DataError
 
 __all__ = ["ORDER_FILES", "PART_FILES", "read_embedllm"]

@@ -12,8 +12,20 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from embedllm_router.data.formats.answer import Answer, Input, Place, Read, Rejected, check_answer, prompt_text
-from embedllm_router.data.formats.rows import as_mapping, clear_read_errors, kind, parse_json, read_json
+from embedllm_router.data.formats.rows import (
+    Answer,
+    Input,
+    Place,
+    Read,
+    Rejected,
+    as_mapping,
+    check_answer,
+    clear_read_errors,
+    kind,
+    parse_json,
+    prompt_text,
+    read_json,
+)
 from embedllm_router.errors import DataError
 
 __all__ = ["read_inspect"]

@@ -13,8 +13,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from embedllm_router.data.formats.answer import Answer, Input, Place, Read, Rejected, check_answer, prompt_text
-from embedllm_router.data.formats.rows import as_mapping, kind, open_table, read_json
+from embedllm_router.data.formats.rows import (
+    Answer,
+    Input,
+    Place,
+    Read,
+    Rejected,
+    as_mapping,
+    check_answer,
+    kind,
+    open_table,
+    prompt_text,
+    read_json,
+)
 
 __all__ = ["latest_runs", "read_llmrouterbench"]
 

@@ -13,11 +13,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from embedllm_router.data.formats.answer import Answer, Input, Read, Rejected, check_answer, prompt_text
-from embedllm_router.data.formats.rows import Row, as_mapping, open_table, parse_json, read_json
+from embedllm_router.data.formats.rows import (
+    Answer,
+    Input,
+    Read,
+    Rejected,
+    Row,
+    as_mapping,
+    check_answer,
+    open_table,
+    parse_json,
+    prompt_text,
+    read_json,
+)
 from embedllm_router.errors import DataError
 
-__all__ = ["METRICS", "is_samples", "read_lm_eval"]
+__all__ = ["is_samples", "read_lm_eval"]
 
 METRICS: Final = ("acc", "exact_match", "pass@1", "pass_at_1", "prompt_level_strict_acc", "acc_norm", "mc1")
 """Metrics that say right or wrong, the preferred first."""

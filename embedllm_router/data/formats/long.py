@@ -10,8 +10,19 @@ from typing import Final
 
 import polars as pl
 
-from embedllm_router.data.formats.answer import Answer, Input, Place, Read, Rejected, check_answer, prompt_text
-from embedllm_router.data.formats.rows import Row, Table, clear_read_errors, open_table
+from embedllm_router.data.formats.rows import (
+    Answer,
+    Input,
+    Place,
+    Read,
+    Rejected,
+    Row,
+    Table,
+    check_answer,
+    clear_read_errors,
+    open_table,
+    prompt_text,
+)
 from embedllm_router.errors import DataError
 
 __all__ = ["is_canonical", "read_canonical", "read_long"]

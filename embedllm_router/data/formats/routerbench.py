@@ -10,8 +10,7 @@ import ast
 import warnings
 from typing import Final
 
-from embedllm_router.data.formats.answer import Input, Read, Rejected, check_answer
-from embedllm_router.data.formats.rows import open_table
+from embedllm_router.data.formats.rows import Input, Read, Rejected, check_answer, open_table
 from embedllm_router.errors import DataError
 
 __all__ = ["HOW_TO_CONVERT", "is_wide", "read_routerbench"]

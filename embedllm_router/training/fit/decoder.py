@@ -1,10 +1,8 @@
-"""The decoder with gradients: the one definition that training optimises and scorer.py must equal.
+"""The decoder with gradients, and the values that training is given and gives back.
 
 `logit[llm] = e_llm · f(x) + b_llm`, after EmbedLLM (arXiv 2410.02223), where f is linear (the paper's form) or a small
-ReLU network. A second head of the same shape predicts the natural logarithm of output tokens. It knows nothing of
-data or optimisers.
-
-What training is given and what it gives back, as plain values. It knows nothing of files or optimisers.
+ReLU network. A second head of the same shape predicts the natural logarithm of output tokens. `prediction.scorer` must
+compute the same in numpy.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,17 +18,7 @@ from torch import Tensor, nn
 from embedllm_router.data.split import Split
 from embedllm_router.prediction.ood_score import MAX_DEVIATION
 
-__all__ = [
-    "Decoder",
-    "DecoderOutput",
-    "EpochRecord",
-    "Head",
-    "LearningData",
-    "PairModel",
-    "Progress",
-    "Trained",
-    "fold",
-]
+__all__ = ["Decoder", "EpochRecord", "Head", "LearningData", "PairModel", "Progress", "Trained", "fold"]
 
 _SMALL: Final = 0.1  # standard deviation of fresh LLM embeddings: predictions start near the LLM means
 

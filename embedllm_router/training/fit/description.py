@@ -1,7 +1,4 @@
-"""What an artifact says of itself: builds its manifest from what was learned, and from what. It knows no files.
-
-The README of an artifact folder, written from its manifest. It knows nothing but the manifest.
-"""
+"""What an artifact says of itself: its manifest, made of what was learned and of which data, and its model card."""
 
 import datetime as dt
 import math

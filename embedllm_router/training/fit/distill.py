@@ -1,8 +1,7 @@
 """Sentence transformer → static token table, with model2vec (github.com/MinishLab/model2vec).
 
 Every token of the vocabulary passes through the transformer once; PCA and SIF weights (Arora et al., ICLR 2017) make
-the mean of the vectors a usable sentence embedding. It knows nothing of prompts or LLMs. torch and model2vec load
-inside the functions.
+the mean of the vectors a usable sentence embedding. torch and model2vec load inside the functions.
 """
 
 import contextlib
@@ -21,7 +20,7 @@ from embedllm_router._files import draft_beside, put_in_place, why_no_place
 from embedllm_router.errors import ConfigError
 from embedllm_router.prediction.transformer_encoder import resolve_source
 
-__all__ = ["DEFAULT_SOURCE", "TokenTable", "check_table_place", "distill", "load_table", "quantise", "save_table"]
+__all__ = ["TokenTable", "check_table_place", "distill", "load_table", "quantise", "save_table"]
 
 DEFAULT_SOURCE = "sentence-transformers/all-MiniLM-L6-v2"
 _MARK = "encoder.json"

@@ -1,23 +1,14 @@
-"""The encoder a training run learns with: what its prompts add to it, and their embeddings.
+"""The encoder a training run learns with: what the training prompts add to it, and their embeddings.
 
-Training and serving build it alike. It sees prompts, and knows nothing of labels.
+A token table gets columns of the latent semantic index: TF-IDF and a truncated singular value decomposition of prompts
+by tokens (Deerwester et al., 1990). A token's row is its inverse document frequency times its singular vector, so the
+sum over a text's tokens is the text's projection; words that the transformer calls alike but that mark different kinds
+of questions differ there. Tables of n-gram vectors are made likewise from hashed n-grams; `prediction` defines what an
+n-gram is and which row it has. Only prompts of the training part are read, and no labels.
 
-Adds to a token table what the training prompts themselves say about words: columns of their latent semantic index.
-
-TF-IDF and a truncated singular value decomposition of prompts by tokens (Deerwester et al., 1990); a token's row is its
-inverse document frequency times its singular vector, so the sum over a text's tokens is the text's projection. Words
-that the transformer calls alike but that mark different kinds of questions are told apart. It sees prompts of the
-training part only, and knows nothing of labels.
-
-Training prompts → tables of n-gram vectors: the latent semantic index of hashed n-grams.
-
-It sees prompts of the training part only, and knows nothing of labels. What an n-gram is and which row it has is
-`embedllm_router.prediction.static_encoder`' to say.
-
-Small changes to training prompts that leave their meaning, so that the decoder learns to overlook them. Pure.
-
-Phrases, frames, wordings and kinds of typo are others than those that evaluation/stability.py measures with (a test
-compares the lists): otherwise the measurement would only ask for what was learned by heart. It knows nothing of labels.
+The decoder also learns from copies of prompts with small changes that leave their meaning. Phrases, frames, wordings
+and kinds of typo are others than those that benchmarks/stability.py measures with (a test compares the lists):
+otherwise the measurement would only ask for what was learned by heart.
 """
 
 import math
@@ -52,11 +43,9 @@ __all__ = [
     "WORDINGS",
     "ReadyEncoder",
     "add_prompt_columns",
-    "count_rows",
     "encode_copies",
     "encode_prompts",
     "fit_ngrams",
-    "latent_columns",
     "perturbed_copy",
     "prepare_encoder",
 ]
@@ -310,8 +299,8 @@ def prepare_encoder(
     Args:
         encoder: Distilled token vectors, or a sentence transformer.
         prompts: Of the training part.
-        n_columns: Latent semantic columns to add to the token table; see lexicon.py.
-        ngrams: Tables of n-grams to fit; see ngrams.py.
+        n_columns: Latent semantic columns to add to the token table.
+        ngrams: Tables of n-grams to fit.
 
     Returns:
         The encoder, and its tensors.
@@ -369,7 +358,7 @@ def encode_copies(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> NDArray[np.float16] | None:
-    """Embeds perturbed copies of prompts; see perturbations.py.
+    """Embeds perturbed copies of prompts; see `perturbed_copy`.
 
     Args:
         encoder: Made ready on the prompts as they are.

@@ -1,12 +1,9 @@
-"""What training must be told because no correctness data say it: who made an LLM, what it costs, what it hides.
+"""What training must be given because no correctness data hold it: vendors, prices, licences, and lengths of answers.
 
-It reads models.csv and the JSON files of weights/. It knows nothing of prompts or labels.
-
-What an answer's length is, for training the second head: the tokens billed, or an estimate of them.
-
-Where a data set recorded token counts, they are taken as they are. Many record visible characters only; a thinking LLM
-also bills tokens nobody sees, and of those only the mean per request is known (weights/reasoning_tokens.json). It knows
-nothing of networks.
+Vendors and prices are read from models.csv and the JSON files of weights/. The length of an answer, for the second
+head, is the tokens billed or an estimate of them: token counts are taken where a data set recorded them. Many record
+visible characters only; a thinking LLM also bills tokens nobody sees, and of those only the mean per request is known
+(weights/reasoning_tokens.json).
 """
 
 import csv
@@ -26,9 +23,6 @@ from embedllm_router.errors import DataError
 __all__ = [
     "UNRECORDED_TOKENS",
     "Facts",
-    "LLMFacts",
-    "Price",
-    "Source",
     "fill_unknown",
     "find_llm_table",
     "log_output_tokens",

@@ -1,16 +1,11 @@
-"""One head, one loop: epochs, early stopping on validation, checkpoints, a GPU where there is one.
+"""One loop that fits one head: epochs, early stopping on validation, checkpoints, a GPU where there is one.
 
-What an example is (a whole row of the matrix, or one pair as in the paper) is the caller's; the loop is the same. It
-knows nothing of LLMs.
+A lesson is what a head is taught: whole rows of the matrix with unobserved pairs masked, or single pairs as in the
+paper. Labels are stored small and become float32 batch by batch.
 
-What a killed training run leaves behind, so that the next one continues after the last whole epoch.
-
-One file per head: tensors as safetensors, everything else as JSON in its header, renamed into place, so that a kill at
-any moment leaves a whole file. Nothing is pickled. It knows nothing of what the tensors mean.
-
-What a head is taught: whole rows of the matrix with unobserved pairs masked, or single pairs as in the paper.
-
-Labels are stored small and become float32 batch by batch. It knows nothing of optimisers.
+A checkpoint is what a killed run leaves behind, so that the next one continues after the last whole epoch: one file per
+head, tensors as safetensors, everything else as JSON in its header, renamed into place, so that a kill at any moment
+leaves a whole file. Nothing is pickled.
 """
 
 import hashlib
@@ -34,18 +29,7 @@ from embedllm_router.training.fit.decoder import EpochRecord, LearningData, Prog
 from embedllm_router.training.fit.options import TrainingOptions
 from embedllm_router.training.fit.team import Team
 
-__all__ = [
-    "Checkpoint",
-    "Copies",
-    "Device",
-    "Lesson",
-    "Moment",
-    "PairLesson",
-    "Plan",
-    "RowLesson",
-    "fingerprint",
-    "fit",
-]
+__all__ = ["Checkpoint", "Copies", "Device", "PairLesson", "Plan", "RowLesson", "fingerprint", "fit"]
 
 _HEADER: Final = "moment"
 

@@ -1,11 +1,8 @@
-"""Training prompts by category → the landmarks that serving likens a prompt to; and how well they tell.
+"""Landmarks from training prompts by category, how well they describe prompts, and the measurements for the OOD score.
 
 The projection is Fisher's linear discriminant for many classes (Rao, 1948), its within-category covariance shrunk
-towards a sphere. It sees embeddings, categories and labels of the training part; it knows nothing of folders or texts.
-
-What novelty.py needs: distances of ordinary prompts, and how much unknown prompts shrink what is predicted.
-
-It sees embeddings and labels; it knows nothing of folders or texts.
+towards a sphere. The OOD score needs two measurements: how far ordinary prompts lie from their nearest landmark, and
+how much predictions for unknown prompts shall shrink.
 """
 
 import math
@@ -17,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router._stats import Examples, fit_logistic, logit
-from embedllm_router.artifact.manifest import Landmark, Manifest, NoveltySpec
+from embedllm_router.artifact.manifest import Landmark, Manifest, OodSpec
 from embedllm_router.artifact.weights import Tensors
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.prediction.ood_score import MAX_DEVIATION, Landmarks
@@ -28,7 +25,7 @@ __all__ = [
     "difficulty_spread",
     "find_landmarks",
     "measure_landmarks",
-    "measure_novelty",
+    "measure_ood",
 ]
 
 _MAX_RANKS: Final = 1001
@@ -36,9 +33,7 @@ _MIN_PROMPTS: Final = 20
 Floats = NDArray[np.float64]
 
 
-def measure_novelty(
-    landmarks: Landmarks, train: CorrectnessMatrix, held_out: NDArray[np.float32]
-) -> NoveltySpec | None:
+def measure_ood(landmarks: Landmarks, train: CorrectnessMatrix, held_out: NDArray[np.float32]) -> OodSpec | None:
     """Measures what tells new kinds of prompts from ordinary ones.
 
     Args:
@@ -55,7 +50,7 @@ def measure_novelty(
     distances = np.array([one.distance / one.spread for one in near])
     ranks = np.quantile(distances, np.linspace(0, 1, min(len(distances), _MAX_RANKS)))
     spread = difficulty_spread(train.labels(), train.observed, train.category_names())
-    return NoveltySpec(
+    return OodSpec(
         ranks=tuple(round(float(value), 5) for value in ranks),
         shrinkage=round(1 / math.sqrt(1 + math.pi * spread**2 / 8), 4),
         n_prompts=len(held_out),

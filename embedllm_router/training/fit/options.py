@@ -1,4 +1,4 @@
-"""How the decoder is trained: one documented value per choice. It knows nothing of torch."""
+"""How the decoder is trained: one documented value per choice. Importing it loads no torch."""
 
 import math
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class TrainingOptions:
     d_length: int = 16
     """Length of an LLM's output-length embedding."""
     calibration_strength: float = 40.0
-    """Pull of an LLM's own calibration towards the common one; see calibration.py."""
+    """Pull of an LLM's own calibration towards the common one; see `training.fit_calibration`."""
     seed: int = 0
     """Decides initial weights, batches and noise; the split has a seed of its own."""
 

@@ -1,8 +1,7 @@
 """Data folders → artifact: reads, splits, encodes, trains, measures on the test part, writes.
 
-The order of events is here; each step is another file's. It knows nothing of command lines.
-
-Test metrics of predictions for a correctness matrix, flat and named. It knows nothing of artifacts.
+`add_landmarks` gives an existing folder its landmarks and OOD score, or renews them, without retraining: encoder and
+decoder stay as they are.
 """
 
 import logging
@@ -14,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.artifact.manifest import NgramSpec
-from embedllm_router.artifact.weights import Artifact, check_place, save_artifact
+from embedllm_router.artifact.weights import Artifact, check_place, load_artifact, read_card, save_artifact
 from embedllm_router.data.folder import merge_folders, read_folders
 from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.data.matrix import CorrectnessMatrix, Merged
 from embedllm_router.data.split import Split, split_by_stem
 from embedllm_router.errors import DataError
 from embedllm_router.evaluation.baselines import repeat_means
-from embedllm_router.evaluation.guarantee import card_with_contract, with_contract
-from embedllm_router.evaluation.inputs import Part, find_pools, llm_means, pool_means
+from embedllm_router.evaluation.guarantee import card_with_guarantee, with_guarantee
+from embedllm_router.evaluation.inputs import OnProgress, Part, find_pools, llm_means, pool_means, read_inputs
 from embedllm_router.evaluation.learned_baselines import knn
 from embedllm_router.evaluation.metrics import auc, brier, expected_calibration_error, log_loss, routing
 from embedllm_router.prediction.ood_score import Landmarks, OodScorer
@@ -30,7 +29,7 @@ from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.prediction.text_features import STYLE_FEATURES
 from embedllm_router.prediction.transformer_encoder import TransformerEncoder
 from embedllm_router.training.fit.decoder import LearningData, Progress, Trained
-from embedllm_router.training.fit.description import describe, model_card
+from embedllm_router.training.fit.description import describe, model_card, with_landmarks
 from embedllm_router.training.fit.distill import TokenTable
 from embedllm_router.training.fit.encoding import (
     DEFAULT_NGRAMS,
@@ -41,12 +40,12 @@ from embedllm_router.training.fit.encoding import (
 )
 from embedllm_router.training.fit.facts import UNRECORDED_TOKENS, Facts, log_output_tokens
 from embedllm_router.training.fit.fitting import Checkpoint, fingerprint
-from embedllm_router.training.fit.landmarks import find_landmarks, measure_landmarks, measure_novelty
+from embedllm_router.training.fit.landmarks import find_landmarks, measure_landmarks, measure_ood
 from embedllm_router.training.fit.options import TrainingOptions
 from embedllm_router.training.fit.team import Team
 from embedllm_router.training.fit.training import train_decoder
 
-__all__ = ["LearnedArtifact", "evaluate_predictions", "learn", "learning_data", "llm_means", "load_matrix", "predict"]
+__all__ = ["LearnedArtifact", "add_landmarks", "learn", "learning_data", "llm_means", "load_matrix"]
 
 
 def evaluate_predictions(test: CorrectnessMatrix, p: NDArray[np.float32], train: CorrectnessMatrix) -> dict[str, float]:
@@ -133,13 +132,13 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     """Learns an artifact and writes it.
 
     Args:
-        folders: Data sets; see data/folder.py.
+        folders: Data sets; see `data.folder`.
         out: Where the artifact shall be.
         encoder: A static encoder's token vectors, or a sentence transformer as it is.
         facts: What the data do not say.
         options: How the decoder is trained.
-        prompt_columns: Latent semantic columns added to a token table; see lexicon.py.
-        ngrams: Tables of n-grams fitted beside a token table; see ngrams.py.
+        prompt_columns: Latent semantic columns added to a token table; see `encoding`.
+        ngrams: Tables of n-grams fitted beside a token table; see `encoding`.
         min_labels: LLMs with fewer graded answers are left out.
         split_seed: Decides who is in train, validation and test.
         on_conflict: What becomes of several answers of one LLM to one prompt in several data sets.
@@ -218,20 +217,20 @@ def _write(  # noqa: PLR0913, PLR0917 - everything an artifact is made of
     manifest = found.described_in(
         describe(matrix, facts, encoder=ready.made.encoder.spec, options=options, trained=trained, how=how)
     )
-    novelty = measure_novelty(landmarks, matrix.select_prompts(train), ready.x[ready.split.validation])
+    novelty = measure_ood(landmarks, matrix.select_prompts(train), ready.x[ready.split.validation])
     scorer = Scorer(decoder, OodScorer(landmarks, novelty, manifest.llms))
     metrics = _measure(matrix, ready.x, ready.split, scorer)
     metrics |= measure_landmarks(found, decoder, ready.x[test], matrix.category_names()[test])
     rounded = {name: round(value, 6) for name, value in metrics.items()}
     manifest = manifest.model_copy(update={"novelty": novelty, "metrics": rounded})
-    manifest = with_contract(manifest, scorer, Part(matrix.select_prompts(test), ready.x[test]))
+    manifest = with_guarantee(manifest, scorer, Part(matrix.select_prompts(test), ready.x[test]))
     return save_artifact(
         out,
         manifest,
         encoder=ready.made.tensors,
         decoder=decoder,
         tokenizer_json=ready.made.tokenizer_json,
-        model_card=card_with_contract(model_card(manifest, command), manifest.contract),
+        model_card=card_with_guarantee(model_card(manifest, command), manifest.contract),
         landmarks=found.tensors,
     )
 
@@ -338,4 +337,43 @@ def learning_data(matrix: CorrectnessMatrix, x: NDArray[np.float32], split: Spli
         categories=np.unique(matrix.category_names(), return_inverse=True)[1],
         split=split,
         datasets=np.unique(matrix.datasets, return_inverse=True)[1],
+    )
+
+
+def add_landmarks(folder: Path, data: Sequence[Path], on_progress: OnProgress = lambda *_: None) -> Artifact:
+    """Adds landmarks to an artifact in place.
+
+    Args:
+        folder: The weights folder; replaced whole.
+        data: The data sets it learned from; those not named are looked for beside these.
+        on_progress: Called with what is being done, steps done and steps planned.
+
+    Returns:
+        The artifact with landmarks. Its id is another one, its encoder and decoder are the same bytes.
+
+    Raises:
+        ArtifactError: The folder cannot be read or written.
+        ConfigError: The artifact's split cannot be rebuilt from the data.
+        DataError: No category has enough training prompts.
+    """
+    artifact = load_artifact(folder)
+    card = read_card(folder)
+    inputs = read_inputs(artifact, data, on_progress=on_progress)
+    assert inputs.train is not None  # split "test" always has one
+    found = find_landmarks(inputs.train.matrix, inputs.train.x, artifact.decoder)
+    if not found.known:
+        raise DataError("no category has enough training prompts for a landmark. Nothing was changed.")
+    metrics = measure_landmarks(found, artifact.decoder, inputs.test.x, inputs.test.matrix.category_names())
+    manifest = found.described_in(artifact.manifest)
+    landmarks = Landmarks(found.known, found.tensors, artifact.decoder)
+    novelty = measure_ood(landmarks, inputs.train.matrix, inputs.test.x)
+    manifest = manifest.model_copy(update={"metrics": {**manifest.metrics, **metrics}, "novelty": novelty})
+    return save_artifact(
+        folder,
+        manifest,
+        encoder=artifact.encoder,
+        decoder=artifact.decoder,
+        tokenizer_json=artifact.tokenizer_json,
+        model_card=with_landmarks(card, manifest),
+        landmarks=found.tensors,
     )

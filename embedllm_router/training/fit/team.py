@@ -1,8 +1,8 @@
-"""Several processes, a GPU each, that train one module together: what they share, and who speaks for them.
+"""Several processes, a GPU each, that train one module together: what they share, and which of them writes.
 
 `accelerate launch` and `torchrun` start them and say in the environment how many there are; Accelerate connects them. A
 plain command is a team of one, for which nothing here does anything. Every process holds all data and the same weights,
-takes its share of each batch, and descends the sum of everyone's gradients. It knows nothing of lessons.
+takes its share of each batch, and descends the sum of everyone's gradients.
 """
 
 import importlib

@@ -1,14 +1,11 @@
 """Trains both heads of the decoder, calibrates them on validation and joins them.
 
-Every LLM's answer to a prompt is learned in one step, unobserved pairs masked; or pair by pair, as in the paper. It
-knows nothing of files; recipe.py feeds it and writes what it makes.
+Every LLM's answer to a prompt is learned in one step, unobserved pairs masked; or pair by pair, as in the paper. What
+training aims at and starts from is computed from the training part alone.
 
-What training aims at and starts from, computed from the training part alone.
-
-Makes probabilities mean what they say: a slope and an offset per LLM, fitted on validation labels.
-
+Calibration makes probabilities mean what they say: a slope and an offset per LLM, fitted on validation labels. It is
 Platt scaling (Platt, 1999) in two levels: one fit for all LLMs, then one per LLM pulled towards it, so an LLM with few
-labels keeps the common correction. It knows nothing of networks; it folds into their last layer.
+labels keeps the common correction. It is folded into the heads' last layer.
 """
 
 import math
@@ -38,20 +35,7 @@ from embedllm_router.training.fit.fitting import Checkpoint, Copies, Device, Pai
 from embedllm_router.training.fit.options import TrainingOptions
 from embedllm_router.training.fit.team import Team
 
-__all__ = [
-    "Calibration",
-    "EpochRecord",
-    "LearningData",
-    "Progress",
-    "Trained",
-    "TrainingOptions",
-    "category_means",
-    "data_set_weights",
-    "fit_calibration",
-    "mean_logits",
-    "standardisation",
-    "train_decoder",
-]
+__all__ = ["LearningData", "data_set_weights", "fit_calibration", "mean_logits", "standardisation", "train_decoder"]
 
 _MIN_SCALE: Final = 1e-4
 _PRIOR_LABELS: Final = 3.0  # weight of an LLM's overall mean in its mean on a category

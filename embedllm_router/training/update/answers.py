@@ -1,6 +1,6 @@
-"""Recorded requests with feedback → answers to learn from: which LLM, how good, and what the weights thought of it.
+"""Recorded requests with feedback → answers to learn from: which LLM, how good, and what the weights predicted.
 
-The LLM is the one that answered, a fallback included. It knows nothing of how to learn.
+The LLM is the one that answered, a fallback included.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from embedllm_router.prediction.scorer import PromptNetwork
 from embedllm_router.records.reader.recorded import Basis, Embedder, Recorded, RecordedRequest
 from embedllm_router.records.reader.verdicts import Verdict
 
-__all__ = ["Answers", "Gathered", "gather"]
+__all__ = ["Answers", "gather"]
 
 RECORDED_P: Final = "recorded probability by the same weights"
 _NO_FEEDBACK: Final = "no feedback"

@@ -1,22 +1,18 @@
-"""Answers with feedback → what changes about each LLM. It writes nothing and judges nothing.
+"""Answers with feedback → what changes about each LLM.
 
-What all LLMs have in common: people who judge harsher, or kinder, than the data the weights were trained on.
-
-Without it, an LLM that gets a lot of harsh feedback would fall behind one nobody spoke of. The shift is the mean of a
-random-effects model (DerSimonian and Laird, 1986) over the LLMs with feedback: it counts only where several of them
-moved alike, and an LLM that moved alone shifts nobody else.
-
-What may change about one LLM, as the columns of a regression, and what a fit means for its embedding and bias.
+What may change about one LLM, as the columns of a regression, is
 
     new logit = logit + common + slope · (logit - mean logit) + offset + v · φ
 
 φ are the main directions of f(x) in the log, scaled so that a prompt's φ has length 1 on average: the prior on v then
-says how far the logit of a usual prompt may move.
+says how far the logit of an average prompt may move. How far an LLM may move is a ladder of priors that starts with no
+change at all, climbed by cross-validation. Of the rungs within one standard error of the best, the lowest is taken
+(Breiman et al., 1984): data that show nothing change nothing.
 
-How far an LLM may move: a ladder of priors that starts with no change at all, climbed by cross-validation.
-
-Of the rungs within one standard error of the best, the lowest is taken (Breiman et al., 1984): data that show nothing
-change nothing.
+`common` is what all LLMs share: people who judge harsher, or kinder, than the data the weights were trained on. Without
+it, an LLM that gets a lot of harsh feedback would fall behind one without feedback. It is the mean of a random-effects
+model (DerSimonian and Laird, 1986) over the LLMs with feedback: it counts only where several of them moved alike, and
+an LLM that moved alone shifts no other.
 """
 
 import hashlib
@@ -39,6 +35,7 @@ __all__ = [
     "Rung",
     "Update",
     "choose_rung",
+    "columns",
     "common_shift",
     "fit_rung",
     "hashed",

@@ -1,4 +1,4 @@
-"""Shall what was learned be used? Held-out answers and the feedback itself decide; a figure for every reason.
+"""Whether an update from feedback may be used: held-out answers and the feedback itself decide, with figures.
 
 An update is refused
 
@@ -7,13 +7,7 @@ An update is refused
 - when a source's verdicts have nothing to do with them: neither the old weights nor the new ones rank its verdicts
   better than chance, although there are enough that they should.
 
-Feedback that is wrong in a way that could be true, such as one LLM marked down by everybody, is not told from truth.
-
-Does feedback have anything to do with what the weights know? The area under the ROC curve, with its error.
-
-It knows nothing of LLMs or of where feedback comes from.
-
-What was learned from feedback, and whether it may be used. Values only.
+Feedback that is wrong in a way that could be true, such as one LLM marked down by everybody, cannot be noticed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,11 +22,9 @@ from embedllm_router.evaluation.metrics import auc, expected_calibration_error
 from embedllm_router.training.update.answers import Answers
 
 __all__ = [
-    "HeldOut",
     "LLMLesson",
     "Lesson",
     "LessonOptions",
-    "Ranking",
     "SourceCheck",
     "check_sources",
     "expected_auc",

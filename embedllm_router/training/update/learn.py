@@ -1,7 +1,4 @@
-"""Learning from a log: gather, hold out, learn, measure, judge, in this order.
-
-An update → a weights folder beside the old one, with what it was learned from in its manifest and card.
-"""
+"""A log with feedback → an update, judged; and the weights folder it becomes, with its origin in manifest and card."""
 
 import math
 from pathlib import Path
@@ -11,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router._stats import losses, sigmoid
-from embedllm_router.artifact.derived import write_derived
-from embedllm_router.artifact.weights import Artifact
+from embedllm_router.artifact.weights import Artifact, write_derived
 from embedllm_router.errors import DataError
 from embedllm_router.evaluation.inputs import OnProgress
 from embedllm_router.evaluation.metrics import expected_calibration_error
@@ -54,7 +50,7 @@ def write_update(parent: Artifact, card: str, update: Update, lesson: Lesson, ou
                 "feedback.auc": held.auc_after,
                 "feedback.n_held_out": float(held.n),
             },
-            "novelty": None,  # they know this traffic, and were judged on it without hedging
+            "novelty": None,  # they know this traffic, and were judged on it without shrinkage
         },
         card=f"{card.rstrip()}\n\n{_section(lesson)}",
     )
@@ -77,7 +73,7 @@ def _section(lesson: Lesson) -> str:
         "",
         f"LLM embeddings, biases and calibration were updated from {lesson.n_answers:,} answers with feedback. The",
         f"parent is {lesson.parent}; everything above describes it, and its test figures were not measured again,",
-        "and its contract does not hold for these weights: `embedllm-router contract` measures theirs.",
+        "and its guarantee does not hold for these weights: `embedllm-router guarantee` measures theirs.",
         "",
         f"On the {held.n:,} held-out answers log-loss went from {held.log_loss_before:.4f} to",
         f"{held.log_loss_after:.4f} ({held.change.value:+.4f} [{held.change.low:+.4f}, {held.change.high:+.4f}]).",

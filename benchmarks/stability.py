@@ -1,8 +1,8 @@
-"""Small changes to a prompt that leave its meaning: does the choice stay the same? Pure, seeded.
+"""Small changes to a prompt that leave its meaning, and how often the choice changes with them.
 
 The share of choices that stay, 1 - flips / prompts, is RouterArena's robustness (Lu et al., 2025, arXiv 2510.00202; its
 `global_utils/robustness.py`), here over generated changes rather than its own noisy prompts. What training perturbs
-prompts with (learning/perturbations.py) is phrased differently, so that this measures more than what was learned.
+prompts with (training/fit/encoding.py) is phrased differently, so that this measures more than what was learned.
 """
 
 import random
@@ -19,24 +19,6 @@ from embedllm_router.routing.decision import Decision
 from embedllm_router.routing.policy import Objective, rank
 from embedllm_router.routing.pool import CandidatePool
 from embedllm_router.routing.router import Router
-
-__all__ = [
-    "CHANGES",
-    "FRAMES",
-    "GREETINGS",
-    "THANKS",
-    "WORDINGS",
-    "Flips",
-    "NearTies",
-    "Perturbed",
-    "Weighed",
-    "choices",
-    "first_favourite",
-    "flips",
-    "measure_flips",
-    "near_ties_as_served",
-    "perturb",
-]
 
 _TYPO_SHARE: Final = 0.02  # of the words of four letters and more, at least one
 _SPACE_SHARE: Final = 0.05
@@ -203,11 +185,6 @@ class Flips:
         """Share of prompts whose choice changed, in [0, 1]; 0 without prompts."""
         return self.share.value if self.n else 0.0
 
-    @property
-    def robustness(self) -> float:
-        """RouterArena's: the share that stays."""
-        return 1.0 - self.rate
-
 
 def perturb(router: Router, pool: CandidatePool, prompts: Sequence[str], seed: int = 0) -> Perturbed:
     """Weighs prompts as they are and changed.
@@ -271,13 +248,6 @@ def flips(perturbed: Perturbed, objective: Objective, near_ties: NearTies | None
         flipped = np.where(changed, (then != first).astype(np.float64), np.nan)
         rows.append(Flips(name, int(changed.sum()), mean_of(flipped), float(lost.mean()) if changed.any() else 0.0))
     return rows
-
-
-def measure_flips(
-    router: Router, pool: CandidatePool, objective: Objective, prompts: Sequence[str], seed: int = 0
-) -> list[Flips]:
-    """Routes prompts as they are and changed, one row per kind of change; see `perturb` and `flips`."""
-    return flips(perturb(router, pool, prompts, seed), objective)
 
 
 def _weigh(router: Router, pool: CandidatePool, prompts: Sequence[str]) -> Weighed:

@@ -1,7 +1,8 @@
-"""What an LLM embedding knows besides routing: benchmark accuracy, vendor, size class, whether the LLM reasons.
+"""What LLM embeddings say: which LLMs are alike, a map of them, and what else linear probes read from them.
 
-Linear probes, each judged on LLMs or benchmarks it was not fitted to and set against a baseline that ignores the
-embedding. There are few LLMs, so read n first. It knows nothing of prompts' texts.
+Probes foretell an LLM's benchmark accuracy, vendor, size class, and whether it reasons. Each is judged on LLMs or
+benchmarks it was not fitted to and set against a baseline that ignores the embedding. There are few LLMs, so read n
+first.
 """
 
 import re
@@ -13,11 +14,21 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from embedllm_router.artifact.catalog import Catalog
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.evaluation.similarity import centred_embeddings
+from embedllm_router.errors import ConfigError
 
-__all__ = ["AccuracyProbe", "LabelProbe", "accuracy_probes", "label_probes", "size_class"]
+__all__ = [
+    "AccuracyProbe",
+    "LabelProbe",
+    "accuracy_probes",
+    "centred_embeddings",
+    "label_probes",
+    "llm_map",
+    "nearest_llms",
+    "size_class",
+]
 
 Floats = NDArray[np.float64]
 _MIN_LLMS: Final = 8
@@ -28,6 +39,89 @@ _FOLDS: Final = 5
 _REPEATS: Final = 10
 _SIZE: Final = re.compile(r"(?<![\d.])(?:(\d+)x)?(\d+(?:\.\d+)?)b(?![a-z])", re.IGNORECASE)
 _SIZE_CUTS: Final = ((9.0, "up to 9B"), (40.0, "up to 40B"), (float("inf"), "over 40B"))
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """An LLM near another one.
+
+    Attributes:
+        llm: Canonical id.
+        vendor: Who made it.
+        similarity: Cosine of the two centred embeddings, in [-1, 1].
+        mean_correctness: Share of its training labels that were correct.
+    """
+
+    llm: str
+    vendor: str
+    similarity: float
+    mean_correctness: float
+
+
+def nearest_llms(artifact: Artifact, llm: str, n: int) -> tuple[Neighbour, ...]:
+    """The LLMs whose embeddings point the most alike.
+
+    Args:
+        artifact: Holds the embeddings.
+        llm: A canonical id or a name that matches one.
+        n: How many, at least 1.
+
+    Returns:
+        Up to n others, most similar first.
+
+    Raises:
+        ConfigError: The artifact does not know the LLM.
+    """
+    if n < 1:
+        raise ConfigError(f"--n must be at least 1, found {n}.")
+    catalog = Catalog(artifact.manifest.llms)
+    match = catalog.match(llm)
+    row = catalog.row(match.llm or llm)
+    unit = _unit(centred_embeddings(artifact))
+    similarity = unit @ unit[row]
+    order = [i for i in np.argsort(-similarity, kind="stable").tolist() if i != row]
+    found = [(catalog.llms[i], float(similarity[i])) for i in order[:n]]
+    return tuple(Neighbour(one.id, one.vendor, value, one.mean_correctness) for one, value in found)
+
+
+def centred_embeddings(artifact: Artifact) -> NDArray[np.float64]:
+    """LLM embeddings as the prompt network's last layer reads them, less their mean: what tells LLMs apart.
+
+    `e · (W·h + b)` fixes embeddings only up to an invertible map that W undoes, so distances between the raw ones mean
+    little. `e·W` is fixed: its inner product with the hidden values h of a prompt is the logit.
+
+    Args:
+        artifact: Holds the embeddings.
+
+    Returns:
+        float64 (n_llms, width of the last hidden layer).
+    """
+    depth = len(artifact.manifest.decoder.hidden)
+    last = artifact.decoder[f"prompt_network.{depth}.weight"].astype(np.float64)
+    embeddings = artifact.decoder["llm_embeddings"].astype(np.float64) @ last
+    centred: NDArray[np.float64] = embeddings - embeddings.mean(axis=0)
+    return centred
+
+
+def llm_map(artifact: Artifact) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """The LLMs on the two principal axes of their embeddings.
+
+    Args:
+        artifact: Holds the embeddings.
+
+    Returns:
+        Positions, float64 (n_llms, 2), and the share of variance each axis explains.
+    """
+    centred = centred_embeddings(artifact)
+    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    padded = np.pad(left * sizes, ((0, 0), (0, max(2 - len(sizes), 0))))[:, :2]
+    share = np.pad(sizes**2 / max(float((sizes**2).sum()), 1e-12), (0, 2))[:2]
+    return padded, (float(share[0]), float(share[1]))
+
+
+def _unit(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    unit: NDArray[np.float64] = x / np.maximum(np.sqrt((x * x).sum(axis=1, keepdims=True)), 1e-12)
+    return unit
 
 
 @dataclass(frozen=True, slots=True)

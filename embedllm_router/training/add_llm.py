@@ -1,53 +1,143 @@
-"""Answers of one LLM → weights that know it: reads, fits, judges, writes. Nothing else in the weights changes.
+"""Adds an LLM to existing weights from a few of its answers, and chooses the questions to ask it first.
 
-Prompts → embeddings, as serving makes them, with progress.
-
-A few answers of a new LLM → its row of the decoder, and how sure that is. Pure.
-
-The row is the most probable one given the answers and the population (maximum a posteriori): with few answers an LLM
-like the others, with many one of its own. It knows nothing of files.
-
-Do the answers bear a row out? Cross-validated beside the LLM's own mean and beside what one expects of any LLM.
-
-It knows nothing of files or of people.
+Nothing else in the weights changes. An LLM is a row θ = (e, b) of the decoder, and e · f(x) + b is linear in it. The
+rows of the learned LLMs are taken as draws from one normal distribution, the population (empirical Bayes; Efron and
+Morris, 1975). A new LLM's row is the most probable one given its answers and the population (maximum a posteriori):
+with few answers an LLM like the others, with many one of its own. Cross-validation tells whether the answers bear the
+row out.
 """
 
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.covariance import LedoitWolf
 
 from embedllm_router._hashing import digest_of
 from embedllm_router._stats import Estimate, Examples, Resampling, fit_logistic, losses, sigmoid
-from embedllm_router.artifact.derived import write_derived
 from embedllm_router.artifact.manifest import LearnedLLM
-from embedllm_router.artifact.weights import Artifact, Tensors
+from embedllm_router.artifact.weights import Artifact, Tensors, write_derived
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import question_stem
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.evaluation.inputs import OnProgress
 from embedllm_router.prediction.loading import load_encoder
-from embedllm_router.training.add_llm.population import Population
+from embedllm_router.prediction.scorer import PromptNetwork, usual_embeddings
 from embedllm_router.training.update.guard import ranking
 
 __all__ = [
     "About",
     "Added",
-    "Judged",
-    "Newcomer",
+    "Population",
+    "Question",
     "add_llm",
+    "choose_questions",
     "embed",
     "judge",
     "length_row",
     "newcomer",
+    "questions_to_ask",
     "write_added",
 ]
 
-_EVERY: Final = 200
+Floats = NDArray[np.float64]
+
+# The population of LLMs
+
+_N_USUAL: Final = 512
+_MIN_LLMS: Final = 3
+_JITTER: Final = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """Where the rows of LLMs lie; columns are (f(x) - centre, 1).
+
+    Attributes:
+        network: f.
+        centre: Mean of f(x) over usual prompts, (d,).
+        mean: Of the rows, (d + 1,): what is expected of a new LLM.
+        spread: (d + 1, d + 1); mean + spread · z with standard normal z is a new LLM.
+        usual: Columns of usual prompts, (512, d + 1); see `inputs.usual_embeddings`.
+    """
+
+    network: PromptNetwork
+    centre: Floats
+    mean: Floats
+    spread: Floats
+    usual: Floats
+
+    @classmethod
+    def of(
+        cls, artifact: Artifact, which: Literal["prompt", "length"], *, thinking: bool | None = None
+    ) -> "Population":
+        """The population of an artifact's LLMs.
+
+        Args:
+            artifact: Weights.
+            which: Rows of which network; see `PromptNetwork`.
+            thinking: Expect the mean of LLMs that reason before they answer, or of those that do not, where there are
+                any; None expects the mean of all.
+
+        Raises:
+            ConfigError: Fewer than three LLMs do not say how LLMs differ.
+        """
+        llms = artifact.manifest.llms
+        if len(llms) < _MIN_LLMS:
+            raise ConfigError(
+                f"the weights know {len(llms)} LLMs, expected at least {_MIN_LLMS} to tell how LLMs differ. Train on "
+                "the answers of all of them instead."
+            )
+        network = PromptNetwork(artifact, which)
+        hidden = network.hidden(list(usual_embeddings(artifact.decoder, _N_USUAL))).astype(np.float64)
+        centre = hidden.mean(axis=0)
+        usual = _columns(hidden, centre)
+        embeddings, bias = network.llm_embeddings.astype(np.float64), network.llm_bias.astype(np.float64)
+        rows = np.column_stack([embeddings, bias + embeddings @ centre])
+        alike = np.array([llm.thinking == thinking for llm in llms])
+        return cls(
+            network=network,
+            centre=centre,
+            mean=rows[alike if alike.any() else slice(None)].mean(axis=0),
+            spread=_spread(rows, usual.T @ usual / len(usual)),
+            usual=usual,
+        )
+
+    def columns(self, embeddings: list[NDArray[np.float32] | None]) -> Floats:
+        """Columns of prompts, (n_prompts, d + 1).
+
+        Args:
+            embeddings: float32 (d_prompt,) each; None for a prompt without text.
+        """
+        return _columns(self.network.hidden(embeddings).astype(np.float64), self.centre)
+
+    def as_tensors(self, row: Floats) -> tuple[NDArray[np.float32], np.float32]:
+        """A row as the decoder holds it: embedding, (d,), and bias."""
+        embedding = row[:-1]
+        return embedding.astype(np.float32), np.float32(row[-1] - embedding @ self.centre)
+
+
+def _columns(hidden: Floats, centre: Floats) -> Floats:
+    return np.column_stack([hidden - centre, np.ones(len(hidden))])
+
+
+def _spread(rows: Floats, second_moment: Floats) -> Floats:
+    """A square root of the rows' covariance, shrunk where prompts vary alike."""
+    d = len(second_moment)
+    root = np.linalg.cholesky(second_moment + _JITTER * np.trace(second_moment) / d * np.eye(d))
+    covariance = LedoitWolf().fit(rows @ root).covariance_
+    inner = np.linalg.cholesky(covariance + _JITTER * max(np.trace(covariance) / d, _JITTER) * np.eye(d))
+    spread: Floats = np.linalg.solve(root.T, inner)
+    return spread
+
+
+# Embedding prompts
+
+_EVERY: Final = 200  # prompts between two reports of progress
 
 
 def embed(
@@ -72,13 +162,14 @@ def embed(
     return found
 
 
-_DRAWS: Final = 400
+# The row of a new LLM
+
+_N_DRAWS: Final = 400
 _VARIANCE: Final = 0.5  # of a log length around its prediction, as the shipped weights have it
 _VARIANCE_COUNTS: Final = 10.0
 _SMEAR_COUNTS: Final = 20.0
 _PASSES: Final = 3
 _MAX_LOG: Final = 30.0
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +190,7 @@ class Newcomer:
         Args:
             columns: (n_prompts, d + 1).
         """
-        drawn = self.row[:, None] + self.root @ np.random.default_rng(0).standard_normal((len(self.row), _DRAWS))
+        drawn = self.row[:, None] + self.root @ np.random.default_rng(0).standard_normal((len(self.row), _N_DRAWS))
         low, high = np.quantile(sigmoid(columns @ drawn).mean(axis=0), [0.025, 0.975])
         return float(sigmoid(columns @ self.row).mean()), float(low), float(high)
 
@@ -148,7 +239,7 @@ def length_row(population: Population, columns: Floats, tokens: Floats) -> Float
 
 
 _FOLDS: Final = 5
-_SURE: Final = 3.0  # standard errors: a false alarm costs more than a late one, for cross-validation tells it anyway
+_ALARM: Final = 3.0  # standard errors: a false alarm costs more than a late one, for cross-validation tells it anyway
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +265,7 @@ class Judged:
     @property
     def contradicts(self) -> bool:
         """Whether it is right where LLMs are usually wrong, and wrong where they are right."""
-        return self.auc_population + _SURE * self.auc_error < 0.5  # noqa: PLR2004 - chance
+        return self.auc_population + _ALARM * self.auc_error < 0.5  # noqa: PLR2004 - chance
 
 
 def judge(population: Population, columns: Floats, correct: Floats, keys: Sequence[str]) -> Judged | None:
@@ -218,7 +309,7 @@ def _folds(keys: Sequence[str]) -> NDArray[np.intp]:
     return np.array([place[key] for key in keys], dtype=np.intp)
 
 
-_FEWEST: Final = 10
+_MIN_ANSWERS: Final = 10
 _SHOWN: Final = 5
 
 
@@ -374,10 +465,10 @@ def _answers(matrix: CorrectnessMatrix, llm: str) -> _Answers:
         raise DataError(f"the data have no answers of {llm}; they have those of {', '.join(nearest)}.")
     column = matrix.llm_ids.index(llm)
     rows = np.flatnonzero(matrix.observed[:, column])
-    if len(rows) < _FEWEST:
+    if len(rows) < _MIN_ANSWERS:
         raise DataError(
-            f"the data have {len(rows)} graded answers of {llm}, expected at least {_FEWEST}. Grade more; `questions` "
-            "chooses the most telling ones."
+            f"the data have {len(rows)} graded answers of {llm}, expected at least {_MIN_ANSWERS}. Grade more; "
+            "`questions` chooses the most telling ones."
         )
     return _Answers(
         prompts=[matrix.prompts[i] for i in rows.tolist()],
@@ -419,9 +510,9 @@ def _section(added: Added) -> str:
         f"## Added: {added.llm}",
         "",
         f"Learned from {added.n_answers:,} answers with the decoder frozen, {added.n_lengths:,} of them with a",
-        f"recorded length. The parent is {added.parent}; figures above describe it, and its contract does not hold",
-        "here: `embedllm-router contract` measures that of these weights. Judge the new LLM by answers other than",
-        "these.",
+        f"recorded length. The parent is {added.parent}; figures above describe it, and its guarantee does not",
+        "hold here: `embedllm-router guarantee` measures that of these weights. Judge the new LLM by other",
+        "answers than these.",
         "",
         f"Mean p_correct over prompts such as the weights learned from: {added.mean_p:.3f}, 95 % credible interval",
         f"[{added.mean_p_low:.3f}, {added.mean_p_high:.3f}].",
@@ -433,3 +524,97 @@ def _section(added: Added) -> str:
             f"{judged.log_loss_mean:.4f}, as an LLM of which nothing is known {judged.log_loss_population:.4f}.",
         ]
     return "\n".join(lines) + "\n"
+
+
+# Questions to ask first
+
+_BLOCK: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question to ask.
+
+    Attributes:
+        item_id: Its id in the data.
+        category: Data set and category.
+        prompt: The text.
+    """
+
+    item_id: str
+    category: str
+    prompt: str
+
+
+def questions_to_ask(
+    artifact: Artifact, matrix: CorrectnessMatrix, n: int, on_progress: OnProgress | None = None
+) -> list[Question]:
+    """Chooses questions; of several with the same stem, at most one.
+
+    Args:
+        artifact: Weights that shall know the new LLM.
+        matrix: Its prompts are the questions; answers are not looked at.
+        n: How many.
+        on_progress: Called with what is being done, steps done and steps planned.
+
+    Raises:
+        ConfigError: The weights know too few LLMs.
+        DataError: There are no prompts.
+    """
+    rows = _one_of_each([question_stem(prompt) for prompt in matrix.prompts])
+    if not rows:
+        raise DataError("the data hold no prompts to choose questions from.")
+    population = Population.of(artifact, "prompt")
+    embeddings = embed(artifact, [matrix.prompts[row] for row in rows], on_progress)
+    names = matrix.category_names()
+    chosen = [rows[i] for i in choose_questions(population, population.columns(embeddings), n)]
+    return [Question(matrix.prompt_ids[row], str(names[row]), matrix.prompts[row]) for row in chosen]
+
+
+def _one_of_each(stems: Sequence[str]) -> list[int]:
+    return sorted({stem: row for row, stem in reversed(list(enumerate(stems)))}.values())
+
+
+def choose_questions(population: Population, columns: Floats, n: int) -> list[int]:
+    """The questions to ask, most telling first.
+
+    Args:
+        population: What LLMs are like.
+        columns: Of the questions there are, (n_questions, d + 1).
+        n: How many to choose; all of them where there are fewer.
+
+    Returns:
+        Their indices.
+    """
+    x = columns @ population.spread
+    d = x.shape[1]
+    average = x.T @ x / len(x)
+    information = _information(columns @ population.mean, np.einsum("ij,ij->i", x, x))
+    covariance, open_ = np.eye(d), np.ones(len(x), dtype=np.bool_)
+    chosen: list[int] = []
+    for _ in range(min(n, len(x))):
+        gain = np.where(open_, _gains(x, information, covariance, average), -np.inf)
+        best = int(gain.argmax())
+        chosen.append(best)
+        open_[best] = False
+        along, weight = covariance @ x[best], information[best]
+        covariance -= np.outer(along, along) * (weight / (1.0 + weight * (x[best] @ along)))
+    return chosen
+
+
+def _information(logit: Floats, variance: Floats) -> Floats:
+    """Fisher information p (1 - p) of a new LLM's answer, p averaged over the population (MacKay, 1992)."""
+    p = sigmoid(logit / np.sqrt(1.0 + np.pi * variance / 8.0))
+    information: Floats = p * (1.0 - p)
+    return information
+
+
+def _gains(x: Floats, information: Floats, covariance: Floats, average: Floats) -> Floats:
+    """How much each answer would lower the mean variance, (n_questions,)."""
+    turned = covariance @ average @ covariance
+    gains = np.empty(len(x))
+    for start in range(0, len(x), _BLOCK):
+        block, weight = x[start : start + _BLOCK], information[start : start + _BLOCK]
+        own = np.einsum("ij,ij->i", block @ covariance, block)
+        gains[start : start + _BLOCK] = weight * np.einsum("ij,ij->i", block @ turned, block) / (1.0 + weight * own)
+    return gains
