@@ -137,14 +137,16 @@ def until(proxy: RunningProxy, said: str, holds: Callable[[dict[str, Any]], bool
 def await_news(pair: Pair) -> None:
     """Returns when the second proxy has what the first one has put in shared state.
 
-    Asking about a session that a proxy has not heard of begins it there, so every attempt takes a session of its own.
+    Asking about a session that a proxy has not heard of begins it there, so every attempt takes a session of its own,
+    and more time than the one before.
     """
-    attempts = count()
+    attempts = count(1)
 
     def arrived() -> bool:
-        session = f"attempt {next(attempts)}"
+        attempt = next(attempts)
+        session = f"attempt {attempt}"
         assert ask(pair.one, SHORT, session).headers["x-embedllm-chosen"] == "wizard"
-        time.sleep(0.2)
+        time.sleep(0.25 * attempt)
         return ask(pair.two, IN_A_TOOL_CALL, session).headers["x-embedllm-chosen"] == "wizard"
 
     soon(arrived)
