@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router._stats import Estimate, estimate, resamples, wilson
-from embedllm_router.analysis.span import Asked
+from embedllm_router.analysis.span import RecordQuery
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.records.reader.source import N_GROUPS, Filters, RecordSource, group
 from embedllm_router.records.reader.verdicts import counting
@@ -157,12 +157,12 @@ def calibration(source: RecordSource, filters: Filters, seed: int) -> Calibratio
     return _with_intervals(sums, seed, is_whole=n_given <= N_JUDGED) if sums.n else None
 
 
-def judged_calibration(source: RecordSource, asked: Asked, artifact: Artifact | None) -> JudgedCalibration:
+def judged_calibration(source: RecordSource, query: RecordQuery, artifact: Artifact | None) -> JudgedCalibration:
     """Compares predictions with all feedback, by LLM too.
 
     Args:
         source: The records.
-        asked: Which requests.
+        query: Which requests.
         artifact: The live weights, whose own test figures are shown beside.
 
     Returns:
@@ -171,7 +171,7 @@ def judged_calibration(source: RecordSource, asked: Asked, artifact: Artifact | 
     Raises:
         DataError: The records cannot be read.
     """
-    sums = _read(source, asked.filters())
+    sums = _read(source, query.filters())
     mean: Mapping[str, float] = sums.means() if sums.n else {}
     per_bin = zip(*(sums.per_bin(name).tolist() for name in ("n", "p", "score")), strict=True)
     llms = sorted(sums.llms, key=lambda row: (-row["n"], row["name"]))[:_MOST_LLMS]

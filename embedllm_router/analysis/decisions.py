@@ -1,11 +1,7 @@
-"""The decisions one by one: a page of a list that can be searched, and everything about one of them.
+"""Single decisions: a page of a list that can be searched, and everything about one of them.
 
-It knows nothing of HTTP.
-
-Where in time the newest records of a kind lie, so that reading a page of them need not sort all there are.
-
-Records are counted in stretches of ten minutes first, which reads few columns; files that hold none of the stretches
-wanted are then not opened at all. It knows nothing of what the records are wanted for.
+To read a page of the newest decisions without sorting them all, records are counted in stretches of ten minutes first,
+which reads few columns; files without the wanted stretches are not opened.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from embedllm_router.analysis.span import Asked
+from embedllm_router.analysis.span import RecordQuery
 from embedllm_router.records.reader.source import RecordSource
 from embedllm_router.records.reader.verdicts import RequestKey, mean_score, request_key, verdicts_on
 from embedllm_router.records.schema import REQUEST_COLUMNS
@@ -21,8 +17,8 @@ from embedllm_router.records.schema import REQUEST_COLUMNS
 __all__ = [
     "DEEPEST",
     "DecisionPage",
+    "DecisionSearch",
     "Place",
-    "Sought",
     "decision_page",
     "decision_row",
     "feedback_on",
@@ -137,7 +133,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Sought:
+class DecisionSearch:
     """What is looked for among the records asked about; None sets no condition.
 
     Attributes:
@@ -173,13 +169,15 @@ class DecisionPage:
     rows: list[Row]
 
 
-def decision_page(source: RecordSource, asked: Asked, sought: Sought, offset: int, limit: int) -> DecisionPage:
+def decision_page(
+    source: RecordSource, query: RecordQuery, search: DecisionSearch, offset: int, limit: int
+) -> DecisionPage:
     """Finds decisions, newest first.
 
     Args:
         source: The records.
-        asked: Which of them.
-        sought: What is looked for among those.
+        query: Which of them.
+        search: What is looked for among those.
         offset: How many to skip; with `limit` at most `DEEPEST`.
         limit: How many to give.
 
@@ -189,16 +187,16 @@ def decision_page(source: RecordSource, asked: Asked, sought: Sought, offset: in
     Raises:
         DataError: The records cannot be read.
     """
-    filters = asked.filters()
-    filters = replace(filters, llm=sought.llm, reason=sought.reason, status=sought.status, arm=sought.arm)
+    filters = query.filters()
+    filters = replace(filters, llm=search.llm, reason=search.reason, status=search.status, arm=search.arm)
     where, given = filters.where()
-    if sought.text:
+    if search.text:
         found = [f"strpos(lower({column}), $lower) > 0" for column in _SEARCHED]
         found += [f"strpos({column}, $text) > 0" for column in _SEARCHED_AS_IT_IS]
         where = f"{where} AND ({' OR '.join(found)})"
-        given |= {"text": sought.text, "lower": sought.text.lower()}
-    where += {"fallback": " AND fallback", "failed_open": " AND failed_open IS NOT NULL"}.get(sought.only or "", "")
-    place = place_of_newest(source, where, given, range(offset, offset + limit), scattered=sought.text is not None)
+        given |= {"text": search.text, "lower": search.text.lower()}
+    where += {"fallback": " AND fallback", "failed_open": " AND failed_open IS NOT NULL"}.get(search.only or "", "")
+    place = place_of_newest(source, where, given, range(offset, offset + limit), scattered=search.text is not None)
     columns = ", ".join(f'"{name}"' for name in _LISTED)
     part = f'ORDER BY "at" DESC, request_id LIMIT {limit:d} OFFSET {offset - place.before:d}'
     sql = f"SELECT {columns} FROM requests WHERE {place.where} AND {where} {part}"  # noqa: S608 - our own SQL

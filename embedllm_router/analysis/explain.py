@@ -1,11 +1,8 @@
-"""One recorded decision, explained: who was weighed, why the winner won, and what would flip it.
+"""One recorded decision, explained: the candidates, why one was chosen, and what would have changed the choice.
 
-Everything is computed from the record alone; the numbers are those that the policy saw. It draws nothing.
-
-What would have to change for another candidate to be chosen: exact, by the rules of `policy.rank`.
-
-Every objective turns one knob: the cost weight λ, the floor τ under p_correct, or the distance `within` of the best.
-The choice is a step function of it. It knows nothing of records; `usable` says which candidates it is about.
+Everything is computed from the record alone, exactly by the rules of `policy.rank`. Every objective has one setting
+(knob): the cost weight λ, the floor τ under p_correct, or the distance `within` of the best. The choice is a step
+function of it.
 """
 
 import math

@@ -1,8 +1,6 @@
-"""The overview: how many requests, to which LLMs, at what cost, how fast, and what went wrong, over a span of time.
+"""The overview of a span of time: requests, LLMs, cost, latency and errors; and the values to filter by.
 
-Two scans of the records, whatever there is to show: one adds up, the other sorts for percentiles. It knows no HTTP.
-
-What can be filtered by: the values that occur among the records asked about. It knows nothing of HTTP.
+Two scans of the records suffice: one adds up, the other sorts for percentiles.
 """
 
 from collections import defaultdict
@@ -11,7 +9,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
-from embedllm_router.analysis.span import Asked, Window, window_of
+from embedllm_router.analysis.span import RecordQuery, Window, window_of
 from embedllm_router.analysis.summary import COMPARED, FORETOLD
 from embedllm_router.records.reader.source import RecordSource
 
@@ -21,12 +19,12 @@ _COLUMNS: Final = ("virtual_model", "key_alias", "chosen", "served", "reason", "
 _MOST: Final = 100
 
 
-def choices(source: RecordSource, asked: Asked) -> dict[str, list[str]]:
+def choices(source: RecordSource, query: RecordQuery) -> dict[str, list[str]]:
     """Lists the values of the columns one filters by.
 
     Args:
         source: The records.
-        asked: Which of them.
+        query: Which of them.
 
     Returns:
         Column → its values, most frequent first, at most 100.
@@ -34,7 +32,7 @@ def choices(source: RecordSource, asked: Asked) -> dict[str, list[str]]:
     Raises:
         DataError: The records cannot be read.
     """
-    where, given = asked.filters().where()
+    where, given = query.filters().where()
     listed = ", ".join(_COLUMNS)
     sql = f"""
     WITH fine AS (SELECT {listed}, count(*) AS n FROM requests WHERE {where} GROUP BY {listed})
@@ -218,12 +216,12 @@ GROUP BY GROUPING SETS ((), (step), (served))
 _NOT_BY_STEP, _NOT_BY_SERVED, _BY_NOTHING = 0b10, 0b01, 0b11
 
 
-def overview(source: RecordSource, asked: Asked) -> Overview:
+def overview(source: RecordSource, query: RecordQuery) -> Overview:
     """Sums up the records asked about.
 
     Args:
         source: The records.
-        asked: Which of them.
+        query: Which of them.
 
     Returns:
         The overview; zeros where there are no records.
@@ -231,7 +229,7 @@ def overview(source: RecordSource, asked: Asked) -> Overview:
     Raises:
         DataError: The records cannot be read.
     """
-    window = window_of(source, asked)
+    window = window_of(source, query)
     where, given = window.filters.where()
     given = {**given, "step_s": window.step_s}
     added = _grouped(source.rows(_ADDED_UP.format(where=where), given))

@@ -1,7 +1,4 @@
-"""Which records a page asks about: a span of time that ends now or at a given moment, a virtual model, a key.
-
-It knows nothing of HTTP, nor of what is shown of them.
-"""
+"""Which records a page shows: a span of time that ends now or at a given moment, a virtual model, an API key."""
 
 import math
 from dataclasses import dataclass, replace
@@ -11,7 +8,7 @@ from typing import Final
 
 from embedllm_router.records.reader.source import Filters, RecordSource
 
-__all__ = ["Asked", "Span", "Window", "window_of"]
+__all__ = ["RecordQuery", "Span", "Window", "window_of"]
 
 
 class Span(StrEnum):
@@ -36,7 +33,7 @@ _WEEK_S: Final = 7 * 86400
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RecordQuery:
     """What a page asks about.
 
     Attributes:
@@ -86,17 +83,17 @@ class Window:
         return tuple(number * self.step_s for number in range(first, last + 1))
 
 
-def window_of(source: RecordSource, asked: Asked) -> Window:
+def window_of(source: RecordSource, query: RecordQuery) -> Window:
     """Finds where the records asked about begin and end, and a step that cuts the time into at most 61 parts.
 
     Args:
         source: Looked at only where everything is asked for.
-        asked: What a page asks about.
+        query: What a page asks about.
 
     Returns:
         The window; an hour long where there are no records at all.
     """
-    filters, end = asked.filters(), asked.until or _now()
+    filters, end = query.filters(), query.until or _now()
     since = filters.since or _oldest(source, filters) or end - _LENGTH[Span.HOUR]
     return Window(replace(filters, since=since), since, max(end, since), _step_s((end - since).total_seconds()))
 

@@ -1,22 +1,11 @@
-"""A log in figures. Four passes over as few columns as it takes; single requests are sampled, see sampling.py.
+"""A log in figures: mix, outcomes, spend beside other ways to choose, forecast against bill, calibration, times.
 
-A bounded look at single requests: a random sample of their figures, and random stretches of time with candidates.
+One pass over the requests adds up counts and sums by random group, LLM, outcome and reason; all sums derive from it.
+Percentiles and candidates come from samples. Candidates are many and slow to read, so a few hundred requests in each
+of forty stretches of time are read: whole stretches lie together on disk.
 
-Candidates are many and cost time to read. Whole stretches of a log lie together on disk, so a few hundred requests in
-each of forty stretches are read in the time that as many scattered over the log would take a hundredfold.
-
-One pass over the requests: counts and sums by random group, LLM, outcome and reason. All else is added up from it.
-
-It draws no conclusions.
-
-Who answered, how it ended and why each was chosen: counts and shares.
-
-What routing cost, beside what always choosing one way would have: predicted figures against predicted figures.
-
-The other ways' answers were never asked for, so nobody knows their real cost or correctness; both sides of every
-comparison are therefore the router's own forecasts for the same requests. `forecast.py` says how good those are.
-
-Predicted cost beside billed cost, where both are known: the chosen LLM answered, and its answer was billed.
+Spend is compared with always choosing one way by predicted figures on both sides: the other LLMs were not asked, so
+their real cost and correctness are unknown. The forecast says how good predicted costs are.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
-"""What another trade-off would do: the latest recorded decisions, decided again at every cost weight of a ladder.
+"""The latest recorded decisions, decided again at every cost weight of a ladder.
 
-Everything here is predicted: the probabilities and costs are those the router recorded, so a choice among them looks a
-little better than it will turn out. It knows nothing of HTTP.
+All figures are predictions: the probabilities and costs are those the router recorded, so a choice among them looks
+slightly better than it will be.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedllm_router.analysis.decisions import place_of_newest
 from embedllm_router.analysis.replay.batch import CandidateBatch, Objectives, SingleLLM, choose, mix_of, singles
-from embedllm_router.analysis.span import Asked
+from embedllm_router.analysis.span import RecordQuery
 from embedllm_router.records.reader.source import RecordSource
 from embedllm_router.routing.policy import Objective
 
@@ -72,12 +72,12 @@ Row = dict[str, Any]
 _COLUMNS: Final = 'chosen, cost_weight, min_p_correct, "within", max_cost_usd, candidates'
 
 
-def frontier(source: RecordSource, asked: Asked, n: int) -> Frontier:
+def frontier(source: RecordSource, query: RecordQuery, n: int) -> Frontier:
     """Decides the latest requests again.
 
     Args:
         source: The records.
-        asked: Which of them.
+        query: Which of them.
         n: How many of the latest, at least 1.
 
     Returns:
@@ -86,7 +86,7 @@ def frontier(source: RecordSource, asked: Asked, n: int) -> Frontier:
     Raises:
         DataError: The records cannot be read.
     """
-    rows = _latest(source, asked, n)
+    rows = _latest(source, query, n)
     batch = CandidateBatch.from_rows(rows)
     nowhere = np.full((len(rows), 1), np.nan)
     limits = replace(_aims(rows), min_p_correct=nowhere, within=nowhere)
@@ -101,9 +101,9 @@ def frontier(source: RecordSource, asked: Asked, n: int) -> Frontier:
     )
 
 
-def _latest(source: RecordSource, asked: Asked, n: int) -> list[Row]:
+def _latest(source: RecordSource, query: RecordQuery, n: int) -> list[Row]:
     """The newest requests that were decided, newest first."""
-    where, given = asked.filters().where()
+    where, given = query.filters().where()
     decided = f"{where} AND failed_open IS NULL AND p_correct IS NOT NULL"
     place = place_of_newest(source, decided, given, range(n))
     wanted = f'SELECT {_COLUMNS} FROM requests WHERE {place.where} AND {decided} ORDER BY "at" DESC LIMIT {n:d}'  # noqa: S608 - our own SQL

@@ -1,8 +1,7 @@
-"""Runs the real proxy with the shipped configuration, asks it through the OpenAI SDK, and leaves nothing running.
+"""The demonstration: the real proxy with the shipped configuration, called through the OpenAI SDK.
 
-The LLMs behind the proxy are simulated (`upstream.py`); routing, proxying and the SDK are real.
-
-The prompts of the demonstration, written for it: one of each kind that a router meets.
+The LLMs behind the proxy are simulated (`upstream.py`); routing, proxying and the SDK are real. Nothing is left
+running. The prompts were written for it, one of each kind that a router meets.
 """
 
 import os

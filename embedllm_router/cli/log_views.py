@@ -1,13 +1,4 @@
-"""A summary as blocks for a terminal. Pure.
-
-Numbers as people read them.
-
-One line per decision, for a terminal. Pure.
-
-A recorded decision in sentences: why the winner won, what would flip it, what came of it. It computes nothing.
-
-One explained request as blocks for a terminal, and as fields for a program. Pure.
-"""
+"""Records for people: a summary, one line per decision, and one request explained. Pure: the commands print."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,12 +16,12 @@ from embedllm_router.analysis.summary import Alternative, Count, Summary
 from embedllm_router.records.reader.find import Found
 
 __all__ = [
-    "asked",
     "decision_line",
     "flips",
     "header_line",
     "milliseconds",
     "number",
+    "objective_of",
     "outcome",
     "percent",
     "probability",
@@ -94,7 +85,7 @@ def when(at: datetime) -> str:
 _COLUMNS: Final = {
     "UTC": 14,
     "request": 13,
-    "asked for": 12,
+    "model": 12,
     "chosen": 20,
     "p": 5,
     "forecast": -10,
@@ -164,10 +155,10 @@ _KNOBS: Final[Mapping[Knob, str]] = {
 }
 
 
-def asked(row: Row) -> str:
+def objective_of(row: Row) -> str:
     """By which objective the request was routed."""
     if row["cost_weight"] is None:
-        return f"{row['virtual_model']} was asked for; routing failed before there was an objective"
+        return f"{row['virtual_model']} was requested; routing failed before there was an objective"
     if row["within"] is not None:
         aim = f"the cheapest LLM whose p_correct is at most {number(row['within'])} below the best one's"
     elif row["min_p_correct"] is not None:
@@ -175,7 +166,7 @@ def asked(row: Row) -> str:
     else:
         aim = f"the highest p_correct - λ · cost, with λ = {number(row['cost_weight'])} per USD"
     limit = "" if row["max_cost_usd"] is None else f", for at most {usd(row['max_cost_usd'])}"
-    return f"{row['virtual_model']} was asked for: {aim}{limit}; set by {row['objective_from'] or 'config'}"
+    return f"{row['virtual_model']} was requested: {aim}{limit}; set by {row['objective_from'] or 'config'}"
 
 
 def why(row: Row, explanation: Explanation) -> str:
@@ -210,7 +201,7 @@ def _utility(row: Row, usable: Sequence[Explained]) -> str:
     second = next((one for one in usable if one.name != row["chosen"]), None)
     if not weight:
         rival = "" if second is None else f"; the next, {second.name}, has {probability(second.p_correct)}"
-        return f"{row['chosen']} is the likeliest to be correct, {probability(p)}, and cost has no weight{rival}."
+        return f"{row['chosen']} is the most accurate, {probability(p)}, and cost has no weight{rival}."
     sum_ = f"{probability(p)} - {number(weight)} · {usd(cost)}"
     if abs(p - weight * cost - row["utility"]) > 1e-6:  # noqa: PLR2004 - what rounding alone never makes
         sum_ += f" - {probability(p - weight * cost - row['utility'])} for waiting"
@@ -247,7 +238,7 @@ def _near_tie(row: Row, explanation: Explanation) -> str:
 def _novel(row: Row) -> str:
     return (
         f"{row['chosen']} is the default, and the prompt is unlike those the weights were learned from: only "
-        f"{1 - (row['novelty'] or 0.0):.1%} of ordinary prompts are as novel."
+        f"{1 - (row['novelty'] or 0.0):.1%} of ordinary prompts have such an OOD score."
     )
 
 
@@ -306,7 +297,7 @@ def _span(explanation: Explanation, name: str) -> str:
 
 
 def outcome(row: Row) -> str:
-    """What came of the request."""
+    """The outcome of the request."""
     if row["status"] == "failure":
         return f"No answer: {row['error'] or 'an error'}{_after(row)}."
     if row["status"] != "success":
@@ -351,7 +342,7 @@ def shadow(row: Row) -> str | None:
 
 
 def verdicts(feedback: Sequence[Row]) -> list[str]:
-    """What was said of the answer, one line each."""
+    """The verdicts on the answer, one line each."""
     return [f"{one['source']} gave {number(one['score'])} on {when(one['at'])}" for one in feedback]
 
 
@@ -372,7 +363,7 @@ def request_blocks(found: Found, explanation: Explanation) -> list[RenderableTyp
     row = found.row
     blocks: list[RenderableType] = [
         _request_head(row),
-        _lines("", asked(row)),
+        _lines("", objective_of(row)),
         Text(why(row, explanation), style="bold"),
     ]
     if explanation.candidates:
@@ -409,9 +400,11 @@ def _prompt(row: Mapping[str, Any]) -> list[str]:
     if row["category"] is not None:
         facts.append(f"nearest training prompts: {row['category']}")
     if row["novelty"] is not None:
-        facts.append(f"novelty {row['novelty']:.3f}")
+        facts.append(f"OOD score {row['novelty']:.3f}")
     if row["hedge"]:
-        facts.append(f"predictions hedged by {row['hedge']:.0%}, prompt or traffic is unlike what was learned")
+        facts.append(
+            f"predictions shrunk by {row['hedge']:.0%}: the prompt or the caller's prompts are unlike those of training"
+        )
     return [", ".join(facts), *([row["prompt"]] if row["prompt"] is not None else [])]
 
 
@@ -440,7 +433,7 @@ def _candidates(explanation: Explanation) -> Table:
 
 
 _HONEST: Final = (
-    "Predicted cost and p_correct on both sides: what was not asked for has neither a bill nor a verdict. Brackets "
+    "Predicted cost and p_correct on both sides: an LLM that was not asked has neither a bill nor feedback. Brackets "
     "hold 95 % intervals over requests; errors that all forecasts share are not in them."
 )
 
@@ -538,7 +531,7 @@ def _spend(summary: Summary) -> Table:
 
 def _name(way: Alternative) -> str:
     if way.name != "best_single":
-        return f"always the {way.name}"
+        return "always the most accurate" if way.name == "likeliest" else "always the cheapest"
     sampled = f", from {way.n:,} sampled requests" if way.n < way.n_meant else ""
     return f"always {way.llm}, the best single LLM{sampled}"
 
@@ -576,7 +569,7 @@ def _calibration_line(found: Calibration) -> Text:
     return Text(
         f"{found.n:,} requests with feedback ({sources}{sampled}): predicted {probability(found.p_correct)}, found "
         f"{_interval(found.score, probability)}; Brier {_interval(found.brier, probability)}, ECE "
-        f"{_interval(found.ece, probability)}. Who gives feedback is not a random part of the users."
+        f"{_interval(found.ece, probability)}. Users who give feedback are not a random sample of all users."
     )
 
 

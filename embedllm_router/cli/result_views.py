@@ -1,13 +1,7 @@
-"""A lesson → tables for people. Pure: it builds, the command line prints.
-
-A replay → tables for people. Pure: it builds, the command line prints.
-
-A plan for people: sentences and tables. Pure: it builds, the command line prints.
-"""
+"""Results of `replay`, `plan` and `learn` for people: sentences and tables. Pure: the commands print."""
 
 from collections.abc import Iterator, Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from embedllm_router._stats import Estimate
@@ -15,6 +9,7 @@ from embedllm_router.analysis.plan.goal import DAYS_PER_MONTH, Goal
 from embedllm_router.analysis.plan.result import Observed, Outcome, Plan
 from embedllm_router.analysis.replay.off_policy import OffPolicy
 from embedllm_router.analysis.replay.result import Compared, Flip, Group, MixRow, Replay, Yardstick
+from embedllm_router.cli.console import figure, figures_table
 from embedllm_router.training.update.guard import Lesson, LLMLesson, SourceCheck
 
 __all__ = ["lesson_lines", "lesson_tables", "plan_lines", "plan_tables", "replay_lines", "replay_tables"]
@@ -52,7 +47,9 @@ def replay_tables(found: Replay) -> Iterator[Table]:
 
 
 def _means(yardsticks: Sequence[Yardstick]) -> Table:
-    table = _table("expected, mean per request", ("by", "figure"), ("before", "after", "change [95 %]", "requests"))
+    table = figures_table(
+        "expected, mean per request", ("by", "figure"), ("before", "after", "change [95 %]", "requests")
+    )
     for one in yardsticks:
         table.add_row(f"{one.numbers} numbers", "p_correct", *_compared(one.p_correct, ".4f"))
         table.add_row(f"{one.numbers} numbers", "cost USD", *_compared(one.cost_usd, ".6f"))
@@ -60,7 +57,7 @@ def _means(yardsticks: Sequence[Yardstick]) -> Table:
 
 
 def _observed(o: OffPolicy) -> Table:
-    table = _table("accuracy by feedback", ("estimate", "over"), ("value [95 %]",))
+    table = figures_table("accuracy by feedback", ("estimate", "over"), ("value [95 %]",))
     everything, supported = "all requests", f"{o.supported:.0%} of requests"
     table.add_row("before, doubly robust", everything, _interval(o.before, ".4f"))
     table.add_row("after, doubly robust", everything, _interval(o.dr, ".4f"))
@@ -76,7 +73,7 @@ def _observed(o: OffPolicy) -> Table:
 
 
 def _mix(rows: Sequence[MixRow], n: int) -> Table:
-    table = _table("mix", ("LLM",), ("before", "after"))
+    table = figures_table("mix", ("LLM",), ("before", "after"))
     for row in rows:
         table.add_row(
             row.name or _NOBODY, f"{row.before:,} ({row.before / n:.1%})", f"{row.after:,} ({row.after / n:.1%})"
@@ -85,7 +82,7 @@ def _mix(rows: Sequence[MixRow], n: int) -> Table:
 
 
 def _groups(title: str, groups: Sequence[Group]) -> Table:
-    table = _table(title, ("",), ("requests", "flips", "p_correct [95 %]", "cost USD [95 %]"))
+    table = figures_table(title, ("",), ("requests", "flips", "p_correct [95 %]", "cost USD [95 %]"))
     for one in groups[:_SHOWN_GROUPS]:
         p, usd = _interval(one.p_correct, "+.4f"), _interval(one.cost_usd, "+.6f")
         table.add_row(one.name or "-", f"{one.n:,}", f"{one.n_flips:,}", p, usd)
@@ -95,23 +92,16 @@ def _groups(title: str, groups: Sequence[Group]) -> Table:
 
 
 def _flips(flips: Sequence[Flip], n_flips: int) -> Table:
-    table = _table("largest flips", ("request", "category", "before", "after"), ("p_correct", "cost USD", "feedback"))
+    table = figures_table(
+        "largest flips", ("request", "category", "before", "after"), ("p_correct", "cost USD", "feedback")
+    )
     for one in flips:
-        p, usd = _figure(one.p_correct_change, "+.3f"), _figure(one.cost_usd_change, "+.6f")
+        p, usd = figure(one.p_correct_change, "+.3f"), figure(one.cost_usd_change, "+.6f")
         before = f"{one.before} (explored)" if one.explored else one.before
-        score = _figure(one.score, ".2f")
+        score = figure(one.score, ".2f")
         table.add_row(one.request_id, one.category or "-", before, one.after or _NOBODY, p, usd, score)
     if n_flips > len(flips):
         table.caption = f"{n_flips - len(flips):,} more; --flips lists them"
-    return table
-
-
-def _table(title: str, texts: Sequence[str], figures: Sequence[str]) -> Table:
-    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", caption_justify="left")
-    for name in texts:
-        table.add_column(name, overflow="fold")
-    for name in figures:
-        table.add_column(name, justify="right")
     return table
 
 
@@ -123,14 +113,10 @@ def _interval(one: Estimate, spec: str) -> str:
     return f"{one.value:{spec}} [{one.low:{spec}}, {one.high:{spec}}]" if one.n else "-"
 
 
-def _figure(value: float | None, spec: str) -> str:
-    return "-" if value is None else format(value, spec)
-
-
 def plan_lines(plan: Plan) -> Iterator[str]:
     """What was planned with, whether the goal can be met, and the setting that meets it."""
     rate = plan.rate
-    source = "as recorded" if rate.measured else "as told"
+    source = "as recorded" if rate.measured else "as given"
     yield (
         f"{plan.n:,} requests, {plan.since:%Y-%m-%d %H:%M:%S}Z to {plan.until:%Y-%m-%d %H:%M:%S}Z, in {plan.where}; "
         f"{rate.per_month:,.0f} a month {source}"
@@ -143,7 +129,8 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     yield f"goal: {_goal(plan.goal)}: {_verdict(plan)}"
     yield f"set {_setting(plan.best)}: expected accuracy {_share(plan.best.accuracy)}, {_usd(plan)}"
     if plan.best.unreached:
-        yield f"No LLM reaches the floor in {plan.best.unreached:.1%} of the requests it decides: the likeliest answers"
+        share = f"{plan.best.unreached:.1%} of the requests it decides"
+        yield f"No LLM reaches the floor in {share}: the most accurate answers"
     yield from _held_out(plan.best)
     yield from _observed_sentence(plan.observed)
     yield from _billed(plan)
@@ -190,19 +177,18 @@ def _billed(plan: Plan) -> Iterator[str]:
 
 
 def _outcomes(plan: Plan) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("setting")
-    for header in ("accuracy", "USD a month", "USD a request", "accuracy gained", "USD a month more"):
-        table.add_column(header, justify="right")
+    table = figures_table(
+        "", ["setting"], ["accuracy", "USD a month", "USD a request", "accuracy gained", "USD a month more"]
+    )
     table.add_column("meets the goal")
     for name, one in (("", plan.best), ("", plan.other), ("as recorded", plan.recorded)):
         table.add_row(
             name or _setting(one),
-            _plan_interval(one.accuracy, ".3f"),
-            _plan_interval(one.usd_per_month, ",.2f"),
-            _plan_interval(one.usd_per_request, ".2g"),
-            "" if one is plan.recorded else _plan_interval(one.accuracy_change, "+.3f"),
-            "" if one is plan.recorded else _plan_interval(one.usd_per_month_change, "+,.2f"),
+            _interval(one.accuracy, ".3f"),
+            _interval(one.usd_per_month, ",.2f"),
+            _interval(one.usd_per_request, ".2g"),
+            "" if one is plan.recorded else _interval(one.accuracy_change, "+.3f"),
+            "" if one is plan.recorded else _interval(one.usd_per_month_change, "+,.2f"),
             "yes" if one.feasible else "no",
         )
     return table
@@ -210,10 +196,7 @@ def _outcomes(plan: Plan) -> Table:
 
 def _plan_mix(plan: Plan) -> Table:
     before = {share.name: share for share in plan.recorded.mix}
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("LLM", overflow="fold")
-    for header in ("requests", "of the cost", "requests as recorded"):
-        table.add_column(header, justify="right")
+    table = figures_table("", ["LLM"], ["requests", "of the cost", "requests as recorded"])
     for share in plan.best.mix:
         was = before.pop(share.name, None)
         table.add_row(share.name, f"{share.requests:.1%}", f"{share.usd:.1%}", f"{was.requests:.1%}" if was else "-")
@@ -223,10 +206,7 @@ def _plan_mix(plan: Plan) -> Table:
 
 
 def _frontier(plan: Plan) -> Table:
-    table = Table(title="what is possible", title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("setting", overflow="fold")
-    for header in ("accuracy", "USD a month", "requests it can take"):
-        table.add_column(header, justify="right")
+    table = figures_table("what is possible", ["setting"], ["accuracy", "USD a month", "requests it can take"])
     for row in plan.frontier:
         name = f"always {row.name}" if row.name is not None else f"cost_weight {row.cost_weight:.4g}"
         table.add_row(name, f"{row.accuracy:.3f}", f"{row.usd_per_month:,.2f}", f"{row.share:.0%}")
@@ -252,10 +232,6 @@ def _usd(plan: Plan) -> str:
     one, per = plan.best.usd_per_month, plan.goal.per or "month"
     days = DAYS_PER_MONTH if per == "day" else 1.0
     return f"{one.value / days:,.2f} [{one.low / days:,.2f}, {one.high / days:,.2f}] USD a {per}"
-
-
-def _plan_interval(one: Estimate, spec: str) -> str:
-    return f"{one.value:{spec}} [{one.low:{spec}}, {one.high:{spec}}]"
 
 
 def lesson_lines(lesson: Lesson) -> Iterator[str]:
@@ -286,7 +262,9 @@ def lesson_tables(lesson: Lesson) -> Iterator[Table]:
 
 
 def _llms(llms: tuple[LLMLesson, ...]) -> Table:
-    table = _table("LLMs", ("LLM", "changed"), ("answers", "count as", "log-loss", "ECE", "mean p", "mean score"))
+    table = figures_table(
+        "LLMs", ("LLM", "changed"), ("answers", "count as", "log-loss", "ECE", "mean p", "mean score")
+    )
     for one in llms:
         table.add_row(
             one.llm,
@@ -303,7 +281,7 @@ def _llms(llms: tuple[LLMLesson, ...]) -> Table:
 
 
 def _sources(sources: tuple[SourceCheck, ...]) -> Table:
-    table = _table("sources of feedback", ("source", "finding"), ("verdicts", "AUC", "if true"))
+    table = figures_table("sources of feedback", ("source", "finding"), ("verdicts", "AUC", "if true"))
     for one in sources:
         table.add_row(
             one.source, one.finding, f"{one.n:,}", f"{one.auc:.3f} ± {one.auc_error:.3f}", f"{one.auc_if_true:.3f}"

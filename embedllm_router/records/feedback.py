@@ -1,16 +1,13 @@
-"""Files of verdicts → feedback: CSV, JSON lines, and what an LLM judge wrote. It stores nothing.
+"""Feedback from outside: the metadata of a request, or files of scores, become records of feedback.
 
-A row that cannot be used is reported with file, row, column and reason, and never guessed at.
-
-Anything that says whether an answer was right → a score in [0, 1]. Pure.
-
-Feedback inside the metadata of an OpenAI-style request: a client that cannot call another endpoint sends it along.
+In a request's metadata, for a client that cannot call another endpoint:
 
     metadata={"embedllm_feedback_for": "<id of an earlier answer>", "embedllm_thumb": "up"}
 
-OpenAI's metadata are strings, so a score may be one: `"embedllm_score": "0.8"`. Pure.
+OpenAI's metadata are strings, so a score may be one: `"embedllm_score": "0.8"`.
 
-Puts a lot of feedback into a store at the pace it can write, and makes sure that it arrived.
+Files are CSV, JSON lines, or what an LLM judge wrote. A row that cannot be used is reported with file, row, column and
+reason, and never guessed at. `store_all` puts much feedback into a store at the pace it can write.
 """
 
 import csv
@@ -31,6 +28,7 @@ from embedllm_router.records.writer.store import RecordStore
 
 __all__ = [
     "FIELDS",
+    "THUMB_SCORES",
     "BadRow",
     "Layout",
     "Read",
@@ -131,7 +129,9 @@ _FOR, _THUMB, _SCORE, _SOURCE = FIELDS = (
 )
 """Names of the metadata that are ours."""
 
-_THUMBS: Final = {"up": 1.0, "down": 0.0}
+THUMB_SCORES: Final = {"up": 1.0, "down": 0.0}
+"""Scores of the two words that stand for one."""
+
 _LONGEST_SOURCE = 64
 
 
@@ -153,7 +153,7 @@ def feedback_in(metadata: object, *, at: datetime, key_alias: str | None) -> Fee
         return None
     if (_THUMB in metadata) == (_SCORE in metadata):
         raise RequestError(f"metadata.{_SCORE}", f"expected either {_SCORE} or {_THUMB}")
-    score = _thumb(metadata[_THUMB]) if _THUMB in metadata else _score(metadata[_SCORE])
+    score = _up_or_down(metadata[_THUMB]) if _THUMB in metadata else _score(metadata[_SCORE])
     return FeedbackRecord(
         at=at,
         request_id=_metadata_text(metadata.get(_FOR), _FOR, LONGEST_ID),
@@ -163,10 +163,10 @@ def feedback_in(metadata: object, *, at: datetime, key_alias: str | None) -> Fee
     )
 
 
-def _thumb(value: object) -> float:
-    if not isinstance(value, str) or value not in _THUMBS:
+def _up_or_down(value: object) -> float:
+    if not isinstance(value, str) or value not in THUMB_SCORES:
         raise RequestError(f"metadata.{_THUMB}", "expected up or down")
-    return _THUMBS[value]
+    return THUMB_SCORES[value]
 
 
 def _score(value: object) -> float:

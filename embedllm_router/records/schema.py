@@ -1,7 +1,7 @@
-"""What is kept of a routed request: one flat record with the decision and its outcome, and one per piece of feedback.
+"""The stored form of a routed request and of feedback on it.
 
-These are the values that are stored, queried and shown; the column lists below are the stored form's one definition.
-It knows nothing of files, databases or LiteLLM.
+One flat record with the decision and its outcome, and one per piece of feedback. These are the values that are stored,
+queried and shown; the column lists below define the stored form.
 """
 
 import hashlib

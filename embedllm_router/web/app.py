@@ -1,4 +1,4 @@
-"""Our routes on the proxy's web application, put in front of its own. No LiteLLM: who may come in is handed in."""
+"""The plugin's routes on the proxy's web application, put in front of the proxy's own. Access checks are arguments."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ def reload_router(*, admin: Callable[..., Any], reload: Callable[[], Generation]
         reload: Loads anew; raises and changes nothing when that fails.
 
     Returns:
-        `POST /embedllm/reload`: 200 with the new generation, or 409 with the reason why the old one stays.
+        `POST /embedllm/reload`: 200 with the number of the new snapshot, or 409 with the reason why the old one stays.
     """
     router = APIRouter(prefix="/embedllm", tags=["embedllm_router"])
 

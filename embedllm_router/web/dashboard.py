@@ -1,17 +1,8 @@
-"""The dashboard over HTTP: its page and files for anybody, its data for those whom `auth` lets pass.
+"""The dashboard over HTTP: its page and files for anybody, its data for callers that `auth` lets pass.
 
-It parses, asks one function and answers. It does not know LiteLLM, nor where records lie.
-
-The page's own files, read once: bytes, compressed bytes, type and a tag that changes with them.
-
-They hold no data of anybody. It knows nothing of HTTP frameworks.
-
-Answers that take a while: computed in worker threads, few at a time, and kept for a moment.
-
-However many pages are open, the dashboard takes no more than these threads from the requests the proxy is there for.
-It knows nothing of what is computed.
-
-How the router and its records are. It knows nothing of HTTP.
+Answers are computed in worker threads, one at a time by default, and kept for a moment: however many pages are open,
+the dashboard takes no more than these threads from the proxy's requests. The page's files are read once, and hold no
+data.
 """
 
 import gzip
@@ -31,11 +22,11 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
 from embedllm_router.analysis.calibration import judged_calibration
-from embedllm_router.analysis.decisions import DEEPEST, Sought, decision_page, decision_row, feedback_on
+from embedllm_router.analysis.decisions import DEEPEST, DecisionSearch, decision_page, decision_row, feedback_on
 from embedllm_router.analysis.explain import explain
 from embedllm_router.analysis.llms import map_of_llms
 from embedllm_router.analysis.overview import choices, overview
-from embedllm_router.analysis.span import Asked, Span
+from embedllm_router.analysis.span import RecordQuery, Span
 from embedllm_router.analysis.tradeoff import frontier
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import EmbedLLMRouterError
@@ -220,8 +211,8 @@ def records_held(source: RecordSource) -> RecordsHeld:
     Raises:
         DataError: The records cannot be read.
     """
-    asked = 'SELECT count(*) AS n, min("at") AS oldest, max("at") AS newest FROM requests'
-    requests: dict[str, Any] = source.rows(asked)[0]
+    query = 'SELECT count(*) AS n, min("at") AS oldest, max("at") AS newest FROM requests'
+    requests: dict[str, Any] = source.rows(query)[0]
     feedback = source.rows("SELECT count(*) AS n FROM feedback")[0]["n"]
     return RecordsHeld(source.kind, source.where, requests["n"], requests["oldest"], requests["newest"], feedback)
 
@@ -323,16 +314,16 @@ def _json(body: bytes) -> Response:
     return Response(body, headers=headers, media_type="application/json")
 
 
-def _asked(
+def _query(
     span: Annotated[Span, Query(alias="range")] = Span.DAY,
     until: When = None,
     virtual_model: Text = None,
     key_alias: Text = None,
-) -> Asked:
-    return Asked(span, _utc(until), virtual_model, key_alias)
+) -> RecordQuery:
+    return RecordQuery(span, _utc(until), virtual_model, key_alias)
 
 
-AskedFor = Annotated[Asked, Depends(_asked)]
+RecordQueryOf = Annotated[RecordQuery, Depends(_query)]
 
 
 def _utc(moment: datetime | None) -> datetime | None:
@@ -343,19 +334,19 @@ def _utc(moment: datetime | None) -> datetime | None:
 
 def _add_figures(data: APIRouter, shown: _Shown) -> None:
     @data.get("/overview")
-    async def overview_of(asked: AskedFor) -> Response:
-        return await shown.json(("overview", asked), lambda source: overview(source, asked))
+    async def overview_of(query: RecordQueryOf) -> Response:
+        return await shown.json(("overview", query), lambda source: overview(source, query))
 
     @data.get("/choices")
-    async def choices_in(asked: AskedFor) -> Response:
-        return await shown.json(("choices", asked), lambda source: choices(source, asked))
+    async def choices_in(query: RecordQueryOf) -> Response:
+        return await shown.json(("choices", query), lambda source: choices(source, query))
 
     @data.get("/frontier")
-    async def frontier_of(asked: AskedFor, n: Annotated[int, Query(ge=1, le=_MOST_REPLAYED)] = 1_000) -> Response:
-        return await shown.json(("frontier", asked, n), lambda source: frontier(source, asked, n))
+    async def frontier_of(query: RecordQueryOf, n: Annotated[int, Query(ge=1, le=_MOST_REPLAYED)] = 1_000) -> Response:
+        return await shown.json(("frontier", query, n), lambda source: frontier(source, query, n))
 
 
-def _sought(  # noqa: PLR0913 - the conditions a list can be searched by, one parameter each
+def _search(  # noqa: PLR0913 - the conditions a list can be searched by, one parameter each
     *,
     q: Text = None,
     llm: Text = None,
@@ -363,15 +354,15 @@ def _sought(  # noqa: PLR0913 - the conditions a list can be searched by, one pa
     status: Text = None,
     arm: Text = None,
     only: Annotated[Literal["fallback", "failed_open"] | None, Query()] = None,
-) -> Sought:
-    return Sought(q, llm, reason, status, arm, only)
+) -> DecisionSearch:
+    return DecisionSearch(q, llm, reason, status, arm, only)
 
 
 def _add_decisions(data: APIRouter, shown: _Shown) -> None:
     @data.get("/decisions")
     async def decisions_of(
-        asked: AskedFor,
-        sought: Annotated[Sought, Depends(_sought)],
+        query: RecordQueryOf,
+        search: Annotated[DecisionSearch, Depends(_search)],
         page: Annotated[int, Query(ge=1, le=DEEPEST)] = 1,
         per_page: Annotated[int, Query(ge=1, le=_MOST_PER_PAGE)] = 50,
     ) -> Response:
@@ -380,8 +371,8 @@ def _add_decisions(data: APIRouter, shown: _Shown) -> None:
             raise HTTPException(
                 400, f"page {page} lies beyond the {DEEPEST:,} newest; narrow the search or the time instead"
             )
-        found = ("decisions", asked, sought, page, per_page)
-        return await shown.json(found, lambda source: decision_page(source, asked, sought, offset, per_page))
+        found = ("decisions", query, search, page, per_page)
+        return await shown.json(found, lambda source: decision_page(source, query, search, offset, per_page))
 
     @data.get("/decision")
     async def one_decision(
@@ -402,16 +393,16 @@ def _add_state(
     data: APIRouter, shown: _Shown, status: Callable[[], Status], artifact: Callable[[], Artifact | None]
 ) -> None:
     @data.get("/calibration")
-    async def calibration_of(asked: AskedFor) -> Response:
+    async def calibration_of(query: RecordQueryOf) -> Response:
         live = artifact()
-        key = ("calibration", asked, live and live.id)
-        return await shown.json(key, lambda source: judged_calibration(source, asked, live))
+        key = ("calibration", query, live and live.id)
+        return await shown.json(key, lambda source: judged_calibration(source, query, live))
 
     @data.get("/llms")
-    async def llms(asked: AskedFor) -> Response:
+    async def llms(query: RecordQueryOf) -> Response:
         live = artifact()
-        key = ("llms", asked, live and live.id)
-        return await shown.json(key, lambda source: map_of_llms(live, source, asked))
+        key = ("llms", query, live and live.id)
+        return await shown.json(key, lambda source: map_of_llms(live, source, query))
 
     @data.get("/health")
     async def health_now() -> Response:

@@ -1,7 +1,4 @@
-"""`POST /embedllm/feedback`: verdicts on answers, by whoever may use the proxy.
-
-It knows nothing of LiteLLM or of stores: the key check and the taker of records are handed in.
-"""
+"""`POST /embedllm/feedback`: feedback on answers, from everybody with a key of the proxy."""
 
 from collections.abc import Callable, Coroutine
 from datetime import datetime
@@ -13,6 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import from_json
 
+from embedllm_router.records.feedback import THUMB_SCORES
 from embedllm_router.records.schema import LONGEST_ID, FeedbackRecord
 
 __all__ = ["MOST_AT_ONCE", "PATH", "feedback_router"]
@@ -25,7 +23,6 @@ _MOST_BYTES: Final = 1_000_000
 _BAD_REQUEST, _NOT_FOUND, _TOO_LARGE, _ACCEPTED = 400, 404, 413, 202
 _NOT_KEPT: Final = "no records are kept here, so no feedback either: set store.enabled. Nothing was stored."
 _SHOWN_PROBLEMS: Final = 5
-_THUMBS: Final = {"up": 1.0, "down": 0.0}
 
 
 class _Verdict(BaseModel):
@@ -45,7 +42,7 @@ class _Verdict(BaseModel):
         return self
 
     def record(self, at: datetime, key_alias: str | None) -> FeedbackRecord:
-        score = self.score if self.thumb is None else _THUMBS[self.thumb]
+        score = self.score if self.thumb is None else THUMB_SCORES[self.thumb]
         assert score is not None
         return FeedbackRecord(at=at, request_id=self.request_id, score=score, source=self.source, key_alias=key_alias)
 

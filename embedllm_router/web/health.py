@@ -1,7 +1,4 @@
-"""Routes that machines ask: is the process alive, is routing at work, and what has been counted.
-
-It knows nothing of LiteLLM: the key check and the rule of who may scrape are handed in.
-"""
+"""Routes for machines: whether the process lives, whether routing works, and the metrics."""
 
 from collections.abc import Callable
 from typing import Any

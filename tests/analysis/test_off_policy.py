@@ -35,12 +35,12 @@ class World:
         said = rng.random(self.n) < np.array(self.feedback)[asked]
         believed = np.clip(TRUTH + self.bias * np.array([0.0, 1.0, 1.0]), 0, 1)
         logged = Logged(
-            asked=asked,
+            chosen=asked,
             wanted=NEW[topic],
             propensity=chance[rows, asked],
             reachable=chance[rows, NEW[topic]] > 0,
             score=np.where(said, right, np.nan),
-            p_asked=believed[topic, asked],
+            p_chosen=believed[topic, asked],
             p_wanted=believed[topic, NEW[topic]],
         )
         return logged, float(TRUTH[topic, NEW[topic]].mean()), float((chance * TRUTH[topic]).sum(axis=1).mean())
@@ -94,7 +94,7 @@ def test_a_deterministic_log_says_nothing_of_the_flips() -> None:
     logged, *_ = World(exploration=0.0, bias=0.25, feedback=(1.0, 1.0, 1.0)).log(0)
     found = off_policy(logged)
     assert found is not None
-    flips = logged.asked != logged.wanted
+    flips = logged.chosen != logged.wanted
     assert (found.n_flips, found.n_flips_unobserved) == (flips.sum(), flips.sum())
     assert found.supported == pytest.approx(1 - flips.mean())
     assert found.ips.value == pytest.approx(logged.score[~flips].mean())
@@ -104,7 +104,7 @@ def test_a_deterministic_log_says_nothing_of_the_flips() -> None:
 
 def test_the_same_policy_changes_nothing() -> None:
     logged, *_ = World(exploration=0.0).log(0)
-    same = off_policy(replace(logged, wanted=logged.asked, p_wanted=logged.p_asked))
+    same = off_policy(replace(logged, wanted=logged.chosen, p_wanted=logged.p_chosen))
     assert same is not None
     assert (same.change.value, same.change.low, same.change.high) == (0, 0, 0)
     assert (same.supported, same.n_flips) == (1, 0)
@@ -128,7 +128,7 @@ def test_an_llm_nobody_said_anything_of_is_unsupported_even_where_explored() -> 
     assert found is not None
     wanted_silent = logged.wanted == 1
     assert found.supported == pytest.approx(1 - wanted_silent.mean())
-    assert found.n_flips_unobserved == (wanted_silent & (logged.asked != 1)).sum()
+    assert found.n_flips_unobserved == (wanted_silent & (logged.chosen != 1)).sum()
 
 
 def test_without_feedback_there_is_no_estimate() -> None:

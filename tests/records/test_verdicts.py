@@ -10,10 +10,10 @@ from recorded import make_record
 
 from embedllm_router import Router
 from embedllm_router.analysis.calibration import judged_calibration
-from embedllm_router.analysis.decisions import Sought, decision_page, feedback_on
+from embedllm_router.analysis.decisions import DecisionSearch, decision_page, feedback_on
 from embedllm_router.analysis.replay.change import Change, NewAim
 from embedllm_router.analysis.replay.run import replay
-from embedllm_router.analysis.span import Asked, Span
+from embedllm_router.analysis.span import RecordQuery, Span
 from embedllm_router.analysis.summary import summarize
 from embedllm_router.records.reader.find import find
 from embedllm_router.records.reader.recorded import Wanted, read_recorded
@@ -23,7 +23,7 @@ from embedllm_router.records.schema import FeedbackRecord, RequestRecord
 from embedllm_router.routing.policy import Objective
 from embedllm_router.training.update.answers import gather
 
-EVERYTHING = Asked(Span.ALL)
+EVERYTHING = RecordQuery(Span.ALL)
 REQUESTS = [make_record(n) for n in range(4)]
 
 
@@ -51,7 +51,7 @@ def test_the_dashboard_takes_the_newest(changed: RecordSource) -> None:
     page = judged_calibration(changed, EVERYTHING, None)
     assert (page.answers, page.score, page.sources) == (4, 1.0, {"user": 4})
     assert [(one.of, one.score) for one in page.llms] == [("wizard", 1.0)]
-    assert [row["feedback"] for row in decision_page(changed, EVERYTHING, Sought(), 0, 10).rows] == [1.0] * 4
+    assert [row["feedback"] for row in decision_page(changed, EVERYTHING, DecisionSearch(), 0, 10).rows] == [1.0] * 4
     (verdict,) = feedback_on(changed, find(changed, "request-2").row)
     assert (verdict["score"], verdict["source"]) == (1.0, "user")
 
@@ -76,8 +76,8 @@ def test_replay_and_plan_take_the_newest(changed: RecordSource) -> None:
 
 
 def test_learning_takes_the_newest(recorded: Sources, router: Router) -> None:
-    asked = [replace(request, artifact=router.artifact.id) for request in REQUESTS]
-    read = read_recorded(recorded([*asked, *CHANGED_MINDS]), Wanted(with_text=True, only_judged=True))
+    query = [replace(request, artifact=router.artifact.id) for request in REQUESTS]
+    read = read_recorded(recorded([*query, *CHANGED_MINDS]), Wanted(with_text=True, only_judged=True))
     answers = gather(read, router.artifact, max_weight=10.0).answers
     assert answers.score.tolist() == [1.0] * 4
     assert answers.verdicts == ((Verdict("user", 1.0),),) * 4
@@ -94,7 +94,7 @@ def test_the_newest_counts_whichever_id_it_names_and_each_source_once(recorded: 
     ]
     source = recorded([*REQUESTS, *feedback])
     assert [request.score for request in read_recorded(source).requests] == [0.5, 0.5, None, None]
-    rows = decision_page(source, EVERYTHING, Sought(), 0, 10).rows
+    rows = decision_page(source, EVERYTHING, DecisionSearch(), 0, 10).rows
     assert [row["feedback"] for row in rows] == [None, None, 0.5, 0.5]
     page = judged_calibration(source, EVERYTHING, None)
     assert (page.answers, page.score, page.sources) == (2, 0.5, {"user": 2, "judge": 1})

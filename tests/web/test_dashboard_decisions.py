@@ -12,51 +12,59 @@ from traffic import write_lines
 
 from embedllm_router._stats import wilson
 from embedllm_router.analysis.calibration import judged_calibration
-from embedllm_router.analysis.decisions import Sought, decision_page, decision_row, feedback_on
+from embedllm_router.analysis.decisions import DecisionSearch, decision_page, decision_row, feedback_on
 from embedllm_router.analysis.overview import choices
-from embedllm_router.analysis.span import Asked, Span
+from embedllm_router.analysis.span import RecordQuery, Span
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.records.reader.source import RecordSource, open_source
 from embedllm_router.records.schema import RequestRecord
 from embedllm_router.web.dashboard import records_held
 
-EVERYTHING = Asked(Span.ALL)
+EVERYTHING = RecordQuery(Span.ALL)
 
 
 def ids(records: Iterable[RequestRecord]) -> list[str]:
     return [r.request_id for r in sorted(records, key=lambda r: r.at, reverse=True)]
 
 
-def found_ids(source: RecordSource, sought: Sought) -> list[str]:
-    page = decision_page(source, EVERYTHING, sought, 0, 10_000)
+def found_ids(source: RecordSource, search: DecisionSearch) -> list[str]:
+    page = decision_page(source, EVERYTHING, search, 0, 10_000)
     assert page.total == len(page.rows)
     return [row["request_id"] for row in page.rows]
 
 
 def test_pages_are_the_newest_first_without_gap_or_repetition(source: RecordSource, day: Day) -> None:
-    pages = [decision_page(source, EVERYTHING, Sought(), offset, 100) for offset in range(0, 1_200, 100)]
+    pages = [decision_page(source, EVERYTHING, DecisionSearch(), offset, 100) for offset in range(0, 1_200, 100)]
     assert [row["request_id"] for page in pages for row in page.rows] == ids(day.requests)
     assert {page.total for page in pages} == {1_200}
 
 
 def test_filters_of_the_list_are_those_of_a_plain_loop(source: RecordSource, day: Day) -> None:
     r = day.requests
-    assert found_ids(source, Sought(llm="gemini-pro")) == ids(x for x in r if "gemini-pro" in {x.chosen, x.served})
-    assert found_ids(source, Sought(reason="failed_open")) == ids(x for x in r if x.reason == "failed_open")
-    assert found_ids(source, Sought(status="failure")) == ids(x for x in r if x.status == "failure")
-    assert found_ids(source, Sought(only="fallback")) == ids(x for x in r if x.fallback)
-    assert found_ids(source, Sought(only="failed_open", llm="gpt-4o-mini")) == ids(x for x in r if x.failed_open)
-    assert found_ids(source, Sought(arm="canary")) == []
+    assert found_ids(source, DecisionSearch(llm="gemini-pro")) == ids(
+        x for x in r if "gemini-pro" in {x.chosen, x.served}
+    )
+    assert found_ids(source, DecisionSearch(reason="failed_open")) == ids(x for x in r if x.reason == "failed_open")
+    assert found_ids(source, DecisionSearch(status="failure")) == ids(x for x in r if x.status == "failure")
+    assert found_ids(source, DecisionSearch(only="fallback")) == ids(x for x in r if x.fallback)
+    assert found_ids(source, DecisionSearch(only="failed_open", llm="gpt-4o-mini")) == ids(
+        x for x in r if x.failed_open
+    )
+    assert found_ids(source, DecisionSearch(arm="canary")) == []
 
 
 def test_search_finds_ids_and_hashes_as_they_are_and_names_whatever_their_case(source: RecordSource, day: Day) -> None:
     one = day.requests[3]
-    assert found_ids(source, Sought(text=one.request_id[4:20])) == [one.request_id]
-    assert found_ids(source, Sought(text=one.prompt_hash)) == ids(
+    assert found_ids(source, DecisionSearch(text=one.request_id[4:20])) == [one.request_id]
+    assert found_ids(source, DecisionSearch(text=one.prompt_hash)) == ids(
         x for x in day.requests if x.prompt_hash == one.prompt_hash
     )
-    assert found_ids(source, Sought(text="PRO/law")) == ids(x for x in day.requests if x.category == "mmlu_pro/law")
-    assert found_ids(source, Sought(text="ratelimit")) == ids(x for x in day.requests if x.error == "RateLimitError")
+    assert found_ids(source, DecisionSearch(text="PRO/law")) == ids(
+        x for x in day.requests if x.category == "mmlu_pro/law"
+    )
+    assert found_ids(source, DecisionSearch(text="ratelimit")) == ids(
+        x for x in day.requests if x.error == "RateLimitError"
+    )
 
 
 def test_signs_that_sql_would_read_are_searched_for_as_they_are(tmp_path: Path) -> None:
@@ -64,14 +72,14 @@ def test_signs_that_sql_would_read_are_searched_for_as_they_are(tmp_path: Path) 
     write_lines(tmp_path, [make_record(i, category=name) for i, name in enumerate(odd)])
     source = open_source(tmp_path)
     for i, name in enumerate(odd):
-        assert found_ids(source, Sought(text=name)) == [f"request-{i}"]
+        assert found_ids(source, DecisionSearch(text=name)) == [f"request-{i}"]
     for text in ("5%off", "under.score", "%'; DROP TABLE requests; --"):
-        assert found_ids(source, Sought(text=text)) == []
+        assert found_ids(source, DecisionSearch(text=text)) == []
     source.close()
 
 
 def test_the_list_shows_the_mean_score_by_either_id(source: RecordSource, day: Day) -> None:
-    page = decision_page(source, EVERYTHING, Sought(), 0, 1_200)
+    page = decision_page(source, EVERYTHING, DecisionSearch(), 0, 1_200)
     shown = {row["request_id"]: row["feedback"] for row in page.rows if row["feedback"] is not None}
     assert shown == pytest.approx(day.scores())
 
@@ -159,7 +167,7 @@ def test_the_interval_is_wilsons() -> None:
 
 
 def test_without_records_everything_is_empty(nothing: RecordSource) -> None:
-    assert decision_page(nothing, EVERYTHING, Sought(text="x"), 0, 50).rows == []
+    assert decision_page(nothing, EVERYTHING, DecisionSearch(text="x"), 0, 50).rows == []
     assert choices(nothing, EVERYTHING)["chosen"] == []
     found = judged_calibration(nothing, EVERYTHING, None)
     assert (found.answers, found.score, found.ece, found.bins, found.own_test) == (0, None, None, (), None)

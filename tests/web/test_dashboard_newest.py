@@ -9,9 +9,9 @@ import pytest
 from recorded import START, make_record
 from traffic import write_lines
 
-from embedllm_router.analysis.decisions import Sought, decision_page, place_of_newest
+from embedllm_router.analysis.decisions import DecisionSearch, decision_page, place_of_newest
 from embedllm_router.analysis.overview import _thinning, overview
-from embedllm_router.analysis.span import Asked, Span
+from embedllm_router.analysis.span import RecordQuery, Span
 from embedllm_router.records.reader.source import RecordSource, open_source
 
 Spread = Callable[[int], float]
@@ -38,7 +38,7 @@ def test_a_page_is_that_of_sorting_everything(spread: RecordSource, skip: int, t
     for text, kind in ((None, "TRUE"), ("odd", "error = 'odd'")):
         order = f'SELECT request_id FROM requests WHERE {kind} ORDER BY "at" DESC, request_id'  # noqa: S608 - a kind of this test's own
         expected = [row["request_id"] for row in spread.rows(order)]
-        page = decision_page(spread, Asked(Span.ALL), Sought(text=text), skip, take)
+        page = decision_page(spread, RecordQuery(Span.ALL), DecisionSearch(text=text), skip, take)
         assert page.total == len(expected)
         assert [row["request_id"] for row in page.rows] == expected[skip : skip + take]
 
@@ -58,9 +58,9 @@ def test_percentiles_of_very_many_are_over_a_fair_part_of_them(tmp_path: Path, m
     at = [START + timedelta(microseconds=rng.randrange(3_600_000_000)) for _ in range(4_000)]
     records = [make_record(n, at=moment, latency_ms=rng.lognormvariate(6, 0.5)) for n, moment in enumerate(at)]
     source = open_source(write_lines(tmp_path, records))
-    whole = overview(source, Asked(Span.ALL))
+    whole = overview(source, RecordQuery(Span.ALL))
     monkeypatch.setattr("embedllm_router.analysis.overview._SORTED", 2_000)
-    part = overview(source, Asked(Span.ALL))
+    part = overview(source, RecordQuery(Span.ALL))
     assert (whole.every, part.every) == (1, 2)
     assert part.total == whole.total
     assert part.spread.latency_p95 != whole.spread.latency_p95

@@ -8,11 +8,11 @@ import pytest
 from day import Day, percentile
 
 from embedllm_router.analysis.overview import Overview, Sums, overview
-from embedllm_router.analysis.span import Asked, Span, window_of
+from embedllm_router.analysis.span import RecordQuery, Span, window_of
 from embedllm_router.records.reader.source import RecordSource
 from embedllm_router.records.schema import RequestRecord
 
-EVERYTHING = Asked(Span.ALL)
+EVERYTHING = RecordQuery(Span.ALL)
 
 
 @pytest.fixture(scope="module")
@@ -100,28 +100,28 @@ def test_reasons_and_problems_are_counted(seen: Overview, day: Day) -> None:
 @pytest.mark.parametrize("span", [Span.HOUR, Span.DAY])
 def test_a_span_takes_what_lies_in_it(source: RecordSource, day: Day, span: Span) -> None:
     length = timedelta(hours=1 if span is Span.HOUR else 24)
-    found = overview(source, Asked(span, until=_naive(day.end))).total.requests
+    found = overview(source, RecordQuery(span, until=_naive(day.end))).total.requests
     assert found == len(day.within(length))
 
 
 def test_filters_and_an_earlier_end_narrow_it(source: RecordSource, day: Day) -> None:
     end = day.end - timedelta(hours=3)
-    asked = Asked(Span.ALL, _naive(end), virtual_model="auto-cheap", key_alias="search")
+    query = RecordQuery(Span.ALL, _naive(end), virtual_model="auto-cheap", key_alias="search")
     expected = [r for r in day.requests if (r.virtual_model, r.key_alias) == ("auto-cheap", "search") and r.at < end]
     assert expected
-    assert_same(overview(source, asked).total, counted(expected))
+    assert_same(overview(source, query).total, counted(expected))
 
 
 def test_no_records_are_zeros(nothing: RecordSource) -> None:
     for span in Span:
-        found = overview(nothing, Asked(span))
+        found = overview(nothing, RecordQuery(span))
         assert (found.total, found.llms, found.reasons) == (Sums(), (), {})
         assert {sums.requests for sums in found.by_step} == {0}
 
 
 @pytest.mark.parametrize("span", list(Span))
 def test_a_window_has_few_steps_that_cover_it(nothing: RecordSource, span: Span) -> None:
-    window = window_of(nothing, Asked(span))
+    window = window_of(nothing, RecordQuery(span))
     since, until = (moment.replace(tzinfo=UTC).timestamp() for moment in (window.since, window.until))
     assert len(window.starts) <= 61
     assert window.starts[0] <= since < window.starts[0] + window.step_s
@@ -130,8 +130,8 @@ def test_a_window_has_few_steps_that_cover_it(nothing: RecordSource, span: Span)
 
 
 def test_years_of_records_still_make_few_steps(source: RecordSource) -> None:
-    asked = Asked(Span.ALL, until=datetime(2057, 1, 1))  # noqa: DTZ001 - UTC without zone, as records have it
-    assert len(window_of(source, asked).starts) <= 61
+    query = RecordQuery(Span.ALL, until=datetime(2057, 1, 1))  # noqa: DTZ001 - UTC without zone, as records have it
+    assert len(window_of(source, query).starts) <= 61
 
 
 def _naive(moment: datetime) -> datetime:

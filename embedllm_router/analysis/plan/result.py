@@ -1,4 +1,4 @@
-"""What a plan says, as frozen values. It knows nothing of how they are worked out or printed."""
+"""The result of a plan. Values only."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,6 @@
-"""Recorded requests → what a plan is made on: candidates, who sets their objectives, how many come in a month.
+"""Recorded requests as traffic to plan with: candidates, who sets their objectives, requests in a month.
 
 Requests whose client, key or team chose the objective keep it: a new setting of the virtual model does not reach them.
-It knows nothing of goals.
 """
 
 from collections import Counter

@@ -1,20 +1,12 @@
-"""What shall be different: another objective, other weights, another configuration. And a request's candidates then.
+"""What a replay changes (objective, weights, configuration), and a request's candidates under the change.
 
-A request is weighed again from what was recorded of it. It knows nothing of how the differences are summed up.
-
-Prices that recorded costs imply: cost = input tokens · price + output tokens · price, solved per candidate.
-
-They serve to say what a recorded request would have cost at another length of answer. It reads no configuration.
-
-One recorded request's candidates by other numbers: predictions of new weights, prices and rules of a configuration.
-
-Pure. What the record holds of a candidate and nothing else says stays: the wait for it, a cooldown, a key without
-access. It knows nothing of objectives.
-
-A proxy configuration that was never served: what it would have to choose from, and by which objective.
-
-LiteLLM's price map is not read here: what the file itself does not say of prices, windows and capabilities is taken
-from the record where the same candidate was recorded, and is unknown elsewhere.
+- A request is weighed again from its record. What only the record holds of a candidate stays: the wait for it, a
+  cooldown, a key without access.
+- New weights predict other lengths of answers. The prices for them are those the recorded costs imply:
+  cost = input tokens · price + output tokens · price, solved per candidate.
+- A configuration that was never served names its candidates and objectives. LiteLLM's price map is not read: prices,
+  windows and capabilities that the file does not state are taken from the record of the same candidate, and are
+  unknown elsewhere.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

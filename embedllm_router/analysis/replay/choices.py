@@ -1,10 +1,8 @@
-"""The recorded and the new choices side by side, and the figures that compare them. Pure.
+"""The recorded and the new choices side by side, and the figures that compare them.
 
-How far exploration went: which candidates it might have asked where it did not.
-
-A record has the probability of every candidate. One from before there were such has that of the choice alone, and not
-the caps that exploration kept: the furthest that exploration of the same virtual model was seen to go is within them,
-so whoever is no further might have been asked.
+`reachable` says which new choices exploration could have made when the request was recorded. A record has the
+probability of every candidate. An older one has that of the choice alone, without the caps of exploration: the
+furthest that exploration of the same virtual model went is within the caps, so no nearer candidate was out of reach.
 """
 
 from collections import Counter
@@ -48,16 +46,16 @@ def reachable(requests: Sequence[RecordedRequest], recorded: CandidateBatch, wan
     """
     column = {name: i for i, name in enumerate(recorded.names)}
     chosen = np.array([column.get(request.chosen, -1) for request in requests], dtype=np.intp)
-    asked = np.array([-1 if name is None else column.get(name, -1) for name in wanted], dtype=np.intp)
+    preferred = np.array([-1 if name is None else column.get(name, -1) for name in wanted], dtype=np.intp)
     best = choose(recorded, Objectives.of(request.objective for request in requests))
     explores = np.array([request.propensity < 1 for request in requests], dtype=bool)
     model = np.array([request.virtual_model for request in requests], dtype=object)
-    usable = (asked >= 0) & recorded.usable[np.arange(len(requests)), asked]
+    usable = (preferred >= 0) & recorded.usable[np.arange(len(requests)), preferred]
     caps = _seen(_distance(recorded, best, chosen), explores, model)
-    there = _distance(recorded, best, asked)
+    there = _distance(recorded, best, preferred)
     loss, extra = (np.array([caps.get(name, (-1.0, -1.0))[i] for name in model]) for i in (0, 1))
     within = (there.loss <= loss + _ROUNDING) & (there.extra_usd <= extra + _ROUNDING)
-    guessed: Flags = usable & (within | (asked == best))
+    guessed: Flags = usable & (within | (preferred == best))
     odds = np.array([_odds(request, name) for request, name in zip(requests, wanted, strict=True)], dtype=np.float64)
     found: Flags = explores & np.where(np.isnan(odds), guessed, odds > 0)
     return found
@@ -168,12 +166,12 @@ class Choices:
         last, recorded = self.numbers[-1], self.numbers[0]
         other_llm = ~self.same & (self.before == self.after)  # the name stands for another LLM now
         return Logged(
-            asked=self.before,
+            chosen=self.before,
             wanted=np.where(other_llm, len(self.names), self.after),
             propensity=np.array([request.propensity for request in self.requests]),
             reachable=self.reachable & ~other_llm,
             score=np.array([_own_score(request) for request in self.requests]),
-            p_asked=np.where(np.isnan(last.p_before), recorded.p_before, last.p_before),
+            p_chosen=np.where(np.isnan(last.p_before), recorded.p_before, last.p_before),
             p_wanted=last.p_after,
         )
 

@@ -1,18 +1,18 @@
-"""What feedback on the LLMs that did answer says of a policy that would have asked others.
+"""Estimates of a new policy's accuracy from feedback on the answers of the old one.
 
-- Direct method: the mean predicted probability of the new choices. It sees everything and trusts the predictions.
-- Inverse propensity (IPS; Horvitz and Thompson, 1952): answers the new policy would have asked for too, each counted
-  once per probability of having been observed. Unbiased, and noisy.
+- Direct method: the mean predicted probability of the new choices. It covers every request and trusts the predictions.
+- Inverse propensity (IPS; Horvitz and Thompson, 1952): answers of the LLMs the new policy chooses too, each weighted
+  by one over its probability of being observed. Unbiased, and noisy.
 - The same, normalised by the sum of its weights (SNIPS; Hájek, 1971; Swaminathan and Joachims, 2015): less noisy.
 - Doubly robust (DR; Dudík, Langford and Li, 2011): the predictions, corrected by what was observed. Right when either
   the predictions or the probabilities of observation are.
 
-An answer is observed when its LLM was asked and somebody said something of it. The first has the recorded propensity;
-the second is estimated as the share of an LLM's answers with feedback, which takes for granted that, given the LLM,
-whether somebody says something does not depend on whether the answer was right.
+An answer is observed when its LLM was chosen and somebody gave feedback. The first has the recorded propensity; the
+second is estimated as the share of an LLM's answers with feedback, which assumes that, given the LLM, whether somebody
+gives feedback does not depend on whether the answer was right.
 
-A decision says nothing of LLMs that nothing could have made it ask. Where the new policy asks such a one, only
-predictions remain; these requests are left out of IPS, and counted. It knows nothing of where the numbers come from.
+Where the new policy chooses an LLM that the old one could not have chosen, only predictions remain; these requests are
+left out of IPS, and counted.
 """
 
 from dataclasses import dataclass, fields
@@ -33,21 +33,21 @@ class Logged:
     """What happened, and what a new policy would have done instead; every array is (n_requests,).
 
     Attributes:
-        asked: intp, which LLM was asked, an index; the same one has the same index in `wanted`.
+        chosen: intp, which LLM was asked, an index; the same one has the same index in `wanted`.
         wanted: intp, which LLM the new policy would ask; -1 for none.
         propensity: Probability with which the one that was asked was, in (0, 1].
         reachable: bool, whether exploration might have asked the wanted one.
         score: Verdict on its answer, in [0, 1]; NaN without.
-        p_asked: Predicted probability that the one that was asked is right; NaN when unknown.
+        p_chosen: Predicted probability that the one that was asked is right; NaN when unknown.
         p_wanted: Predicted probability that the one the new policy would ask is right; NaN when unknown.
     """
 
-    asked: NDArray[np.intp]
+    chosen: NDArray[np.intp]
     wanted: NDArray[np.intp]
     propensity: Floats
     reachable: Flags
     score: Floats
-    p_asked: Floats
+    p_chosen: Floats
     p_wanted: Floats
 
 
@@ -101,17 +101,17 @@ def off_policy(logged: Logged, *, seed: int = 0) -> OffPolicy | None:
     Returns:
         None without any usable verdict.
     """
-    known = _select(logged, np.isfinite(logged.p_asked) & np.isfinite(logged.p_wanted) & (logged.wanted >= 0))
+    known = _select(logged, np.isfinite(logged.p_chosen) & np.isfinite(logged.p_wanted) & (logged.wanted >= 0))
     seen = np.isfinite(known.score)
     if not seen.any():
         return None
     rate = _feedback_rate(known, seen)
-    same = known.asked == known.wanted
+    same = known.chosen == known.wanted
     score = np.where(seen, known.score, 0.0)
-    reached = np.where(seen, 1.0 / np.where(seen, rate[known.asked], 1.0), 0.0)
+    reached = np.where(seen, 1.0 / np.where(seen, rate[known.chosen], 1.0), 0.0)
     weight = np.where(same, reached / known.propensity, 0.0)
     supported = (same | known.reachable) & (rate[known.wanted] > 0)
-    old = known.p_asked + reached * (score - known.p_asked)
+    old = known.p_chosen + reached * (score - known.p_chosen)
     new = known.p_wanted + weight * (score - known.p_wanted)
     drawn = Resampling(len(seen), seed)
     below = supported.astype(np.float64)
@@ -140,9 +140,9 @@ def _select(logged: Logged, rows: Flags) -> Logged:
 
 def _feedback_rate(logged: Logged, seen: Flags) -> Floats:
     """Share of each LLM's answers with a verdict, (n_llms,); 0 where it never answered."""
-    n_llms = int(max(logged.asked.max(), logged.wanted.max())) + 1
-    answers = np.bincount(logged.asked, minlength=n_llms)
-    verdicts = np.bincount(logged.asked[seen], minlength=n_llms)
+    n_llms = int(max(logged.chosen.max(), logged.wanted.max())) + 1
+    answers = np.bincount(logged.chosen, minlength=n_llms)
+    verdicts = np.bincount(logged.chosen[seen], minlength=n_llms)
     return verdicts / np.maximum(answers, 1)
 
 

@@ -1,4 +1,4 @@
-"""What a replay found. Values only."""
+"""The result of a replay. Values only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

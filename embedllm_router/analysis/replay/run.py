@@ -1,7 +1,4 @@
-"""Decides a log again: reading, weighing, choosing, comparing, in this order.
-
-What a reader of a replay should know: where numbers come from, and what the data cannot say.
-"""
+"""Decides a log again, in this order: weigh, choose, compare; with notes on what the data cannot say."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence

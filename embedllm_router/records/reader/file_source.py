@@ -1,8 +1,7 @@
-"""Records in files, queried with DuckDB in this process. It reads and never writes them.
+"""Records in files, queried with DuckDB in this process; files are read and never written.
 
-Where records lie → the files to read.
-
-A place is a folder of record files, one such file, or a glob that matches either. It does not open the files.
+A place is a folder of record files, one such file, or a glob that matches either; `record_files` lists the files of
+some places so that each record is there once.
 """
 
 import contextlib

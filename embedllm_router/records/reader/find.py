@@ -1,8 +1,4 @@
-"""One request by its id, or by the beginning of one, with what was said of it.
-
-The newest requests, without what takes long to read.
-
-New requests as they are recorded. It asks again and again; who calls decides how often.
+"""Single requests: one by its id, the newest ones, and new ones as they are recorded.
 
 A request is recorded when its outcome is known, so a slow one comes after quicker ones that were decided later.
 """

@@ -1,12 +1,7 @@
-"""What other weights predict for a recorded request, from its recorded text or embedding.
+"""Stored requests with the verdicts on their answers, to decide again and to learn from.
 
-A recorded embedding stands for the text only where the encoder is the same. What was recorded of neither is not
-guessed. It knows nothing of candidates.
-
-Stored requests and what was said of their answers → values to decide again, and to learn from.
-
-Feedback may name LiteLLM's call id or the id inside the response body. Of several verdicts by one source and key the
-latest counts. It knows nothing of weights.
+`Rescorer` predicts for a stored request by other weights, from its recorded text or embedding. A recorded embedding
+stands for the text only where the encoder is the same; without either there is no prediction.
 """
 
 import base64

@@ -1,22 +1,19 @@
-"""One way to ask records anything: SQL over three views, wherever the records lie.
+"""One way to query records: SQL over three views, in files and in PostgreSQL.
 
-`requests` and `feedback` have the columns of records.py. `weighed` has one row per request and candidate: the columns
-of the request, and the candidate's as `candidate_name`, `candidate_p_correct` and so on; it takes no alias.
+`requests` and `feedback` have the columns of schema.py. `weighed` has one row per request and candidate: the columns
+of the request, and the candidate's as `candidate_name`, `candidate_p_correct` and so on; it takes no alias. The
+verdicts that count are made by verdicts.py from `feedback`.
 
-SQL keeps to what DuckDB and PostgreSQL share. To know:
+SQL keeps to what DuckDB and PostgreSQL share:
 
 - The column `at` must be quoted, `"at"`: DuckDB reads it as a keyword otherwise. It is UTC without a zone.
-- Parameters are written `$name`. `excluded_for(candidates, $reason)` is true where some candidate was excluded for it.
-- `draw_of(text)` is a number in [0, 1) by chance, the same for equal texts; the back ends draw differently.
+- Parameters are written `$name`. `excluded_for(candidates, $reason)` is true where some candidate was excluded for
+  this reason.
+- `draw_of(text)` is a random number in [0, 1), the same for equal texts; the back ends draw differently.
+- `sampled` and `group` draw requests at random by their time, the same on every back end: the time in microseconds is
+  the state of the minimal standard generator (Park and Miller, 1988), taken one step further.
 
-It does not know what is asked.
-
-Chance by arithmetic: every request gets a number from its time, the same on every back end and at every call.
-
-The time in microseconds is the state of the minimal standard generator (Park & Miller, 1988), taken one step further:
-neighbouring microseconds get unrelated numbers. It knows nothing of what they decide.
-
-Which records are meant: conditions as a value, as SQL and as a test of one row. The two agree.
+`Filters` say which requests are meant, as SQL and as a test of one row; the two agree.
 """
 
 from collections.abc import Mapping, Sequence

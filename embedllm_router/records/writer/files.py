@@ -1,8 +1,7 @@
-"""Records in files of JSON lines, one per kind and process; full or old ones are sealed as Parquet.
+"""Records in files of JSON lines, one per kind and process: written, rotated, sealed and deleted.
 
-Deletes record files that are wholly past their time.
-
-Has files sealed by a child process of low priority, so that neither its load nor its death reaches this one.
+Full or old files are sealed as Parquet by a child process of low priority, so that neither its load nor a crash in
+native code reaches this process. Files that are wholly older than records are kept are deleted.
 """
 
 import os

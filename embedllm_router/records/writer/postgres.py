@@ -1,8 +1,7 @@
-"""Records in PostgreSQL. The only file that writes to it; tables.py says what they look like there.
+"""Records in PostgreSQL: the tables, their migrations, and writing to them.
 
-The tables of records in PostgreSQL, with the columns of records.py; migrations/ is how a database gets them.
-
-Brings a PostgreSQL database's tables up to date, whoever else is about to do the same.
+The tables have the columns of schema.py; the folder migrations is how a database gets them, whoever else is about to
+bring it up to date.
 """
 
 import time

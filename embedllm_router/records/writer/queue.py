@@ -1,15 +1,11 @@
-"""Takes records from the request path and lets a thread write them, a group at a time. It knows nothing of where to.
+"""Takes records from the request path and lets a thread write them, a group at a time.
 
 The thread starts with the first record of a process, so a forked worker gets its own. A group that cannot be written is
-kept and tried again, ever more slowly, while new records wait in bounded memory.
+kept and tried again, ever more slowly, while new records wait in bounded memory. A record becomes one line of JSON,
+without what the settings do not keep.
 
-The records that wait to be written, in memory and bounded. It knows nothing of where they go.
-
-A record as one line of JSON, with what may not be kept taken out. Pure.
-
-Keyed hashes of prompts: equal prompts can be linked, and nobody without the key can test a guess.
-
-The key of a folder lies in it as `hash.key`, readable by its user alone.
+Prompts are hashed with a key: equal prompts can be linked, and nobody without the key can test a guess. The key of a
+folder lies in it as `hash.key`, readable by its user alone.
 """
 
 import atexit

@@ -6,14 +6,9 @@ Only a file that nobody writes to is sealed; that its lock is free proves it. Th
 beside, made durable, and then renamed into place: whenever this is interrupted, every record is in exactly one file of
 those that `file_source.record_files` lists.
 
-Tells the lines of a damaged record file that are records from those that are not. Loses neither.
-
-Writes Parquet files with DuckDB: sorted by time, in little memory, and in place only when they are whole.
-
-Merges the many small sealed files of a past day to one, since a query opens every file.
-
-Four workers that seal every hour make a hundred files a day. `segments` says in which order this happens, so that it
-may end at any moment: what is left then is finished by the next who merges.
+Sealed files of a past day are merged to one, since a query opens every file, and four workers that seal every hour
+make a hundred files a day. segments.py says in which order, so that merging may end at any moment: the next process
+that merges finishes it.
 """
 
 import glob

@@ -1,4 +1,4 @@
-"""The names of record files, and which of them to read.
+"""Record files: their names, which of them to read, their locks, and the one that a process writes to.
 
     requests-20260101T000000000000Z-4711-0a1b2c3d.jsonl      being written, or left behind by a dead process
     requests-20260101T000000000000Z-4711-0a1b2c3d.parquet    sealed: the same records, sorted by time
@@ -10,14 +10,10 @@ stem and never both.
     requests-20260101T000000000000Z-day-4c5d6e7f.parquet     that one
 
 Merging writes the first, then the second, then removes the files that it names, then the first. While both are there,
-a reader leaves out the files that are named. It opens no other file.
+a reader leaves out the files that are named.
 
-Locks on files that the system releases when their process dies.
-
-One file of JSON lines that this process alone writes to: whole lines or nothing, durable when a call returns.
-
-It holds a lock on the file for as long as it lives; the system releases it when the process dies, however it dies. So
-whoever can lock such a file knows that nobody writes to it any more.
+A process locks the file it writes to for as long as it lives; the system releases the lock however the process ends.
+So a file that can be locked has no writer any more. Whole lines are written or nothing, durable when a call returns.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-// The bar above the views: which requests are meant.
+// The bar above the views: filters on the requests shown.
 
 import { go, here, shared } from "./address.js";
 import { fill, h } from "./dom.js";

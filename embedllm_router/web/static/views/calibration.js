@@ -1,4 +1,4 @@
-// Whether predictions hold: p_correct against feedback, and the weights' own test.
+// How well predictions hold: p_correct against feedback, and the weights' own test.
 
 import { shared } from "../address.js";
 import { ask } from "../api.js";
@@ -9,7 +9,7 @@ import { count, percent, points, probability, words } from "../format.js";
 import { facts, named, nothing, panel, table, tile } from "../parts.js";
 
 export const title = () => "Calibration";
-export const lead = "Whether answers predicted to be right are right, as far as anybody said.";
+export const lead = "Predicted p_correct against feedback on the answers.";
 export const filtered = true;
 
 const WIDTH = 0.1;
@@ -28,14 +28,14 @@ const noFeedback = () =>
       {},
       "Send some with ",
       h("code", {}, "POST /embedllm/feedback"),
-      ": a request id, a score from 0 to 1, and who says so. It is compared with what was predicted.",
+      ": a request id, a score from 0 to 1, and its source. It is compared with the prediction.",
     ),
   );
 
 function fromFeedback(data) {
   const off = data.p_correct - data.score;
   const verdict =
-    Math.abs(off) < 0.02 ? "on average about right" : off > 0 ? "on average too hopeful" : "on average too doubtful";
+    Math.abs(off) < 0.02 ? "on average about right" : off > 0 ? "on average too high" : "on average too low";
   return [
     h(
       "div",
@@ -58,7 +58,7 @@ function fromFeedback(data) {
     h(
       "p",
       { class: "note" },
-      "Those who judge are no random sample of those who ask: unhappy people write more. Read a gap as a hint, not as a measurement.",
+      "Users who give feedback are not a random sample of all users: dissatisfied ones write more. Read a gap as a hint, not as a measurement.",
     ),
   ];
 }

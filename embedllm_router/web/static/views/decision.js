@@ -45,8 +45,8 @@ function tiles(r) {
       id: "p",
       more:
         r.likeliest && r.likeliest !== r.chosen
-          ? `likeliest: ${r.likeliest}, ${probability(r.likeliest_p_correct)}`
-          : "none was likelier",
+          ? `most accurate: ${r.likeliest}, ${probability(r.likeliest_p_correct)}`
+          : "no candidate was more accurate",
     }),
     tile("Expected cost", usd(r.expected_cost_usd), {
       id: "cost",
@@ -64,7 +64,7 @@ function candidates(r, explanation) {
       h(
         "p",
         {},
-        `Routing failed open (${r.failed_open ?? "unknown"}), so nothing was weighed and the default answered.`,
+        `Routing failed open (${r.failed_open ?? "unknown"}), so no candidates were compared and the default answered.`,
       ),
     );
   const columns = [
@@ -73,13 +73,13 @@ function candidates(r, explanation) {
     { name: "Expected cost", number: true },
     { name: "Output tokens", number: true },
     { name: "Utility", number: true },
-    { name: "Would win" },
+    { name: "Chosen if" },
     { name: "Role" },
   ];
   const dearest = Math.max(...r.candidates.map((c) => c.cost_usd ?? 0)) || 1;
   return panel(
     "Candidates",
-    { wide: true, id: "candidates", note: "Best first; then those that could not be chosen, with the reason." },
+    { wide: true, id: "candidates", note: "Best first, then the excluded candidates with the reason." },
     table(
       "Candidates",
       columns,
@@ -94,7 +94,7 @@ function candidate(c, r, dearest, winning) {
     c.name === r.chosen && badge("chosen", "good"),
     c.name === r.served && r.fallback && badge("answered", "warn"),
     c.name === r.runner_up && badge("runner-up"),
-    c.name === r.likeliest && badge("likeliest"),
+    c.name === r.likeliest && badge("most accurate"),
     c.name === r.cheapest && badge("cheapest"),
     c.excluded && badge(words(c.excluded), "bad"),
   ];
@@ -183,7 +183,7 @@ function objective(r) {
       ["Arm", r.arm],
       ["Propensity", r.propensity],
       ["Weights", r.artifact && h("code", {}, r.artifact)],
-      ["Generation", r.generation],
+      ["Snapshot", r.generation],
     ]),
   );
 }
@@ -192,9 +192,9 @@ function timings(r) {
   const parts = [
     ["Embedding the prompt", r.encode_ms],
     ["Predicting", r.score_ms],
-    ["Weighing", r.decide_ms],
+    ["Deciding", r.decide_ms],
   ].filter(([, value]) => value !== null);
-  const rows = [...parts, ["In the hook, all together", r.route_ms]].map(([name, value]) => [
+  const rows = [...parts, ["Total in the hook", r.route_ms]].map(([name, value]) => [
     name,
     h("span", { class: "with-bar" }, bar(value / (r.route_ms || 1)), ms(value)),
   ]);

@@ -8,7 +8,7 @@ import { count, ms, plain, probability, time, usd, words } from "../format.js";
 import { badge, bar, named, noRecords, nothing, table } from "../parts.js";
 
 export const title = () => "Decisions";
-export const lead = "Every routed request, with what was decided and what came of it.";
+export const lead = "Every routed request, with its decision and its outcome.";
 export const filtered = true;
 
 const PER_PAGE = 50;
@@ -72,7 +72,7 @@ function list(page, params) {
   const columns = [
     { name: "Time" },
     { name: "Request" },
-    { name: "Asked for" },
+    { name: "Virtual model" },
     { name: "Chosen" },
     { name: "Outcome" },
     { name: "p_correct", number: true },
@@ -118,7 +118,7 @@ function line(row) {
   ];
 }
 
-/** What came of a request, in a word or two. */
+/** The outcome of a request, in a word or two. */
 export function outcome(row) {
   if (row.status === "failure") return badge(row.error ?? "failed", "bad");
   const marks = [];

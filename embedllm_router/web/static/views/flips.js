@@ -1,4 +1,4 @@
-// What would have changed one decision: the settings of its knob and whom each of them chooses.
+// What would have changed one decision: the settings of its objective and the LLM that each of them chooses.
 
 import { colourClass } from "../colours.js";
 import { h } from "../dom.js";
@@ -21,7 +21,7 @@ export function wouldChange(e, r) {
     e.spans.length > 1 && strip(e, name),
     e.spans.length > 1 &&
       table(
-        "Who is chosen at which setting",
+        "Chosen LLM by setting",
         [{ name: `${name} from` }, { name: "to" }, { name: "chooses" }],
         e.spans.map((span) => [
           at(span.low),
@@ -35,7 +35,7 @@ export function wouldChange(e, r) {
 function sentences(e, r, name) {
   const parts = [`${name} stood at ${plain(e.setting)}, which chooses ${e.best}.`];
   if (e.best !== r.chosen)
-    parts.push(`The request was sent to ${r.chosen} all the same: the numbers alone did not decide.`);
+    parts.push(`The request was still sent to ${r.chosen}: the reason above decided, not the objective alone.`);
   if (e.below) parts.push(`Below ${at(e.below.at)} it would have been ${e.below.name}.`);
   if (e.above) parts.push(`Above ${at(e.above.at)} it would have been ${e.above.name}.`);
   if (!e.below && !e.above) parts.push("No other setting would have changed that.");
@@ -72,7 +72,7 @@ const settings = ({ low, high }, name) =>
 export function toWin(e, index) {
   const one = e?.candidates?.[index];
   if (!one || one.name === e.best) return "";
-  if (one.excluded) return one.would_win ? "if it could be" : "";
+  if (one.excluded) return one.would_win ? "if it were not excluded" : "";
   const ways = [];
   for (const span of e.spans.filter(({ name }) => name === one.name)) ways.push(settings(span, KNOBS[e.knob]));
   if (one.p_to_win !== null) ways.push(`p ≥ ${probability(one.p_to_win)}`);

@@ -1,4 +1,4 @@
-// How the router is: weights, configuration, store, virtual models.
+// The state of the router: weights, configuration, store, virtual models.
 
 import { ask, Refused } from "../api.js";
 import { h } from "../dom.js";
@@ -31,8 +31,8 @@ export function draw({ status: s, not_ready: why, held }) {
         tone: s.failed_open > s.decided / 100 ? "bad" : null,
         more: "the default answered",
       }),
-      tile("Refused", count(s.rejected), { id: "rejected", more: "a wish that could not be met" }),
-      tile("Outcome awaited", count(s.pending), { id: "pending" }),
+      tile("Refused", count(s.rejected), { id: "rejected", more: "no candidate met the request’s own limits" }),
+      tile("Waiting for an outcome", count(s.pending), { id: "pending" }),
     ),
     h("div", { class: "grid" }, weights(s), reloads(s), store(s.store), records(held)),
     virtualModels(s.virtual_models),
@@ -41,7 +41,7 @@ export function draw({ status: s, not_ready: why, held }) {
 
 function verdict(s, why) {
   const troubles = [
-    why && `Routing is not at work: ${why}. The defaults answer.`,
+    why && `Routing does not work: ${why}. The defaults answer.`,
     s.last_reload?.error && `The latest reload was rolled back: ${s.last_reload.error}`,
     s.store.dropped > 0 && `${count(s.store.dropped)} records were lost.`,
     s.store.last_error && `The store: ${s.store.last_error}`,
@@ -81,7 +81,7 @@ function reloads(s) {
     { id: "reload" },
     facts([
       ["File", s.config_path && h("code", {}, s.config_path)],
-      ["Generation", `${s.generation}, loaded ${ago(s.loaded_at)}`],
+      ["Snapshot", `${s.generation}, loaded ${ago(s.loaded_at)}`],
       [
         "Latest reload",
         last

@@ -9,7 +9,7 @@ import { count, percent, probability, usd } from "../format.js";
 import { badge, facts, nothing, panel, table } from "../parts.js";
 
 export const title = () => "LLMs";
-export const lead = "The LLMs the weights know. Near means alike in what they get right and wrong.";
+export const lead = "The LLMs of the weights. LLMs near each other get the same prompts right.";
 export const filtered = true;
 
 export const load = (params, signal) => ask("llms", shared(params), signal);
@@ -157,7 +157,7 @@ function details(shown, pick) {
     return h(
       "p",
       { class: "panel note" },
-      "Choose an LLM on the map or in the list to see which others are most like it.",
+      "Choose an LLM on the map or in the list to see the most similar ones.",
     );
   const price =
     llm.input_usd_per_mtok === null
@@ -173,7 +173,7 @@ function details(shown, pick) {
       ["List price per million tokens", price],
       ["Chosen in this span", count(llm.chosen)],
     ]),
-    h("h3", {}, "Most alike"),
+    h("h3", {}, "Most similar LLMs"),
     h(
       "ol",
       { class: "list" },

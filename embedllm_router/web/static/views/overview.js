@@ -49,13 +49,13 @@ function tiles({ total, spread }) {
       id: "spend",
       more: bill === null ? "nothing billed yet" : `billed; ${percent(bill)} of the forecast`,
     }),
-    tile("Saved against always-likeliest", total.compared ? percent(share(saved, total.likeliest_usd)) : "–", {
+    tile("Saved against always the most accurate", total.compared ? percent(share(saved, total.likeliest_usd)) : "–", {
       id: "saved",
       tone: saved > 0 ? "good" : null,
       more: `${usd(saved)} of expected cost`,
     }),
     tile(
-      "Gained on always-cheapest",
+      "Gained on always the cheapest",
       total.compared ? points((total.p_correct - total.cheapest_p_correct) / total.compared) : "–",
       { id: "gained", more: "of expected accuracy" },
     ),
@@ -93,7 +93,7 @@ function meaning(total) {
     h(
       "p",
       {},
-      h("b", {}, "Had every request gone to the LLM likeliest to be right, "),
+      h("b", {}, "Had every request gone to the most accurate LLM for it, "),
       `it would have been expected to cost ${usd(total.likeliest_usd)}. The choices made were expected to cost ${usd(total.expected_usd)}: ${usd(saved)} (${percent(share(saved, total.likeliest_usd))}) less, for ${points(p - best)} of expected accuracy (${probability(best)} → ${probability(p)}).`,
     ),
     h(
@@ -105,11 +105,11 @@ function meaning(total) {
     h(
       "p",
       { class: "note" },
-      `Expected against expected, over ${count(n)} requests: both sides are the router’s own predictions, made before the answer. `,
+      `Both sides are the router’s own predictions, made before the answer, over ${count(n)} requests. `,
       total.forecast
-        ? `What providers billed was ${percent(share(total.forecast_billed_usd, total.forecast_usd))} of that forecast, over the ${count(total.forecast)} requests both are known for. `
+        ? `Providers billed ${percent(share(total.forecast_billed_usd, total.forecast_usd))} of that forecast, over the ${count(total.forecast)} requests with a forecast and a bill. `
         : "",
-      "Whether the probabilities hold is under ",
+      "How well the probabilities hold is shown under ",
       h("a", { href: linkTo("calibration") }, "Calibration"),
       ".",
     ),
@@ -139,7 +139,7 @@ function byLLM({ llms, total }) {
     "By LLM",
     {
       wide: true,
-      note: "Chosen: what routing picked. Answered, billed and latency: what really answered, fallbacks included.",
+      note: "Chosen: the LLM that routing chose. Answered, billed and latency: the LLM that answered, fallbacks included.",
       id: "llms",
     },
     table("By LLM", columns, rows, { id: "llms" }),
@@ -149,7 +149,7 @@ function byLLM({ llms, total }) {
 function reasons({ reasons: found, total }, params) {
   const linked = (reason) => h("a", { href: linkTo("decisions", { ...shared(params), reason }) }, words(reason));
   return panel(
-    "Why they were chosen",
+    "Reasons for the choices",
     { id: "reasons" },
     facts(
       Object.entries(found).map(([reason, n]) => [
@@ -164,8 +164,8 @@ function problems({ problems: found }, params) {
   const linked = (error) => h("a", { href: linkTo("decisions", { ...shared(params), q: error }) }, error);
   const listed = Object.entries(found);
   return panel(
-    "What went wrong",
+    "Errors",
     { id: "problems" },
-    listed.length ? facts(listed.map(([error, n]) => [linked(error), count(n)])) : h("p", {}, "Nothing."),
+    listed.length ? facts(listed.map(([error, n]) => [linked(error), count(n)])) : h("p", {}, "None."),
   );
 }

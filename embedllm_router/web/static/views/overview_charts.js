@@ -84,7 +84,7 @@ function lines(title, { starts, step_s: step }, series, y, more = {}) {
   });
 }
 
-/** Whether a step lies wholly in the span; sums of the others look like a drop that is none. */
+/** Whether a step lies wholly in the span; sums of partial steps would look like a drop. */
 const isWhole = ({ since, until, step_s: step }, start) =>
   start >= Date.parse(since) / 1000 && start + step <= Date.parse(until) / 1000;
 
@@ -92,8 +92,8 @@ export function spendChart(data) {
   const of = (name) => data.by_step.map((sums, i) => (isWhole(data, data.starts[i]) ? sums[name] : null));
   const series = [
     { name: "billed", swatch: "c0", values: of("billed_usd") },
-    { name: "always-likeliest, expected", swatch: "c1", dash: [6, 4], values: of("likeliest_usd") },
-    { name: "always-cheapest, expected", swatch: "c2", dash: [2, 3], values: of("cheapest_usd") },
+    { name: "always the most accurate, expected", swatch: "c1", dash: [6, 4], values: of("likeliest_usd") },
+    { name: "always the cheapest, expected", swatch: "c2", dash: [2, 3], values: of("cheapest_usd") },
   ];
   return lines(
     "Spend over time",
@@ -102,7 +102,7 @@ export function spendChart(data) {
     { title: "USD per step", format: usd },
     {
       id: "spend",
-      summary: `Billed ${usd(data.total.billed_usd)} in all; always the likeliest would have been expected to cost ${usd(data.total.likeliest_usd)}.`,
+      summary: `Billed ${usd(data.total.billed_usd)} in total; the expected cost of always choosing the most accurate LLM is ${usd(data.total.likeliest_usd)}.`,
     },
   );
 }

@@ -1,4 +1,4 @@
-// The latest decisions, decided again at every cost weight: drag the slider and see who would have been chosen.
+// The latest decisions, decided again at every cost weight: the slider shows which LLMs would have been chosen.
 
 import { go, here, shared } from "../address.js";
 import { ask } from "../api.js";
@@ -84,7 +84,7 @@ function sliderPanel(shown, update, params) {
         h("button", { type: "button", id: "in-use", onclick: back }, `In use: ${plain(data.cost_weight)}`),
     ),
     input,
-    h("div", { class: "ends" }, h("span", {}, "likeliest to be right"), h("span", {}, "cheapest")),
+    h("div", { class: "ends" }, h("span", {}, "most accurate"), h("span", {}, "cheapest")),
     h(
       "div",
       { class: "row" },
@@ -139,7 +139,7 @@ function mixPanel(step, { names, now }) {
     percent(before / total),
   ]);
   return panel(
-    "Who would be chosen",
+    "Mix of LLMs",
     { id: "mix" },
     table(
       "Predicted mix",
@@ -178,7 +178,7 @@ const honesty = ({ singles, requests }) =>
   h(
     "p",
     { class: "note" },
-    "All of this is predicted, by the same weights that choose, so a choice looks a little better here than it will turn out. Each request keeps its own limit on cost. ",
+    "All figures are predictions of the same weights that choose, so a choice looks slightly better here than it will be. Each request keeps its own cost limit. ",
     singles.some((s) => s.could_take < requests)
       ? "A single LLM is averaged over the requests it could have taken, which are not the same for all."
       : "",
