@@ -24,7 +24,7 @@ from rich.table import Table
 from embedllm_router.prediction.scorer import Scores
 from embedllm_router.routing.budget import Budget, Pace, paced, scopes_of
 from embedllm_router.routing.decision import Objective, Request
-from embedllm_router.routing.policy import decide
+from embedllm_router.routing.policy import rank_candidates
 from embedllm_router.routing.pool import Candidate, CandidatePool
 from embedllm_router.serving.budget_enforcer import Ledger
 from embedllm_router.serving.state.shared import ReplicaState, SharedState
@@ -86,7 +86,7 @@ def timings(n_candidates: int, rounds: int = 2_000) -> dict[str, float]:
         np.clip(np.linspace(0.3, 0.9, n_candidates) + rng.normal(0, 0.1, n_candidates), 0, 1).astype(np.float32),
         np.full(n_candidates, 300, np.float32),
     )
-    wanted = decide(pool, scores, Request(Objective(), 500))
+    wanted = rank_candidates(pool, scores, Request(Objective(), 500))
     scopes = scopes_of([Budget(1.0)], "auto", None, None)
     ledger = Ledger(SharedState(ReplicaState.new()))
     now = time.time()

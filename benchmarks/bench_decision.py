@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from embedllm_router import Router
-from embedllm_router.routing.router import Routing
+from embedllm_router.routing.pipeline import Routing
 
 SENTENCE = (
     "A reservoir is filled by two pumps, the first of which alone would take six hours and the second nine; after "

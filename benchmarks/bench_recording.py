@@ -1,4 +1,4 @@
-"""What keeping a record costs a request: the observer and the store, beside the same observer without a store.
+"""What keeping a record costs a request: the tracker and the store, beside the same tracker without a store.
 
     python benchmarks/bench_recording.py [--requests N] [--rounds N]
 
@@ -16,12 +16,8 @@ import time
 from datetime import UTC, datetime
 
 from embedllm_router.config.settings import read_settings
-from embedllm_router.config.virtual_model import VirtualModelSettings
 from embedllm_router.proxy.container import assemble
-from embedllm_router.routing.policy import Objective
-from embedllm_router.serving.arms import Lane, Lanes, VirtualModel
-from embedllm_router.telemetry.events import Outcome
-from embedllm_router.telemetry.record_builder import Arrival
+from embedllm_router.telemetry.decision_record import Outcome, RequestContext
 
 LLMS = ["gpt-4o-mini", "gpt-4o", "claude-3-5-haiku", "claude-sonnet-4", "gemini-3.1-pro", "o3-mini", "deepseek-r1-0120"]
 PROMPT = "How many primes are there below 100? " * 10
@@ -35,22 +31,19 @@ def cpu_us(n_requests: int, *, kept: bool) -> float:
             "store": {"enabled": kept, "path": folder},
             "log": {"level": "error"},
         }
-        parts = assemble(read_settings(section), log_to=io.StringIO())
-        router = parts.live.generation.router
+        container = assemble(read_settings(section), log_to=io.StringIO())
+        router = container.live.snapshot.router
         if router is None:
             raise SystemExit("the shipped weights do not load")
-        pool, objective = router.pool([*LLMS, "llama-3.1-8b-instruct"]), Objective(20.0)
-        lanes = Lanes(Lane("live", router, VirtualModel("auto", VirtualModelSettings(default="x"), pool), objective))
+        pool = router.pool([*LLMS, "llama-3.1-8b-instruct"])
         outcome = Outcome("gpt-4o-mini", "success", input_tokens=90, output_tokens=70, cost_usd=1e-4, latency_ms=800.0)
-        routings = [router.route(PROMPT, objective=objective, pool=pool) for _ in range(n_requests)]
+        routings = [router.route(PROMPT, cost_weight=20.0, pool=pool) for _ in range(n_requests)]
         started = time.process_time()
         for number, routing in enumerate(routings):
-            arrival = Arrival(str(number), "auto", "acompletion", datetime.now(UTC), time.perf_counter())
-            chosen = routing.decision.chosen
-            routed = arrival.routed(chosen.name if chosen else "-", decision=routing.decision)
-            parts.observer.decided(routed, routing, arrival, lanes)
-            parts.observer.ended(str(number), outcome)
-        parts.close()
+            context = RequestContext(str(number), "auto", "acompletion", datetime.now(UTC), time.perf_counter())
+            container.tracker.decided(context, routing)
+            container.tracker.ended(str(number), outcome)
+        container.close()
         return (time.process_time() - started) / n_requests * 1e6
 
 

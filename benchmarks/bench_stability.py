@@ -37,7 +37,7 @@ from embedllm_router.artifact.weights import shipped_path
 from embedllm_router.evaluation.inputs import read_inputs
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.routing.decision import Request
-from embedllm_router.routing.policy import Objective, decide
+from embedllm_router.routing.policy import Objective, rank_candidates
 from embedllm_router.routing.pool import CandidatePool
 from embedllm_router.routing.prompt import read_body
 from embedllm_router.serving.arms import VirtualModel
@@ -83,12 +83,12 @@ def flips_by_part(
             continue
         request = Request(objective, read_body({"prompt": text}).input_tokens)
         before, after = (router.encode(one).prompt_embedding for one in (text, changed))
-        first = decide(pool, scorer.score(before), request).ranking[0]
+        first = rank_candidates(pool, scorer.score(before), request).ranking[0]
         n += 1
         for name, columns in parts.items():
             mixed = before.copy()
             mixed[columns] = after[columns]
-            flipped[name] += decide(pool, scorer.score(mixed), request).ranking[0] != first
+            flipped[name] += rank_candidates(pool, scorer.score(mixed), request).ranking[0] != first
     return {name: count / max(n, 1) for name, count in flipped.items()}
 
 

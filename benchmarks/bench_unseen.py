@@ -28,7 +28,7 @@ from embedllm_router.evaluation.inputs import llm_means
 from embedllm_router.evaluation.metrics import log_loss
 from embedllm_router.prediction.ood_score import Landmarks, OodScorer
 from embedllm_router.prediction.scorer import Scorer
-from embedllm_router.serving.caller_drift import Traffic
+from embedllm_router.serving.caller_drift import CallerDrift
 from embedllm_router.training.fit.distill import TokenTable, distill
 from embedllm_router.training.fit.encoding import DEFAULT_NGRAMS, encode_copies, encode_prompts, prepare_encoder
 from embedllm_router.training.fit.facts import Facts, find_llm_table, read_facts
@@ -107,9 +107,9 @@ def measure(
 
 def arrive(scorer: Scorer, x: Floats) -> tuple[Floats, float]:
     """Predictions of prompts that come one after the other from one caller, and the mean strength of hedging."""
-    traffic, p, strengths = Traffic(), [], []
+    traffic, p, strengths = CallerDrift(), [], []
     for row in x:
-        scores = scorer.score(row, traffic.demands(""))
+        scores = scorer.score(row, traffic.shrinkage(""))
         traffic.add("", scores.shrinkage.ood_score or 0.0)
         p.append(scores.p_correct)
         strengths.append(scores.shrinkage.strength)

@@ -141,9 +141,9 @@ def near_ties_as_served(pool: CandidatePool, objective: Objective, margin: float
     Returns:
         None where the pool knows nothing of its candidates before a prompt.
     """
-    if pool.prior is None:
+    if pool.average is None:
         return None
-    usual = pool.prior.p_correct - objective.cost_weight * pool.prior.cost_usd
+    usual = pool.average.p_correct - objective.cost_weight * pool.average.cost_usd
     places = np.empty(len(usual), dtype=np.intp)
     places[np.argsort(-usual, kind="stable")] = np.arange(len(usual))
     return NearTies(places, objective.near_tie_margin if margin is None else margin)

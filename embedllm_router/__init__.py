@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from embedllm_router.proxy.plugin import ProxyHandler
-    from embedllm_router.routing.policy import Decision
+    from embedllm_router.routing.decision import Decision
     from embedllm_router.routing.router import Router
 
     proxy_handler: ProxyHandler
@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 
 __all__ = ["Decision", "Router", "__version__", "proxy_handler"]
 
-_HOME = {"Decision": "embedllm_router.routing.policy", "Router": "embedllm_router.routing.router"}
+_HOME = {"Decision": "embedllm_router.routing.decision", "Router": "embedllm_router.routing.router"}
 
 
 def _start_plugin() -> "ProxyHandler":
@@ -26,7 +26,7 @@ def _start_plugin() -> "ProxyHandler":
     plugin, state, web = (import_module(f"{__name__}.{room}") for room in rooms)
     handler: ProxyHandler = plugin.create_proxy_handler()
     doors = web.Doors(state.any_key, state.admin_only, state.metrics_need_a_key)
-    web.mount(state.application(), web.routers_of(handler.parts, doors))
+    web.mount(state.application(), web.routers_of(handler.container, doors))
     handler.start()
     return handler
 

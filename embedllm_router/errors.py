@@ -17,7 +17,7 @@ __all__ = [
     "DataError",
     "EmbedLLMRouterError",
     "RequestError",
-    "told_by",
+    "safe_message",
     "where",
 ]
 
@@ -50,7 +50,7 @@ class RequestError(EmbedLLMRouterError):
         self.field = field
 
 
-def told_by(error: BaseException) -> str | None:
+def safe_message(error: BaseException) -> str | None:
     """An error's message where we wrote it ourselves; None where it may hold anything, a prompt for one."""
     return str(error) if isinstance(error, EmbedLLMRouterError) else None
 

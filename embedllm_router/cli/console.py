@@ -19,7 +19,7 @@ from embedllm_router.errors import ConfigError, DataError, EmbedLLMRouterError, 
 if TYPE_CHECKING:
     from embedllm_router.artifact.manifest import Manifest
     from embedllm_router.cli.demo import DemoRequest
-    from embedllm_router.routing.router import Routing
+    from embedllm_router.routing.pipeline import Routing
 
 __all__ = [
     "AsJson",

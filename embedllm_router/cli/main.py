@@ -29,8 +29,9 @@ from embedllm_router.cli.console import (
 from embedllm_router.cli.demo import COST_WEIGHTS, DemoRequest, run_demo
 from embedllm_router.errors import ConfigError
 from embedllm_router.proxy.serve import check_config, proxy_command, proxy_environment
+from embedllm_router.routing.pipeline import Routing
 from embedllm_router.routing.policy import Assessment, Objective
-from embedllm_router.routing.router import Router, Routing
+from embedllm_router.routing.router import Router
 
 __all__ = ["app", "main"]
 

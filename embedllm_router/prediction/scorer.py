@@ -1,21 +1,31 @@
-"""Frozen inference: prompt embedding → p_correct and expected output tokens of every LLM. Numpy only.
+"""Prompt embedding → p_correct and expected output tokens of every learned LLM, in numpy.
 
-Its twin with gradients is decoder.py; a test holds the two together. It knows nothing of prices or candidates.
+`training/fit/decoder.py` is the same decoder with gradients; a test holds the two together.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.artifact.weights import Artifact, Tensors
-from embedllm_router.prediction.decoder_inputs import OneThread, standardised
-from embedllm_router.prediction.ood_score import NOT_HEDGED, Hedge, Novelty
+from embedllm_router.prediction.ood_score import (
+    MAX_DEVIATION,
+    NO_SHRINKAGE,
+    OneThread,
+    OodScorer,
+    Shrinkage,
+    standardised,
+)
 
-__all__ = ["Scorer", "Scores"]
+__all__ = ["PromptNetwork", "Scorer", "Scores", "usual_embeddings"]
 
 _MAX_LOG_TOKENS = float(np.log(131_072))  # no answer is expected to be longer: keeps exp() finite
-Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
+_CHUNK: Final = 4096
+Floats = NDArray[np.float32]
+Layer = tuple[Floats, Floats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +35,24 @@ class Scores:
     Attributes:
         p_correct: Probability of a correct answer, float32 (n_llms,), in [0, 1].
         output_tokens: Expected output tokens, reasoning included, float32 (n_llms,), positive.
-        hedge: How far the probabilities were hedged, and why.
+        shrinkage: How far the probabilities were shrunk, and why.
     """
 
-    p_correct: NDArray[np.float32]
-    output_tokens: NDArray[np.float32]
-    hedge: Hedge = NOT_HEDGED
+    p_correct: Floats
+    output_tokens: Floats
+    shrinkage: Shrinkage = NO_SHRINKAGE
 
 
 class Scorer:
     """`logit[llm] = e_llm · f(x) + b_llm`, after EmbedLLM (arXiv 2410.02223) with f a small network.
 
     Args:
-        tensors: The decoder's tensors, as `artifact.decoder_shapes` lists them.
-        novelty: What hedges predictions of prompts unlike the training prompts; None hedges nothing.
+        tensors: The decoder's tensors, as `weights.decoder_shapes` lists them.
+        ood_scorer: Shrinks predictions of prompts unlike the training prompts; None shrinks nothing.
     """
 
-    def __init__(self, tensors: Tensors, novelty: Novelty | None = None) -> None:
-        self._novelty = novelty
+    def __init__(self, tensors: Tensors, ood_scorer: OodScorer | None = None) -> None:
+        self._ood_scorer = ood_scorer
         t = {name: tensor.astype(np.float32, copy=False) for name, tensor in tensors.items()}
         self._mean = t["input_mean"]
         self._scale = 1.0 / t["input_scale"]
@@ -54,45 +64,97 @@ class Scorer:
         self._prompt_rest, self._length_rest = prompt[1:], length[1:]
         self._llm_embeddings, self._llm_bias = t["llm_embeddings"], t["llm_bias"]
         self._length_embeddings, self._length_bias = t["length_embeddings"], t["length_bias"]
-        self._alone = OneThread()
+        self._one_thread = OneThread()
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> "Scorer":
         """Builds the scorer an artifact holds."""
-        return cls(artifact.decoder, Novelty.from_artifact(artifact))
+        return cls(artifact.decoder, OodScorer.from_artifact(artifact))
 
-    def score(self, prompt_embedding: NDArray[np.float32] | None, of_traffic: float = 0.0) -> Scores:
+    def score(self, prompt_embedding: Floats | None, caller_shrinkage: float = 0.0) -> Scores:
         """Scores one prompt for every LLM.
 
         Args:
             prompt_embedding: float32 (d_prompt,); None for a prompt without text, which is scored as the average
                 training prompt.
-            of_traffic: How far the traffic it belongs to demands that predictions are hedged, in [0, 1].
+            caller_shrinkage: How far the drift of its caller demands that predictions are shrunk, in [0, 1].
 
         Returns:
             Predictions for all LLMs, in the artifact's order.
         """
         x = None if prompt_embedding is None else standardised(prompt_embedding, self._mean, self._scale)
-        logits, log_tokens, hedge = self._alone(lambda: self._products(x, of_traffic))
+        logits, log_tokens, shrinkage = self._one_thread(lambda: self._products(x, caller_shrinkage))
         p_correct = _sigmoid(logits)
-        if self._novelty is not None:
-            p_correct = self._novelty.hedged(p_correct, hedge.strength)
+        if self._ood_scorer is not None and shrinkage.strength:
+            p_correct = self._ood_scorer.shrunk(p_correct, shrinkage.strength)
         return Scores(
             p_correct=p_correct,
-            hedge=hedge,
             output_tokens=np.exp(np.minimum(np.maximum(log_tokens, 0.0), _MAX_LOG_TOKENS)),
+            shrinkage=shrinkage,
         )
 
-    def _products(
-        self, x: NDArray[np.float32] | None, of_traffic: float
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], Hedge]:
-        """Logits and log tokens of every LLM, and how far to hedge: all that multiplies matrices."""
+    def _products(self, x: Floats | None, caller_shrinkage: float) -> tuple[Floats, Floats, Shrinkage]:
+        """Logits and log tokens of every LLM, and how far to shrink: all that multiplies matrices."""
         weight, bias = self._first
         first = bias if x is None else weight @ x + bias
         logits = self._llm_embeddings @ _forward(self._prompt_rest, first[: self._n_prompt]) + self._llm_bias
         log_tokens = self._length_embeddings @ _forward(self._length_rest, first[self._n_prompt :]) + self._length_bias
-        hedge = NOT_HEDGED if self._novelty is None else self._novelty.hedge(x, of_traffic)
-        return logits, log_tokens, hedge
+        shrinkage = NO_SHRINKAGE if self._ood_scorer is None else self._ood_scorer.shrinkage(x, caller_shrinkage)
+        return logits, log_tokens, shrinkage
+
+
+class PromptNetwork:
+    """f(x) of an artifact's decoder, for many prompts at once: what it makes of a prompt before any LLM comes in.
+
+    Args:
+        artifact: Loaded weights.
+        of: "prompt" for the network whose products with LLM embeddings are logits of p_correct, "length" for the one
+            that predicts logarithms of output tokens.
+    """
+
+    def __init__(self, artifact: Artifact, of: Literal["prompt", "length"] = "prompt") -> None:
+        t = {name: tensor.astype(np.float32, copy=False) for name, tensor in artifact.decoder.items()}
+        self._mean, self._scale = t["input_mean"], 1.0 / t["input_scale"]
+        rows = "llm" if of == "prompt" else "length"
+        self._layers = _layers(t, f"{of}_network")
+        self.llm_embeddings, self.llm_bias = t[f"{rows}_embeddings"], t[f"{rows}_bias"]
+
+    def hidden(self, prompts: list[Floats | None]) -> Floats:
+        """f(x) of prompt embeddings.
+
+        Args:
+            prompts: float32 (d_prompt,) each; None for a prompt without text, which is the average prompt.
+
+        Returns:
+            float32 (n_prompts, d_llm), or d_length.
+        """
+        chunks = [self._forward(prompts[i : i + _CHUNK]) for i in range(0, len(prompts), _CHUNK)]
+        return np.concatenate(chunks) if chunks else np.zeros((0, self.llm_embeddings.shape[1]), dtype=np.float32)
+
+    def _forward(self, prompts: list[Floats | None]) -> Floats:
+        raw = np.stack([self._mean if one is None else one for one in prompts])
+        x = np.clip((raw - self._mean) * self._scale, -MAX_DEVIATION, MAX_DEVIATION)
+        for weight, bias in self._layers[:-1]:
+            x = np.maximum(x @ weight.T + bias, 0.0)
+        weight, bias = self._layers[-1]
+        out: Floats = x @ weight.T + bias
+        return out
+
+
+def usual_embeddings(decoder: Mapping[str, NDArray[np.generic]], n: int) -> Floats:
+    """Embeddings such as training prompts have: weights hold no prompts, but the mean and spread of their embeddings.
+
+    They are drawn from a normal distribution with both, always the same ones.
+
+    Args:
+        decoder: With `input_mean` and `input_scale`, (d_prompt,) each.
+        n: How many.
+
+    Returns:
+        float32 (n, d_prompt).
+    """
+    mean, spread = (decoder[name].astype(np.float32) for name in ("input_mean", "input_scale"))
+    return mean + spread * np.random.default_rng(0).standard_normal((n, len(mean)), dtype=np.float32)
 
 
 def _layers(tensors: Tensors, network: str) -> list[Layer]:
@@ -106,12 +168,12 @@ def _layers(tensors: Tensors, network: str) -> list[Layer]:
     ]
 
 
-def _forward(layers: list[Layer], x: NDArray[np.float32]) -> NDArray[np.float32]:
+def _forward(layers: list[Layer], x: Floats) -> Floats:
     """The layers after the first, each of the rectified outputs of the one before."""
     for weight, bias in layers:
         x = weight @ np.maximum(x, 0.0) + bias
     return x
 
 
-def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+def _sigmoid(logits: Floats) -> Floats:
     return np.reciprocal(1.0 + np.exp(-np.minimum(np.maximum(logits, -60.0), 60.0)), dtype=np.float32)

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from embedllm_router.errors import ArtifactError, ConfigError, told_by, where
+from embedllm_router.errors import ArtifactError, ConfigError, safe_message, where
 from embedllm_router.proxy import litellm_state
-from embedllm_router.proxy.container import Parts
+from embedllm_router.proxy.container import Container
 from embedllm_router.records.writer.queue import StoreHealth
 
 __all__ = ["Background"]
@@ -21,12 +21,12 @@ class Background:
     """Watches on behalf of the plugin.
 
     Args:
-        parts: What the plugin is made of.
+        container: What the plugin is made of.
         apply: Applies what decides to the proxy's deployments, and reports what they were matched to.
     """
 
-    def __init__(self, parts: Parts, apply: Callable[[], object]) -> None:
-        self._parts, self._live, self._log = parts, parts.live, parts.log
+    def __init__(self, container: Container, apply: Callable[[], object]) -> None:
+        self._container, self._live, self._log = container, container.live, container.log
         self._apply = apply
         self.resting: frozenset[str] = frozenset()
         """Model groups that LiteLLM lets rest after failures."""
@@ -35,23 +35,23 @@ class Background:
         """Begins, where there is an event loop: without one there is no proxy, and the first request reports."""
         with suppress(RuntimeError):
             loop = asyncio.get_running_loop()
-            work = (self._watch_files, self._watch_cooldowns, self._watch_store, self._parts.state.run)
+            work = (self._watch_files, self._watch_cooldowns, self._watch_store, self._container.state.run)
             self._tasks = [loop.create_task(self.keep_up(one)) for one in work]
 
     async def keep_up(self, work: Callable[[], Awaitable[None]], again_s: float = _AGAIN_S) -> None:
-        """Does work to its end. An error of ours is told, once per place, and the work begun again.
+        """Does work to its end. An error of ours is logged, once per place, and the work begun again.
 
         Args:
             work: What to do; it is begun anew after an error.
             again_s: How long after it, in seconds.
         """
-        told: set[str | None] = set()
+        logged: set[str | None] = set()
         while (error := await _failure_of(work)) is not None:
             place = where(error)
-            if place not in told:
-                fields = {"reason": type(error).__name__, "error": told_by(error), "where": place}
+            if place not in logged:
+                fields = {"reason": type(error).__name__, "error": safe_message(error), "where": place}
                 self._log.error("routing.background_failed", work=work.__name__.strip("_"), **fields)
-            told.add(place)
+            logged.add(place)
             await asyncio.sleep(again_s)
 
     async def _watch_files(self) -> None:
@@ -60,11 +60,11 @@ class Background:
                 self._apply()
                 break
             await asyncio.sleep(_START_POLL_S)
-        while (reload := self._live.generation.settings.reload).watch:
+        while (reload := self._live.snapshot.settings.reload).watch:
             await asyncio.sleep(reload.every_s)
             if await asyncio.to_thread(self._live.changed):
                 with suppress(ConfigError, ArtifactError):  # reported where it happened; the old ones stay
-                    await asyncio.to_thread(self._parts.reload)
+                    await asyncio.to_thread(self._container.reload)
 
     async def _watch_cooldowns(self) -> None:
         self.resting = frozenset()  # what was known when this last failed may be over
@@ -76,12 +76,12 @@ class Background:
         before = StoreHealth()
         while True:
             await asyncio.sleep(_STORE_POLL_S)
-            now = self._parts.store.health()
-            self.tell_of_store(before, now)
+            now = self._container.store.health()
+            self.report_store(before, now)
             before = now
 
-    def tell_of_store(self, before: StoreHealth, now: StoreHealth) -> None:
-        """Says that records cannot be written, that some are lost, that all is well again."""
+    def report_store(self, before: StoreHealth, now: StoreHealth) -> None:
+        """Logs that records cannot be written, that some are lost, that all is well again."""
         fields = {"store": now.location, "queued": now.queued, "dropped": now.dropped}
         if now.dropped > before.dropped:
             self._log.error("store.records_lost", lost=now.dropped - before.dropped, error=now.last_error, **fields)

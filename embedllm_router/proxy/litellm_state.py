@@ -4,6 +4,8 @@ With plugin.py the only file that imports litellm. Methods of LiteLLM's Router a
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from types import ModuleType
 from typing import Annotated, Any
 
 import litellm
@@ -23,6 +25,7 @@ __all__ = [
     "deployments",
     "metrics_need_a_key",
     "prices",
+    "proxy",
     "served_deployment",
 ]
 
@@ -32,11 +35,14 @@ any_key = user_api_key_auth
 """FastAPI dependency: the proxy's own key check."""
 
 
+def proxy() -> ModuleType:
+    """LiteLLM's proxy: `llm_model_list` is the same object until LiteLLM replaces it."""
+    return import_module("litellm.proxy.proxy_server")  # it imports us; by now it is complete
+
+
 def application() -> FastAPI:
     """The proxy's web application."""
-    from litellm.proxy import proxy_server  # noqa: PLC0415 - it imports us; by now it is complete
-
-    app: FastAPI = proxy_server.app
+    app: FastAPI = proxy().app
     return app
 
 

@@ -1,48 +1,54 @@
-"""The LiteLLM plugin: with litellm_state.py the only file that imports litellm.
+"""The LiteLLM plugin: LiteLLM calls these hooks.
 
 One hook rewrites `model` before LiteLLM routes the request; the others report what came of it. Whatever goes
 wrong in here, the request goes to the virtual model's default instead.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from secrets import randbits
 from typing import Any
 
 import litellm
-import numpy as np
 from fastapi import HTTPException
 from litellm.integrations.custom_logger import CustomLogger
 
+from embedllm_router._hashing import digest_of
 from embedllm_router.config.settings import SECTION, read_settings
 from embedllm_router.config.virtual_model import VirtualModelSettings
-from embedllm_router.errors import ArtifactError, RequestError, told_by, where
+from embedllm_router.errors import ArtifactError, RequestError, safe_message, where
 from embedllm_router.proxy import litellm_state
 from embedllm_router.proxy.background import Background
-from embedllm_router.proxy.container import Parts, assemble
-from embedllm_router.proxy.fallbacks import bind_fallbacks, drop_fallbacks
+from embedllm_router.proxy.container import Container, assemble
 from embedllm_router.proxy.request_context import (
-    Ruling,
-    arrival_of,
-    caller_of,
-    granted_by,
+    Eligibility,
+    bind_fallbacks,
+    canary_key,
+    client_overrides,
+    drop_fallbacks,
+    eligibility_of,
+    key_overrides,
     names_among,
-    nobody_left,
-    ruling_of,
-    wishes_in,
+    no_candidate_left,
+    read_context,
+    request_id_of,
 )
 from embedllm_router.records.feedback import feedback_in
-from embedllm_router.records.schema import bounded_id
-from embedllm_router.routing.decision import Conditions, Decision
-from embedllm_router.routing.exploration import explore
-from embedllm_router.routing.ood_fallback import left_to_default
-from embedllm_router.routing.overrides import BODY_FIELD, Overrides, Wish, combine
+from embedllm_router.routing.budget import scopes_of
+from embedllm_router.routing.decision import NO_EXPLORATION, Conditions, Decision, Request
+from embedllm_router.routing.overrides import BODY_FIELD, Override, Overrides, combine
+from embedllm_router.routing.pipeline import RequestState, Routing, decide
 from embedllm_router.routing.pool import Exclusion
-from embedllm_router.routing.tie_breaking import settled
+from embedllm_router.routing.prompt import Prompt, read_body
+from embedllm_router.serving.arms import Arm, Arms, VirtualModel
+from embedllm_router.serving.budget_enforcer import Scopes
+from embedllm_router.serving.sessions import Session
 from embedllm_router.serving.snapshot import Served
-from embedllm_router.telemetry.events import Outcome, Routed, response_headers
-from embedllm_router.telemetry.record_builder import Arrival
+from embedllm_router.telemetry.decision_record import Outcome, RequestContext
+from embedllm_router.telemetry.events import response_headers
+from embedllm_router.telemetry.tracker import OnEnd
 
 __all__ = ["ProxyHandler", "create_proxy_handler"]
 
@@ -51,6 +57,7 @@ ROUTED_CALL_TYPES = frozenset({"acompletion", "completion", "atext_completion", 
     "responses",
     "anthropic_messages",
 }
+_SEED_BITS = 63
 
 
 def create_proxy_handler() -> "ProxyHandler":
@@ -68,13 +75,13 @@ def create_proxy_handler() -> "ProxyHandler":
 class ProxyHandler(CustomLogger):
     """Routes requests for virtual models; leaves every other request alone."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, container: Container) -> None:
         super().__init__()
-        self.parts = parts
-        self._live, self._observer, self._log = parts.live, parts.observer, parts.log
-        self._background = Background(parts, self._served)
-        self._drops_feedback = parts.store.health().kind == "off"
-        self._dice = np.random.default_rng()
+        self.container = container
+        self._live, self._tracker, self._log = container.live, container.tracker, container.log
+        self._background = Background(container, self._served)
+        self._drops_feedback = container.store.health().kind == "off"
+        self._proxy = litellm_state.proxy()
 
     def start(self) -> None:
         """Reports what every model group was matched to, as soon as LiteLLM knows its deployments; then watches."""
@@ -85,32 +92,33 @@ class ProxyHandler(CustomLogger):
     ) -> dict[str, Any]:
         """Sends a request for a virtual model to the LLM that is worth it."""
         del cache
-        models = self._live.generation.settings.virtual_models
+        models = self._live.snapshot.settings.virtual_models
         named = names_among(data.get("model"), models)
         if call_type not in ROUTED_CALL_TYPES:
             await self._check_unrouted(named, user_api_key_dict)
             return data
-        self._take_thumb(data, user_api_key_dict)
-        wishes = data.pop(BODY_FIELD, None)
+        if data.get("metadata"):
+            self._take_feedback(data, user_api_key_dict)
+        body_field = data.pop(BODY_FIELD, None)
         if not named or data["model"] not in models:
             await self._check_unrouted(named, user_api_key_dict)
             return data
         name, settings = data["model"], models[data["model"]]
-        arrival = arrival_of(name, data, call_type, user_api_key_dict, self._live.generation.number)
+        context = read_context(name, data, call_type, user_api_key_dict, self._live.snapshot.number)
         data["model"] = settings.default
-        asked: list[Wish] | None = None
+        overrides: list[Override] | None = None
         denied: dict[str, Exclusion] | None = None
         try:
-            granted = granted_by(user_api_key_dict)
-            asked = granted if wishes is None else None  # a wish that cannot be read may be a rule
-            asked = [*granted, *wishes_in(data, wishes)]
+            granted = key_overrides(user_api_key_dict)
+            overrides = granted if body_field is None else None  # an override that cannot be read may be a rule
+            overrides = [*granted, *client_overrides(data, body_field)]
             denied = await self._denied(settings, user_api_key_dict)
-            self._route(arrival, asked, denied, data)
+            self._route(context, overrides, denied, data)
         except RequestError as error:
-            self._observer.rejected(arrival, error.field)
+            self._tracker.rejected(context, error.field)
             raise _bad_request(error) from error
         except Exception as error:  # noqa: BLE001 - our fault never becomes the client's error
-            self._fail_open(error, arrival, settings, data, self._ruling(settings, asked, denied))
+            self._fail_open(error, context, settings, data, self._eligibility(settings, overrides, denied))
         return data
 
     async def async_post_call_response_headers_hook(
@@ -123,11 +131,11 @@ class ProxyHandler(CustomLogger):
     ) -> dict[str, str] | None:
         """Adds the decision to the answer's headers."""
         del user_api_key_dict, response, request_headers
-        routed = self._observer.find(_request_id(data))
-        if routed is None:
+        record = self._tracker.find(request_id_of(data))
+        if record is None:
             return None
         deployment = litellm_state.served_deployment(data, litellm_call_info or {})
-        return response_headers(routed, self._group_of(deployment))
+        return response_headers(record, self._group_of(deployment))
 
     async def async_log_success_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: datetime, end_time: datetime
@@ -144,7 +152,7 @@ class ProxyHandler(CustomLogger):
             latency_ms=(end_time - start_time).total_seconds() * 1e3,
             response_id=payload.get("id"),
         )
-        self._observer.ended(_request_id(kwargs), outcome)
+        self._tracker.ended(request_id_of(kwargs), outcome)
 
     async def async_post_call_failure_hook(
         self,
@@ -156,42 +164,100 @@ class ProxyHandler(CustomLogger):
         """Reports a request that no LLM answered."""
         del user_api_key_dict, traceback_str
         outcome = Outcome(served=None, status="failure", error=type(original_exception).__name__)
-        self._observer.ended(_request_id(request_data), outcome, headers_follow=True)
+        self._tracker.ended(request_id_of(request_data), outcome, headers_follow=True)
 
     def _route(
-        self, arrival: Arrival, wishes: Sequence[Wish], denied: Mapping[str, Exclusion], data: dict[str, Any]
+        self,
+        context: RequestContext,
+        overrides: Sequence[Override],
+        denied: Mapping[str, Exclusion],
+        data: dict[str, Any],
     ) -> None:
-        lanes = self._served().lanes.get(arrival.virtual_model)
-        if lanes is None:
+        served = self._served()
+        arms = served.arms.get(context.virtual_model)
+        if arms is None:
             raise ArtifactError("no artifact is loaded; see the event routing.artifact_unusable")
-        lane = lanes.of(caller_of(data)) if lanes.canary else lanes.live
-        settings, pool = lane.virtual_model.settings, lane.virtual_model.pool
-        overrides = combine(lane.objective, settings.rules, wishes, settings.requests.allowed, pool.names)
-        talk = self.parts.conversing.find(data, arrival, settings.sessions, self._group_of)
-        resting = dict.fromkeys(self._background.resting, Exclusion.COOLED_DOWN)
-        conditions = Conditions(
-            only=overrides.candidates,
-            rules=overrides.rules,
-            barred={**resting, **denied},
-            cached_tokens=talk.cached_tokens if talk else {},
-            observed=self._observer.observations.of(pool),
+        arm = arms.of(canary_key(data)) if arms.canary else arms.live
+        model, settings = arm.virtual_model, arm.virtual_model.settings
+        combined = Overrides(arm.objective, rules=model.rules)
+        if overrides:
+            combined = combine(arm.objective, model.rules, overrides, model.allowed, model.pool.names)
+        sessions = self.container.sessions
+        session = sessions.find(data, context, settings.sessions, self._group_of) if settings.sessions.enabled else None
+        prompt = read_body(data, settings.text_from)
+        budgets = model.budgets
+        scopes = scopes_of(budgets, context.virtual_model, context.key_id, context.team_id) if budgets else ()
+        caller = digest_of(context.key_id or "", model.name, arm.name, arm.router.artifact_id)
+        state = RequestState(
+            caller_shrinkage=arm.drift.shrinkage(caller),
+            session=session.pin if session and session.pinned else None,
+            pace=partial(self.container.budget_enforcer.pace, scopes) if scopes else None,
+            seed=randbits(_SEED_BITS) if _may_explore(model, combined, session) else None,
         )
-        routing = lane.decide(data, overrides.objective, conditions, arrival.caller)
-        decision, scopes = self.parts.spending.within(routing.decision, settings, arrival)
-        decision = self.parts.conversing.keep(left_to_default(settled(decision), routing.hedge, settings), talk)
-        if not overrides.by_client and (talk is None or talk.is_new):
-            exploration = settings.exploration.exploration
-            decision = explore(decision, exploration, self._dice, widening=routing.hedge.widening)
-        if decision.chosen is None:
-            raise nobody_left(decision, overrides, settings)
-        alone = talk is not None and not talk.allows_fallbacks
-        ruling = Ruling(overrides.rules, denied, self._served().groups)
-        bind_fallbacks(data, None if alone else decision.fallbacks(settings.max_fallbacks), ruling)
-        routed = _sent(arrival, decision, lane.arm, overrides, data)
-        on_end = self.parts.following(talk, scopes, decision)
-        self._observer.decided(routed, replace(routing, decision=decision), arrival, lanes, on_end)
+        request = self._request(prompt, combined, denied, model, session)
+        routing = decide(arm.router, prompt, request, model.policy, state)
+        if routing.shrinkage.ood_score is not None:
+            arm.drift.add(caller, routing.shrinkage.ood_score)
+        if not routing.decision.ranking:
+            raise no_candidate_left(routing.decision, combined, settings)
+        _send(data, routing.decision, session, Eligibility(combined.rules, denied, served.groups), settings)
+        self._report(context, routing, arms, arm, combined, state, self._follow(routing.decision, session, scopes))
 
-    def _take_thumb(self, data: Mapping[str, Any], key: object) -> None:
+    def _request(
+        self,
+        prompt: Prompt,
+        combined: Overrides,
+        denied: Mapping[str, Exclusion],
+        model: VirtualModel,
+        session: Session | None,
+    ) -> Request:
+        statistics, resting = self._tracker.statistics, self._background.resting
+        conditions = Conditions(
+            only=combined.candidates,
+            rules=combined.rules,
+            barred={**dict.fromkeys(resting, Exclusion.COOLED_DOWN), **denied},
+            cached_tokens=session.cached_tokens(self.container.sessions.clock()) if session and session.pinned else {},
+            observed=statistics.of(model.policy.pool) if statistics.groups else None,
+        )
+        return Request(combined.objective, prompt.input_tokens, prompt.max_output_tokens, prompt.needs, conditions)
+
+    def _report(  # noqa: PLR0913, PLR0917 - a decision, and everybody who wants to know of it
+        self,
+        context: RequestContext,
+        routing: Routing,
+        arms: Arms,
+        arm: Arm,
+        combined: Overrides,
+        state: RequestState,
+        on_end: OnEnd | None,
+    ) -> None:
+        source = combined.objective_from
+        if arm.name == "canary" and source == "config":
+            source = "canary"
+        shadow = None
+        if arms.shadow is not None:
+            shadow = self.container.shadows.decide(arms.shadow, arm, routing, state, source, context.key_id)
+        self._tracker.decided(context, routing, arm=arm.name, objective_from=source, shadow=shadow, on_end=on_end)
+
+    def _follow(self, decision: Decision, session: Session | None, scopes: Scopes) -> OnEnd | None:
+        """Charges what is sent and remembers which LLM is asked; what makes good for both when the outcome is known."""
+        if session is None and not scopes:
+            return None
+        sessions, enforcer = self.container.sessions, self.container.budget_enforcer
+        tokens = decision.request.input_tokens
+        settle = enforcer.charge(scopes, decision) if scopes else None
+        if session is not None:
+            sessions.sent(session, decision.pool.names[decision.ranking[0]], tokens)
+
+        def ended(outcome: Outcome, billed_usd: float | None) -> None:
+            if settle is not None:
+                settle(billed_usd)
+            if session is not None:
+                sessions.ended(session, outcome, tokens)
+
+        return ended
+
+    def _take_feedback(self, data: Mapping[str, Any], key: object) -> None:
         """Keeps feedback on an earlier answer that a request carries in its metadata."""
         alias = getattr(key, "key_alias", None)
         try:
@@ -201,57 +267,60 @@ class ProxyHandler(CustomLogger):
         if feedback is None:
             return
         if self._drops_feedback:
-            self._drops_feedback = False  # said once
+            self._drops_feedback = False  # reported once
             self._log.warning("feedback.not_kept", found="in a request's metadata", remedy="set store.enabled")
-        self.parts.take(feedback)
+        self.container.take(feedback)
 
     def _fail_open(
         self,
         error: Exception,
-        arrival: Arrival,
+        context: RequestContext,
         settings: VirtualModelSettings,
         data: dict[str, Any],
-        ruling: Ruling,
+        eligibility: Eligibility,
     ) -> None:
-        ruled_out_by = ruling.against(settings.default)
+        ruled_out_by = eligibility.against(settings.default)
         if ruled_out_by is not None:
-            self._observer.rejected(arrival, "model")
-            told = f"routing failed, and the default {settings.default!r} may not answer: {ruled_out_by}"
-            raise _bad_request(RequestError("model", told)) from error
+            self._tracker.rejected(context, "model")
+            message = f"routing failed, and the default {settings.default!r} may not answer: {ruled_out_by}"
+            raise _bad_request(RequestError("model", message)) from error
         reason = type(error).__name__
-        if ruling.binds:
+        if eligibility.binds:
             drop_fallbacks(data)
         data["model"] = settings.default
-        self._observer.failed_open(arrival.routed(settings.default, failed_open=reason), arrival)
+        self._tracker.failed_open(context, settings.default, reason)
         self._log.warning(
             "routing.failed_open",
-            request_id=arrival.request_id,
-            virtual_model=arrival.virtual_model,
+            request_id=context.request_id,
+            virtual_model=context.virtual_model,
             default=settings.default,
             reason=reason,
-            error=told_by(error),
+            error=safe_message(error),
             where=where(error),
         )
 
-    def _ruling(
-        self, settings: VirtualModelSettings, asked: list[Wish] | None, denied: Mapping[str, Exclusion] | None
-    ) -> Ruling:
+    def _eligibility(
+        self,
+        settings: VirtualModelSettings,
+        overrides: list[Override] | None,
+        denied: Mapping[str, Exclusion] | None,
+    ) -> Eligibility:
         served = self._live.served
-        if asked is None:  # nobody is known to keep the rules
-            return Ruling(settings.rules, None, {})
-        return ruling_of(settings, asked, denied, served.groups if served else None)
+        if overrides is None:  # no group is known to keep the rules
+            return Eligibility(settings.rules, None, {})
+        return eligibility_of(settings, overrides, denied, served.groups if served else None)
 
     async def _check_unrouted(self, named: list[str], key: object) -> None:
         """Refuses what is asked of virtual models but not routed, where that would go past a rule."""
         for name in named:
-            settings = self._live.generation.settings.virtual_models[name]
+            settings = self._live.snapshot.settings.virtual_models[name]
             try:
-                ruling = self._ruling(settings, granted_by(key), await self._denied(settings, key))
+                eligibility = self._eligibility(settings, key_overrides(key), await self._denied(settings, key))
             except RequestError as error:
                 raise _bad_request(error) from error
-            if ruling.binds:
-                told = f"{name!r} has rules, and they are kept only where it is asked for alone, for text"
-                raise _bad_request(RequestError("model", told))
+            if eligibility.binds:
+                message = f"{name!r} has rules, and they are kept only where it is asked for alone, for text"
+                raise _bad_request(RequestError("model", message))
 
     async def _denied(self, settings: VirtualModelSettings, key: object) -> dict[str, Exclusion]:
         """The model groups that a key may not call itself, where the virtual model says that this matters."""
@@ -260,27 +329,37 @@ class ProxyHandler(CustomLogger):
         return dict.fromkeys(await litellm_state.denied(key, list(self._served().groups)), Exclusion.KEY_ACCESS)
 
     def _served(self) -> Served:
-        return self._live.serve(litellm_state.deployments(), litellm_state.prices())
+        return self._live.serve(self._proxy.llm_model_list or [], litellm.model_cost)
 
     def _group_of(self, deployment: object) -> str | None:
         served = self._live.served
         return None if served is None or deployment is None else served.groups_by_deployment.get(str(deployment))
 
 
-def _sent(arrival: Arrival, decision: Decision, arm: str, overrides: Overrides, data: dict[str, Any]) -> Routed:
-    """Writes the choice into the request; where it is sent."""
-    data["model"] = decision.pool.names[decision.ranking[0]]
-    said_by = overrides.objective_from
-    if arm == "canary" and said_by == "config":
-        said_by = "canary"
-    return arrival.routed(data["model"], decision=decision, arm=arm, objective_from=said_by)
+def _may_explore(model: VirtualModel, combined: Overrides, session: Session | None) -> bool:
+    """Whether another candidate may be tried: not where the client set anything, or a session has its LLM."""
+    if model.policy.exploration is NO_EXPLORATION or combined.by_client:
+        return False
+    return session is None or session.pinned is None
+
+
+def _send(
+    data: dict[str, Any],
+    decision: Decision,
+    session: Session | None,
+    eligibility: Eligibility,
+    settings: VirtualModelSettings,
+) -> None:
+    """Writes the choice and its fallbacks into the request."""
+    names, ranking = decision.pool.names, decision.ranking
+    next_best = [names[i] for i in ranking[1 : settings.max_fallbacks + 1]]
+    bond = session.bond if session is not None else None
+    alone = bond is not None and bond.forbids_fallbacks  # no other LLM could read the request at all
+    bind_fallbacks(data, None if alone else next_best, eligibility)
+    data["model"] = names[ranking[0]]
 
 
 def _bad_request(error: RequestError) -> HTTPException:
     response = HTTPException(status_code=400, detail={"error": str(error)})
     response.param = error.field  # type: ignore[attr-defined]  # LiteLLM answers with it as `error.param`
     return response
-
-
-def _request_id(data: Mapping[str, Any]) -> str:
-    return bounded_id(str(data.get("litellm_call_id")))

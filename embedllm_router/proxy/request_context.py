@@ -1,7 +1,11 @@
-"""What a request and its key say besides the prompt: who asks, what they wish, and why they may be refused. Pure."""
+"""What a request, its key and its team say besides the prompt: who sends it, what they set, and who may answer.
+
+LiteLLM tries fallbacks when an LLM fails, and knows no rules. So where rules bind a request, every group that may
+answer stands in the request itself, and LiteLLM's configured fallbacks are kept out.
+"""
 
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,30 +15,52 @@ from embedllm_router.errors import EmbedLLMRouterError, RequestError
 from embedllm_router.records.schema import bounded_id
 from embedllm_router.routing.decision import Decision
 from embedllm_router.routing.deployments import ModelGroup
-from embedllm_router.routing.overrides import BODY_FIELD, Overrides, Wish, header_wish, read_wish
+from embedllm_router.routing.overrides import (
+    BODY_FIELD,
+    COST_WEIGHT_HEADER,
+    Override,
+    Overrides,
+    header_override,
+    read_override,
+)
 from embedllm_router.routing.pool import NO_RULES, Exclusion, Rules
 from embedllm_router.routing.prompt import opening
-from embedllm_router.telemetry.record_builder import Arrival
+from embedllm_router.telemetry.decision_record import RequestContext
 
 __all__ = [
-    "Ruling",
-    "arrival_of",
-    "caller_of",
-    "granted_by",
+    "Eligibility",
+    "bind_fallbacks",
+    "canary_key",
+    "client_overrides",
+    "drop_fallbacks",
+    "eligibility_of",
+    "key_overrides",
     "names_among",
-    "nobody_left",
-    "ruling_of",
-    "wishes_in",
+    "no_candidate_left",
+    "read_context",
+    "request_id_of",
 ]
 
+_FALLBACKS = "fallbacks"
+_KINDS = (_FALLBACKS, "context_window_fallbacks", "content_policy_fallbacks")
+_OF_THE_SDK = "context_window_fallback_dict"  # names LLMs, not model groups
+_MAX_DEPTH = 4
+_SHORT_ID = 128  # characters; LiteLLM's own ids are UUIDs
 
-def caller_of(data: Mapping[str, Any]) -> str:
-    """Who stays on one side of a canary: the end user if named, else the conversation by its first turn."""
+
+def request_id_of(data: Mapping[str, Any]) -> str:
+    """LiteLLM's call id, bounded; a client may choose it."""
+    request_id = str(data.get("litellm_call_id"))
+    return request_id if len(request_id) <= _SHORT_ID else bounded_id(request_id)
+
+
+def canary_key(data: Mapping[str, Any]) -> str:
+    """Who stays on one side of a canary: the end user if named, else the session by its first turn."""
     user = data.get("user")
     return user if isinstance(user, str) and user else opening(data)
 
 
-def arrival_of(name: str, data: Mapping[str, Any], call_type: str, key: object, generation: int) -> Arrival:
+def read_context(name: str, data: Mapping[str, Any], call_type: str, key: object, snapshot: int) -> RequestContext:
     """When a request came, and from whom.
 
     Args:
@@ -42,15 +68,15 @@ def arrival_of(name: str, data: Mapping[str, Any], call_type: str, key: object, 
         data: The request's body with LiteLLM's additions.
         call_type: LiteLLM's name of the endpoint.
         key: LiteLLM's key object.
-        generation: Number of the configuration that decides.
+        snapshot: Number of the configuration that decides.
     """
-    return Arrival(
-        request_id=bounded_id(str(data.get("litellm_call_id"))),
+    return RequestContext(
+        request_id=request_id_of(data),
         virtual_model=name,
         call_type=call_type,
         at=datetime.now(UTC),
         started=time.perf_counter(),
-        generation=generation,
+        snapshot=snapshot,
         key_alias=getattr(key, "key_alias", None),
         team_alias=getattr(key, "team_alias", None),
         key_id=getattr(key, "token", None) or getattr(key, "api_key", None),
@@ -64,8 +90,8 @@ def names_among(model: object, known: Container[str]) -> list[str]:
     return [name for part in model.split(",") if (name := part.strip()) in known] if isinstance(model, str) else []
 
 
-def granted_by(key: object) -> list[Wish]:
-    """What team and key allow, in this order.
+def key_overrides(key: object) -> list[Override]:
+    """What team and key set, in this order; what sets nothing is left out.
 
     Args:
         key: LiteLLM's key object, with `metadata` and `team_metadata` where it has them.
@@ -74,11 +100,11 @@ def granted_by(key: object) -> list[Wish]:
         RequestError: One of them is wrong; names it.
     """
     team, own = ((getattr(key, name, None) or {}).get(BODY_FIELD) for name in ("team_metadata", "metadata"))
-    return [read_wish("team", team), read_wish("key", own)]
+    return [read_override(source, field) for source, field in (("team", team), ("key", own)) if field is not None]
 
 
-def wishes_in(data: Mapping[str, Any], body: object) -> list[Wish]:
-    """What header and body ask for, in this order.
+def client_overrides(data: Mapping[str, Any], body: object) -> list[Override]:
+    """What header and body set, in this order; what sets nothing is left out.
 
     Args:
         data: The request's body with LiteLLM's additions.
@@ -88,10 +114,11 @@ def wishes_in(data: Mapping[str, Any], body: object) -> list[Wish]:
         RequestError: One of them is wrong; names it.
     """
     headers = (data.get("proxy_server_request") or {}).get("headers") or {}
-    return [header_wish(headers), read_wish("body", body)]
+    found = [header_override(headers)] if COST_WEIGHT_HEADER in headers else []
+    return found if body is None else [*found, read_override("body", body)]
 
 
-def nobody_left(decision: Decision, overrides: Overrides, settings: VirtualModelSettings) -> EmbedLLMRouterError:
+def no_candidate_left(decision: Decision, overrides: Overrides, settings: VirtualModelSettings) -> EmbedLLMRouterError:
     """The error of a decision without a choice.
 
     Args:
@@ -100,7 +127,7 @@ def nobody_left(decision: Decision, overrides: Overrides, settings: VirtualModel
         settings: The virtual model's.
 
     Returns:
-        A `RequestError` that lists the reasons, where a rule, the client's own wish or the settings forbid that the
+        A `RequestError` that lists the reasons, where a rule, the client's own override or the settings forbid that the
         default answers; another error where it shall.
     """
     excluded = {a.name: a.excluded for a in decision.assessments()}
@@ -112,8 +139,8 @@ def nobody_left(decision: Decision, overrides: Overrides, settings: VirtualModel
 
 
 @dataclass(frozen=True, slots=True)
-class Ruling:
-    """Who may answer a request at all, whatever routing says: nobody that breaks a rule.
+class Eligibility:
+    """Which model groups may answer a request at all, whatever routing says: none that breaks a rule.
 
     Attributes:
         rules: Where it may go.
@@ -140,21 +167,70 @@ class Ruling:
         return Exclusion.PROVIDER if group is None else group.candidate.broken_rule(self.rules)
 
 
-def ruling_of(
+def eligibility_of(
     settings: VirtualModelSettings,
-    wishes: list[Wish],
+    overrides: list[Override],
     denied: Mapping[str, Exclusion] | None,
     groups: Mapping[str, ModelGroup] | None,
-) -> Ruling:
+) -> Eligibility:
     """Puts together what forbids answers.
 
     Args:
         settings: The virtual model's.
-        wishes: What was asked for, as far as it was read.
+        overrides: What was asked for, as far as it was read.
         denied: Groups the key may not call; None when that is not known.
         groups: The model groups by name; None when they are not known.
     """
     rules: Rules = settings.rules
-    for wish in wishes:
-        rules = rules.and_also(wish.rules)
-    return Ruling(rules, {} if settings.access == "inherit" else denied, groups or {})
+    for override in overrides:
+        rules = rules.and_also(override.rules)
+    return Eligibility(rules, {} if settings.access == "inherit" else denied, groups or {})
+
+
+def bind_fallbacks(data: dict[str, Any], next_best: Sequence[str] | None, eligibility: Eligibility) -> None:
+    """Writes fallbacks into a request: the client's own where it names any, else the next best.
+
+    Args:
+        data: The request's body; changed.
+        next_best: Names of model groups, which keep every rule; None where no other could go on with the request.
+        eligibility: Which groups may answer at all.
+
+    Raises:
+        RequestError: The client names a fallback that may not answer.
+    """
+    own = {kind: data[kind] for kind in (*_KINDS, _OF_THE_SDK) if data.get(kind)}
+    if not eligibility.binds and next_best is not None:
+        if next_best and data.get(_FALLBACKS) is None:
+            data[_FALLBACKS] = list(next_best)
+        return
+    for kind, value in own.items():
+        for name in _named(value, 0):
+            reason = eligibility.against(name)
+            if reason is not None:
+                raise RequestError(kind, f"one of them may not answer: {reason}")
+    data |= {kind: own.get(kind, []) for kind in _KINDS}
+    data[_FALLBACKS] = own.get(_FALLBACKS, list(next_best or ()))
+
+
+def drop_fallbacks(data: dict[str, Any]) -> None:
+    """Leaves a request without any fallback."""
+    data |= {kind: [] for kind in _KINDS}
+    data.pop(_OF_THE_SDK, None)
+
+
+def _named(value: object, depth: int) -> Iterator[str]:
+    """Every name in fallbacks of any of LiteLLM's shapes: `[name]`, `[{"model": name, …}]`, `[{name: [name]}]`."""
+    if isinstance(value, str):
+        yield value
+    elif depth >= _MAX_DEPTH:
+        yield ""  # no group's name: what nobody can read may not answer
+    elif isinstance(value, Mapping):
+        of_one = [value[name] for name in ("model", *_KINDS, _OF_THE_SDK) if name in value]
+        found = of_one if "model" in value else list(value.values())
+        for one in found:
+            yield from _named(one, depth + 1)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _named(one, depth + 1)
+    else:
+        yield ""

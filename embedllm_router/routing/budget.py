@@ -1,14 +1,13 @@
-"""A decision under a budget: a cost weight may rise and a floor may give way, never the other way round. Pure.
+"""Spend targets: what a budget is, what requests cost at each cost weight, and a decision under a budget.
 
-What a budget is: how much, per what time, and whose. Values only.
+Under a budget a cost weight may rise and a floor may give way, never the other way round.
 
-What requests cost on average at each cost weight, learned from the requests themselves. Pure.
-
-Every request is decided again at a ladder of cost weights: who is chosen at some cost weight lies on the upper convex
-hull of value over cost, and the hull's slopes are the cost weights where the choice changes. The averages are the
-spend side of the cost/gain frontier of the traffic seen lately; reading them backwards gives the cost weight whose
-spend is a wanted one. This is the dual price of the sampled linear programme: Agrawal, Wang and Ye, "A dynamic
-near-optimal algorithm for online linear programming", Operations Research 62(4), 2014.
+What requests cost on average at each cost weight is learned from the requests themselves. Every request is decided
+again at a ladder of cost weights: who is chosen at some cost weight lies on the upper convex hull of value over cost,
+and the hull's slopes are the cost weights where the choice changes. The averages are the spend side of the cost/gain
+frontier of the traffic seen lately; reading them backwards gives the cost weight whose spend is a wanted one. This is
+the dual price of the sampled linear programme: Agrawal, Wang and Ye, "A dynamic near-optimal algorithm for online
+linear programming", Operations Research 62(4), 2014.
 """
 
 import hashlib
@@ -27,6 +26,7 @@ __all__ = [
     "LADDER",
     "MAX_COST_WEIGHT",
     "MIN_COST_WEIGHT",
+    "NO_PACE",
     "Budget",
     "Pace",
     "Per",
@@ -253,6 +253,10 @@ class Pace:
     exhausted: bool = False
     budget: str | None = None
     left_usd: float | None = None
+
+
+NO_PACE = Pace()
+"""No budget asks for anything."""
 
 
 def paced(wanted: Decision, pace: Pace) -> Decision:

@@ -13,6 +13,7 @@ from embedllm_router.routing.pool import NO_RULES, CandidatePool, Capability, Co
 
 __all__ = [
     "NO_CONDITIONS",
+    "NO_EXPLORATION",
     "Assessment",
     "Conditions",
     "Decision",
@@ -55,6 +56,10 @@ class Exploration:
         return "thompson" if self.thompson else "epsilon"
 
 
+NO_EXPLORATION = Exploration()
+"""Nothing is ever tried."""
+
+
 @dataclass(frozen=True, slots=True)
 class Explored:
     """How a choice was drawn.
@@ -88,7 +93,7 @@ class Objective:
     """What the best candidate is.
 
     With neither floor set, it has the highest utility. With a floor, it is the cheapest of those that reach the floor;
-    when none does, the likeliest to be correct.
+    when none does, the one with the highest p_correct.
 
     Attributes:
         cost_weight: λ, the accuracy one gives up per US dollar; finite, at least 0.
@@ -109,7 +114,7 @@ class Objective:
     near_tie_margin: float = 0.0
 
     @property
-    def said(self) -> dict[str, float]:
+    def fields(self) -> dict[str, float]:
         """The cost weight, and of the others what is set, by name."""
         others = {"min_p_correct": self.min_p_correct, "within": self.within, "max_cost_usd": self.max_cost_usd}
         known = {name: value for name, value in others.items() if value is not None}
@@ -251,13 +256,13 @@ class Decision:
         return Reason.CHEAPEST_AT_FLOOR if self.floor_met else Reason.FLOOR_UNREACHED
 
     @property
-    def likeliest(self) -> Assessment | None:
-        """The candidate likeliest to be correct among those that could be chosen; of equals the cheaper."""
+    def most_accurate(self) -> Assessment | None:
+        """The candidate with the highest p_correct among those that could be chosen; of equals the cheaper."""
         return min(self._ranked, key=lambda a: (-(a.p_correct or 0.0), a.cost_usd), default=None)
 
     @property
     def cheapest(self) -> Assessment | None:
-        """The cheapest candidate among those that could be chosen; of equals the likelier."""
+        """The cheapest candidate among those that could be chosen; of equals the one with the higher p_correct."""
         return min(self._ranked, key=lambda a: (a.cost_usd, -(a.p_correct or 0.0)), default=None)
 
     @cached_property

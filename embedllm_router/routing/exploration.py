@@ -9,7 +9,6 @@ Two ways, together or alone:
   probability with which it was chosen, given the draws.
 
 Every candidate's probability is put on the decision, for estimates by inverse propensity (Horvitz and Thompson, 1952).
-It knows nothing of what comes of trying.
 """
 
 from dataclasses import replace
@@ -30,34 +29,34 @@ _PRIOR_SPREAD: Final = 1.0
 _ROUNDING: Final = 1e-5
 _BEYOND: Final = 4.0  # a candidate that is behind even when it is off by so many standard deviations is not drawn for
 
-Indices = NDArray[np.intp]
+Inrngs = NDArray[np.intp]
 
 
 def explore(
-    decision: Decision, exploration: Exploration, dice: np.random.Generator, *, widening: float = 1.0
+    decision: Decision, exploration: Exploration, rng: np.random.Generator, *, widening: float = 1.0
 ) -> Decision:
     """Tries another candidate now and then.
 
     Args:
         decision: What would be chosen.
         exploration: How, how often and how far.
-        dice: Where draws come from.
+        rng: Random generator.
         widening: How much less is known of this prompt than of those that were learned from; 1 for as much.
 
     Returns:
-        The decision, its propensity below 1 where another choice was possible. What was left to the default because
-        the prompt is too novel stays with it.
+        The decision, its propensity below 1 where another choice was possible. What went to the default because
+        the prompt is out of distribution stays with it.
     """
-    too_novel = decision.instead is Reason.OUT_OF_DISTRIBUTION
-    if not decision.ranking or not exploration.on or too_novel:
+    out_of_distribution = decision.instead is Reason.OUT_OF_DISTRIBUTION
+    if not decision.ranking or not exploration.on or out_of_distribution:
         return decision
     allowed = _within_caps(decision, exploration)
     odds = np.zeros(len(allowed))
     odds[0] = 1.0  # the best one
     if exploration.thompson and decision.floor_met is None:
-        odds = _shares_won(decision, allowed, exploration.spread * widening, dice)
+        odds = _shares_won(decision, allowed, exploration.spread * widening, rng)
     odds = (1.0 - exploration.epsilon) * odds + exploration.epsilon / len(allowed)
-    drawn = min(int(np.searchsorted(np.cumsum(odds), dice.random(), side="right")), len(allowed) - 1)
+    drawn = min(int(np.searchsorted(np.cumsum(odds), rng.random(), side="right")), len(allowed) - 1)
     if odds[drawn] <= 0:  # rounding at the end of the sum
         drawn = int(odds.argmax())
     everybody = np.zeros(len(decision.p_correct))
@@ -83,30 +82,30 @@ def logit_spread(p_correct: Floats, n_labels: Floats) -> Floats:
     return spread
 
 
-def _within_caps(decision: Decision, exploration: Exploration) -> Indices:
-    """Indices of candidates that may be tried; the best one comes first."""
+def _within_caps(decision: Decision, exploration: Exploration) -> Inrngs:
+    """Inrngs of candidates that may be tried; the best one comes first."""
     ranked = np.array(decision.ranking, dtype=np.intp)
     best, p_correct, cost_usd = ranked[0], decision.p_correct, decision.cost_usd
     likely = p_correct[ranked] >= p_correct[best] - exploration.max_loss
-    allowed: Indices = ranked[likely & (cost_usd[ranked] <= cost_usd[best] + exploration.max_extra_usd)]
+    allowed: Inrngs = ranked[likely & (cost_usd[ranked] <= cost_usd[best] + exploration.max_extra_usd)]
     return allowed
 
 
-def _shares_won(decision: Decision, allowed: Indices, spread: float, dice: np.random.Generator) -> Floats:
+def _shares_won(decision: Decision, allowed: Inrngs, spread: float, rng: np.random.Generator) -> Floats:
     """Share of draws in which each of the allowed has the highest utility, (n_allowed,)."""
-    shares, prior = np.zeros(len(allowed)), decision.pool.prior
-    if prior is None or len(allowed) == 1:
+    shares, average = np.zeros(len(allowed)), decision.pool.average
+    if average is None or len(allowed) == 1:
         shares[0] = 1.0
         return shares
     p = np.clip(decision.p_correct[allowed], 1e-6, 1 - 1e-6)
-    logit, sd = np.log(p / (1 - p)), spread * logit_spread(p, np.nan_to_num(prior.n_labels[allowed]))
+    logit, sd = np.log(p / (1 - p)), spread * logit_spread(p, np.nan_to_num(average.n_labels[allowed]))
     rest = decision.utility[allowed] - decision.p_correct[allowed]
     # Near ties, sessions and budgets may have put it first: so it is where nothing is uncertain, rounding included.
     rest[0] += (rest + p).max() - (rest[0] + p[0]) + _ROUNDING
     most, least = (1.0 / (1.0 + np.exp(-(logit + side * _BEYOND * sd))) + rest for side in (1.0, -1.0))
     drawn = np.flatnonzero(most >= least.max())
     mean, width, other = (column[drawn].astype(np.float32)[:, None] for column in (logit, sd, rest))
-    utility = _noise(len(drawn), dice) * -width
+    utility = _noise(len(drawn), rng) * -width
     utility -= mean
     np.exp(utility, out=utility)
     utility += 1.0
@@ -117,10 +116,10 @@ def _shares_won(decision: Decision, allowed: Indices, spread: float, dice: np.ra
     return shares
 
 
-def _noise(n: int, dice: np.random.Generator) -> NDArray[np.float32]:
+def _noise(n: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Standard normal numbers, (n, n_draws): rows of a fixed supply, from a place that is drawn."""
     supply = _supply()
-    rows = (int(dice.integers(len(supply))) + np.arange(n)) % len(supply)
+    rows = (int(rng.integers(len(supply))) + np.arange(n)) % len(supply)
     return supply[rows]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from embedllm_router.errors import RequestError
-from embedllm_router.routing.policy import Objective
+from embedllm_router.routing.decision import Objective
 from embedllm_router.routing.pool import NO_RULES, Rules
 
 __all__ = [
@@ -19,11 +19,11 @@ __all__ = [
     "FIELDS",
     "PROFILES",
     "Allowed",
+    "Override",
     "Overrides",
-    "Wish",
     "combine",
-    "header_wish",
-    "read_wish",
+    "header_override",
+    "read_override",
 ]
 
 BODY_FIELD = "embedllm"
@@ -40,8 +40,8 @@ _LONGEST_LISTED, _MOST_LISTED = 256, 256  # of what it may send
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What one of them sets.
+class Override:
+    """What one source sets: body, header, key or team.
 
     Attributes:
         source: "body", "header", "key" or "team".
@@ -96,19 +96,19 @@ class Overrides:
     by_client: bool = False
 
 
-def header_wish(headers: Mapping[str, str]) -> Wish:
+def header_override(headers: Mapping[str, str]) -> Override:
     """Reads the request's headers, names in lower case.
 
     Raises:
         RequestError: The value is no number of at least 0; names the header.
     """
     if COST_WEIGHT_HEADER not in headers:
-        return Wish("header")
+        return Override("header")
     aim = Objective(_header_number(headers[COST_WEIGHT_HEADER]))
-    return Wish("header", aim, names=("cost_weight",))
+    return Override("header", aim, names=("cost_weight",))
 
 
-def read_wish(source: str, field: object) -> Wish:
+def read_override(source: str, field: object) -> Override:
     """Reads the body field `embedllm`, or the same object in a key's or team's metadata.
 
     Args:
@@ -122,7 +122,7 @@ def read_wish(source: str, field: object) -> Wish:
         RequestError: A value is wrong; names the field.
     """
     body = _Body(BODY_FIELD if source == "body" else f"{source}.{BODY_FIELD}", field)
-    return Wish(
+    return Override(
         source,
         aim=_aim(body),
         max_cost_usd=body.number("max_cost_usd"),
@@ -134,14 +134,14 @@ def read_wish(source: str, field: object) -> Wish:
 
 
 def combine(
-    configured: Objective, rules: Rules, wishes: Sequence[Wish], allowed: Allowed, names: Collection[str]
+    configured: Objective, rules: Rules, overrides: Sequence[Override], allowed: Allowed, names: Collection[str]
 ) -> Overrides:
-    """Puts wishes together.
+    """Puts overrides together; without any the virtual model's objective and rules stand.
 
     Args:
         configured: The virtual model's objective.
         rules: The virtual model's rules.
-        wishes: Of team, key, header and body, in this order.
+        overrides: Of team, key, header and body, in this order.
         allowed: What header and body may set.
         names: The virtual model's candidates.
 
@@ -153,53 +153,53 @@ def combine(
     """
     objective, source, limit = configured, "config", configured.max_cost_usd
     candidates: frozenset[str] | None = None
-    for wish in wishes:
-        if wish.source in {"header", "body"}:
-            _check_allowed(wish, allowed)
-        if wish.aim is not None:
+    for override in overrides:
+        if override.source in {"header", "body"}:
+            _check_allowed(override, allowed)
+        if override.aim is not None:
             kept = {"latency_weight": objective.latency_weight, "near_tie_margin": objective.near_tie_margin}
-            objective, source = replace(wish.aim, **kept), wish.source
-        if wish.latency_weight is not None:
-            objective, source = replace(objective, latency_weight=wish.latency_weight), wish.source
-        if wish.max_cost_usd is not None:
-            limit, source = wish.max_cost_usd, wish.source
-        if wish.candidates is not None:
-            _check_known(wish, names)
-            candidates = wish.candidates if candidates is None else candidates & wish.candidates
-        rules = rules.and_also(wish.rules)
-    ceilings = [w.max_cost_usd for w in wishes if w.source in {"team", "key"} and w.max_cost_usd is not None]
+            objective, source = replace(override.aim, **kept), override.source
+        if override.latency_weight is not None:
+            objective, source = replace(objective, latency_weight=override.latency_weight), override.source
+        if override.max_cost_usd is not None:
+            limit, source = override.max_cost_usd, override.source
+        if override.candidates is not None:
+            _check_known(override, names)
+            candidates = override.candidates if candidates is None else candidates & override.candidates
+        rules = rules.and_also(override.rules)
+    ceilings = [w.max_cost_usd for w in overrides if w.source in {"team", "key"} and w.max_cost_usd is not None]
     if limit is not None or ceilings:
         limit = min([*ceilings, *([] if limit is None else [limit])])
-    by_client = any(wish.names for wish in wishes if wish.source in {"header", "body"})
+    by_client = any(override.names for override in overrides if override.source in {"header", "body"})
     return Overrides(replace(objective, max_cost_usd=limit), source, candidates, rules, by_client)
 
 
-def _check_allowed(wish: Wish, allowed: Allowed) -> None:
-    for name in wish.names:
+def _check_allowed(override: Override, allowed: Allowed) -> None:
+    for name in override.names:
         if name not in allowed.names:
             may = ", ".join(allowed.names) or "nothing"
-            raise RequestError(_said(wish, name), f"a request may not set this here; it may set {may}")
-    weight, least = wish.aim.cost_weight if wish.aim else None, allowed.min_cost_weight
+            raise RequestError(_said(override, name), f"a request may not set this here; it may set {may}")
+    weight, least = override.aim.cost_weight if override.aim else None, allowed.min_cost_weight
     if weight is not None and least is not None and weight < least:
-        raise RequestError(_said(wish, "cost_weight"), f"expected at least {least:g}, found {weight:g}")
-    limit, most = wish.max_cost_usd, allowed.max_cost_usd
+        raise RequestError(_said(override, "cost_weight"), f"expected at least {least:g}, found {weight:g}")
+    limit, most = override.max_cost_usd, allowed.max_cost_usd
     if limit is not None and most is not None and limit > most:
-        raise RequestError(_said(wish, "max_cost_usd"), f"expected at most {most:g}, found {limit:g}")
+        raise RequestError(_said(override, "max_cost_usd"), f"expected at most {most:g}, found {limit:g}")
 
 
-def _check_known(wish: Wish, names: Collection[str]) -> None:
-    unknown = sorted((wish.candidates or frozenset()) - set(names))
-    if unknown and wish.source == "body":
+def _check_known(override: Override, names: Collection[str]) -> None:
+    unknown = sorted((override.candidates or frozenset()) - set(names))
+    if unknown and override.source == "body":
         found = ", ".join(name[:_LONGEST_NAME] for name in unknown[:_MOST_NAMES])
         raise RequestError(f"{BODY_FIELD}.candidates", f"unknown {found}; this model chooses among {', '.join(names)}")
 
 
-def _said(wish: Wish, name: str) -> str:
-    return COST_WEIGHT_HEADER if wish.source == "header" else f"{BODY_FIELD}.{name}"
+def _said(override: Override, name: str) -> str:
+    return COST_WEIGHT_HEADER if override.source == "header" else f"{BODY_FIELD}.{name}"
 
 
 class _Body:
-    """The object that holds the wishes, read field by field."""
+    """The object that sets them, read field by field."""
 
     def __init__(self, path: str, field: object) -> None:
         self.path = path

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from embedllm_router.prediction.scorer import Scores
 from embedllm_router.routing.decision import Assessment, Conditions, Decision, Objective, Observed, Reason, Request
-from embedllm_router.routing.pool import CandidatePool, Codes, Exclusion, Floats
+from embedllm_router.routing.pool import NO_RULES, CandidatePool, Codes, Exclusion, Floats
 
 __all__ = [
     "Assessment",
@@ -21,12 +21,12 @@ __all__ = [
     "Observed",
     "Reason",
     "Request",
-    "decide",
     "rank",
+    "rank_candidates",
 ]
 
 
-def decide(pool: CandidatePool, scores: Scores, request: Request) -> Decision:
+def rank_candidates(pool: CandidatePool, scores: Scores, request: Request) -> Decision:
     """Ranks the candidates of a pool by an objective.
 
     Args:
@@ -99,8 +99,9 @@ def _exclusions(pool: CandidatePool, request: Request, cost_usd: Floats) -> Code
         _exclude(codes, Exclusion.NOT_REQUESTED, pool.mask(name not in only for name in pool.names))
     for name, reason in given.barred.items():
         _exclude(codes, reason, pool.mask(name == one for one in pool.names))
-    for reason, hit in pool.breaking(given.rules):
-        _exclude(codes, reason, hit)
+    if given.rules is not NO_RULES:
+        for reason, hit in pool.breaking(given.rules):
+            _exclude(codes, reason, hit)
     if pool.has_limits:
         _exclude(codes, Exclusion.CONTEXT_WINDOW, pool.too_small(request.input_tokens, request.max_output_tokens or 0))
     for capability in sorted(request.needs):
@@ -111,4 +112,5 @@ def _exclusions(pool: CandidatePool, request: Request, cost_usd: Floats) -> Code
 
 
 def _exclude(codes: Codes, reason: Exclusion, hit: NDArray[np.bool_]) -> None:
-    codes[hit & (codes == 0)] = reason.code
+    if hit.any():
+        codes[hit & (codes == 0)] = reason.code

@@ -1,11 +1,4 @@
-"""Who may answer: candidates, what they cost and lack, and the reasons that exclude them.
-
-It knows nothing of prompts; policy.py weighs.
-
-What is known of LLMs before any prompt: how they do on typical prompts, and from how many answers they were learned.
-
-Values only; favourites.py computes them.
-"""
+"""Who may answer: candidates, what they cost and lack, the reasons that exclude them, and how they do on average."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,23 +10,23 @@ from numpy.typing import NDArray
 
 __all__ = [
     "NO_RULES",
+    "Average",
     "Candidate",
+    "CandidateAverage",
     "CandidatePool",
     "Capability",
     "Codes",
     "Exclusion",
     "Floats",
     "PriceTier",
-    "Prior",
     "Rules",
-    "Typical",
 ]
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Typical:
+class Average:
     """What weights predict on average over prompts such as they learned from; one entry per learned LLM.
 
     Attributes:
@@ -48,7 +41,7 @@ class Typical:
 
 
 @dataclass(frozen=True, slots=True)
-class Prior:
+class CandidateAverage:
     """The same for the candidates of a pool; NaN where no learned LLM stands behind a candidate.
 
     Attributes:
@@ -228,11 +221,11 @@ class CandidatePool:
 
     Args:
         candidates: In the order that breaks ties; names are unique.
-        prior: What is known of them before any prompt; None for nothing.
+        average: How they do on prompts such as the weights learned from; None when it is not known.
     """
 
-    def __init__(self, candidates: Sequence[Candidate], prior: Prior | None = None) -> None:
-        self.prior = prior
+    def __init__(self, candidates: Sequence[Candidate], average: CandidateAverage | None = None) -> None:
+        self.average = average
         self.candidates = tuple(candidates)
         self.names = tuple(c.name for c in self.candidates)
         self.index = {name: i for i, name in enumerate(self.names)}

@@ -1,28 +1,27 @@
-"""Ways of deciding for a virtual model: the live one, and what tries other weights or another objective beside it.
+"""The arms of a virtual model: the live one, a canary and a shadow, each with its weights, candidates and objective.
 
-A canary decides instead of the live lane for a share of the callers; a shadow decides beside it, for the record only.
-
-Virtual models at run time: settings + model groups → candidate pools, and the report of what matched.
-
-Built again whenever LiteLLM's list of deployments changes. It knows nothing of requests.
+A canary decides instead of the live arm for a share of the callers; a shadow decides beside it, for the record only.
+Arms are built again whenever LiteLLM's list of deployments changes.
 """
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from embedllm_router._hashing import digest_of
 from embedllm_router.config.virtual_model import ShadowSettings, VirtualModelSettings
-from embedllm_router.routing.decision import Conditions, Objective
+from embedllm_router.routing.budget import Budget
+from embedllm_router.routing.decision import NO_EXPLORATION, Objective
 from embedllm_router.routing.deployments import ModelGroup
-from embedllm_router.routing.pool import Candidate, CandidatePool, Exclusion, Typical
-from embedllm_router.routing.prompt import Prompt, read_body
-from embedllm_router.routing.router import Router, Routing
-from embedllm_router.routing.tie_breaking import pool_with_prior
-from embedllm_router.serving.caller_drift import Traffic
+from embedllm_router.routing.overrides import Allowed
+from embedllm_router.routing.pipeline import Policy
+from embedllm_router.routing.pool import NO_RULES, Average, Candidate, CandidatePool, Exclusion, Rules
+from embedllm_router.routing.router import Router
+from embedllm_router.routing.tie_breaking import pool_with_averages
+from embedllm_router.serving.caller_drift import CallerDrift
 
-__all__ = ["Finding", "Lane", "Lanes", "VirtualModel", "build_lanes", "build_virtual_model", "findings", "in_share"]
+__all__ = ["Arm", "Arms", "Finding", "VirtualModel", "build_arms", "build_virtual_model", "findings", "in_share"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +31,23 @@ class VirtualModel:
     Attributes:
         name: What clients send as `model`.
         settings: Its settings.
-        pool: Its candidates; unknown model groups and LLMs stay in it, excluded, so every record names them.
+        policy: What it decides by. Unknown groups and LLMs stay in its pool, excluded, so every record names them.
+        rules: Which candidates may answer at all.
+        allowed: What a request may set for itself.
+        budgets: Spend targets.
     """
 
     name: str
     settings: VirtualModelSettings
-    pool: CandidatePool
+    policy: Policy
+    rules: Rules
+    allowed: Allowed
+    budgets: tuple[Budget, ...]
+
+    @property
+    def pool(self) -> CandidatePool:
+        """Its candidates."""
+        return self.policy.pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +66,7 @@ class Finding:
 
 
 def build_virtual_model(
-    name: str, settings: VirtualModelSettings, groups: Mapping[str, ModelGroup], typical: Typical | None = None
+    name: str, settings: VirtualModelSettings, groups: Mapping[str, ModelGroup], average: Average | None = None
 ) -> VirtualModel:
     """Builds a virtual model.
 
@@ -64,12 +74,19 @@ def build_virtual_model(
         name: What clients send as `model`.
         settings: Its settings.
         groups: Model groups of the proxy by name.
-        typical: What the weights that know their LLMs predict on average; None when it is not asked for.
+        average: How the LLMs that the weights know do on average; without it near ties stay as the objective has them.
 
     Returns:
         The virtual model with its candidates.
     """
-    return VirtualModel(name, settings, _pool(settings, groups, typical))
+    names = settings.candidates or tuple(groups)
+    candidates = [groups[n].candidate if n in groups else _absent(n) for n in dict.fromkeys(names)]
+    pool = CandidatePool(candidates) if average is None else pool_with_averages(candidates, average)
+    exploration = settings.exploration.exploration if settings.exploration.exploration.on else NO_EXPLORATION
+    policy = Policy(pool, settings.default, settings.max_novelty, exploration)
+    budgets = tuple(one.budget for one in settings.budgets)
+    rules = NO_RULES if settings.rules == NO_RULES else settings.rules
+    return VirtualModel(name, settings, policy, rules, settings.requests.allowed, budgets)
 
 
 def findings(virtual_models: Mapping[str, VirtualModel], groups: Mapping[str, ModelGroup]) -> list[Finding]:
@@ -79,12 +96,6 @@ def findings(virtual_models: Mapping[str, VirtualModel], groups: Mapping[str, Mo
     for one in virtual_models.values():
         found.extend(_model_findings(one, groups))
     return found
-
-
-def _pool(settings: VirtualModelSettings, groups: Mapping[str, ModelGroup], typical: Typical | None) -> CandidatePool:
-    names = settings.candidates or tuple(groups)
-    candidates = [groups[n].candidate if n in groups else _absent(n) for n in dict.fromkeys(names)]
-    return CandidatePool(candidates) if typical is None else pool_with_prior(candidates, typical)
 
 
 def _absent(name: str) -> Candidate:
@@ -135,54 +146,35 @@ _DIGESTS = 1 << 64
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class Arm:
     """One way of deciding.
 
     Attributes:
-        arm: "live", "canary" or "shadow".
+        name: "live", "canary" or "shadow".
         router: The weights that decide.
         virtual_model: What it decides for; its pool stands for the LLMs these weights know.
         objective: What the best candidate is, unless the client says otherwise.
-        traffic: How novel each caller's prompts have been to these weights.
+        drift: How far each caller's prompts have been from what these weights learned.
     """
 
-    arm: str
+    name: str
     router: Router
     virtual_model: VirtualModel
     objective: Objective
-    traffic: Traffic = field(default_factory=Traffic, compare=False)
+    drift: CallerDrift = field(default_factory=CallerDrift, compare=False)
 
-    def decide(
-        self, body: Mapping[str, Any], objective: Objective, conditions: Conditions, caller: str = ""
-    ) -> Routing:
-        """Decides who shall answer a request.
+    def caller_key(self, key_id: str | None) -> str:
+        """Under what `drift` knows a caller.
 
         Args:
-            body: As parsed from JSON.
-            objective: What the best candidate is for this request.
-            conditions: What else bears on the decision.
-            caller: Whose traffic it belongs to.
+            key_id: Id of the API key; None without one.
         """
-        return self.weigh(read_body(body, self.virtual_model.settings.text_from), objective, conditions, caller)
-
-    def weigh(self, prompt: Prompt, objective: Objective, conditions: Conditions, caller: str) -> Routing:
-        """`decide` of a request that was read already."""
-        whose = self.traffic.key(caller, self.virtual_model.name, self.arm, self.router.artifact.id)
-        routing = self.router.route(
-            prompt,
-            objective=objective,
-            pool=self.virtual_model.pool,
-            conditions=conditions,
-            of_traffic=self.traffic.demands(whose),
-        )
-        if routing.hedge.novelty is not None:
-            self.traffic.add(whose, routing.hedge.novelty)
-        return routing
+        return digest_of(key_id or "", self.virtual_model.name, self.name, self.router.artifact_id)
 
 
 @dataclass(frozen=True, slots=True)
-class Lanes:
-    """The lanes of one virtual model.
+class Arms:
+    """The arms of one virtual model.
 
     Attributes:
         live: What decides.
@@ -191,20 +183,20 @@ class Lanes:
         canary_share: Share of the callers, in [0, 1].
     """
 
-    live: Lane
-    canary: Lane | None = None
-    shadow: Lane | None = None
+    live: Arm
+    canary: Arm | None = None
+    shadow: Arm | None = None
     canary_share: float = 0.0
 
-    def named(self, arm: str) -> Lane:
-        """The lane of an arm that decides, "live" or "canary"."""
-        return self.canary if arm == "canary" and self.canary is not None else self.live
-
-    def of(self, caller: str) -> Lane:
-        """The lane that decides for a caller; the same one every time."""
+    def of(self, caller: str) -> Arm:
+        """The arm that decides for a caller; the same one every time."""
         if self.canary is not None and in_share(f"{self.live.virtual_model.name}\0{caller}", self.canary_share):
             return self.canary
         return self.live
+
+
+_DIGEST_BYTES = 8
+_DIGESTS = 1 << 64
 
 
 def in_share(key: str, share: float) -> bool:
@@ -213,37 +205,35 @@ def in_share(key: str, share: float) -> bool:
     return int.from_bytes(digest, "big") < share * _DIGESTS
 
 
-def build_lanes(  # noqa: PLR0913, PLR0917 - what is loaded, each by router
+def build_arms(  # noqa: PLR0913, PLR0917 - what is loaded, each by router
     name: str,
     settings: VirtualModelSettings,
     routers: Mapping[Path | None, Router],
     live: Router,
     groups: Mapping[Router, Mapping[str, ModelGroup]],
-    typical: Mapping[Router, Typical],
-    traffic: Traffic | None = None,
-) -> Lanes:
-    """Builds the lanes of a virtual model.
+    drift: CallerDrift | None = None,
+) -> Arms:
+    """Builds the arms of a virtual model.
 
     Args:
         name: The virtual model.
         settings: Its settings.
-        routers: Loaded weights by folder; a lane whose weights could not be loaded is left out.
-        live: The weights of the live lane.
+        routers: Loaded weights by folder; an arm whose weights could not be loaded is left out.
+        live: The weights of the live arm.
         groups: The proxy's model groups as each router's catalog knows them.
-        typical: What each router predicts on average; without it near ties stay as the objective has them.
-        traffic: How novel callers' prompts have been, for the lanes that decide; None knows of none yet.
+        drift: How far callers' prompts have been from what was learned, for the arms that decide; None knows of none.
 
     Returns:
-        The lanes.
+        The arms.
     """
-    shared = traffic or Traffic()
+    shared = drift or CallerDrift()
 
-    def of(arm: str, router: Router, objective: Objective) -> Lane:
-        model = build_virtual_model(name, settings, groups[router], typical.get(router))
-        of_callers = Traffic() if arm == "shadow" else shared  # a shadow decides in a thread, where nothing is shared
-        return Lane(arm, router, model, objective, of_callers)
+    def of(arm: str, router: Router, objective: Objective) -> Arm:
+        model = build_virtual_model(name, settings, groups[router], router.average)
+        of_callers = CallerDrift() if arm == "shadow" else shared  # a shadow writes no shared state
+        return Arm(arm, router, model, objective, of_callers)
 
-    def lane(arm: str, trial: ShadowSettings | None) -> Lane | None:
+    def trial_arm(arm: str, trial: ShadowSettings | None) -> Arm | None:
         if trial is None:
             return None
         router = live if trial.artifact is None else routers.get(trial.artifact)
@@ -252,9 +242,9 @@ def build_lanes(  # noqa: PLR0913, PLR0917 - what is loaded, each by router
         objective = settings.with_margin(trial.objective) if trial.says_something else settings.objective
         return of(arm, router, objective)
 
-    return Lanes(
+    return Arms(
         live=of("live", live, settings.objective),
-        canary=lane("canary", settings.canary),
-        shadow=lane("shadow", settings.shadow),
+        canary=trial_arm("canary", settings.canary),
+        shadow=trial_arm("shadow", settings.shadow),
         canary_share=settings.canary.share if settings.canary else 0.0,
     )

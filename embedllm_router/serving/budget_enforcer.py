@@ -1,14 +1,4 @@
-"""Budgets around a decision: what they ask of it, and what it is charged to. Waits for nothing.
-
-How many requests are still to come: learned by hour of the day, on working days and at weekends. Pure.
-
-A plan of what to spend when, learned from the past, is what keeps a paced budget near the best possible under traffic
-that changes with the time: Balseiro, Kumar, Mirrokni, Sivan and Wang, "Robust budget pacing with a single sample",
-ICML 2023. Before anything is learned every hour counts alike.
-
-What a budget has learned of its requests, as text that outlives the process: JSON, checked when it is read. Pure.
-
-One budget of one holder: what is left of it, and the cost weight that makes it last. Waits for nothing.
+"""Keeps every budget: says what it asks of the next request, and counts what requests cost. Waits for nothing.
 
 The cost weight is the dual price of the budget. It is solved for anew from the requests seen lately, so that the rest
 of the money meets the requests still to come, and followed in steps of bounded size on a logarithmic scale, as dual
@@ -16,20 +6,22 @@ mirror descent with an entropic map does: Balseiro and Gur, "Learning in repeate
 minimization and equilibrium", Management Science 65(9), 2019; Balseiro, Lu and Mirrokni, "The best of many worlds: dual
 mirror descent for online allocation problems", Operations Research 71(1), 2023.
 
-Keeps every budget: says what it asks of the next request, and counts what requests cost. Waits for nothing.
+How many requests are still to come is learned by hour of the day, on working days and at weekends. A plan of what to
+spend when, learned from the past, is what keeps a paced budget near the best possible under traffic that changes with
+the time: Balseiro, Kumar, Mirrokni, Sivan and Wang, "Robust budget pacing with a single sample", ICML 2023. Before
+anything is learned every hour counts alike. What was learned outlives the process as JSON, checked when it is read.
 """
 
 import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from embedllm_router.config.virtual_model import VirtualModelSettings
 from embedllm_router.routing.budget import (
     LADDER,
     MAX_COST_WEIGHT,
@@ -38,25 +30,22 @@ from embedllm_router.routing.budget import (
     Period,
     Scope,
     SpendCurve,
-    paced,
     period_of,
-    scopes_of,
     spend_of,
 )
-from embedllm_router.routing.decision import Decision, Reason
+from embedllm_router.routing.decision import Decision
 from embedllm_router.routing.pool import Floats
-from embedllm_router.telemetry.record_builder import Arrival
 
 __all__ = [
     "HOUR_S",
     "SLOTS",
     "Account",
+    "BudgetEnforcer",
     "BudgetStatus",
     "Hold",
     "Ledger",
     "Scopes",
     "Shared",
-    "Spending",
     "Traffic",
     "pack",
     "stepped",
@@ -592,7 +581,7 @@ Scopes = tuple[Scope, ...]
 """The budgets that count a request."""
 
 
-class Spending:
+class BudgetEnforcer:
     """Keeps decisions within budgets.
 
     Args:
@@ -604,28 +593,14 @@ class Spending:
         self._ledger = ledger
         self._clock = clock
 
-    def within(
-        self, decision: Decision, settings: VirtualModelSettings, arrival: Arrival
-    ) -> tuple[Decision, tuple[Scope, ...]]:
-        """Decides again where the budgets ask for it.
+    def pace(self, scopes: Scopes, by_objective: Decision) -> Pace:
+        """Learns from a request what requests cost, and says what the budgets ask of it.
 
         Args:
-            decision: By the objective alone.
-            settings: The virtual model's.
-            arrival: Who asks.
-
-        Returns:
-            The decision within the budgets, and those it is to be charged to.
+            scopes: The budgets that count it; see `routing.budget.scopes_of`.
+            by_objective: The decision by the objective alone.
         """
-        if not settings.budgets:
-            return decision, ()
-        budgets = [one.budget for one in settings.budgets]
-        scopes = scopes_of(budgets, arrival.virtual_model, arrival.key_id, arrival.team_id)
-        pace = self._ledger.pace(scopes, decision, self._clock())
-        kept = paced(decision, pace)
-        if kept.ranking[:1] != decision.ranking[:1]:
-            kept = replace(kept, instead=Reason.WITHIN_BUDGET)
-        return kept, scopes
+        return self._ledger.pace(scopes, by_objective, self._clock())
 
     def charge(self, scopes: Scopes, decision: Decision) -> Callable[[float | None], None]:
         """Reserves the expected cost of what is sent; returns what settles it by the bill."""

@@ -1,7 +1,7 @@
-"""How novel the prompts of each caller are of late: whether traffic is of a kind that was learned. No clock, no files.
+"""How far the recent prompts of each caller are from what was learned: the drift that shrinks predictions for them.
 
 One prompt says little: benchmarks that were never seen overlap with ordinary prompts. A hundred say enough. On held-out
-prompts of any single learned category, mean novelty stays below 0.62 (docs/experiments.md); new kinds lie above.
+prompts of any single learned category the mean OOD score stays below 0.62 (docs/experiments.md); new kinds lie above.
 
 What is known of a caller is shared with other workers and survives a restart, under a hash. Of two workers that learn
 of a caller at the same moment one may be overruled by the other: that is a few prompts learned later.
@@ -11,16 +11,14 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from embedllm_router._hashing import digest_of
-
-__all__ = ["Shared", "Traffic"]
+__all__ = ["CallerDrift", "Shared"]
 
 _ORDINARY = 0.5
-_MEMORY = 100  # prompts over which novelty is averaged
+_MEMORY = 100  # prompts over which OOD scores are averaged
 _DOUBT = 20  # ordinary prompts a new caller is credited with: chance alone reaches 0.6 at three standard errors
-_FAMILIAR, _UNFAMILIAR = 0.6, 0.7  # mean novelty at which hedging begins, and at which it is full
+_FAMILIAR, _UNFAMILIAR = 0.6, 0.7  # mean OOD score at which shrinkage begins, and at which it is full
 _MAX_CALLERS = 10_000
-_TOGETHER = 5  # prompts of a caller that are told to others at once
+_TOGETHER = 5  # prompts of a caller that are shared at once
 _PREFIX = "novelty:"
 _KEPT_S = 7 * 86_400.0
 
@@ -38,13 +36,13 @@ class Shared(Protocol):
 class _Mean(NamedTuple):
     """An average, and of how many prompts."""
 
-    novelty: float = _ORDINARY
+    ood_score: float = _ORDINARY
     n: int = _DOUBT
 
     def with_more(self, total: float, n: int) -> "_Mean":
-        """The average with so many more prompts of a total novelty; earlier ones fade beyond `_MEMORY`."""
+        """The average with so many more prompts of a total OOD score; earlier ones fade beyond `_MEMORY`."""
         kept = min(self.n + n, _MEMORY)
-        return _Mean(self.novelty + (total - n * self.novelty) / kept, kept)
+        return _Mean(self.ood_score + (total - n * self.ood_score) / kept, kept)
 
 
 _NEW = _Mean()
@@ -52,16 +50,16 @@ _NEW = _Mean()
 
 @dataclass(slots=True)
 class _Caller:
-    """What this process knows of a caller, and what of it others were not told yet."""
+    """What this process knows of a caller, and what of it was not shared yet."""
 
     mean: _Mean = _NEW
-    told: str | None = None
-    untold: float = 0.0
-    n_untold: int = 0
+    shared: str | None = None
+    unshared: float = 0.0
+    n_unshared: int = 0
 
 
-class Traffic:
-    """A running average of novelty by caller; the caller not heard of for longest is forgotten first.
+class CallerDrift:
+    """A running average of OOD scores by caller; the caller not heard of for longest is forgotten first.
 
     Args:
         shared: Where it is shared with other workers; None keeps it in this process.
@@ -71,54 +69,53 @@ class Traffic:
         self._shared = shared
         self._callers: OrderedDict[str, _Caller] = OrderedDict()
 
-    @staticmethod
-    def key(*whose: str) -> str:
-        """A key for the methods below: a hash of who calls what, decided by which weights."""
-        return digest_of(*whose)
+    def mean_ood_score(self, key: str) -> float:
+        """Average OOD score of a caller's last hundred prompts or so, in [0, 1]; 0.5 of a new one.
 
-    def mean_novelty(self, key: str) -> float:
-        """Average novelty of a caller's last hundred prompts or so, in [0, 1]; 0.5 of one who is new."""
-        return self._known(key).mean.novelty
+        Args:
+            key: A hash of who calls which virtual model, and of the arm and weights that decide.
+        """
+        caller = self._callers.get(key) or _Caller()
+        text = None if self._shared is None else self._shared.get(_PREFIX + key)
+        if text is not None and text != caller.shared:  # news from another worker
+            caller.shared = text
+            theirs = _read(text)
+            if theirs is not None:
+                caller.mean = theirs.with_more(caller.unshared, caller.n_unshared)
+            self._keep(key, caller)
+        return caller.mean.ood_score
 
-    def demands(self, key: str) -> float:
-        """How far predictions for a caller shall be hedged, from 0 to 1."""
-        return min(max((self.mean_novelty(key) - _FAMILIAR) / (_UNFAMILIAR - _FAMILIAR), 0.0), 1.0)
+    def shrinkage(self, key: str) -> float:
+        """How far predictions for a caller shall be shrunk, from 0 to 1; `key` as for `mean_ood_score`."""
+        return min(max((self.mean_ood_score(key) - _FAMILIAR) / (_UNFAMILIAR - _FAMILIAR), 0.0), 1.0)
 
-    def add(self, key: str, novelty: float) -> None:
-        """Takes a prompt's novelty, in [0, 1], into account."""
-        caller = self._known(key)
-        caller.mean = caller.mean.with_more(novelty, 1)
-        caller.untold += novelty
-        caller.n_untold += 1
+    def add(self, key: str, ood_score: float) -> None:
+        """Takes a prompt's OOD score, in [0, 1], into account, on top of what `shrinkage` was told of the caller."""
+        caller = self._callers.get(key) or _Caller()
+        caller.mean = caller.mean.with_more(ood_score, 1)
+        caller.unshared += ood_score
+        caller.n_unshared += 1
+        self._keep(key, caller)
+        if self._shared is not None and caller.n_unshared >= _TOGETHER:
+            caller.shared, caller.unshared, caller.n_unshared = _written(caller.mean), 0.0, 0
+            self._shared.put(_PREFIX + key, caller.shared, _KEPT_S)
+
+    def _keep(self, key: str, caller: _Caller) -> None:
         self._callers[key] = caller
         self._callers.move_to_end(key)
         if len(self._callers) > _MAX_CALLERS:
             self._callers.popitem(last=False)
-        if self._shared is not None and caller.n_untold >= _TOGETHER:
-            caller.told, caller.untold, caller.n_untold = _written(caller.mean), 0.0, 0
-            self._shared.put(_PREFIX + key, caller.told, _KEPT_S)
-
-    def _known(self, key: str) -> _Caller:
-        """What is known of a caller, news from others included."""
-        caller = self._callers.get(key) or _Caller()
-        text = None if self._shared is None else self._shared.get(_PREFIX + key)
-        if text is not None and text != caller.told:
-            caller.told = text
-            theirs = _read(text)
-            if theirs is not None:
-                caller.mean = theirs.with_more(caller.untold, caller.n_untold)
-        return caller
 
 
 def _written(mean: _Mean) -> str:
-    return f"{mean.novelty:.4f} {mean.n}"
+    return f"{mean.ood_score:.4f} {mean.n}"
 
 
 def _read(text: str) -> _Mean | None:
     """None of what no version of this wrote."""
     try:
-        novelty, n = text.split(" ")
-        mean = _Mean(float(novelty), int(n))
+        ood_score, n = text.split(" ")
+        mean = _Mean(float(ood_score), int(n))
     except ValueError:
         return None
-    return mean if 0 <= mean.novelty <= 1 and _DOUBT <= mean.n <= _MEMORY else None
+    return mean if 0 <= mean.ood_score <= 1 and _DOUBT <= mean.n <= _MEMORY else None

@@ -1,12 +1,8 @@
-"""Conversations around a decision: who answered before, whether that one goes on, who is remembered. Never waits.
+"""Which LLM a session is pinned to: sessions are recognised, found and filed. Waits for nothing.
 
-Which conversation a request belongs to: hashes of who speaks and of what was said before. Pure, total and bounded.
-
-A conversation is a chain of user turns, each of which later requests repeat. A request is filed under the hash of its
-whole chain and looked for under the chain of the request before it, so that two conversations of one user part where
-they first differ. Only hashes leave here.
-
-Who answered which conversation, for a while: filed in shared state under hashes. Waits for nothing.
+A session is a chain of user turns, each of which later requests repeat. A request is filed under the hash of its whole
+chain and looked for under the chain of the request before it, so that two sessions of one user part where they first
+differ. Only hashes of who sends and of what was said are filed, in shared state.
 """
 
 import time
@@ -19,21 +15,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from embedllm_router._hashing import digest_of
 from embedllm_router.config.virtual_model import SessionSettings
-from embedllm_router.routing.decision import Decision, Reason
-from embedllm_router.routing.session import Bond, Margins, SessionReason, bond_of, deployment_in, stay
-from embedllm_router.telemetry.events import Outcome
-from embedllm_router.telemetry.record_builder import Arrival
+from embedllm_router.routing.prompt import Bond, bond_of, deployment_in
+from embedllm_router.routing.session import Margins, PinnedSession
+from embedllm_router.telemetry.decision_record import Outcome, RequestContext
 
 __all__ = [
     "SESSION_HEADER",
-    "Conversation",
-    "Conversing",
+    "PinnedLLM",
+    "Session",
+    "SessionKeys",
+    "SessionStore",
     "Sessions",
     "Shared",
-    "Sticky",
-    "Talk",
-    "conversation_of",
     "response_key",
+    "session_keys",
 ]
 
 SESSION_HEADER = "x-embedllm-session"
@@ -46,7 +41,7 @@ _RESULTS = frozenset({"tool_result", "function_call_output"})
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
+class SessionKeys:
     """Where a request's session is found and filed.
 
     Attributes:
@@ -58,41 +53,41 @@ class Conversation:
     key: str | None
 
 
-def conversation_of(body: Mapping[str, object], headers: Mapping[str, str], speaker: str) -> Conversation:
-    """The conversation of a request.
+def session_keys(body: Mapping[str, object], headers: Mapping[str, str], scope: str) -> SessionKeys:
+    """The keys of a request's session.
 
-    A session that the client names, in the header `x-embedllm-session` or in `metadata.session_id`, is the
-    conversation. Else it is the chain of user turns, of the end user in `user` or `metadata.user_id` if there is one.
+    A session that the client names, in the header `x-embedllm-session` or in `metadata.session_id`, is taken as
+    named. Else it is the chain of user turns, of the end user in `user` or `metadata.user_id` if there is one.
 
     Args:
         body: Chat, Anthropic messages, Responses or completions body, as parsed from JSON.
         headers: Request headers, names in lower case.
-        speaker: Virtual model and API key, within which sessions are apart from all others.
+        scope: Virtual model and API key, within which sessions are apart from all others.
     """
     metadata = body.get("metadata")
     about = metadata if isinstance(metadata, Mapping) else {}
     named = headers.get(SESSION_HEADER) or _text(about.get("session_id"))
     previous = _text(body.get("previous_response_id"))
-    told = (response_key(speaker, previous),) if previous else ()
+    stored = (response_key(scope, previous),) if previous else ()
     if named:
-        key = digest_of("named", speaker, named)
-        return Conversation((*told, key), key)
+        key = digest_of("named", scope, named)
+        return SessionKeys((*stored, key), key)
     user = _text(body.get("user")) or _text(about.get("user_id"))
-    chain = _chain(body, digest_of("user", speaker, user))
+    chain = _chain(list(_user_turns(body)), digest_of("user", scope, user))
     if not chain:
-        return Conversation(told, None)
+        return SessionKeys(stored, None)
     before = chain[:-1] if _ends_with_user(body) else chain
-    return Conversation((*told, *reversed(before[-_MAX_EARLIER:])), chain[-1])
+    return SessionKeys((*stored, *reversed(before[-_MAX_EARLIER:])), chain[-1])
 
 
-def response_key(speaker: str, response_id: str) -> str:
+def response_key(scope: str, response_id: str) -> str:
     """Where the session of a stored response is filed, for `previous_response_id`."""
-    return digest_of("response", speaker, response_id)
+    return digest_of("response", scope, response_id)
 
 
-def _chain(body: Mapping[str, object], start: str) -> list[str]:
+def _chain(turns: list[list[str]], start: str) -> list[str]:
     chain, link = [], start
-    for turn in _user_turns(body):
+    for turn in turns:
         link = digest_of(link, *turn)
         chain.append(link)
     return chain
@@ -160,8 +155,8 @@ class Shared(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Sticky:
-    """Who answered a conversation's last request.
+class PinnedLLM:
+    """The LLM that answered a session's last request.
 
     Attributes:
         name: The model group.
@@ -192,106 +187,105 @@ class _Filed(BaseModel):
     at: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Sessions:
+class SessionStore:
     """Files and finds sessions.
 
     Args:
         state: Where they are shared with the other proxies.
-        ttl_s: How long after its last request a conversation is remembered, in seconds.
+        ttl_s: How long after its last request a session is remembered, in seconds.
     """
 
     def __init__(self, state: Shared, ttl_s: float = 3_600.0) -> None:
         self._state = state
         self._ttl_s = ttl_s
 
-    def find(self, conversation: Conversation) -> Sticky | None:
-        """Who answered the latest known request of a conversation; None when nobody is known to have."""
-        for key in conversation.earlier:
+    def find(self, keys: SessionKeys) -> PinnedLLM | None:
+        """The LLM that answered the latest known request of a session; None when none is known to have."""
+        for key in keys.earlier:
             filed = self._state.get(_PREFIX + key)
-            sticky = _read(filed) if filed is not None else None
-            if sticky is not None:
-                return sticky
+            pinned = _read(filed) if filed is not None else None
+            if pinned is not None:
+                return pinned
         return None
 
-    def keep(self, conversation: Conversation, sticky: Sticky) -> None:
-        """Files who is asked, when the request is sent: the next one may come before the bill."""
-        if conversation.key is not None:
-            self._file(conversation.key, sticky)
+    def keep(self, keys: SessionKeys, pinned: PinnedLLM) -> None:
+        """Files which LLM is asked, when the request is sent: the next one may come before the bill."""
+        if keys.key is not None:
+            self._file(keys.key, pinned)
 
-    def answered(self, conversation: Conversation, speaker: str, sticky: Sticky, response_id: str | None) -> None:
-        """Files who really answered, after fallbacks, also under the response's id.
+    def answered(self, keys: SessionKeys, scope: str, pinned: PinnedLLM, response_id: str | None) -> None:
+        """Files which LLM really answered, after fallbacks, also under the response's id.
 
         Args:
-            conversation: The request's.
-            speaker: As for `conversation_of`.
-            sticky: Who answered, and the billed input tokens where known.
+            keys: The request's.
+            scope: As for `session_keys`.
+            pinned: The LLM that answered, and the billed input tokens where known.
             response_id: For requests that name it as `previous_response_id`; None when unknown.
         """
-        self.keep(conversation, sticky)
+        self.keep(keys, pinned)
         if response_id:
-            self._file(response_key(speaker, response_id), sticky)
+            self._file(response_key(scope, response_id), pinned)
 
-    def failed(self, conversation: Conversation, before: Sticky | None) -> None:
-        """Takes back who was asked, since nobody answered.
+    def failed(self, keys: SessionKeys, before: PinnedLLM | None) -> None:
+        """Takes back which LLM was asked, since none answered.
 
         Args:
-            conversation: The request's.
-            before: Who answered the request before, as `find` said.
+            keys: The request's.
+            before: The LLM that answered the request before, as `find` said.
         """
         if before is not None:
-            self.keep(conversation, before)
-        elif conversation.key is not None:
-            self._state.forget(_PREFIX + conversation.key)
+            self.keep(keys, before)
+        elif keys.key is not None:
+            self._state.forget(_PREFIX + keys.key)
 
-    def _file(self, key: str, sticky: Sticky) -> None:
-        filed = {"name": sticky.name, "tokens": sticky.input_tokens, "at": round(sticky.at, 3)}
+    def _file(self, key: str, pinned: PinnedLLM) -> None:
+        filed = {"name": pinned.name, "tokens": pinned.input_tokens, "at": round(pinned.at, 3)}
         self._state.put(_PREFIX + key, orjson.dumps(filed).decode(), self._ttl_s)
 
 
-def _read(text: str) -> Sticky | None:
+def _read(text: str) -> PinnedLLM | None:
     try:
         filed = _Filed.model_validate(orjson.loads(text))
     except (orjson.JSONDecodeError, ValidationError):
         return None
-    return Sticky(filed.name, filed.tokens, filed.at)
-
-
-_REASONS = {SessionReason.KEPT: Reason.SESSION_KEPT, SessionReason.LOCKED: Reason.SESSION_LOCKED}
+    return PinnedLLM(filed.name, filed.tokens, filed.at)
 
 
 @dataclass(frozen=True, slots=True)
-class Talk:
-    """The conversation one request goes on with.
+class Session:
+    """The session that one request goes on with.
 
     Attributes:
-        conversation: Where it is filed.
-        speaker: Virtual model and API key, within which it is apart from all others.
-        before: Who answered the request before; None when nobody is known to have.
-        bond: What ties the request to that one; None when any LLM may go on.
-        cached_tokens: Input tokens probably in a provider's prompt cache, by candidate.
-        settings: How conversations are kept.
+        keys: Where it is filed.
+        scope: Virtual model and API key, within which it is apart from all others.
+        pinned: The LLM that answered the request before; None when none is known to have.
+        bond: What ties the request to that LLM; None when any LLM may go on.
+        settings: How sessions are kept.
     """
 
-    conversation: Conversation
-    speaker: str
-    before: Sticky | None
+    keys: SessionKeys
+    scope: str
+    pinned: PinnedLLM | None
     bond: Bond | None
-    cached_tokens: Mapping[str, int]
     settings: SessionSettings
 
     @property
-    def is_new(self) -> bool:
-        """Whether nobody is known to have answered before."""
-        return self.before is None
+    def pin(self) -> PinnedSession | None:
+        """What the pipeline needs to know of it; None for a new one."""
+        if self.pinned is None:
+            return None
+        return PinnedSession(self.pinned.name, self.bond, Margins(self.settings.margin, self.settings.cost_margin))
 
-    @property
-    def allows_fallbacks(self) -> bool:
-        """Whether another LLM could read the request at all."""
-        return self.bond is None or not self.bond.forbids_fallbacks
+    def cached_tokens(self, now: float) -> Mapping[str, int]:
+        """Input tokens probably in the provider's prompt cache, by candidate; `now` is in seconds since the epoch."""
+        pinned = self.pinned
+        if pinned is None:
+            return {}
+        return {pinned.name: pinned.cached_tokens(pinned.input_tokens, now, self.settings.cache_s)}
 
 
-class Conversing:
-    """Keeps conversations on their LLM.
+class Sessions:
+    """Keeps sessions on their LLM.
 
     Args:
         state: Where they are filed, with other proxies.
@@ -300,67 +294,43 @@ class Conversing:
 
     def __init__(self, state: Shared, clock: Callable[[], float] = time.time) -> None:
         self._state = state
-        self._clock = clock
+        self.clock = clock
 
     def find(
         self,
         data: Mapping[str, Any],
-        arrival: Arrival,
+        context: RequestContext,
         settings: SessionSettings,
         group_of: Callable[[object], str | None],
-    ) -> Talk | None:
-        """The conversation a request goes on with.
+    ) -> Session:
+        """The session a request goes on with.
 
         Args:
             data: The request's body with LiteLLM's additions.
-            arrival: Who asks.
-            settings: How conversations are kept.
+            context: Who sends it.
+            settings: How sessions are kept.
             group_of: Model group of a deployment's id; None for an unknown one.
-
-        Returns:
-            The conversation; None where sessions are off.
         """
-        if not settings.enabled:
-            return None
         headers = (data.get("proxy_server_request") or {}).get("headers") or {}
-        speaker = f"{arrival.virtual_model}\0{arrival.key_id or ''}"
-        conversation = conversation_of(data, headers, speaker)
-        before = self._sessions(settings).find(conversation)
-        deployment = deployment_in(data) if before is None else None
+        scope = f"{context.virtual_model}\0{context.key_id or ''}"
+        keys = session_keys(data, headers, scope)
+        pinned = SessionStore(self._state, settings.ttl_s).find(keys)
+        deployment = deployment_in(data) if pinned is None else None
         group = group_of(deployment) if deployment is not None else None
-        now = self._clock()
         if group is not None:
-            before = Sticky(group, 0, now)
-        cached = {before.name: before.cached_tokens(before.input_tokens, now, settings.cache_s)} if before else {}
-        return Talk(conversation, speaker, before, bond_of(data), cached, settings)
+            pinned = PinnedLLM(group, 0, self.clock())
+        return Session(keys, scope, pinned, bond_of(data), settings)
 
-    @staticmethod
-    def keep(decision: Decision, talk: Talk | None) -> Decision:
-        """Leaves a conversation on its LLM while that one keeps up, and where another could not go on."""
-        if talk is None or talk.before is None or not decision.ranking:
-            return decision
-        sticky = decision.pool.index.get(talk.before.name)
-        margins = Margins(talk.settings.margin, talk.settings.cost_margin)
-        who = stay(decision, sticky, bond=talk.bond, margins=margins)
-        if who.reason not in _REASONS or who.index == decision.ranking[0]:
-            return decision
-        return decision.putting_first(who.index, _REASONS[who.reason])
+    def sent(self, session: Session, name: str, input_tokens: int) -> None:
+        """Remembers which LLM is asked: the next request may come before the answer is through."""
+        store = SessionStore(self._state, session.settings.ttl_s)
+        store.keep(session.keys, PinnedLLM(name, input_tokens, self.clock()))
 
-    def sent(self, talk: Talk | None, name: str, input_tokens: int) -> None:
-        """Remembers who is asked: the next request may come before the answer is through."""
-        if talk is not None:
-            self._sessions(talk.settings).keep(talk.conversation, Sticky(name, input_tokens, self._clock()))
-
-    def ended(self, talk: Talk | None, outcome: Outcome, input_tokens: int) -> None:
-        """Remembers who really answered, or that nobody did."""
-        if talk is None:
-            return
-        sessions = self._sessions(talk.settings)
+    def ended(self, session: Session, outcome: Outcome, input_tokens: int) -> None:
+        """Remembers which LLM really answered, or that none did."""
+        store = SessionStore(self._state, session.settings.ttl_s)
         if outcome.served is None:
-            sessions.failed(talk.conversation, talk.before)
+            store.failed(session.keys, session.pinned)
             return
-        sticky = Sticky(outcome.served, outcome.input_tokens or input_tokens, self._clock())
-        sessions.answered(talk.conversation, talk.speaker, sticky, outcome.response_id)
-
-    def _sessions(self, settings: SessionSettings) -> Sessions:
-        return Sessions(self._state, settings.ttl_s)
+        pinned = PinnedLLM(outcome.served, outcome.input_tokens or input_tokens, self.clock())
+        store.answered(session.keys, session.scope, pinned, outcome.response_id)

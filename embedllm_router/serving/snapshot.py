@@ -1,7 +1,7 @@
 """The configuration and weights that decide, and how newer ones take over while requests run.
 
-A generation is loaded whole, checked, and only then put in place by one assignment; a request keeps the lanes it
-began with. One that fails to load changes nothing. It knows nothing of LiteLLM.
+A snapshot is loaded whole, checked, and only then put in place by one assignment; a request keeps the arms it began
+with. One that fails to load changes nothing.
 """
 
 import hashlib
@@ -19,34 +19,30 @@ from embedllm_router.artifact.weights import MANIFEST, default_artifact_path
 from embedllm_router.config.settings import RouterSettings, read_proxy_config
 from embedllm_router.errors import ArtifactError, ConfigError
 from embedllm_router.routing.deployments import ModelGroup, PriceMap, Row, group_of_deployment, read_model_groups
-from embedllm_router.routing.pool import Typical
 from embedllm_router.routing.router import Router
-from embedllm_router.routing.tie_breaking import typical_of
-from embedllm_router.serving.arms import Lanes, build_lanes, findings
-from embedllm_router.serving.caller_drift import Traffic
+from embedllm_router.serving.arms import Arms, build_arms, findings
+from embedllm_router.serving.caller_drift import CallerDrift
 from embedllm_router.telemetry.status import ReloadStatus
 
-__all__ = ["Generation", "Live", "Served"]
+__all__ = ["LiveSnapshot", "Served", "Snapshot"]
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
+class Snapshot:
     """One loaded configuration with its weights.
 
     Attributes:
         number: 1 after start, one more after each reload.
         settings: The plugin's settings.
         routers: Loaded weights by the folder the settings name; None is the shipped folder.
-        typical: What each of them predicts on average.
         loaded_at: When, UTC.
     """
 
     number: int
     settings: RouterSettings
     routers: Mapping[Path | None, Router]
-    typical: Mapping[Router, Typical]
     loaded_at: datetime
 
     @property
@@ -57,29 +53,29 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A generation applied to the proxy's deployments.
+    """A snapshot applied to the proxy's deployments.
 
     Attributes:
-        generation: What decides.
-        lanes: By virtual model; empty without weights.
+        snapshot: What decides.
+        arms: By virtual model; empty without weights.
         groups: The proxy's model groups by name, as the live weights know them.
         groups_by_deployment: Model group by LiteLLM's deployment id.
     """
 
-    generation: Generation
-    lanes: Mapping[str, Lanes]
+    snapshot: Snapshot
+    arms: Mapping[str, Arms]
     groups: Mapping[str, ModelGroup]
     groups_by_deployment: Mapping[str, str]
 
 
-class Live:
-    """Holds the current generation and replaces it.
+class LiveSnapshot:
+    """Holds the current snapshot and replaces it.
 
     Args:
         settings: What the proxy was started with.
         log: Where loading is reported.
         config: The configuration file; None when it is unknown, and only weights are watched.
-        traffic: How novel callers' prompts have been, whatever generation decides; None knows of none yet.
+        drift: How far callers' prompts have been from what was learned, whatever snapshot decides; None knows of none.
     """
 
     def __init__(
@@ -87,14 +83,14 @@ class Live:
         settings: RouterSettings,
         log: FilteringBoundLogger,
         config: Path | None = None,
-        traffic: Traffic | None = None,
+        drift: CallerDrift | None = None,
     ) -> None:
         self._log = log
-        self._traffic = traffic or Traffic()
+        self._drift = drift or CallerDrift()
         seen = _stamps([config]) if config is not None else ()  # before it is read: a change meanwhile is a change
         self._config = config if config is not None and _reads_as(config, settings) else None
         self._seen = (seen if self._config is not None else ()) + _stamps(_manifests(settings))
-        self.generation = _generation(1, settings, self._load_what_loads(settings))
+        self.snapshot = Snapshot(1, settings, self._load_what_loads(settings), datetime.now(UTC))
         self.last_reload: ReloadStatus | None = None
         self._reloading = threading.Lock()
         self._rows: Sequence[Row] | None = None
@@ -128,7 +124,7 @@ class Live:
             self._rows, self._prices = rows, prices
             if served is None or not same:  # with a database LiteLLM makes an equal list every few seconds
                 self._digest = _digest(rows)
-                served = self._served = self._apply(self.generation, rows)
+                served = self._served = self._apply(self.snapshot, rows)
         return served
 
     def changed(self) -> bool:
@@ -136,17 +132,17 @@ class Live:
 
         A file that is missing for the moment is being replaced: not yet a change.
         """
-        now = _stamps(self._config_files) + _stamps(_manifests(self.generation.settings))
+        now = _stamps(self._config_files) + _stamps(_manifests(self.snapshot.settings))
         if now == self._seen or len(now) < len(self._seen):
             return False
         self._seen = now
         return True
 
-    def reload(self) -> Generation:
+    def reload(self) -> Snapshot:
         """Loads configuration and weights anew and puts them in place; one that is under way is waited for.
 
         Returns:
-            The new generation.
+            The new snapshot.
 
         Raises:
             ConfigError: The configuration is not valid; the old one stays.
@@ -155,42 +151,41 @@ class Live:
         with self._reloading:
             return self._reload()
 
-    def _reload(self) -> Generation:
+    def _reload(self) -> Snapshot:
         try:
             seen = _stamps(self._config_files)
-            settings = read_proxy_config(self._config) if self._config else self.generation.settings
+            settings = read_proxy_config(self._config) if self._config else self.snapshot.settings
             seen += _stamps(_manifests(settings))
             routers = {folder: Router.load(folder) for folder in _folders(settings)}
-            number = self.generation.number + 1
-            generation = _generation(number, settings, routers)
+            number = self.snapshot.number + 1
+            snapshot = Snapshot(number, settings, routers, datetime.now(UTC))
             rows = self._rows
-            served = None if rows is None else self._apply(generation, rows)
+            served = None if rows is None else self._apply(snapshot, rows)
         except (ConfigError, ArtifactError) as error:
             self.last_reload = ReloadStatus(datetime.now(UTC), str(error))
             self._log.error("routing.reload_failed", error=str(error), consequence="the previous ones stay in place")
             raise
-        self._tell_what_needs_a_restart(settings)
-        self.generation, self._served = generation, served if rows is self._rows else None
-        self.last_reload = ReloadStatus(generation.loaded_at)
+        self._warn_of_restart(settings)
+        self.snapshot, self._served = snapshot, served if rows is self._rows else None
+        self.last_reload = ReloadStatus(snapshot.loaded_at)
         self._seen = seen
-        artifact = generation.router.artifact.id if generation.router else None
+        artifact = snapshot.router.artifact_id if snapshot.router else None
         self._log.info("routing.reloaded", generation=number, artifact=artifact)
-        return generation
+        return snapshot
 
-    def _apply(self, generation: Generation, rows: Sequence[Row]) -> Served:
-        virtual = generation.settings.virtual_models
+    def _apply(self, snapshot: Snapshot, rows: Sequence[Row]) -> Served:
+        virtual = snapshot.settings.virtual_models
         real = [row for row in rows if row.get("model_name") not in virtual]
-        router = generation.router
+        router = snapshot.router
         if router is None:
-            return Served(generation, {}, read_model_groups(real, self._prices, Catalog(())), group_of_deployment(real))
-        groups = {r: read_model_groups(real, self._prices, r.catalog) for r in set(generation.routers.values())}
-        known = generation.routers, router, groups, generation.typical
-        lanes = {n: build_lanes(n, s, *known, self._traffic) for n, s in virtual.items()}
-        self._report(lanes, groups[router])
-        return Served(generation, lanes, groups[router], group_of_deployment(real))
+            return Served(snapshot, {}, read_model_groups(real, self._prices, Catalog(())), group_of_deployment(real))
+        groups = {r: read_model_groups(real, self._prices, r.catalog) for r in set(snapshot.routers.values())}
+        arms = {n: build_arms(n, s, snapshot.routers, router, groups, self._drift) for n, s in virtual.items()}
+        self._report(arms, groups[router])
+        return Served(snapshot, arms, groups[router], group_of_deployment(real))
 
-    def _report(self, lanes: Mapping[str, Lanes], groups: Mapping[str, ModelGroup]) -> None:
-        for finding in findings({name: one.live.virtual_model for name, one in lanes.items()}, groups):
+    def _report(self, arms: Mapping[str, Arms], groups: Mapping[str, ModelGroup]) -> None:
+        for finding in findings({name: one.live.virtual_model for name, one in arms.items()}, groups):
             getattr(self._log, finding.level)(finding.event, **finding.fields)
 
     def _load_what_loads(self, settings: RouterSettings) -> dict[Path | None, Router]:
@@ -204,8 +199,8 @@ class Live:
                 self._log.error("routing.artifact_unusable", error=str(error), consequence=consequence)
         return routers
 
-    def _tell_what_needs_a_restart(self, new: RouterSettings) -> None:
-        old = self.generation.settings
+    def _warn_of_restart(self, new: RouterSettings) -> None:
+        old = self.snapshot.settings
         fixed = ("log", "store", "state", "dashboard", "metrics", "tracing")
         late = [name for name in fixed if getattr(old, name) != getattr(new, name)]
         if late:
@@ -214,11 +209,6 @@ class Live:
     @property
     def _config_files(self) -> list[Path]:
         return [self._config] if self._config else []
-
-
-def _generation(number: int, settings: RouterSettings, routers: Mapping[Path | None, Router]) -> Generation:
-    typical = {router: typical_of(router.artifact) for router in set(routers.values())}
-    return Generation(number, settings, routers, typical, datetime.now(UTC))
 
 
 def _folders(settings: RouterSettings) -> list[Path | None]:

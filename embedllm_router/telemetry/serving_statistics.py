@@ -1,7 +1,7 @@
-"""What is seen of each model group while serving: its answers' length against the forecast, and how long they take.
+"""What is measured of each model group while serving: the length of its answers against the forecast, and its latency.
 
 Lengths sharpen the next forecast of cost; latencies feed the objective's latency weight. Both are running averages of
-recent answers, kept in this process only. It knows nothing of prompts.
+recent answers, kept in this process only.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 from embedllm_router.routing.decision import Decision, Observed
 from embedllm_router.routing.pool import CandidatePool
 
-__all__ = ["Observations"]
+__all__ = ["ServingStatistics"]
 
 _MEMORY = 200.0  # answers after which an old one weighs 1/e
 _PRIOR = 20.0  # answers that the learned forecast is worth
@@ -29,11 +29,12 @@ class _Group:
     latency_s: float = 0.0
 
 
-class Observations:
+class ServingStatistics:
     """Running averages per model group; updated by one thread, read by any."""
 
     def __init__(self) -> None:
-        self._groups: defaultdict[str, _Group] = defaultdict(_Group)
+        self.groups: defaultdict[str, _Group] = defaultdict(_Group)
+        """By name; empty until the first answer."""
 
     def answered(self, decision: Decision, served: str, output_tokens: int | None, latency_ms: float | None) -> None:
         """Takes an answer into account.
@@ -44,7 +45,7 @@ class Observations:
             output_tokens: Tokens of the answer; None when unknown.
             latency_ms: Milliseconds to its last byte; None when unknown.
         """
-        group, keep = self._groups[served], math.exp(-1.0 / _MEMORY)
+        group, keep = self.groups[served], math.exp(-1.0 / _MEMORY)
         if latency_ms is not None:
             group.timed = group.timed * keep + 1.0
             group.latency_s += (latency_ms / 1e3 - group.latency_s) / group.timed
@@ -58,7 +59,7 @@ class Observations:
 
     def length_factor(self, name: str) -> float:
         """Tokens answered per token the weights predict, shrunk to 1 while few answers were seen."""
-        group = self._groups.get(name)
+        group = self.groups.get(name)
         if group is None or group.expected <= 0:
             return 1.0
         mean = group.expected / group.n
@@ -66,12 +67,12 @@ class Observations:
 
     def latency_s(self, name: str) -> float:
         """Mean seconds to the last byte; NaN where nothing was seen."""
-        group = self._groups.get(name)
+        group = self.groups.get(name)
         return group.latency_s if group is not None and group.timed > 0 else math.nan
 
     def of(self, pool: CandidatePool) -> Observed | None:
         """What was seen of a pool's candidates; None while nothing was."""
-        if not self._groups:
+        if not self.groups:
             return None
         factors = np.array([self.length_factor(name) for name in pool.names], dtype=np.float64)
         return Observed(factors, np.array([self.latency_s(name) for name in pool.names], dtype=np.float64))

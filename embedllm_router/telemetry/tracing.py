@@ -1,16 +1,15 @@
 """A span per decision in the host's OpenTelemetry traces. Without an SDK in the process it does nothing.
 
 Names follow OpenTelemetry's GenAI conventions where they have one; the rest is `embedllm.*`. No span holds a prompt.
-It knows nothing of LiteLLM: the parent span is handed in.
+The parent span is handed in.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from embedllm_router import __version__
-from embedllm_router.routing.policy import Assessment, Decision
-from embedllm_router.routing.router import Routing
-from embedllm_router.telemetry.events import Routed
+from embedllm_router.routing.decision import Assessment, Decision
+from embedllm_router.telemetry.decision_record import DecisionRecord
 
 try:
     from opentelemetry import trace
@@ -39,48 +38,41 @@ class Tracer:
         # Made before the host may have set its provider; it finds that one when it comes.
         self._tracer = trace.get_tracer("embedllm_router", __version__) if enabled and trace is not None else None
 
-    def decided(
-        self, routed: Routed, routing: Routing | None, *, parent: object | None, started_ns: int, ended_ns: int
-    ) -> None:
-        """Records where a request was sent and why.
-
-        Args:
-            routed: Where.
-            routing: Everything that was weighed; None when routing failed open.
-            parent: The host's span of the request; None takes the current one, if any.
-            started_ns: When the decision began, in nanoseconds since 1970.
-            ended_ns: When it was made.
-        """
+    def decided(self, record: DecisionRecord) -> None:
+        """Makes the span of a decision, from the request's arrival until now, under the host's span of the request."""
         if self._tracer is None:
             return
+        context = record.context
+        started_ns = round(context.at.timestamp() * 1e9)
+        parent = context.parent_span
         span = self._tracer.start_span(
             SPAN_NAME,
             context=trace.set_span_in_context(parent) if parent and isinstance(parent, trace.Span) else None,
-            attributes={_OPERATION: "route", _REQUESTED: routed.virtual_model},
+            attributes={_OPERATION: "route", _REQUESTED: context.virtual_model},
             start_time=started_ns,
         )
         if not span.is_recording():
             return
-        span.set_attributes(dict(_of_request(routed)))
-        if routing is not None:
-            span.set_attributes(dict(_of_decision(routing)))
-        if routed.failed_open is not None:
-            span.set_attribute(_ERROR, routed.failed_open)
+        span.set_attributes(dict(_of_request(record)))
+        if record.decision is not None:
+            span.set_attributes(dict(_of_decision(record, record.decision)))
+        if record.failed_open is not None:
+            span.set_attribute(_ERROR, record.failed_open)
             span.set_status(Status(StatusCode.ERROR, "failed open: the default answers"))
-        span.end(ended_ns)
+        span.end(started_ns + round(context.elapsed_ms * 1e6))
 
 
-def _of_request(routed: Routed) -> Iterator[tuple[str, Value]]:
-    yield _REQUESTED, routed.virtual_model  # once more: a host's span processor may have put its own name there
-    yield "embedllm.request_id", routed.request_id
-    yield "embedllm.call_type", routed.call_type
-    yield "embedllm.arm", routed.arm
-    yield "embedllm.reason", routed.reason
-    yield "embedllm.chosen", routed.chosen
-    yield "embedllm.route_ms", routed.route_ms
-    yield from _known({"embedllm.objective_from": routed.objective_from, "embedllm.runner_up": routed.runner_up})
-    if routed.assessment is not None:
-        yield from _of_chosen(routed.assessment)
+def _of_request(record: DecisionRecord) -> Iterator[tuple[str, Value]]:
+    yield _REQUESTED, record.context.virtual_model  # once more: a host's span processor may have put its own name there
+    yield "embedllm.request_id", record.context.request_id
+    yield "embedllm.call_type", record.context.call_type
+    yield "embedllm.arm", record.arm
+    yield "embedllm.reason", record.reason
+    yield "embedllm.chosen", record.chosen
+    yield "embedllm.route_ms", record.route_ms
+    yield from _known({"embedllm.objective_from": record.objective_from, "embedllm.runner_up": record.runner_up})
+    if record.assessment is not None:
+        yield from _of_chosen(record.assessment)
 
 
 def _of_chosen(chosen: Assessment) -> Iterator[tuple[str, Value]]:
@@ -95,22 +87,22 @@ def _of_chosen(chosen: Assessment) -> Iterator[tuple[str, Value]]:
     )
 
 
-def _of_decision(routing: Routing) -> Iterator[tuple[str, Value]]:
-    decision, timing = routing.decision, routing.timing_ms
-    objective = decision.request.objective
-    yield "embedllm.artifact", routing.artifact_id
+def _of_decision(record: DecisionRecord, decision: Decision) -> Iterator[tuple[str, Value]]:
+    request, timing = decision.request, record.timing
+    objective = request.objective
     yield "embedllm.cost_weight", objective.cost_weight
-    yield "embedllm.input_tokens", routing.prompt.input_tokens
-    yield "embedllm.encode_ms", timing.encode
-    yield "embedllm.score_ms", timing.score
-    yield "embedllm.decide_ms", timing.decide
+    yield "embedllm.input_tokens", request.input_tokens
     yield from _known(
         {
+            "embedllm.artifact": record.artifact,
+            "embedllm.encode_ms": timing.encode if timing else None,
+            "embedllm.score_ms": timing.score if timing else None,
+            "embedllm.decide_ms": timing.decide if timing else None,
             "embedllm.min_p_correct": objective.min_p_correct,
             "embedllm.within": objective.within,
             "embedllm.max_cost_usd": objective.max_cost_usd,
             "embedllm.floor_met": decision.floor_met,
-            _MAX_TOKENS: routing.prompt.max_output_tokens,
+            _MAX_TOKENS: request.max_output_tokens,
         }
     )
     yield from _of_candidates(decision)

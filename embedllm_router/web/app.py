@@ -10,9 +10,9 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException
 
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ArtifactError, ConfigError
-from embedllm_router.proxy.container import Parts
+from embedllm_router.proxy.container import Container
 from embedllm_router.records.reader.source import Limits, RecordSource, open_source
-from embedllm_router.serving.snapshot import Generation
+from embedllm_router.serving.snapshot import Snapshot
 from embedllm_router.web.dashboard import dashboard_router
 from embedllm_router.web.feedback import feedback_router
 from embedllm_router.web.health import health_router
@@ -37,44 +37,46 @@ class Doors:
     metrics_need_a_key: Callable[[], bool]
 
 
-def routers_of(parts: Parts, doors: Doors) -> list[APIRouter]:
+def routers_of(container: Container, doors: Doors) -> list[APIRouter]:
     """All our routes.
 
     Args:
-        parts: What the plugin is made of.
+        container: What the plugin is made of.
         doors: Who may come in.
 
     Returns:
         What the settings ask for.
     """
-    settings = parts.live.generation.settings
+    settings = container.live.snapshot.settings
     routers = [
         health_router(
-            status=parts.status,
-            metrics_text=parts.metrics.scrape,
+            status=container.status,
+            metrics_text=container.metrics.scrape,
             auth=doors.admin,
             metrics_auth=doors.metrics_need_a_key,
         ),
-        reload_router(admin=doors.admin, reload=parts.reload),
-        feedback_router(auth=doors.key, put=parts.take, clock=lambda: datetime.now(UTC), keeps=settings.store.enabled),
+        reload_router(admin=doors.admin, reload=container.reload),
+        feedback_router(
+            auth=doors.key, put=container.take, clock=lambda: datetime.now(UTC), keeps=settings.store.enabled
+        ),
     ]
     if settings.dashboard.enabled:
-        routers.append(_dashboard(parts, doors))
+        routers.append(_dashboard(container, doors))
     return routers
 
 
-def _dashboard(parts: Parts, doors: Doors) -> APIRouter:
-    place = parts.live.generation.settings.store.place
+def _dashboard(container: Container, doors: Doors) -> APIRouter:
+    place = container.live.snapshot.settings.store.place
 
     @cache
     def source() -> RecordSource:
         return open_source(place, limits=_FOR_PAGES, must_exist=False)
 
     def artifact() -> Artifact | None:
-        router = parts.live.generation.router
+        router = container.live.snapshot.router
         return router.artifact if router else None
 
-    return dashboard_router(auth=doors.admin, status=parts.status, source=source, artifact=artifact)
+    return dashboard_router(auth=doors.admin, status=container.status, source=source, artifact=artifact)
 
 
 def mount(app: FastAPI, routers: Sequence[APIRouter]) -> None:
@@ -88,7 +90,7 @@ def mount(app: FastAPI, routers: Sequence[APIRouter]) -> None:
     routes[:0] = ours
 
 
-def reload_router(*, admin: Callable[..., Any], reload: Callable[[], Generation]) -> APIRouter:
+def reload_router(*, admin: Callable[..., Any], reload: Callable[[], Snapshot]) -> APIRouter:
     """The route that takes up changed configuration and weights at once.
 
     Args:
@@ -104,10 +106,10 @@ def reload_router(*, admin: Callable[..., Any], reload: Callable[[], Generation]
     def reload_now() -> dict[str, object]:
         """Takes up changed configuration and weights; nothing changes when they do not load."""
         try:
-            generation = reload()
+            snapshot = reload()
         except (ConfigError, ArtifactError) as error:
             raise HTTPException(409, detail=f"nothing was changed: {error}") from error
-        live = generation.router
-        return {"generation": generation.number, "artifact": live.artifact.id if live else None}
+        live = snapshot.router
+        return {"generation": snapshot.number, "artifact": live.artifact.id if live else None}
 
     return router

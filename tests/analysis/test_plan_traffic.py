@@ -16,8 +16,8 @@ from embedllm_router.records.schema import FeedbackRecord, RequestRecord
 from embedllm_router.routing.policy import Objective
 from embedllm_router.routing.pool import Candidate, CandidatePool
 from embedllm_router.routing.prompt import read_body
-from embedllm_router.telemetry.events import Outcome
-from embedllm_router.telemetry.record_builder import Arrival, Kept, to_record
+from embedllm_router.telemetry.decision_record import DecisionRecord, Outcome, RequestContext
+from embedllm_router.telemetry.record_builder import to_record
 
 WORDS = ("hello", "integral", "statute", "function")
 
@@ -32,20 +32,23 @@ def routed(router: Router, number: int, *, keep_text: bool) -> RequestRecord:
     routing = router.route(prompt, objective=Objective(), pool=pool)
     chosen = routing.decision.chosen
     assert chosen is not None
-    at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=number)
-    arrival = Arrival(f"request-{number}", "auto", "acompletion", at, 0.0)
-    kept = Kept(
-        arrival=arrival,
+    record = DecisionRecord(
+        RequestContext(
+            f"request-{number}", "auto", "acompletion", datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=number), 0.0
+        ),
+        chosen.name,
+        1.0,
+        decision=routing.decision,
+        objective_from="config",
         artifact=routing.artifact_id,
-        encoder=router.encoder_id,
+        encoder=routing.encoder_id,
         timing=routing.timing_ms,
         prompt_chars=len(prompt.text),
         prompt_hash=f"{number:024x}",
         prompt=prompt.text if keep_text else None,
         embedding=None,
     )
-    decided = arrival.routed(chosen.name, decision=routing.decision, objective_from="config")
-    return to_record(decided, kept, Outcome(served=chosen.name, status="success"))
+    return to_record(record, Outcome(served=chosen.name, status="success"))
 
 
 def write_log(folder: Path, records: list[RequestRecord], feedback: tuple[FeedbackRecord, ...] = ()) -> Path:

@@ -20,7 +20,7 @@ from embedllm_router.records.reader.source import open_source
 from embedllm_router.records.schema import CandidateRecord, FeedbackRecord, RequestRecord
 from embedllm_router.routing.decision import Exploration
 from embedllm_router.routing.exploration import explore
-from embedllm_router.routing.policy import Objective, Request, decide
+from embedllm_router.routing.policy import Objective, Request, rank_candidates
 from embedllm_router.routing.pool import Candidate, CandidatePool
 
 POOL = CandidatePool(
@@ -48,7 +48,7 @@ class _Drawn(np.random.Generator):
 
 def record(number: int, draw: float, virtual_model: str = "auto") -> RequestRecord:
     """What the policy decided, explored and the recorder would keep of it."""
-    decision = explore(decide(POOL, SCORES, Request(Objective(), 10)), CAPS, _Drawn(draw))
+    decision = explore(rank_candidates(POOL, SCORES, Request(Objective(), 10)), CAPS, _Drawn(draw))
     assert decision.chosen is not None
     return RequestRecord(
         at=START + timedelta(seconds=number),

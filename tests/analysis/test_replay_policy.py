@@ -22,17 +22,19 @@ from embedllm_router.records.reader.source import open_source
 from embedllm_router.records.schema import REQUEST_COLUMNS, RequestRecord
 from embedllm_router.routing.decision import Conditions, Decision, Exploration, Objective, Observed, Reason, Request
 from embedllm_router.routing.exploration import explore
-from embedllm_router.routing.policy import decide
-from embedllm_router.routing.pool import Candidate, CandidatePool, Prior
-from embedllm_router.routing.tie_breaking import settled
-from embedllm_router.telemetry.events import Outcome, Routed
-from embedllm_router.telemetry.record_builder import Arrival, Kept, to_record
+from embedllm_router.routing.policy import rank_candidates
+from embedllm_router.routing.pool import Candidate, CandidateAverage, CandidatePool
+from embedllm_router.routing.tie_breaking import break_ties
+from embedllm_router.telemetry.decision_record import DecisionRecord, Outcome, RequestContext
+from embedllm_router.telemetry.record_builder import to_record
 
 N = 200
 NAMES = ("ant", "bee", "cat", "dog", "elk")
 POOL = CandidatePool(
     [Candidate(name, name, i, 0.0, 1e-5 * (i + 1)) for i, name in enumerate(NAMES)],
-    Prior(np.array([0.6, 0.7, 0.65, 0.75, 0.55]), np.array([1e-3, 2e-3, 3e-3, 5e-3, 4e-3]), np.full(5, 40.0)),
+    CandidateAverage(
+        np.array([0.6, 0.7, 0.65, 0.75, 0.55]), np.array([1e-3, 2e-3, 3e-3, 5e-3, 4e-3]), np.full(5, 40.0)
+    ),
 )
 LIVE = Objective(20.0, latency_weight=0.01, near_tie_margin=0.05)
 
@@ -42,15 +44,16 @@ def decided(number: int, objective: Objective = LIVE) -> Decision:
     rng = np.random.default_rng(number)
     scores = Scores(rng.uniform(0.5, 0.9, 5).astype(np.float32), rng.uniform(50, 300, 5).astype(np.float32))
     seen = Observed(np.ones(5), rng.uniform(0, 3, 5))
-    return settled(decide(POOL, scores, Request(objective, 10, conditions=Conditions(observed=seen))))
+    return break_ties(rank_candidates(POOL, scores, Request(objective, 10, conditions=Conditions(observed=seen))))
 
 
 def record(number: int, decision: Decision) -> RequestRecord:
     assert decision.chosen is not None
     name = decision.chosen.name
     at = START + timedelta(seconds=number)
-    routed = Routed(f"r{number}", "auto", "acompletion", name, 1.0, decision, objective_from="config")
-    return to_record(routed, Kept(Arrival(f"r{number}", "auto", "acompletion", at, 0.0)), Outcome(name, "success"))
+    context = RequestContext(f"r{number}", "auto", "acompletion", at, 0.0)
+    decided = DecisionRecord(context, name, 1.0, decision=decision, objective_from="config")
+    return to_record(decided, Outcome(name, "success"))
 
 
 def read(folder: Path, records: Sequence[RequestRecord]) -> Recorded:
@@ -112,7 +115,7 @@ def test_a_near_tie_is_explained(tmp_path: Path) -> None:
     row = source.rows("SELECT * FROM requests")[0]
     source.close()
     said = why(row, explain(row))
-    best = decide(POOL, *_same(number)).chosen
+    best = rank_candidates(POOL, *_same(number)).chosen
     assert best is not None
     assert said.startswith(
         f"{row['chosen']} answers a near tie: its utility, {row['utility']:.3f}, is at most 0.05 below"

@@ -20,7 +20,7 @@ from stability import (
 from embedllm_router import Router
 from embedllm_router.routing.policy import Objective
 from embedllm_router.routing.pool import CandidatePool
-from embedllm_router.routing.tie_breaking import pool_with_prior, settled, typical_of
+from embedllm_router.routing.tie_breaking import average_performance, break_ties, pool_with_averages
 
 PROMPT = "How many prime numbers are there below one hundred, and which ones?"
 
@@ -110,10 +110,10 @@ def test_choices_are_those_of_the_router(router: Router, objective: Objective) -
 @pytest.mark.parametrize(("cost_weight", "margin"), [(0.0, 0.05), (10.0, 0.3), (10.0, 0.0), (400.0, 0.9)])
 def test_near_ties_as_served_are_those_of_the_request_path(router: Router, cost_weight: float, margin: float) -> None:
     texts = ["hello there", "integral", "statute function", "hello integral", "function", "statute"]
-    pool = pool_with_prior(router.pool([WIZARD, SPRINTER]).candidates, typical_of(router.artifact))
+    pool = pool_with_averages(router.pool([WIZARD, SPRINTER]).candidates, average_performance(router.artifact))
     aim = Objective(cost_weight, near_tie_margin=margin)
     decisions = [router.route(text, objective=aim, pool=pool).decision for text in texts]
-    expected = [settled(decision).ranking[0] for decision in decisions]
+    expected = [break_ties(decision).ranking[0] for decision in decisions]
     before = perturb(router, pool, texts).before
     assert choices(before, aim, near_ties_as_served(pool, aim)).tolist() == expected
     assert choices(before, aim, near_ties_as_served(pool, aim, margin=0.0)).tolist() == choices(before, aim).tolist()

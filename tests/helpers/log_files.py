@@ -1,7 +1,7 @@
 """Logs on disk for tests: planted records, or requests that the real router decided."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from embedllm_router.records.schema import FeedbackRecord, RequestRecord
 from embedllm_router.routing.policy import Objective
 from embedllm_router.routing.pool import Candidate, CandidatePool
 from embedllm_router.routing.prompt import read_body
-from embedllm_router.telemetry.events import Outcome
-from embedllm_router.telemetry.record_builder import Arrival, Kept, to_record
+from embedllm_router.telemetry.decision_record import DecisionRecord, Outcome, RequestContext
+from embedllm_router.telemetry.record_builder import to_record
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -41,19 +41,21 @@ def routed_record(router: Router, number: int, text: str, served: Served) -> Req
     routing = router.route(prompt, objective=served.objective, pool=pool)
     chosen = routing.decision.chosen
     assert chosen is not None
-    arrival = Arrival(f"request-{number}", "auto", "acompletion", START + timedelta(seconds=number), 0.0)
-    routed = arrival.routed(chosen.name, decision=routing.decision, objective_from="config")
-    kept = Kept(
-        arrival=arrival,
+    record = DecisionRecord(
+        RequestContext(f"request-{number}", "auto", "acompletion", START + timedelta(seconds=number), 0.0),
+        chosen.name,
+        1.0,
+        decision=routing.decision,
+        objective_from="config",
         artifact=routing.artifact_id,
-        encoder=router.encoder_id,
+        encoder=routing.encoder_id,
         timing=routing.timing_ms,
         prompt_chars=len(prompt.text),
         prompt_hash=f"{number:024x}",
         prompt=prompt.text if served.keep == "text" else None,
         embedding=routing.prompt_embedding if served.keep == "embedding" else None,
     )
-    return to_record(replace(routed, route_ms=1.0), kept, Outcome(served=chosen.name, status="success"))
+    return to_record(record, Outcome(served=chosen.name, status="success"))
 
 
 def _candidate(router: Router, llm: str, price: tuple[float, float] | None) -> Candidate:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from embedllm_router.prediction.scorer import Scores
 from embedllm_router.routing.budget import Scope, paced
 from embedllm_router.routing.decision import Objective, Request
-from embedllm_router.routing.policy import decide
+from embedllm_router.routing.policy import rank_candidates
 from embedllm_router.routing.pool import Candidate, CandidatePool
 from embedllm_router.serving.budget_enforcer import Hold, Ledger
 
@@ -152,7 +152,7 @@ def paced_day(
             ledger.settle(hold, billed, end)
         ledger = ledgers[i % len(ledgers)]
         scores = Scores(requests.p_correct[i].astype(np.float32), requests.output_tokens[i].astype(np.float32))
-        wanted = decide(POOL, scores, Request(objective, int(requests.input_tokens[i])))
+        wanted = rank_candidates(POOL, scores, Request(objective, int(requests.input_tokens[i])))
         pace = ledger.pace(scopes, wanted, now)
         chosen = paced(wanted, pace).ranking[0]
         hold = ledger.reserve(scopes, float(wanted.cost_usd[chosen]), now)

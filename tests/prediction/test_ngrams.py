@@ -18,8 +18,15 @@ from safetensors.numpy import save as save_safetensors
 from embedllm_router.artifact.manifest import EncoderSpec, NgramSpec
 from embedllm_router.artifact.weights import load_artifact, save_artifact
 from embedllm_router.errors import ArtifactError
-from embedllm_router.prediction.ngrams import _FACTORS, NgramTable, ngram_rows, read_sequence
-from embedllm_router.prediction.static_encoder import MAX_CHARS, StaticEncoder, clip_middle
+from embedllm_router.prediction.static_encoder import (
+    _FACTORS,
+    MAX_CHARS,
+    NgramTable,
+    StaticEncoder,
+    clip_middle,
+    ngram_rows,
+    read_sequence,
+)
 from embedllm_router.prediction.text_features import STYLE_FEATURES, read_surface, style_features
 from embedllm_router.routing.router import Router
 

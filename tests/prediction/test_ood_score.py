@@ -1,4 +1,4 @@
-"""Novelty and hedging: against a naive second implementation, on planted kinds of prompts, and never past the prior."""
+"""OOD scores of prompts, the drift of callers, and what predictions are shrunk to, by hand."""
 
 import math
 from dataclasses import replace
@@ -13,23 +13,22 @@ from planted import SPRINTER, WIZARD, planted_artifact
 from proxied import deployment
 from pydantic import ValidationError
 
-from embedllm_router.artifact.manifest import Landmark, LearnedLLM, NoveltySpec
+from embedllm_router.artifact.manifest import Landmark, LearnedLLM, OodSpec
 from embedllm_router.artifact.weights import Artifact, save_artifact
-from embedllm_router.config.settings import read_settings
 from embedllm_router.config.process import StateSettings
-from embedllm_router.prediction.landmarks import Landmarks
-from embedllm_router.prediction.ood_score import Hedge, Novelty
+from embedllm_router.config.settings import read_settings
+from embedllm_router.prediction.ood_score import Landmarks, OodScorer, Shrinkage
 from embedllm_router.routing.decision import NO_CONDITIONS
 from embedllm_router.routing.deployments import read_model_groups
-from embedllm_router.routing.ood_fallback import left_to_default
+from embedllm_router.routing.pipeline import RequestState
 from embedllm_router.routing.policy import Objective, Reason
 from embedllm_router.routing.router import Router
-from embedllm_router.serving.arms import Lane, Lanes, build_lanes
-from embedllm_router.serving.caller_drift import Traffic
+from embedllm_router.serving.arms import Arm, Arms, build_arms
+from embedllm_router.serving.caller_drift import CallerDrift
 from embedllm_router.serving.state.opening import open_state
 from embedllm_router.training.fit.landmarks import difficulty_spread
 
-SPEC = NoveltySpec(ranks=tuple(i / 100 for i in range(101)), shrinkage=0.7, n_prompts=101)
+SPEC = OodSpec(ranks=tuple(i / 100 for i in range(101)), shrinkage=0.7, n_prompts=101)
 LLMS = [
     LearnedLLM(id=str(i), vendor="none", thinking=False, n_labels=98, mean_correctness=share)
     for i, share in enumerate((0.0, 0.25, 0.5, 1.0))
@@ -50,7 +49,7 @@ def logit(p: float) -> float:
 
 @given(PROBABILITIES, st.floats(0, 1))
 def test_hedging_is_what_a_loop_makes_of_it(p: np.ndarray, strength: float) -> None:
-    found = Novelty(LANDMARKS, SPEC, LLMS).hedged(p, strength)
+    found = OodScorer(LANDMARKS, SPEC, LLMS).shrunk(p, strength)
     for llm, before, after in zip(LLMS, p.tolist(), found.tolist(), strict=True):
         right = llm.mean_correctness * llm.n_labels
         prior = math.log((right + 1) / (llm.n_labels - right + 1))
@@ -62,7 +61,7 @@ def test_hedging_is_what_a_loop_makes_of_it(p: np.ndarray, strength: float) -> N
 @given(PROBABILITIES, st.floats(0, 1))
 def test_hedging_never_passes_the_prior_on_the_way_to_even_odds(p: np.ndarray, strength: float) -> None:
     """An LLM as good as its prior says moves towards even odds, any other between its own place and there."""
-    found = Novelty(LANDMARKS, SPEC, LLMS).hedged(p, strength)
+    found = OodScorer(LANDMARKS, SPEC, LLMS).shrunk(p, strength)
     for llm, before, after in zip(LLMS, p.tolist(), found.tolist(), strict=True):
         prior = (llm.mean_correctness * llm.n_labels + 1) / (llm.n_labels + 2)
         lowest, highest = min(before, prior, 0.5), max(before, prior, 0.5)
@@ -77,69 +76,69 @@ def test_novelty_is_the_rank_of_the_distance_in_units_of_the_landmark(
     x: float, novelty: float, strength: float
 ) -> None:
     """At 3 the nearest landmark lies at 4 and has twice the spread: half of ordinary prompts are nearer to theirs."""
-    found = Novelty(LANDMARKS, SPEC, LLMS).hedge(np.array([x, 7], np.float32))
-    assert found.novelty == pytest.approx(novelty, abs=0.011)
+    found = OodScorer(LANDMARKS, SPEC, LLMS).shrinkage(np.array([x, 7], np.float32))
+    assert found.ood_score == pytest.approx(novelty, abs=0.011)
     assert found.strength == pytest.approx(strength, abs=1e-6)
 
 
 def test_what_is_hedged_in_full_is_twice_as_uncertain() -> None:
-    assert [Hedge(strength=strength).widening for strength in (0.0, 0.5, 1.0)] == [1.0, 1.5, 2.0]
+    assert [Shrinkage(strength=strength).widening for strength in (0.0, 0.5, 1.0)] == [1.0, 1.5, 2.0]
 
 
 def test_traffic_hedges_what_the_prompt_alone_would_not() -> None:
-    known = Novelty(LANDMARKS, SPEC, LLMS)
-    assert known.hedge(np.zeros(2, np.float32), 0.4).strength == 0.4
-    assert known.hedge(None, 0.4) == Hedge(strength=0.4)
+    known = OodScorer(LANDMARKS, SPEC, LLMS)
+    assert known.shrinkage(np.zeros(2, np.float32), 0.4).strength == 0.4
+    assert known.shrinkage(None, 0.4) == Shrinkage(strength=0.4)
 
 
 def test_weights_whose_novelty_was_never_measured_hedge_nothing() -> None:
-    unmeasured = Novelty(LANDMARKS, None, LLMS)
-    found = unmeasured.hedge(np.full(2, 8, np.float32), 1.0)
-    assert (found.novelty, found.strength) == (None, 0.0)
+    unmeasured = OodScorer(LANDMARKS, None, LLMS)
+    found = unmeasured.shrinkage(np.full(2, 8, np.float32), 1.0)
+    assert (found.ood_score, found.strength) == (None, 0.0)
     assert found.nearest is not None
     p = np.full(4, 0.9, np.float32)
-    assert unmeasured.hedged(p, 1.0) is p
+    assert unmeasured.shrunk(p, 1.0) is p
 
 
 def test_traffic_of_ordinary_prompts_is_never_hedged_and_of_novel_ones_soon_is() -> None:
-    traffic, rng = Traffic(), np.random.default_rng(0)
+    traffic, rng = CallerDrift(), np.random.default_rng(0)
     for novelty in rng.uniform(size=2_000):
-        assert traffic.demands("ordinary") == 0.0
+        assert traffic.shrinkage("ordinary") == 0.0
         traffic.add("ordinary", float(novelty))
     for _ in range(80):
         traffic.add("novel", 0.95)
-    assert traffic.demands("novel") == 1.0
-    assert traffic.demands("ordinary") == traffic.demands("new") == 0.0
+    assert traffic.shrinkage("novel") == 1.0
+    assert traffic.shrinkage("ordinary") == traffic.shrinkage("new") == 0.0
     for novelty in rng.uniform(size=300):
         traffic.add("novel", float(novelty))
-    assert traffic.demands("novel") == 0.0
+    assert traffic.shrinkage("novel") == 0.0
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=80))
 def test_a_new_caller_is_averaged_with_twenty_ordinary_prompts(novelties: list[float]) -> None:
-    traffic = Traffic()
+    traffic = CallerDrift()
     for novelty in novelties:
         traffic.add("new", novelty)
-    assert traffic.mean_novelty("new") == pytest.approx(np.mean([0.5] * 20 + novelties))
+    assert traffic.mean_ood_score("new") == pytest.approx(np.mean([0.5] * 20 + novelties))
 
 
 def test_a_new_caller_of_an_unknown_kind_is_hedged_in_full_after_sixteen_prompts() -> None:
-    traffic, demands = Traffic(), []
+    traffic, demands = CallerDrift(), []
     for _ in range(16):
-        demands.append(traffic.demands("novel"))
+        demands.append(traffic.shrinkage("novel"))
         traffic.add("novel", 0.95)
     assert demands[:5] == [0.0] * 5
     assert demands[-1] < 1.0
-    assert traffic.demands("novel") == pytest.approx(1.0)
+    assert traffic.shrinkage("novel") == pytest.approx(1.0)
 
 
 def test_of_too_many_callers_the_one_not_heard_of_for_longest_is_forgotten() -> None:
-    traffic = Traffic()
+    traffic = CallerDrift()
     for caller in range(10_001):
         traffic.add(str(caller), 1.0)
         traffic.add("1", 1.0)
-    assert traffic.mean_novelty("0") == 0.5
-    assert traffic.mean_novelty("1") > 0.99
+    assert traffic.mean_ood_score("0") == 0.5
+    assert traffic.mean_ood_score("1") > 0.99
 
 
 class Shelf:
@@ -160,12 +159,13 @@ class Shelf:
 def test_workers_know_a_caller_together_but_for_what_was_not_told_yet(prompts: list[tuple[int, float]]) -> None:
     """Each of two workers keeps at most four prompts to itself, and counts its own whatever the other tells."""
     shelf = Shelf()
-    workers = Traffic(shelf), Traffic(shelf)
+    workers = CallerDrift(shelf), CallerDrift(shelf)
     for worker, novelty in prompts:
+        workers[worker].shrinkage("key")  # as each request asks first
         workers[worker].add("key", novelty)
     everything = [0.5] * 20 + [novelty for _, novelty in prompts]
     for one in workers:
-        assert one.mean_novelty("key") == pytest.approx(np.mean(everything), abs=4.5 / len(everything))
+        assert one.mean_ood_score("key") == pytest.approx(np.mean(everything), abs=4.5 / len(everything))
 
 
 def test_what_is_known_of_a_caller_survives_a_restart_and_its_name_is_not_written(
@@ -173,11 +173,11 @@ def test_what_is_known_of_a_caller_survives_a_restart_and_its_name_is_not_writte
 ) -> None:
     settings = StateSettings(path=tmp_path / "state")
     state = open_state(settings, structlog.get_logger())
-    before = lane(measured, Traffic(state))
+    before = lane(measured, CallerDrift(state))
     for _ in range(60):
         ask(before, "function", "key-1")
     state.save()
-    after = lane(measured, Traffic(open_state(settings, structlog.get_logger())))
+    after = lane(measured, CallerDrift(open_state(settings, structlog.get_logger())))
     assert [ask(after, "integral", caller)[1] for caller in ("key-1", "key-2")] == [1.0, 0.0]
     written = b"".join(file.read_bytes() for file in (tmp_path / "state").rglob("*") if file.is_file())
     assert b"novelty:" in written
@@ -187,7 +187,7 @@ def test_what_is_known_of_a_caller_survives_a_restart_and_its_name_is_not_writte
 def test_what_decides_in_the_shadow_touches_no_shared_state(measured: Artifact) -> None:
     """It does so in a thread of its own, and shared state belongs to the event loop's."""
     shelf = Shelf()
-    both = lanes(measured, Traffic(shelf), shadow={"within": 0.5})
+    both = lanes(measured, CallerDrift(shelf), shadow={"within": 0.5})
     assert both.shadow is not None
     for _ in range(60):
         ask(both.shadow, "function", "key-1")
@@ -203,7 +203,7 @@ def test_what_decides_in_the_shadow_touches_no_shared_state(measured: Artifact) 
 def test_what_traffic_did_not_write_is_passed_over(text: str) -> None:
     shelf = Shelf()
     shelf.texts["novelty:key"] = text
-    assert Traffic(shelf).mean_novelty("key") == 0.5
+    assert CallerDrift(shelf).mean_ood_score("key") == 0.5
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_what_traffic_did_not_write_is_passed_over(text: str) -> None:
 )
 def test_a_measurement_that_cannot_be_is_refused(change: dict[str, object], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
-        NoveltySpec.model_validate({**SPEC.model_dump(), **change})
+        OodSpec.model_validate({**SPEC.model_dump(), **change})
 
 
 def test_novelty_without_landmarks_is_refused(tmp_path: Path) -> None:
@@ -257,24 +257,29 @@ def measured(tmp_path: Path) -> Artifact:
     )
 
 
-def lane(artifact: Artifact, traffic: Traffic | None = None, **settings: object) -> Lane:
+def lane(artifact: Artifact, traffic: CallerDrift | None = None, **settings: object) -> Arm:
     return lanes(artifact, traffic, **settings).live
 
 
-def lanes(artifact: Artifact, traffic: Traffic | None = None, **settings: object) -> Lanes:
+def lanes(artifact: Artifact, traffic: CallerDrift | None = None, **settings: object) -> Arms:
     router = Router(artifact)
     read = read_settings({"virtual_models": {"auto": {"default": "sprinter", **settings}}})
     rows = [deployment("wizard", WIZARD, (10.0, 40.0)), deployment("sprinter", SPRINTER, (0.2, 0.6))]
     groups = {router: read_model_groups(rows, {}, router.catalog)}
-    return build_lanes("auto", read.virtual_models["auto"], {None: router}, router, groups, {}, traffic)
+    return build_arms("auto", read.virtual_models["auto"], {None: router}, router, groups, traffic)
 
 
-def ask(one: Lane, prompt: str, caller: str = "") -> tuple[float | None, float, float]:
-    routing = one.decide({"messages": [{"role": "user", "content": prompt}]}, Objective(), NO_CONDITIONS, caller)
-    chosen = routing.decision.chosen
+def ask(one: Arm, prompt: str, caller: str = "") -> tuple[float | None, float, float]:
+    """As the plugin does: the caller's drift is read before the decision and learned after it."""
+    key = one.caller_key(caller)
+    state = RequestState(caller_shrinkage=one.drift.shrinkage(key))
+    routing = one.router.route(prompt, objective=Objective(), policy=one.virtual_model.policy, state=state)
+    chosen, shrinkage = routing.decision.chosen, routing.shrinkage
     assert chosen is not None
     assert chosen.p_correct is not None
-    return routing.hedge.novelty, routing.hedge.strength, chosen.p_correct
+    if shrinkage.ood_score is not None:
+        one.drift.add(key, shrinkage.ood_score)
+    return shrinkage.ood_score, shrinkage.strength, chosen.p_correct
 
 
 def test_a_learned_kind_of_prompt_is_predicted_as_before_and_an_alien_one_is_hedged(measured: Artifact) -> None:
@@ -297,13 +302,13 @@ def test_a_callers_alien_traffic_hedges_its_ordinary_prompts_and_nobody_elses(me
 
 def test_beyond_the_settings_novelty_the_default_answers(measured: Artifact) -> None:
     one = lane(measured, max_novelty=0.99)
-    settings, pool = one.virtual_model.settings, one.virtual_model.pool
+    policy, pool = one.virtual_model.policy, one.virtual_model.pool
     for prompt, name, reason in (
         ("integral", "wizard", Reason.HIGHEST_UTILITY),
         ("function", "sprinter", Reason.OUT_OF_DISTRIBUTION),
     ):
-        routing = one.router.route(prompt, pool=pool)
-        decision = left_to_default(routing.decision, routing.hedge, settings)
+        decision = one.router.route(prompt, objective=Objective(), policy=policy).decision
         assert (pool.names[decision.ranking[0]], decision.reason) == (name, reason)
-    routing = one.router.route("function", pool=pool, conditions=replace(NO_CONDITIONS, only=frozenset({"wizard"})))
-    assert left_to_default(routing.decision, routing.hedge, settings) is routing.decision
+    only = replace(NO_CONDITIONS, only=frozenset({"wizard"}))
+    decision = one.router.route("function", objective=Objective(), policy=policy, conditions=only).decision
+    assert (pool.names[decision.ranking[0]], decision.reason) == ("wizard", Reason.ONLY_CANDIDATE)

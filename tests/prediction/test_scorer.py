@@ -5,7 +5,7 @@ import pytest
 from planted import NOVICE, OUTPUT_TOKENS, SPRINTER, WIZARD, WORDS, planted_artifact
 
 from embedllm_router.artifact.weights import Artifact
-from embedllm_router.prediction.decoder_inputs import MAX_DEVIATION
+from embedllm_router.prediction.ood_score import MAX_DEVIATION
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.prediction.static_encoder import StaticEncoder
 
@@ -47,7 +47,7 @@ def test_permuting_the_catalog_permutes_the_scores(planted: Artifact, word: str)
 
 def test_a_wild_input_is_finite_and_counts_no_more_than_the_bound(planted: Artifact) -> None:
     scorer = Scorer(planted.decoder)
-    wild = np.full_like(planted.decoder["input_mean"], 1e30)
+    wild = np.full(planted.decoder["input_mean"].shape, 1e30, dtype=np.float32)
     found = scorer.score(wild)
     assert np.isfinite(found.p_correct).all()
     assert np.isfinite(found.output_tokens).all()

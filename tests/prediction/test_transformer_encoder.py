@@ -8,9 +8,10 @@ import pytest
 from planted import planted_artifact
 
 from embedllm_router import Router
+from embedllm_router.artifact.manifest import TransformerSpec
 from embedllm_router.artifact.weights import Artifact, load_artifact, save_artifact
 from embedllm_router.errors import ArtifactError
-from embedllm_router.prediction.prompt_encoder import load_encoder
+from embedllm_router.prediction.loading import load_encoder
 from embedllm_router.prediction.static_encoder import StaticEncoder
 from embedllm_router.prediction.text_features import STYLE_FEATURES, style_features
 from embedllm_router.prediction.transformer_encoder import TransformerEncoder
@@ -89,6 +90,7 @@ def test_many_texts_are_embedded_as_each_alone(encoder: TransformerEncoder) -> N
 def test_an_artifact_names_its_transformer_holds_none_of_its_weights_and_routes(artifact: Artifact) -> None:
     assert sorted(artifact.manifest.files) == ["decoder.safetensors"]
     spec = artifact.manifest.encoder
+    assert isinstance(spec, TransformerSpec)
     assert (spec.kind, spec.source, spec.pooling, spec.max_tokens) == ("sentence-transformers", MINILM, "mean", 256)
     assert spec.d_prompt == D_MINILM + len(STYLE_FEATURES)
     assert len(Router(artifact).route("hello").decision.assessments()) == 3

@@ -6,8 +6,7 @@ import pytest
 
 from embedllm_router.artifact.catalog import Match
 from embedllm_router.errors import RequestError
-from embedllm_router.proxy.fallbacks import bind_fallbacks, drop_fallbacks
-from embedllm_router.proxy.request_context import Ruling
+from embedllm_router.proxy.request_context import Eligibility, bind_fallbacks, drop_fallbacks
 from embedllm_router.routing.deployments import ModelGroup
 from embedllm_router.routing.pool import NO_RULES, Candidate, Exclusion, Rules
 
@@ -18,12 +17,12 @@ def group(name: str, region: str) -> ModelGroup:
 
 
 GROUPS = {name: group(name, region) for name, region in (("berlin", "eu"), ("paris", "eu"), ("austin", "us"))}
-EUROPE = Ruling(Rules(allow_regions=frozenset({"eu"})), {}, GROUPS)
-ANYWHERE = Ruling(NO_RULES, {}, GROUPS)
+EUROPE = Eligibility(Rules(allow_regions=frozenset({"eu"})), {}, GROUPS)
+ANYWHERE = Eligibility(NO_RULES, {}, GROUPS)
 KINDS = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
 
 
-def bound(ruling: Ruling, *next_best: str, **body: Any) -> dict[str, Any]:
+def bound(ruling: Eligibility, *next_best: str, **body: Any) -> dict[str, Any]:
     bind_fallbacks(body, next_best, ruling)
     return body
 
@@ -79,14 +78,14 @@ def test_a_client_s_fallback_that_may_answer_stands(named: object) -> None:
 
 
 def test_a_group_the_key_may_not_call_is_no_fallback() -> None:
-    narrow = Ruling(NO_RULES, {"austin": Exclusion.KEY_ACCESS}, GROUPS)
+    narrow = Eligibility(NO_RULES, {"austin": Exclusion.KEY_ACCESS}, GROUPS)
     assert bound(narrow, "paris", fallbacks=["berlin"])["fallbacks"] == ["berlin"]
     with pytest.raises(RequestError):
         bound(narrow, fallbacks=["austin"])
 
 
 def test_while_it_is_not_known_what_a_key_may_call_nobody_may_answer() -> None:
-    assert Ruling(NO_RULES, None, GROUPS).against("paris") is Exclusion.KEY_ACCESS
+    assert Eligibility(NO_RULES, None, GROUPS).against("paris") is Exclusion.KEY_ACCESS
 
 
 def test_dropping_leaves_none_of_any_kind() -> None:

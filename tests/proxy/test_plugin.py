@@ -19,7 +19,7 @@ from proxied import planted_config
 
 from embedllm_router import Router
 from embedllm_router.config.settings import read_settings
-from embedllm_router.proxy.container import Parts, assemble
+from embedllm_router.proxy.container import Container, assemble
 from embedllm_router.proxy.plugin import ProxyHandler
 from embedllm_router.records.writer.queue import StoreHealth
 
@@ -55,7 +55,7 @@ def make_handler(
     monkeypatch.setattr(proxy_server, "llm_model_list", config["model_list"])
     monkeypatch.setenv("EMBEDLLM_ROUTER_STORE__PATH", str(records))
     monkeypatch.setenv("EMBEDLLM_ROUTER_STATE__PATH", str(records.parent / "state"))
-    built: list[Parts] = []
+    built: list[Container] = []
 
     def make(**section: Any) -> ProxyHandler:
         settings = read_settings({**config["callback_settings"]["embedllm_router"], **section})
@@ -74,7 +74,7 @@ def handler(make_handler: Callable[..., ProxyHandler]) -> ProxyHandler:
 
 @pytest.fixture
 def live_router(handler: ProxyHandler) -> Router:
-    router = handler._live.generation.router
+    router = handler._live.snapshot.router
     assert router is not None
     return router
 
@@ -137,7 +137,7 @@ async def test_an_encoder_that_raises_never_reaches_the_client(
     def raises(_text: str) -> None:
         raise fault
 
-    monkeypatch.setattr(live_router._encoder, "encode", raises)
+    monkeypatch.setattr(live_router.encoder, "encode", raises)
     data = await routed(handler, model="auto-quality")
     assert data["model"] == "wizard", "the declared default answers"
     (event,) = logged(log_text, "routing.failed_open")
@@ -150,7 +150,7 @@ async def test_after_a_fault_routing_goes_on(
     handler: ProxyHandler, live_router: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(live_router, "route", None)
+        broken.setattr(live_router, "scorer", None)
         assert (await routed(handler))["model"] == "sprinter"
     assert (await routed(handler))["model"] == "wizard"
 
@@ -216,7 +216,7 @@ async def test_requests_never_answered_are_forgotten_in_the_end(
     monkeypatch.setattr("embedllm_router.telemetry.tracker._MAX_PENDING", 3)
     for call_id in "abcde":
         await routed(handler, litellm_call_id=call_id)
-    assert [call_id for call_id in "abcde" if handler._observer.find(call_id)] == ["c", "d", "e"]
+    assert [call_id for call_id in "abcde" if handler._tracker.find(call_id)] == ["c", "d", "e"]
 
 
 async def test_a_megabyte_of_prompt_is_routed(handler: ProxyHandler) -> None:
@@ -298,7 +298,7 @@ async def test_when_we_fail_the_default_answers_only_if_no_rule_forbids_it(
 ) -> None:
     handler = make_handler(virtual_models={"auto": {"default": "sprinter", **section}})
     monkeypatch.setattr(proxy_server, "llm_model_list", placed(proxy_server.llm_model_list))
-    monkeypatch.setattr(handler._live.generation.router, "route", None)
+    monkeypatch.setattr(handler._live.snapshot.router, "scorer", None)
     with pytest.raises(HTTPException) as caught:
         await asked(handler, a_key(models=["auto"]))
     assert "the default 'sprinter' may not answer" in str(caught.value.detail)
@@ -307,7 +307,7 @@ async def test_when_we_fail_the_default_answers_only_if_no_rule_forbids_it(
 async def test_a_client_s_own_region_wish_binds_the_default_too(
     handler: ProxyHandler, live_router: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_router, "route", None)
+    monkeypatch.setattr(live_router, "scorer", None)
     with pytest.raises(HTTPException):
         await routed(handler, embedllm={"regions": ["eu"]})
     assert (await routed(handler))["model"] == "sprinter"
@@ -317,7 +317,7 @@ async def test_a_key_s_rule_binds_what_a_body_s_fault_would_let_through(
     handler: ProxyHandler, live_router: Router, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the body holds, the rules of key and team are read first, and no fallback leads past them."""
-    monkeypatch.setattr(live_router, "route", None)
+    monkeypatch.setattr(live_router, "scorer", None)
     key = a_key(metadata={"embedllm": {"regions": ["eu"]}})
     for body in ({}, {"embedllm": {"cost_weight": 10**400}}, {"embedllm": {"labels": ["x"]}}):
         with pytest.raises(HTTPException) as caught:
@@ -331,7 +331,7 @@ async def test_without_routing_a_rule_leaves_no_fallback(
     handler = make_handler(virtual_models={"auto": {"default": "sprinter", "regions": {"allow": ["eu"]}}})
     monkeypatch.setattr(proxy_server, "llm_model_list", placed(proxy_server.llm_model_list, sprinter="eu"))
     await routed(handler)
-    monkeypatch.setattr(handler._live.generation.router, "route", None)
+    monkeypatch.setattr(handler._live.snapshot.router, "scorer", None)
     data = await routed(handler, fallbacks=["wizard"])
     assert (data["model"], data["fallbacks"], data["context_window_fallbacks"]) == ("sprinter", [], [])
 
@@ -386,7 +386,7 @@ async def test_exploration_is_on_record_with_its_propensity(
     chosen = {(await routed(handler, litellm_call_id=str(number)))["model"] for number in range(40)}
     assert chosen == {"wizard", "sprinter"}
     assert {e["reason"] for e in logged(log_text, "routing.decided")} == {"explored", "highest_utility"}
-    handler.parts.close()
+    handler.container.close()
     assert {r["propensity"] for r in kept_in(records)} == {0.5}
 
 
@@ -419,7 +419,7 @@ async def test_a_thumb_in_the_metadata_is_kept_as_feedback(handler: ProxyHandler
     with pytest.raises(HTTPException) as caught:
         await asked(handler, a_key(), metadata={**thumb, "embedllm_thumb": "sideways"})
     assert caught.value.param == "metadata.embedllm_thumb"  # type: ignore[attr-defined]  # ours, for LiteLLM
-    handler.parts.close()
+    handler.container.close()
     (kept,) = kept_in(records, "feedback")
     assert (kept["request_id"], kept["score"], kept["key_alias"]) == ("chatcmpl-7", 0.0, "team-a")
 
@@ -438,8 +438,8 @@ async def test_the_end_says_what_could_not_be_written(
     records.write_text("a file in the way of the folder")  # noqa: ASYNC240 - nothing else runs
     handler = make_handler()
     await routed(handler)
-    handler.parts.close()
-    handler.parts.close()
+    handler.container.close()
+    handler.container.close()
     (told,) = logged(log_text, "store.records_lost")
     assert told["lost"] == 1
     assert str(records) in told["error"]
@@ -452,7 +452,7 @@ async def test_a_made_up_call_id_of_any_length_is_followed(
     await routed(handler, litellm_call_id=call_id)
     now = datetime.now(UTC)
     await handler.async_log_success_event({"litellm_call_id": call_id}, None, now, now)
-    handler.parts.close()
+    handler.container.close()
     (record,) = kept_in(records, "requests")
     assert record["status"] == "success"
     assert call_id not in log_text.getvalue() + record["request_id"]
@@ -489,7 +489,7 @@ def test_what_the_store_meets_is_in_the_log_when_it_changes(handler: ProxyHandle
     well, full = StoreHealth("files", "/records"), StoreHealth("files", "/records", last_error="no space", queued=7)
     losing = replace(full, dropped=5)
     for before, now in pairwise([well, well, full, full, losing, losing, replace(losing, dropped=6), well]):
-        handler._background.tell_of_store(before, now)
+        handler._background.report_store(before, now)
     told = [json.loads(line) for line in log_text.getvalue().splitlines() if '"store.' in line]
     assert [(e["event"].removeprefix("store."), e["dropped"]) for e in told] == [
         ("trouble", 0),
@@ -528,7 +528,7 @@ async def test_what_is_billed_replaces_what_was_expected(make_handler: Callable[
     handler = make_handler(virtual_models={"auto": {"default": "sprinter", "budgets": budgets}})
     await routed(handler, litellm_call_id="1")
     await billed(handler, "1", 0.123)
-    (status,) = handler.parts.spending.status()
+    (status,) = handler.container.budget_enforcer.status()
     assert status.committed_usd == pytest.approx(0.123)
     assert status.in_flight_usd == pytest.approx(0.0)
 
@@ -557,7 +557,7 @@ async def test_a_near_tie_goes_to_the_usual_llm_in_the_shadow_too(
     )
     for number, name in enumerate(("auto", "plain", "floored")):
         await routed(handler, model=name, messages=conversation("integral hello"), litellm_call_id=str(number))
-    handler.parts.close()
+    handler.container.close()
     steadied, plain, floored = sorted(kept_in(records), key=lambda record: record["request_id"])
     assert (steadied["chosen"], steadied["reason"], steadied["near_tie_margin"]) == ("sprinter", "near_tie", 0.6)
     usual = {c["name"]: c["usual_p_correct"] for c in steadied["candidates"]}
@@ -584,7 +584,7 @@ async def test_thompson_sampling_leaves_the_odds_of_every_candidate(
     handler = make_handler(virtual_models={"auto": {"default": "sprinter", "exploration": exploration}})
     chosen = {(await routed(handler, litellm_call_id=str(number)))["model"] for number in range(40)}
     assert chosen == {"wizard", "sprinter"}
-    handler.parts.close()
+    handler.container.close()
     for record in kept_in(records):
         odds = {c["name"]: c["propensity"] for c in record["candidates"]}
         assert sum(odds.values()) == pytest.approx(1.0)

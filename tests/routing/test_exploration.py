@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from embedllm_router.prediction.scorer import Scores
 from embedllm_router.routing.decision import Decision, Exploration, Objective, Reason, Request
 from embedllm_router.routing.exploration import explore, logit_spread
-from embedllm_router.routing.policy import decide
-from embedllm_router.routing.pool import Candidate, CandidatePool, Prior
+from embedllm_router.routing.policy import rank_candidates
+from embedllm_router.routing.pool import Candidate, CandidateAverage, CandidatePool
 
 Rows = list[tuple[float, float, float]]
 """p_correct, USD per request, answers learned from."""
@@ -30,10 +30,10 @@ def decided(rows: Rows, objective: Objective | None = None) -> Decision:
     labels = np.array([n for _, _, n in rows])
     pool = CandidatePool(
         [Candidate(f"c{i}", f"c{i}", i, 0.0, 0.0, usd_per_request=usd) for i, (_, usd, _) in enumerate(rows)],
-        Prior(np.full(len(rows), 0.5), np.zeros(len(rows)), labels),
+        CandidateAverage(np.full(len(rows), 0.5), np.zeros(len(rows)), labels),
     )
     scores = Scores(np.array([p for p, _, _ in rows], np.float32), np.full(len(rows), 10.0, np.float32))
-    return decide(pool, scores, Request(objective or Objective(1.0), 10))
+    return rank_candidates(pool, scores, Request(objective or Objective(1.0), 10))
 
 
 def odds_of(decision: Decision, exploration: Exploration, seed: int = 0, **more: float) -> np.ndarray:

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedllm_router.errors import RequestError
-from embedllm_router.routing.overrides import COST_WEIGHT_HEADER, Allowed, Overrides, combine, header_wish, read_wish
+from embedllm_router.routing.overrides import (
+    COST_WEIGHT_HEADER,
+    Allowed,
+    Overrides,
+    combine,
+    header_override,
+    read_override,
+)
 from embedllm_router.routing.policy import Objective
 from embedllm_router.routing.pool import NO_RULES, Rules
 
@@ -15,7 +22,7 @@ EVERYTHING = Allowed()
 
 
 def read(headers: dict[str, str], field: object) -> Overrides:
-    return combine(CONFIGURED, NO_RULES, [header_wish(headers), read_wish("body", field)], Allowed(), NAMES)
+    return combine(CONFIGURED, NO_RULES, [header_override(headers), read_override("body", field)], Allowed(), NAMES)
 
 
 def test_nothing_asked_leaves_everything() -> None:
@@ -123,7 +130,7 @@ def layered(
     allowed: Allowed = EVERYTHING,
     rules: Rules = NO_RULES,
 ) -> Overrides:
-    wishes = [read_wish("team", team), read_wish("key", key), read_wish("body", body)]
+    wishes = [read_override("team", team), read_override("key", key), read_override("body", body)]
     return combine(CONFIGURED, rules, wishes, allowed, NAMES)
 
 
@@ -203,7 +210,7 @@ def test_what_a_request_may_set_is_limited(allowed: Allowed, body: dict[str, obj
 )
 def test_a_bad_value_is_named_with_its_source(source: str, field: object, named: str) -> None:
     with pytest.raises(RequestError) as caught:
-        read_wish(source, field)
+        read_override(source, field)
     assert caught.value.field == named
 
 

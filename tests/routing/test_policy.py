@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedllm_router.prediction.scorer import Scores
-from embedllm_router.routing.policy import Conditions, Objective, Observed, Reason, Request, decide
+from embedllm_router.routing.policy import Conditions, Objective, Observed, Reason, Request, rank_candidates
 from embedllm_router.routing.pool import Candidate, CandidatePool, Capability, Exclusion, PriceTier, Rules
 
 _p = st.floats(0, 1, width=32)
@@ -45,7 +45,7 @@ def test_ranking_is_the_naive_ranking(
     rows: list[tuple[float, float, float, float]], weight: float, n: int, cap: int | None
 ) -> None:
     request = Request(Objective(weight), n, cap)
-    assert list(decide(pool(rows), scores(rows), request).ranking) == naive_ranking(rows, request)
+    assert list(rank_candidates(pool(rows), scores(rows), request).ranking) == naive_ranking(rows, request)
 
 
 @given(rows=_instance, low=st.floats(0, 1e3), more=st.floats(0, 1e4))
@@ -54,19 +54,19 @@ def test_raising_the_cost_weight_never_raises_expected_cost(
 ) -> None:
     spent = []
     for weight in (low, low + more):
-        decision = decide(pool(rows), scores(rows), Request(Objective(weight), 1000))
+        decision = rank_candidates(pool(rows), scores(rows), Request(Objective(weight), 1000))
         spent.append(decision.cost_usd[decision.ranking[0]])
     assert spent[1] <= spent[0] or math.isclose(spent[1], spent[0], rel_tol=1e-9, abs_tol=1e-15)
 
 
 def test_ties_go_to_the_cheaper_then_to_the_first() -> None:
     rows = [(0.5, 10.0, 0.0, 2e-6), (0.5, 10.0, 0.0, 1e-6), (0.5, 10.0, 0.0, 1e-6)]
-    assert decide(pool(rows), scores(rows), Request(Objective(0.0), 0)).ranking == (1, 2, 0)
+    assert rank_candidates(pool(rows), scores(rows), Request(Objective(0.0), 0)).ranking == (1, 2, 0)
 
 
 def test_without_cost_weight_the_likeliest_wins_at_any_price() -> None:
     rows = [(0.90, 10.0, 0.0, 0.0), (0.91, 1e5, 1e-3, 1e-3)]
-    chosen = decide(pool(rows), scores(rows), Request(Objective(0.0), 100)).chosen
+    chosen = rank_candidates(pool(rows), scores(rows), Request(Objective(0.0), 100)).chosen
     assert chosen is not None
     assert chosen.name == "c1"
 
@@ -74,7 +74,9 @@ def test_without_cost_weight_the_likeliest_wins_at_any_price() -> None:
 def test_an_unknown_price_is_excluded_and_never_free() -> None:
     rows = [(0.5, 10.0, 1e-6, 1e-6), (0.9, 10.0, 0.0, 0.0)]
     unpriced = Candidate("c1", "llm1", 1, None, None)
-    decision = decide(CandidatePool([pool(rows).candidates[0], unpriced]), scores(rows), Request(Objective(0.0), 10))
+    decision = rank_candidates(
+        CandidatePool([pool(rows).candidates[0], unpriced]), scores(rows), Request(Objective(0.0), 10)
+    )
     assert decision.ranking == (0,)
     assessed = decision.assess(1)
     assert (assessed.excluded, assessed.cost_usd, assessed.utility) == (Exclusion.PRICE_UNKNOWN, None, None)
@@ -92,7 +94,9 @@ def test_a_price_of_zero_is_known() -> None:
 def test_an_unknown_llm_is_excluded_and_has_no_figures() -> None:
     rows = [(0.5, 10.0, 1e-6, 1e-6)]
     stranger = Candidate("stranger", None, None, 1e-6, 1e-6)
-    decision = decide(CandidatePool([stranger, *pool(rows).candidates]), scores(rows), Request(Objective(0.0), 10))
+    decision = rank_candidates(
+        CandidatePool([stranger, *pool(rows).candidates]), scores(rows), Request(Objective(0.0), 10)
+    )
     assert decision.assess(0).excluded is Exclusion.LLM_UNKNOWN
     assert decision.assess(0).p_correct is None
     assert decision.ranking == (1,)
@@ -100,8 +104,8 @@ def test_an_unknown_llm_is_excluded_and_has_no_figures() -> None:
 
 def test_a_request_beyond_the_context_window_excludes() -> None:
     rows = [(0.9, 10.0, 0.0, 0.0)]
-    assert decide(pool(rows, max_input_tokens=100), scores(rows), Request(Objective(0.0), 100)).ranking == (0,)
-    decision = decide(pool(rows, max_input_tokens=100), scores(rows), Request(Objective(0.0), 101))
+    assert rank_candidates(pool(rows, max_input_tokens=100), scores(rows), Request(Objective(0.0), 100)).ranking == (0,)
+    decision = rank_candidates(pool(rows, max_input_tokens=100), scores(rows), Request(Objective(0.0), 101))
     assert decision.ranking == ()
     assert decision.excluded == (Exclusion.CONTEXT_WINDOW,)
     assert decision.chosen is None
@@ -109,7 +113,7 @@ def test_a_request_beyond_the_context_window_excludes() -> None:
 
 def test_only_keeps_what_the_client_allows() -> None:
     rows = [(0.9, 10.0, 0.0, 0.0), (0.5, 10.0, 0.0, 0.0)]
-    decision = decide(
+    decision = rank_candidates(
         pool(rows), scores(rows), Request(Objective(0.0), 1, conditions=Conditions(only=frozenset({"c1"})))
     )
     assert decision.ranking == (1,)
@@ -118,7 +122,7 @@ def test_only_keeps_what_the_client_allows() -> None:
 
 def test_fallbacks_are_the_next_best_in_order() -> None:
     rows = [(0.5, 10.0, 0.0, 0.0), (0.9, 10.0, 0.0, 0.0), (0.7, 10.0, 0.0, 0.0)]
-    decision = decide(pool(rows), scores(rows), Request(Objective(0.0), 1))
+    decision = rank_candidates(pool(rows), scores(rows), Request(Objective(0.0), 1))
     assert decision.fallbacks(2) == ["c2", "c0"]
     assert decision.fallbacks(0) == []
     assert decision.runner_up is not None
@@ -133,15 +137,18 @@ def test_the_order_of_the_catalog_does_not_matter(rows: list[tuple[float, float,
                               for i, c in enumerate(straight.candidates)])  # fmt: skip
     moved = scores([rows[i] for i in order])
     assert (
-        decide(straight, scores(rows), Request(Objective(3.0), 9)).ranking
-        == decide(shuffled, moved, Request(Objective(3.0), 9)).ranking
+        rank_candidates(straight, scores(rows), Request(Objective(3.0), 9)).ranking
+        == rank_candidates(shuffled, moved, Request(Objective(3.0), 9)).ranking
     )
 
 
 def test_assessments_list_ranked_first_then_excluded() -> None:
     rows = [(0.5, 10.0, 0.0, 0.0), (0.9, 10.0, 0.0, 0.0)]
     candidates = [Candidate("unpriced", "llm0", 0, None, None), *pool(rows).candidates]
-    names = [a.name for a in decide(CandidatePool(candidates), scores(rows), Request(Objective(0.0), 1)).assessments()]
+    names = [
+        a.name
+        for a in rank_candidates(CandidatePool(candidates), scores(rows), Request(Objective(0.0), 1)).assessments()
+    ]
     assert names == ["c1", "c0", "unpriced"]
 
 
@@ -154,7 +161,7 @@ FLOORS = st.one_of(
 def test_a_floor_takes_the_cheapest_that_reaches_it(
     rows: list[tuple[float, float, float, float]], objective: Objective
 ) -> None:
-    decision = decide(pool(rows), scores(rows), Request(objective, 1000))
+    decision = rank_candidates(pool(rows), scores(rows), Request(objective, 1000))
     p, cost = decision.p_correct, decision.cost_usd
     floor = p.max() - objective.within if objective.within is not None else objective.min_p_correct
     assert floor is not None
@@ -172,7 +179,7 @@ def test_raising_the_floor_never_lowers_expected_cost_while_it_is_met(
     rows: list[tuple[float, float, float, float]], tau: float, more: float
 ) -> None:
     low, high = (
-        decide(pool(rows), scores(rows), Request(Objective(min_p_correct=floor), 1000))
+        rank_candidates(pool(rows), scores(rows), Request(Objective(min_p_correct=floor), 1000))
         for floor in (tau, min(tau + more, 1.0))
     )
     if high.floor_met:
@@ -181,7 +188,7 @@ def test_raising_the_floor_never_lowers_expected_cost_while_it_is_met(
 
 def test_a_limit_on_cost_excludes() -> None:
     rows = [(0.9, 10.0, 0.0, 1e-3), (0.5, 10.0, 0.0, 1e-6)]
-    decision = decide(pool(rows), scores(rows), Request(Objective(max_cost_usd=0.001), 1))
+    decision = rank_candidates(pool(rows), scores(rows), Request(Objective(max_cost_usd=0.001), 1))
     assert decision.ranking == (1,)
     assert decision.excluded[0] is Exclusion.TOO_EXPENSIVE
 
@@ -190,15 +197,17 @@ def test_a_limit_on_cost_excludes() -> None:
 def test_a_lack_excludes_only_who_needs_it(capability: Capability) -> None:
     rows = [(0.9, 10.0, 0.0, 0.0)]
     lacking = CandidatePool([Candidate("c0", "llm0", 0, 0.0, 0.0, lacks=frozenset({capability}))])
-    assert decide(lacking, scores(rows), Request(Objective(), 1)).ranking == (0,)
-    needing = decide(lacking, scores(rows), Request(Objective(), 1, needs=frozenset({capability})))
+    assert rank_candidates(lacking, scores(rows), Request(Objective(), 1)).ranking == (0,)
+    needing = rank_candidates(lacking, scores(rows), Request(Objective(), 1, needs=frozenset({capability})))
     assert needing.excluded == (Exclusion.lacking(capability),)
 
 
 def test_the_answer_asked_for_must_fit_too() -> None:
     rows = [(0.9, 10.0, 0.0, 0.0)]
     request = Request(Objective(), 60, max_output_tokens=50)
-    assert decide(pool(rows, max_input_tokens=100), scores(rows), request).excluded == (Exclusion.CONTEXT_WINDOW,)
+    assert rank_candidates(pool(rows, max_input_tokens=100), scores(rows), request).excluded == (
+        Exclusion.CONTEXT_WINDOW,
+    )
 
 
 def test_reasons() -> None:
@@ -209,7 +218,7 @@ def test_reasons() -> None:
         (Objective(min_p_correct=0.95), Reason.FLOOR_UNREACHED, "c0"),
         (Objective(max_cost_usd=1e-4), Reason.ONLY_CANDIDATE, "c1"),
     ):
-        decision = decide(pool(rows), scores(rows), Request(objective, 0))
+        decision = rank_candidates(pool(rows), scores(rows), Request(objective, 0))
         assert decision.chosen is not None
         assert (decision.reason, decision.chosen.name) == (reason, chosen)
 
@@ -218,10 +227,10 @@ def test_reasons() -> None:
 def test_the_likeliest_and_the_cheapest_are_what_they_say(
     rows: list[tuple[float, float, float, float]], weight: float
 ) -> None:
-    decision = decide(pool(rows), scores(rows), Request(Objective(weight), 100))
-    assert decision.likeliest is not None
+    decision = rank_candidates(pool(rows), scores(rows), Request(Objective(weight), 100))
+    assert decision.most_accurate is not None
     assert decision.cheapest is not None
-    assert decision.likeliest.p_correct == max(decision.p_correct)
+    assert decision.most_accurate.p_correct == max(decision.p_correct)
     assert decision.cheapest.cost_usd == min(decision.cost_usd)
 
 
@@ -232,7 +241,9 @@ def priced(name: str, **more: object) -> Candidate:
 def cost(candidate: Candidate, input_tokens: int, cached: int = 0) -> float:
     given_cached = Conditions(cached_tokens={candidate.name: cached})
     one = Scores(np.array([0.5], dtype=np.float32), np.array([10.0], dtype=np.float32))
-    decision = decide(CandidatePool([candidate]), one, Request(Objective(), input_tokens, conditions=given_cached))
+    decision = rank_candidates(
+        CandidatePool([candidate]), one, Request(Objective(), input_tokens, conditions=given_cached)
+    )
     return float(decision.cost_usd[0])
 
 
@@ -258,7 +269,9 @@ def test_a_price_per_request_is_added() -> None:
 def test_lengths_seen_while_serving_change_the_forecast() -> None:
     rows = [(0.9, 100.0, 0.0, 1e-6), (0.9, 100.0, 0.0, 1e-6)]
     seen = Observed(np.array([3.0, 0.5]), np.array([np.nan, np.nan]))
-    decision = decide(pool(rows), scores(rows), Request(Objective(1.0), 0, conditions=Conditions(observed=seen)))
+    decision = rank_candidates(
+        pool(rows), scores(rows), Request(Objective(1.0), 0, conditions=Conditions(observed=seen))
+    )
     assert decision.output_tokens.tolist() == [300.0, 50.0]
     assert decision.ranking == (1, 0)
 
@@ -268,7 +281,7 @@ def test_a_latency_weight_prefers_the_quicker_and_nobody_waited_for_counts_as_qu
     seen = Observed(np.ones(3), np.array([5.0, 1.0, np.nan]))
     for weight, ranking in ((0.0, (0, 1, 2)), (0.01, (1, 2, 0))):
         request = Request(Objective(latency_weight=weight), 0, conditions=Conditions(observed=seen))
-        assert decide(pool(rows), scores(rows), request).ranking == ranking
+        assert rank_candidates(pool(rows), scores(rows), request).ranking == ranking
 
 
 RULED = [
@@ -292,14 +305,14 @@ RULED = [
 def test_rules(rules: Rules, excluded: tuple[Exclusion | None, ...]) -> None:
     """A group must keep a rule with every deployment; where it runs must be known to be on a list."""
     one = Scores(np.array([0.5], dtype=np.float32), np.array([10.0], dtype=np.float32))
-    decision = decide(CandidatePool(RULED), one, Request(Objective(), 1, conditions=Conditions(rules=rules)))
+    decision = rank_candidates(CandidatePool(RULED), one, Request(Objective(), 1, conditions=Conditions(rules=rules)))
     assert decision.excluded == excluded
 
 
 def test_who_is_barred_is_out_with_the_reason() -> None:
     rows = [(0.9, 1.0, 0.0, 0.0), (0.5, 1.0, 0.0, 0.0)]
     barred = Conditions(barred={"c0": Exclusion.COOLED_DOWN, "stranger": Exclusion.KEY_ACCESS})
-    decision = decide(pool(rows), scores(rows), Request(Objective(), 0, conditions=barred))
+    decision = rank_candidates(pool(rows), scores(rows), Request(Objective(), 0, conditions=barred))
     assert (decision.ranking, decision.excluded) == ((1,), (Exclusion.COOLED_DOWN, None))
 
 

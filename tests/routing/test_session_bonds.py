@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedllm_router.routing.session import Bond, bond_of, deployment_in
+from embedllm_router.routing.prompt import Bond, bond_of, deployment_in
 
 ASK = {"role": "user", "content": "What is the weather in Trondheim?"}
 SAID = {"role": "assistant", "content": "Rain."}

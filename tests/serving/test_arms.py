@@ -13,17 +13,15 @@ from embedllm_router.config.settings import read_settings
 from embedllm_router.errors import ConfigError
 from embedllm_router.routing.deployments import read_model_groups
 from embedllm_router.routing.policy import Objective
-from embedllm_router.routing.tie_breaking import typical_of
-from embedllm_router.serving.arms import Lanes, build_lanes, in_share
+from embedllm_router.serving.arms import Arms, build_arms, in_share
 
 ROWS = [deployment("wizard", WIZARD, (10.0, 40.0)), deployment("sprinter", SPRINTER, (0.2, 0.6))]
 
 
-def lanes(router: Router, routers: dict[Path | None, Router], **settings: object) -> Lanes:
+def lanes(router: Router, routers: dict[Path | None, Router], **settings: object) -> Arms:
     read = read_settings({"virtual_models": {"auto": {"default": "sprinter", "cost_weight": 1, **settings}}})
     groups = {r: read_model_groups(ROWS, {}, r.catalog) for r in {router, *routers.values()}}
-    typical = {r: typical_of(r.artifact) for r in groups}
-    return build_lanes("auto", read.virtual_models["auto"], routers, router, groups, typical)
+    return build_arms("auto", read.virtual_models["auto"], routers, router, groups)
 
 
 def test_without_trials_the_live_lane_decides_for_everybody(router: Router) -> None:

@@ -13,7 +13,7 @@ from memory import Memory
 from embedllm_router.prediction.scorer import Scores
 from embedllm_router.routing.budget import MAX_COST_WEIGHT, Budget, Pace, Per, Scope, Whose, paced, period_of, scopes_of
 from embedllm_router.routing.decision import Decision, Objective, Request
-from embedllm_router.routing.policy import decide
+from embedllm_router.routing.policy import rank_candidates
 from embedllm_router.routing.pool import Candidate, CandidatePool
 from embedllm_router.serving.budget_enforcer import STEP, STEP_PER_PERIOD, Ledger, stepped
 
@@ -36,7 +36,7 @@ def wish(rows: list[tuple[float, float, float]], objective: Objective | None = N
     pool = CandidatePool([Candidate(f"c{i}", f"llm{i}", i, 0.0, row[2]) for i, row in enumerate(rows)])
     p_correct, tokens = (np.array([row[i] for row in rows], dtype=np.float32) for i in range(2))
     scores = Scores(p_correct, tokens)
-    return decide(pool, scores, Request(objective or Objective(), 0))
+    return rank_candidates(pool, scores, Request(objective or Objective(), 0))
 
 
 LADDER_OF_THREE = [(0.5, 100.0, 1e-6), (0.7, 100.0, 1e-5), (0.9, 100.0, 1e-4)]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedllm_router.serving.sessions import SESSION_HEADER, Conversation, conversation_of, response_key
+from embedllm_router.serving.sessions import SESSION_HEADER, SessionKeys, response_key, session_keys
 
 SPEAKER = "auto\0key-1"
 ASK, MORE = "What is the weather in Trondheim?", "And in Bergen?"
@@ -18,8 +18,8 @@ def chat(*texts: str, **body: object) -> dict[str, object]:
     return {"messages": [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)], **body}
 
 
-def of(body: dict[str, object], *, speaker: str = SPEAKER, **headers: str) -> Conversation:
-    return conversation_of(body, {name.replace("_", "-"): value for name, value in headers.items()}, speaker)
+def of(body: dict[str, object], *, speaker: str = SPEAKER, **headers: str) -> SessionKeys:
+    return session_keys(body, {name.replace("_", "-"): value for name, value in headers.items()}, speaker)
 
 
 def follows(later: dict[str, object], earlier: dict[str, object]) -> bool:
@@ -147,7 +147,7 @@ def test_a_stored_response_is_found_by_its_id() -> None:
 
 @pytest.mark.parametrize("body", [{}, {"prompt": "Once"}, {"prompt": [1, 2]}, {"messages": []}, {"input": []}])
 def test_what_is_no_conversation_is_filed_nowhere(body: dict[str, object]) -> None:
-    assert of(body) == Conversation((), None)
+    assert of(body) == SessionKeys((), None)
 
 
 def test_keys_tell_nothing_and_depend_on_every_piece() -> None:

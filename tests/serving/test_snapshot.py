@@ -20,7 +20,7 @@ from embedllm_router.config.process import LogSettings
 from embedllm_router.config.settings import read_proxy_config
 from embedllm_router.errors import ArtifactError, ConfigError
 from embedllm_router.routing.policy import Objective
-from embedllm_router.serving.snapshot import Live
+from embedllm_router.serving.snapshot import LiveSnapshot
 from embedllm_router.telemetry.log import configure_logging
 
 
@@ -36,9 +36,9 @@ class Running:
         self.write()
         self.live = self.start()
 
-    def start(self) -> Live:
+    def start(self) -> LiveSnapshot:
         settings = read_proxy_config(self.file)
-        live = Live(settings, configure_logging(LogSettings(), self.log), self.file)
+        live = LiveSnapshot(settings, configure_logging(LogSettings(), self.log), self.file)
         live.serve(self.rows, self.prices)
         return live
 
@@ -51,7 +51,7 @@ class Running:
         return [e for line in self.log.getvalue().splitlines() if (e := json.loads(line))["event"] == name]
 
     def auto(self) -> Objective:
-        return self.live.serve(self.rows, self.prices).lanes["auto"].live.objective
+        return self.live.serve(self.rows, self.prices).arms["auto"].live.objective
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def running(tmp_path: Path) -> Running:
 
 def test_nothing_changed_is_no_change(running: Running) -> None:
     assert not running.live.changed()
-    assert (running.live.generation.number, running.live.last_reload) == (1, None)
+    assert (running.live.snapshot.number, running.live.last_reload) == (1, None)
 
 
 def test_a_changed_file_takes_over(running: Running) -> None:
@@ -71,9 +71,9 @@ def test_a_changed_file_takes_over(running: Running) -> None:
     assert not running.live.changed(), "one change is seen once"
     running.live.reload()
     assert running.auto() == Objective(123.0, near_tie_margin=0.005)
-    assert running.live.generation.number == 2
+    assert running.live.snapshot.number == 2
     assert before is not None
-    assert before.lanes["auto"].live.objective == Objective(1.0, near_tie_margin=0.005), (
+    assert before.arms["auto"].live.objective == Objective(1.0, near_tie_margin=0.005), (
         "a request in flight keeps what it began with"
     )
     assert running.events("routing.reloaded")[0]["generation"] == 2
@@ -81,23 +81,23 @@ def test_a_changed_file_takes_over(running: Running) -> None:
 
 def test_what_is_known_of_callers_traffic_outlives_a_reload(running: Running) -> None:
     assert running.live.served is not None
-    running.live.served.lanes["auto"].live.traffic.add("key", 1.0)
+    running.live.served.arms["auto"].live.drift.add("key", 1.0)
     running.write(cost_weight=5.0)
     running.live.reload()
-    assert running.live.served.lanes["auto"].live.traffic.mean_novelty("key") > 0.5
+    assert running.live.served.arms["auto"].live.drift.mean_ood_score("key") > 0.5
 
 
 def test_changed_weights_take_over(running: Running) -> None:
     manifest = running.artifact / MANIFEST
     manifest.write_text(manifest.read_text().replace('"2026-01-01"', '"2026-02-02"'))
     assert running.live.changed()
-    old = running.live.generation.router
+    old = running.live.snapshot.router
     new = running.live.reload().router
     assert old is not None
     assert new is not None
     assert new.artifact.id != old.artifact.id
     assert running.live.served is not None
-    assert running.live.served.lanes["auto"].live.router is new
+    assert running.live.served.arms["auto"].live.router is new
 
 
 def during_the_first_load(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
@@ -138,7 +138,7 @@ def test_of_two_reloads_at_once_the_later_one_wins(running: Running, monkeypatch
     running.live.reload()
     second.join(10)
     assert running.auto().cost_weight == 33.0
-    assert running.live.generation.number == 3
+    assert running.live.snapshot.number == 3
 
 
 def test_a_default_that_breaks_its_own_rules_is_reported(running: Running) -> None:
@@ -155,7 +155,7 @@ def test_a_file_that_does_not_read_changes_nothing(running: Running, text: str) 
     with pytest.raises(ConfigError):
         running.live.reload()
     assert running.live.served is served
-    assert running.live.generation.number == 1
+    assert running.live.snapshot.number == 1
     assert running.live.last_reload is not None
     assert running.live.last_reload.error
     assert running.events("routing.reload_failed")[0]["consequence"] == "the previous ones stay in place"
@@ -190,13 +190,13 @@ def test_weights_that_are_missing_for_a_moment_are_no_change(running: Running, t
 def test_weights_that_appear_after_the_start_are_taken_up(running: Running) -> None:
     shutil.rmtree(running.artifact)
     live = running.start()
-    assert live.generation.router is None
-    assert live.serve(running.rows, {}).lanes == {}
+    assert live.snapshot.router is None
+    assert live.serve(running.rows, {}).arms == {}
     assert set(live.serve(running.rows, {}).groups) == {"wizard", "sprinter", "novice", "stranger"}
     planted_artifact(running.artifact)
     assert live.changed()
     live.reload()
-    assert set(live.serve(running.rows, {}).lanes) == {"auto", "auto-cheap", "auto-quality"}
+    assert set(live.serve(running.rows, {}).arms) == {"auto", "auto-cheap", "auto-quality"}
 
 
 def test_a_new_list_of_deployments_is_read_and_the_same_one_is_not(running: Running) -> None:
@@ -204,7 +204,7 @@ def test_a_new_list_of_deployments_is_read_and_the_same_one_is_not(running: Runn
     assert running.live.serve(running.rows, {}) is first
     fewer = [row for row in running.rows if row["model_name"] != "wizard"]
     second = running.live.serve(fewer, {})
-    assert "wizard" not in second.lanes["auto"].live.virtual_model.pool.names
+    assert "wizard" not in second.arms["auto"].live.virtual_model.pool.names
 
 
 def test_an_equal_list_of_deployments_is_not_read_again_and_a_changed_row_is(running: Running) -> None:
@@ -228,7 +228,7 @@ def test_a_file_that_says_something_else_than_litellm_read_is_not_watched(runnin
     """LiteLLM may merge several files; one of them alone must not replace what it made of them."""
     settings = read_proxy_config(running.file)
     running.write(cost_weight=9.0)
-    live = Live(settings, configure_logging(LogSettings(), running.log), running.file)
+    live = LiveSnapshot(settings, configure_logging(LogSettings(), running.log), running.file)
     assert live.config is None
     assert live.reload().settings == settings
 
@@ -239,11 +239,11 @@ def test_trial_weights_are_loaded_watched_and_reloaded(running: Running, tmp_pat
     running.write(shadow={"artifact": str(trial)})
     running.live.reload()
     assert running.live.served is not None
-    assert running.live.served.lanes["auto"].shadow is not None
+    assert running.live.served.arms["auto"].shadow is not None
     manifest = trial / MANIFEST
     manifest.write_text(manifest.read_text().replace('"2026-01-01"', '"2026-03-03"'))
     assert running.live.changed()
     shutil.rmtree(trial)
     with pytest.raises(ArtifactError):
         running.live.reload()
-    assert running.live.served.lanes["auto"].shadow is not None
+    assert running.live.served.arms["auto"].shadow is not None

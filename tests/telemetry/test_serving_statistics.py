@@ -7,28 +7,28 @@ import pytest
 
 from embedllm_router.prediction.scorer import Scores
 from embedllm_router.routing.decision import Conditions, Decision, Objective, Request
-from embedllm_router.routing.policy import decide
+from embedllm_router.routing.policy import rank_candidates
 from embedllm_router.routing.pool import Candidate, CandidatePool
-from embedllm_router.telemetry.serving_statistics import Observations
+from embedllm_router.telemetry.serving_statistics import ServingStatistics
 
 POOL = CandidatePool([Candidate(name, name, row, 1e-6, 1e-6) for row, name in enumerate(("long", "short"))])
 SCORES = Scores(np.array([0.9, 0.8], dtype=np.float32), np.array([100.0, 100.0], dtype=np.float32))
 
 
-def decided(observations: Observations, limit: int | None = None) -> Decision:
+def decided(observations: ServingStatistics, limit: int | None = None) -> Decision:
     seen = Conditions(observed=observations.of(POOL))
-    return decide(POOL, SCORES, Request(Objective(), 10, limit, conditions=seen))
+    return rank_candidates(POOL, SCORES, Request(Objective(), 10, limit, conditions=seen))
 
 
 def test_nothing_seen_changes_nothing() -> None:
-    observations = Observations()
+    observations = ServingStatistics()
     assert observations.of(POOL) is None
     assert observations.length_factor("long") == 1.0
     assert math.isnan(observations.latency_s("long"))
 
 
 def test_the_forecast_approaches_what_is_answered_and_stays_there() -> None:
-    observations, rng = Observations(), np.random.default_rng(0)
+    observations, rng = ServingStatistics(), np.random.default_rng(0)
     for _ in range(2_000):
         decision = decided(observations)
         observations.answered(decision, "long", int(300 * rng.lognormal(0, 0.3)), None)
@@ -38,13 +38,13 @@ def test_the_forecast_approaches_what_is_answered_and_stays_there() -> None:
 
 
 def test_one_odd_answer_changes_little() -> None:
-    observations = Observations()
+    observations = ServingStatistics()
     observations.answered(decided(observations), "long", 100_000, None)
     assert observations.length_factor("long") == pytest.approx((20 + 20) / 21, rel=1e-9), "capped at twenty times"
 
 
 def test_an_answer_cut_by_the_request_s_limit_says_nothing() -> None:
-    observations = Observations()
+    observations = ServingStatistics()
     observations.answered(decided(observations, limit=50), "long", 50, None)
     observations.answered(decided(observations, limit=150), "long", 150, None)
     assert observations.length_factor("long") == 1.0
@@ -53,7 +53,7 @@ def test_an_answer_cut_by_the_request_s_limit_says_nothing() -> None:
 
 
 def test_latencies_are_a_running_mean() -> None:
-    observations = Observations()
+    observations = ServingStatistics()
     for latency_ms in [1_000.0] * 500 + [3_000.0] * 500:
         observations.answered(decided(observations), "short", None, latency_ms)
     old = math.exp(-500 / 200)
@@ -62,6 +62,6 @@ def test_latencies_are_a_running_mean() -> None:
 
 
 def test_a_group_outside_the_pool_is_ignored() -> None:
-    observations = Observations()
+    observations = ServingStatistics()
     observations.answered(decided(observations), "stranger", 5, 10.0)
     assert observations.length_factor("stranger") == 1.0

@@ -17,32 +17,35 @@ from planted import SPRINTER, WIZARD
 from embedllm_router import Router
 from embedllm_router.config.process import LogSettings
 from embedllm_router.config.virtual_model import VirtualModelSettings
+from embedllm_router.proxy.shadow import ShadowRunner
 from embedllm_router.records.schema import RequestRecord
+from embedllm_router.routing.pipeline import NO_STATE, Policy
 from embedllm_router.routing.policy import Objective
 from embedllm_router.routing.prompt import Prompt, read_body
-from embedllm_router.serving.arms import Lane, Lanes, VirtualModel
-from embedllm_router.telemetry.events import Outcome, Routed, response_headers
+from embedllm_router.serving.arms import Arm, VirtualModel
+from embedllm_router.telemetry.decision_record import DecisionRecord, Outcome, RequestContext
+from embedllm_router.telemetry.events import response_headers
 from embedllm_router.telemetry.log import configure_logging
-from embedllm_router.telemetry.record_builder import Arrival
 from embedllm_router.telemetry.tracing import Tracer
-from embedllm_router.telemetry.tracker import Keep, Observer
+from embedllm_router.telemetry.tracker import Keep, RequestTracker
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 PROMPT = "integral hunter2"
 
 
 class Watched:
-    """An observer, the records it made and the events it logged."""
+    """A tracker, the records it made and the events it logged."""
 
     def __init__(self, router: Router, **keep: bool) -> None:
         self.router, self.records, self.log = router, list[RequestRecord](), io.StringIO()
         self.bills: list[float | None] = []
         log = configure_logging(LogSettings(), self.log)
         kept = Keep(lambda text: f"hash of {len(text)}", **keep)
-        self.observer = Observer(log, [self.records.append], kept, tracer=Tracer())
+        self.shadows = ShadowRunner(log)
+        self.tracker = RequestTracker(log, [self.records.append], kept, tracer=Tracer())
 
-    def lane(self, arm: str, objective: Objective) -> Lane:
-        return _lane(self.router, arm, objective)
+    def arm(self, name: str, objective: Objective) -> Arm:
+        return _arm(self.router, name, objective)
 
     def decide(
         self,
@@ -52,31 +55,38 @@ class Watched:
         objective_from: str = "config",
         prompt: str | Prompt = PROMPT,
     ) -> None:
-        lane = self.lane("live", Objective(1.0))
-        routing = self.router.route(prompt, objective=lane.objective, pool=lane.virtual_model.pool)
-        assert routing.decision.chosen is not None
-        arrival = Arrival(request_id, "auto", "acompletion", AT, time.perf_counter(), key_alias="team-a")
-        routed = arrival.routed(routing.decision.chosen.name, decision=routing.decision, objective_from=objective_from)
-        beside = self.lane("shadow", shadow) if shadow else None
-        self.observer.decided(
-            routed, routing, arrival, Lanes(lane, shadow=beside), lambda _, bill: self.bills.append(bill)
+        live = self.arm("live", Objective(1.0))
+        routing = self.router.route(prompt, objective=live.objective, pool=live.virtual_model.pool)
+        context = RequestContext(request_id, "auto", "acompletion", AT, time.perf_counter(), key_alias="team-a")
+        beside = None
+        if shadow:
+            beside = self.shadows.decide(self.arm("shadow", shadow), live, routing, NO_STATE, objective_from, None)
+        self.tracker.decided(
+            context,
+            routing,
+            objective_from=objective_from,
+            shadow=beside,
+            on_end=lambda _, bill: self.bills.append(bill),
         )
 
     def end(self, request_id: str = "1", **outcome: object) -> RequestRecord:
         fields = {"served": WIZARD, "status": "success", "input_tokens": 5, "output_tokens": 7, "cost_usd": 0.1}
-        self.observer.ended(request_id, Outcome(**{**fields, **outcome}))  # type: ignore[arg-type]
+        self.tracker.ended(request_id, Outcome(**{**fields, **outcome}))  # type: ignore[arg-type]
         return self.records[-1]
 
 
-def _lane(router: Router, arm: str, objective: Objective) -> Lane:
-    return Lane(arm, router, VirtualModel("auto", VirtualModelSettings(default=SPRINTER), router.pool()), objective)
+def _arm(router: Router, name: str, objective: Objective) -> Arm:
+    settings = VirtualModelSettings(default=SPRINTER)
+    model = VirtualModel("auto", settings, Policy(router.pool()), settings.rules, settings.requests.allowed, ())
+    return Arm(name, router, model, objective)
 
 
 @pytest.fixture
 def watched(router: Router) -> Iterator[Watched]:
     one = Watched(router)
     yield one
-    one.observer.close()
+    one.tracker.close()
+    one.shadows.close()
 
 
 def test_a_record_holds_the_whole_decision_and_its_outcome(watched: Watched) -> None:
@@ -128,17 +138,17 @@ def test_text_and_embedding_are_kept_when_asked(router: Router) -> None:
 
 def test_an_outcome_is_recorded_once(watched: Watched) -> None:
     watched.decide()
-    watched.observer.ended("1", Outcome(None, "failure", error="Timeout"), headers_follow=True)
-    assert watched.observer.find("1") is not None, "the error's headers are still to be written"
+    watched.tracker.ended("1", Outcome(None, "failure", error="Timeout"), headers_follow=True)
+    assert watched.tracker.find("1") is not None, "the error's headers are still to be written"
     watched.end()
     watched.end("never seen")
     assert [r.status for r in watched.records] == ["failure"]
-    assert watched.observer.n_pending == 0
+    assert watched.tracker.n_pending == 0
 
 
 def test_a_request_that_failed_open_is_recorded_without_a_decision(watched: Watched) -> None:
-    arrival = Arrival("1", "auto", "acompletion", AT, time.perf_counter())
-    watched.observer.failed_open(arrival.routed("sprinter", failed_open="KeyError"), arrival)
+    context = RequestContext("1", "auto", "acompletion", AT, time.perf_counter())
+    watched.tracker.failed_open(context, "sprinter", "KeyError")
     record = watched.end(served="sprinter")
     assert (record.reason, record.failed_open, record.chosen) == ("failed_open", "KeyError", "sprinter")
     assert (record.p_correct, record.candidates, record.artifact) == (None, (), None)
@@ -151,7 +161,7 @@ def test_requests_whose_outcome_never_comes_are_recorded_as_such(
     for request_id in "abc":
         watched.decide(request_id)
     assert [(r.request_id, r.status) for r in watched.records] == [("a", "unknown")]
-    watched.observer.close()
+    watched.tracker.close()
     assert [r.request_id for r in watched.records] == ["a", "b", "c"]
 
 
@@ -166,19 +176,19 @@ def test_requests_are_given_up_after_an_hour(watched: Watched, monkeypatch: pyte
 def test_an_id_that_comes_twice_makes_two_records(watched: Watched) -> None:
     watched.decide("same")
     watched.decide("same")
-    assert watched.observer.n_pending == 1
+    assert watched.tracker.n_pending == 1
     watched.end("same")
     assert [r.status for r in watched.records] == ["unknown", "success"]
-    assert watched.observer.n_pending == 0
+    assert watched.tracker.n_pending == 0
 
 
 def test_a_decision_that_could_not_be_told_makes_one_record(watched: Watched) -> None:
     watched.decide("1")
-    arrival = Arrival("1", "auto", "acompletion", AT, time.perf_counter())
-    watched.observer.failed_open(arrival.routed("sprinter", failed_open="OSError"), arrival)
+    context = RequestContext("1", "auto", "acompletion", AT, time.perf_counter())
+    watched.tracker.failed_open(context, "sprinter", "OSError")
     watched.end("1", served="sprinter")
     assert [r.reason for r in watched.records] == ["failed_open"]
-    assert watched.observer.n_pending == 0
+    assert watched.tracker.n_pending == 0
 
 
 def test_a_shadow_decides_for_the_record_only(watched: Watched) -> None:
@@ -193,12 +203,12 @@ def test_a_shadow_decides_for_the_record_only(watched: Watched) -> None:
 
 def test_an_answer_quicker_than_the_shadow_waits_for_it_to_be_recorded(watched: Watched) -> None:
     watched.decide()
-    assert watched.observer._shadows is None
+    assert watched.shadows._thread is None
     held = threading.Event()
-    watched.observer._shadows = ThreadPoolExecutor(1)
-    watched.observer._shadows.submit(held.wait, 10)
+    watched.shadows._thread = ThreadPoolExecutor(1)
+    watched.shadows._thread.submit(held.wait, 10)
     watched.decide("2", shadow=Objective(10_000.0))
-    watched.observer.ended("2", Outcome(WIZARD, "success"))
+    watched.tracker.ended("2", Outcome(WIZARD, "success"))
     assert watched.records == []
     held.set()
     _wait_for_shadow(watched)
@@ -215,17 +225,17 @@ def test_a_shadow_that_fails_is_reported_and_hurts_nobody(
     watched: Watched, artifact_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = Router.load(artifact_dir)
-    monkeypatch.setattr(broken, "route", None)
-    monkeypatch.setattr(Watched, "lane", lambda self, *of: _lane(broken if of[0] == "shadow" else self.router, *of))
+    monkeypatch.setattr(broken, "scorer", None)
+    monkeypatch.setattr(Watched, "arm", lambda self, *of: _arm(broken if of[0] == "shadow" else self.router, *of))
     watched.decide(shadow=Objective(1.0))
     _wait_for_shadow(watched)
     assert watched.end().shadow_chosen is None
     events = [json.loads(line) for line in watched.log.getvalue().splitlines()]
-    assert [e["reason"] for e in events if e["event"] == "routing.shadow_failed"] == ["TypeError"]
+    assert [e["reason"] for e in events if e["event"] == "routing.shadow_failed"] == ["AttributeError"]
 
 
 def _wait_for_shadow(watched: Watched) -> None:
-    shadows = watched.observer._shadows
+    shadows = watched.shadows._thread
     assert shadows is not None
     shadows.submit(lambda: None).result(timeout=10)
 
@@ -234,24 +244,24 @@ def test_the_bill_is_told_once_whatever_the_outcome(watched: Watched) -> None:
     for request_id in ("answered", "failed", "lost"):
         watched.decide(request_id)
     watched.end("answered")
-    watched.observer.ended("failed", Outcome(None, "failure", error="Timeout"), headers_follow=True)
+    watched.tracker.ended("failed", Outcome(None, "failure", error="Timeout"), headers_follow=True)
     watched.end("failed")
-    watched.observer.close()
+    watched.tracker.close()
     assert watched.bills == [0.1, 0.0, None]
 
 
 @pytest.mark.parametrize(("n", "seen"), [(1, True), (2, False)])
 def test_several_answers_at_once_say_nothing_of_the_length_of_one(watched: Watched, n: int, *, seen: bool) -> None:
     watched.decide(prompt=read_body({"prompt": PROMPT, "n": n}))
-    watched.observer.ended("1", Outcome(WIZARD, "success", output_tokens=5_000, latency_ms=10.0))
-    assert (watched.observer.observations.length_factor(WIZARD) != 1.0) is seen
-    assert watched.observer.observations.latency_s(WIZARD) == 0.01
+    watched.tracker.ended("1", Outcome(WIZARD, "success", output_tokens=5_000, latency_ms=10.0))
+    assert (watched.tracker.statistics.length_factor(WIZARD) != 1.0) is seen
+    assert watched.tracker.statistics.latency_s(WIZARD) == 0.01
 
 
 def test_a_name_no_header_can_hold_is_percent_coded() -> None:
     """LiteLLM would answer a 500 in place of an answer that is paid for."""
-    routed = Routed("1", "авто\r\n", "acompletion", "gpt-4o mini (eu)", 1.0)
-    headers = response_headers(routed, "groß")
+    context = RequestContext("1", "авто\r\n", "acompletion", AT, 0.0)
+    headers = response_headers(DecisionRecord(context, "gpt-4o mini (eu)", 1.0), "groß")
     assert headers["x-embedllm-virtual-model"] == "%D0%B0%D0%B2%D1%82%D0%BE%0D%0A"
     assert headers["x-embedllm-chosen"] == "gpt-4o mini (eu)"
     assert headers["x-embedllm-served"] == "gro%C3%9F"

@@ -268,7 +268,7 @@ def test_an_added_llm_is_routed_to_and_nothing_else_changes(bench: Bench) -> Non
     old, new = Router(before), Router(after)
     for text in ("integral", "statute"):
         embedding = old.encode(text).prompt_embedding
-        was, now = old._scorer.score(embedding), new._scorer.score(embedding)
+        was, now = old.scorer.score(embedding), new.scorer.score(embedding)
         np.testing.assert_allclose(now.p_correct[:-1], was.p_correct, rtol=1e-6)
         assert now.output_tokens[-1] == pytest.approx(250, rel=0.25)
         assert (now.p_correct[-1] > 0.75) == (text == "statute")

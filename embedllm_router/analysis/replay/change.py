@@ -29,7 +29,7 @@ from embedllm_router.records.schema import CandidateRecord
 from embedllm_router.routing.deployments import Row, read_model_groups
 from embedllm_router.routing.policy import Objective
 from embedllm_router.routing.pool import Candidate, Exclusion, Rules
-from embedllm_router.routing.tie_breaking import typical_of
+from embedllm_router.routing.tie_breaking import average_performance
 from embedllm_router.serving.arms import VirtualModel, build_virtual_model
 
 __all__ = [
@@ -228,10 +228,10 @@ def _configured(
 
 def _usual(model: VirtualModel, index: int, same: CandidateRecord | None) -> tuple[float | None, float | None]:
     """What settles near ties, by the configuration's weights and prices; where it states none, as recorded."""
-    prior = model.pool.prior
-    if prior is None or np.isnan(prior.cost_usd[index]):
+    average = model.pool.average
+    if average is None or np.isnan(average.cost_usd[index]):
         return (same.usual_p_correct, same.usual_cost_usd) if same else (None, None)
-    return float(prior.p_correct[index]), float(prior.cost_usd[index])
+    return float(average.p_correct[index]), float(average.cost_usd[index])
 
 
 def _excluded(request: RecordedRequest, one: Candidate, rules: Rules, namesake: CandidateRecord | None) -> str | None:
@@ -303,8 +303,8 @@ def read_new_config(path: Path, artifact: Artifact | None = None) -> NewConfig:
     virtual = settings.virtual_models
     rows = [row for row in _model_list(path) if row.get("model_name") not in virtual]
     groups = read_model_groups(rows, {}, Catalog(weights.manifest.llms))
-    typical = typical_of(weights)
-    models = {name: build_virtual_model(name, one, groups, typical) for name, one in virtual.items()}
+    average = average_performance(weights)
+    models = {name: build_virtual_model(name, one, groups, average) for name, one in virtual.items()}
     used = {one.name: one for model in models.values() for one in model.pool.candidates}
     return NewConfig(
         virtual_models=models,

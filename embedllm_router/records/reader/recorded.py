@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.artifact.weights import Artifact
-from embedllm_router.prediction.prompt_encoder import encoder_id, load_encoder
+from embedllm_router.prediction.loading import encoder_id, load_encoder
 from embedllm_router.prediction.scorer import Scorer, Scores
 from embedllm_router.records.reader.source import Filters, RecordSource
 from embedllm_router.records.reader.verdicts import RequestKey, Verdict, counting, mean_score, request_key

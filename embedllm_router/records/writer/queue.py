@@ -18,7 +18,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -352,7 +352,8 @@ class BackgroundStore:
         self._settings = settings
         self._queue_bytes, self._close_s = int(queue_mb * 1e6), close_s
         self._sink = sink
-        self._hasher = hasher
+        self.prompt_hash: Callable[[str], str] = hasher
+        """Keyed hash of a prompt, 24 hexadecimal digits; equal prompts have equal hashes. Never raises."""
         self._closed = False
         self._begin()
         _open_stores.add(self)
@@ -388,10 +389,6 @@ class BackgroundStore:
             lag_s=self._backlog.lag_s,
             last_error=self._write_error or self._upkeep_error,
         )
-
-    def prompt_hash(self, text: str) -> str:
-        """Keyed hash of a prompt, 24 hexadecimal digits."""
-        return self._hasher(text)
 
     def close(self) -> None:
         """Writes what waits, in bounded time; later records are dropped and counted."""

@@ -1,6 +1,7 @@
 """Opens the store that the settings ask for."""
 
 import importlib.util
+from collections.abc import Callable
 from typing import Protocol
 
 from embedllm_router.config.process import StoreSettings
@@ -22,8 +23,8 @@ class RecordStore(Protocol):
     def health(self) -> StoreHealth:
         """How the store is doing."""
 
-    def prompt_hash(self, text: str) -> str:
-        """Keyed hash of a prompt, 24 hexadecimal digits; equal prompts have equal hashes. Never raises."""
+    prompt_hash: Callable[[str], str]
+    """Keyed hash of a prompt, 24 hexadecimal digits; equal prompts have equal hashes. Never raises."""
 
     def close(self) -> None:
         """Writes what waits, within the `close_s` it was opened with; later records are counted as dropped."""
@@ -70,7 +71,8 @@ class _NoStore:
     """Keeps nothing."""
 
     def __init__(self, hasher: PromptHasher) -> None:
-        self._hasher = hasher
+        self.prompt_hash: Callable[[str], str] = hasher
+        """A hash that is good for this process."""
 
     def put(self, record: RequestRecord | FeedbackRecord) -> None:
         """Keeps nothing."""
@@ -78,10 +80,6 @@ class _NoStore:
     def health(self) -> StoreHealth:
         """Says that the store is off."""
         return StoreHealth()
-
-    def prompt_hash(self, text: str) -> str:
-        """A hash that is good for this process."""
-        return self._hasher(text)
 
     def close(self) -> None:
         """Does nothing."""

@@ -1,0 +1,154 @@
+"""A routed request from arrival to outcome: log line, span, headers and stored row are read off its decision record."""
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedllm_router.prediction.ood_score import NO_SHRINKAGE, Shrinkage
+from embedllm_router.routing.decision import Assessment, Decision
+from embedllm_router.routing.pipeline import Timing
+
+__all__ = ["DecisionRecord", "Outcome", "RequestContext", "ShadowChoice", "billed_usd"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """A request for a virtual model as it came.
+
+    Attributes:
+        request_id: LiteLLM's call id.
+        virtual_model: Name the client asked for.
+        call_type: LiteLLM's name of the endpoint.
+        at: When it came, UTC.
+        started: The same on `time.perf_counter`'s clock, in seconds.
+        snapshot: Number of the configuration that decides.
+        key_alias: Alias of the API key; None when it has none.
+        team_alias: Alias of the key's team; None when it has none.
+        key_id: Id of the API key, for budgets, sessions and drift of its own; never kept. None without one.
+        team_id: Id of the key's team, likewise.
+        parent_span: LiteLLM's OpenTelemetry span of the request; None without one.
+    """
+
+    request_id: str
+    virtual_model: str
+    call_type: str
+    at: datetime
+    started: float
+    snapshot: int = 1
+    key_alias: str | None = None
+    team_alias: str | None = None
+    key_id: str | None = None
+    team_id: str | None = None
+    parent_span: object | None = None
+
+    @property
+    def elapsed_ms(self) -> float:
+        """Milliseconds since it came."""
+        return (time.perf_counter() - self.started) * 1e3
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRecord:
+    """Where one request was sent and why.
+
+    Attributes:
+        context: The request as it came.
+        chosen: Model group it was sent to.
+        route_ms: Milliseconds spent in our hook.
+        failed_open: Why the default answers; None when routing decided.
+        decision: What was weighed; None when routing failed open. So are the fields below.
+        arm: "live", or "canary" when that decided.
+        objective_from: Who set the objective: "config", "team", "key", "header", "body" or "canary".
+        artifact: Id of the weights that decided.
+        encoder: Id of their prompt encoder.
+        timing: Milliseconds of each step.
+        shrinkage: How far from training prompts the prompt is, and how far its predictions were shrunk.
+        wants_several: Whether the request asks for more than one answer.
+        prompt_chars: Length of the embedded text.
+        prompt_hash: Keyed hash of the embedded text.
+        prompt: The text itself; None unless the settings ask for it.
+        embedding: float32 (d_prompt,); None unless the settings ask for it.
+    """
+
+    context: RequestContext
+    chosen: str
+    route_ms: float
+    failed_open: str | None = None
+    decision: Decision | None = None
+    arm: str = "live"
+    objective_from: str | None = None
+    artifact: str | None = None
+    encoder: str | None = None
+    timing: Timing | None = None
+    shrinkage: Shrinkage = NO_SHRINKAGE
+    wants_several: bool = False
+    prompt_chars: int | None = None
+    prompt_hash: str | None = None
+    prompt: str | None = None
+    embedding: NDArray[np.float32] | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why the chosen one was chosen."""
+        return "failed_open" if self.decision is None else str(self.decision.reason)
+
+    @property
+    def assessment(self) -> Assessment | None:
+        """What was weighed for the chosen candidate."""
+        return self.decision.chosen if self.decision else None
+
+    @property
+    def runner_up(self) -> str | None:
+        """Name of the second best candidate."""
+        second = self.decision.runner_up if self.decision else None
+        return second.name if second else None
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowChoice:
+    """What the shadow would have decided.
+
+    Attributes:
+        artifact: Id of the weights that decided.
+        chosen: Its choice; None when every candidate is excluded there.
+    """
+
+    artifact: str
+    chosen: Assessment | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What really happened to a routed request.
+
+    Attributes:
+        served: Model group that answered; None when none did.
+        status: "success", "failure", or "unknown" when none was reported.
+        input_tokens: Billed input tokens; None when unknown.
+        output_tokens: Billed output tokens; None when unknown.
+        cost_usd: Billed cost in USD; None when unknown.
+        latency_ms: From the call to its last byte; None when unknown.
+        error: Class of the final error; None on success.
+        response_id: Id inside the response body; None when unknown.
+    """
+
+    served: str | None
+    status: str
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    latency_ms: float | None = None
+    error: str | None = None
+    response_id: str | None = None
+
+
+def billed_usd(record: DecisionRecord, outcome: Outcome) -> float | None:
+    """What the answer cost in USD; None when unknown."""
+    # LiteLLM bills some bridged endpoints at 0.0; tokens at the deployment's own prices are the truth then.
+    if outcome.cost_usd or not outcome.output_tokens or outcome.served is None or record.decision is None:
+        return outcome.cost_usd
+    pool = record.decision.pool
+    return pool.cost_usd(outcome.served, outcome.input_tokens or 0, outcome.output_tokens)
