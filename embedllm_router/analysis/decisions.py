@@ -134,7 +134,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class DecisionSearch:
-    """What is looked for among the records asked about; None sets no condition.
+    """A search among decisions; None sets no condition.
 
     Attributes:
         text: Occurs in a model group, a category, an error or a kept prompt, whatever its case; or, letter for letter,

@@ -173,7 +173,7 @@ def overtakes(objective: Objective, weighed: Weighed, index: int) -> Change | No
     """Where a candidate overtakes the chosen one, whoever else may then be ahead of both.
 
     Args:
-        objective: What was asked for.
+        objective: The objective of the request.
         weighed: The candidates.
         index: One of them that can be chosen, and is not.
 
@@ -200,7 +200,7 @@ def to_win(objective: Objective, weighed: Weighed, index: int) -> tuple[float | 
     """What a candidate would have to cost, or how likely it would have to be, to be chosen; all else the same.
 
     Args:
-        objective: What was asked for.
+        objective: The objective of the request.
         weighed: The candidates.
         index: One of them that can be chosen, and is not.
 

@@ -32,7 +32,7 @@ class MappedLLM:
         x: Place on the first principal axis.
         y: Place on the second.
         nearest: The most alike others with the cosine of their centred embeddings, best first.
-        chosen: Requests it was chosen for in the time asked about.
+        chosen: Requests it was chosen for in the span of time.
     """
 
     id: str

@@ -61,12 +61,13 @@ class Sums:
         failed_open: Sent to the default because routing failed.
         billed: Those with a known bill.
         billed_usd: What they cost.
-        compared: Those with an expected cost of the chosen, the likeliest and the cheapest; the next six are over them.
+        compared: Those with every prediction of the chosen, the most accurate and the cheapest; the next six are of
+            these.
         expected_usd: Expected cost of the chosen ones.
-        likeliest_usd: Expected cost, had each gone to the one likeliest to be right.
+        likeliest_usd: Expected cost, had each gone to the most accurate.
         cheapest_usd: Expected cost, had each gone to the cheapest.
         p_correct: Sum of the chosen ones' probabilities.
-        likeliest_p_correct: Sum of the likeliest ones'.
+        likeliest_p_correct: Sum of the most accurate ones'.
         cheapest_p_correct: Sum of the cheapest ones'.
         forecast: Answered by the chosen group, with an expected and a billed cost; the next two are over them.
         forecast_usd: What they were expected to cost.
@@ -140,7 +141,7 @@ class Overview:
         step_s: Length of a step in seconds.
         starts: Start of every step, seconds since 1970.
         total: Sums over everything.
-        every: Percentiles are over every so-manieth request, told by the microsecond it came in; 1 is all of them.
+        every: Percentiles are over one in so many requests, by the microsecond of their time; 1 is all of them.
         spread: Percentiles over everything.
         by_step: Sums of every step.
         spread_by_step: Percentiles of every step.
@@ -217,7 +218,7 @@ _NOT_BY_STEP, _NOT_BY_SERVED, _BY_NOTHING = 0b10, 0b01, 0b11
 
 
 def overview(source: RecordSource, query: RecordQuery) -> Overview:
-    """Sums up the records asked about.
+    """Sums up the records of a query.
 
     Args:
         source: The records.

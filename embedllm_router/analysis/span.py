@@ -34,12 +34,12 @@ _WEEK_S: Final = 7 * 86400
 
 @dataclass(frozen=True, slots=True)
 class RecordQuery:
-    """What a page asks about.
+    """The records that a page shows.
 
     Attributes:
         span: How far back.
         until: End of the span, UTC without zone; None is now.
-        virtual_model: Name the client asked for; None means any.
+        virtual_model: Model name in the request; None means any.
         key_alias: Alias of the API key; None means any.
     """
 
@@ -84,10 +84,10 @@ class Window:
 
 
 def window_of(source: RecordSource, query: RecordQuery) -> Window:
-    """Finds where the records asked about begin and end, and a step that cuts the time into at most 61 parts.
+    """Finds where the records shown begin and end, and a step that cuts the time into at most 61 parts.
 
     Args:
-        source: Looked at only where everything is asked for.
+        source: Read only where the span is everything.
         query: What a page asks about.
 
     Returns:

@@ -478,7 +478,7 @@ class _Sums:
 
 
 def spend(totals: Totals, candidates: CandidateSums, seed: int) -> Spend:
-    """Compares routing with always the likeliest, always the cheapest, and always the single best LLM."""
+    """Compares routing with always the most accurate, always the cheapest, and always the single best LLM."""
     n_compared = int(totals.total("n", totals.compared))
     alternatives: Sequence[Alternative | None] = ()
     if n_compared:

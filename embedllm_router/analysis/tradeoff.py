@@ -55,7 +55,7 @@ class Frontier:
         objectives: Recorded objectives in words, with the number of requests; most first.
         cost_weight: The λ recorded most often where λ alone decided; None when floors decided everywhere.
         ladder: Outcomes at rising cost weights, without those at either end that change nothing. The first, at 0, sends
-            each request to the candidate likeliest to be right.
+            each request to the most accurate candidate.
         singles: One LLM for everything, dearest first.
     """
 

@@ -6,7 +6,7 @@ Results go to stdout, everything else to stderr.
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
 import orjson
 import typer
@@ -33,10 +33,13 @@ __all__ = [
     "print_lines",
     "progress",
     "ranking_table",
+    "renamed",
     "stdout",
     "summary_table",
     "warn",
 ]
+
+T = TypeVar("T")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 """The option of every command that can print its result for a program."""
@@ -54,9 +57,25 @@ def clear_errors() -> Iterator[None]:
         typer.secho(f"error: {error}", err=True, fg="red")
         raise typer.Exit(2 if isinstance(error, _WRONG_INPUT) else 1) from None
     except ImportError as error:
+        if (error.name or "").startswith("embedllm_router"):
+            raise
         message = f"error: {error.name} is not installed: pip install 'embedllm-router[learn]'."
         typer.secho(message, err=True, fg="red")
         raise typer.Exit(1) from None
+
+
+def renamed(old: str, old_value: T | None, new: str, value: T | None) -> T | None:
+    """The value of an option that has a new name; warns where the old one was used.
+
+    Raises:
+        ConfigError: Both are given.
+    """
+    if old_value is None:
+        return value
+    if value is not None:
+        raise ConfigError(f"{old} is the old name of {new}; give {new} alone.")
+    warn(f"{old} is deprecated: it is called {new} now.")
+    return old_value
 
 
 def warn(message: str) -> None:

@@ -182,7 +182,7 @@ def why(row: Row, explanation: Explanation) -> str:
         "floor_unreached": lambda: _unreached(row),
         "explored": lambda: _explored(row, explanation),
         "near_tie": lambda: _near_tie(row, explanation),
-        "out_of_distribution": lambda: _novel(row),
+        "out_of_distribution": lambda: _out_of_distribution(row),
     }
     said = reasons.get(row["reason"], lambda: f"{chosen} was chosen: {row['reason']}.")()
     if explanation.best not in {None, chosen} and row["reason"] not in {"explored", "near_tie"}:
@@ -235,10 +235,10 @@ def _near_tie(row: Row, explanation: Explanation) -> str:
     )
 
 
-def _novel(row: Row) -> str:
+def _out_of_distribution(row: Row) -> str:
     return (
         f"{row['chosen']} is the default, and the prompt is unlike those the weights were learned from: only "
-        f"{1 - (row['novelty'] or 0.0):.1%} of ordinary prompts have such an OOD score."
+        f"{1 - (row['novelty'] or 0.0):.1%} of ordinary prompts have as high an OOD score."
     )
 
 

@@ -1,6 +1,6 @@
 """A local OpenAI-compatible server that stands in for paid LLMs. It calls no LLM, and every answer says so.
 
-It speaks chat completions, Responses and completions, whole and streamed, and can be told to fail for some LLMs.
+It speaks chat completions, Responses and completions, whole and streamed, and can be set to fail for some LLMs.
 """
 
 import json
@@ -91,8 +91,8 @@ def _failure(model: str, status: int) -> Response:
 
 
 def _answer(model: str, body: Mapping[str, object]) -> _Answer:
-    asked = body.get("messages") or body.get("input") or body.get("prompt") or ""
-    n_chars = len(json.dumps(asked))
+    prompt = body.get("messages") or body.get("input") or body.get("prompt") or ""
+    n_chars = len(json.dumps(prompt))
     return _Answer(
         id=uuid.uuid4().hex,
         created=int(time.time()),

@@ -66,18 +66,18 @@ class CandidateRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRecord:
-    """One routed request: what was decided, why, and what came of it.
+    """One routed request: the decision, its reason, and the outcome.
 
     Attributes:
         at: When it was decided, UTC.
         request_id: LiteLLM's call id, which clients see as `x-litellm-call-id`.
-        virtual_model: Name the client asked for.
+        virtual_model: Model name in the request.
         call_type: LiteLLM's name of the endpoint.
         key_alias: Alias of the API key; None when it has none.
         team_alias: Alias of the key's team; None when it has none.
         artifact: Id of the weights that decided; None when routing failed open without any.
         encoder: Id of the prompt encoder, which says whether `embedding` may be used with other weights.
-        generation: How often the plugin had loaded its configuration and weights; 1 after start.
+        generation: Number of the snapshot of configuration and weights that decided; 1 after start.
         arm: "live", or "canary" for the share of requests that tries other weights or another objective.
         reason: Why the chosen one was chosen: a `policy.Reason`, or "failed_open".
         failed_open: Class of the error that made the default answer; None when routing decided.
@@ -103,7 +103,7 @@ class RequestRecord:
         exploration_max_extra_usd: What another candidate might cost more.
         exploration_spread: How uncertain predictions were taken to be, with "thompson".
         runner_up: The second best candidate; None when there was none.
-        likeliest: The candidate likeliest to be correct among those that could be chosen.
+        likeliest: The most accurate candidate, by p_correct, among those that could be chosen.
         likeliest_p_correct: Its probability.
         likeliest_cost_usd: Its expected cost.
         cheapest: The candidate with the lowest expected cost among those that could be chosen.
@@ -111,7 +111,8 @@ class RequestRecord:
         cheapest_cost_usd: Its expected cost.
         candidates: Everything weighed: the ranked ones best first, then the excluded ones.
         category: Name of the training category nearest to the prompt; None when the weights hold none.
-        novelty: Share of ordinary prompts that lie nearer to what was learned, in [0, 1]; None when not measured.
+        novelty: OOD score: share of ordinary prompts that lie nearer to the training prompts, in [0, 1]; None when not
+            measured.
         hedge: How far predictions were moved towards each LLM's mean for it, in [0, 1]; None when routing failed open.
         prompt_chars: Length of the embedded text in characters.
         input_tokens: Estimated tokens of the whole request.
@@ -212,13 +213,13 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedbackRecord:
-    """What somebody thought of an answer.
+    """Feedback on one answer.
 
     Attributes:
         at: When it was given, UTC.
         request_id: The routed request: LiteLLM's call id, or the id inside the response body.
         score: In [0, 1]; 1 is a correct answer.
-        source: Who says so, such as "user", "judge:gpt-4o" or "import".
+        source: Who gave it, such as "user", "judge:gpt-4o" or "import".
         key_alias: Alias of the API key that gave it; None when it has none.
     """
 

@@ -29,7 +29,7 @@ class Doors:
     Attributes:
         key: Lets every valid key through.
         admin: Lets administrators through.
-        metrics_need_a_key: Whether a scrape needs an administrator; asked at every scrape.
+        metrics_need_a_key: Whether a scrape needs an administrator; called at every scrape.
     """
 
     key: Callable[..., Any]

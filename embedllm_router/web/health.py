@@ -30,7 +30,7 @@ def health_router(
         status: What the plugin says of itself.
         metrics_text: Writes the series out for an `Accept` header; None when nothing is counted.
         auth: FastAPI dependency that refuses who may not come in.
-        metrics_auth: Whether a scrape needs a key; asked at every scrape, since the host may learn it late.
+        metrics_auth: Whether a scrape needs a key; called at every scrape, since the host may learn it late.
 
     Returns:
         The routes, to be included in the host's app.
@@ -45,8 +45,8 @@ def health_router(
     @router.api_route("/embedllm/readyz", methods=["GET", "HEAD"])
     async def readyz() -> JSONResponse:
         now = status()
-        told = {"ready": now.not_ready is None, "reason": now.not_ready, "artifact": now.artifact}
-        return JSONResponse(told, 200 if now.not_ready is None else _SERVICE_UNAVAILABLE)
+        body = {"ready": now.not_ready is None, "reason": now.not_ready, "artifact": now.artifact}
+        return JSONResponse(body, 200 if now.not_ready is None else _SERVICE_UNAVAILABLE)
 
     def metrics(accept: str = Header("")) -> Response:  # no coroutine: a scrape is written in a thread
         written = metrics_text(accept)

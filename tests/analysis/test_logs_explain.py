@@ -157,7 +157,7 @@ def test_an_excluded_one_that_would_have_won_is_named() -> None:
         (make_record(0), "wizard has the highest utility, 0.950 - 20 · $0.0160 = 0.630; the next, novice, has 0.500."),
         (
             make_record(0, cost_weight=0.0),
-            "wizard is the likeliest to be correct, 0.950, and cost has no weight; the next, novice, has 0.500.",
+            "wizard is the most accurate, 0.950, and cost has no weight; the next, novice, has 0.500.",
         ),
         (
             make_record(0, reason="cheapest_at_floor", min_p_correct=0.9),

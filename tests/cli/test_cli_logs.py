@@ -122,7 +122,8 @@ def test_summary_says_what_it_is_and_is_not(folder: Path) -> None:
     for part in (
         "300 requests, 2026-01-01 00:00:00Z to 2026-01-01 00:04:59Z",
         "always wizard, the best single LLM",
-        "what was not asked for has neither a bill nor a verdict",
+        "always the most accurate",
+        "an LLM that was not asked has neither a bill nor feedback",
         "half of them were off by more than 11.1 %",
         "Brier",
         "added by routing",

@@ -32,7 +32,7 @@ def test_the_overview_shows_what_the_records_say(seen: Watched, day: Day) -> Non
     rows = {row[0]: int(row[1]) for row in seen.table("llms")}
     assert rows == {name: sum(r.chosen == name for r in day.requests) for name in rows}
     assert sum(rows.values()) == n
-    assert "is under Calibration" in seen.page.locator('[data-panel="meaning"]').inner_text()
+    assert "is shown under Calibration" in seen.page.locator('[data-panel="meaning"]').inner_text()
 
 
 def test_charts_are_drawn_and_told_in_tables(seen: Watched) -> None:
@@ -162,7 +162,7 @@ def test_the_map_finds_an_llm_and_its_likes(seen: Watched) -> None:
     ]
     seen.page.get_by_role("button", name="o3-mini-2025-01-31").click()
     detail = seen.page.locator("#llm-detail")
-    assert "Most alike" in detail.inner_text()
+    assert "Most similar LLMs" in detail.inner_text()
     assert detail.locator("li").count() == 5
     assert seen.evaluate(_PAINTED % '[data-chart="map"] canvas') > 500
 

@@ -104,7 +104,7 @@ class Figures:
 
         Args:
             chosen: (n_requests,), -1 where the choice is unknown: such requests do not count.
-            goal: What was asked for.
+            goal: The goal of the plan.
             setting: What was set; None for recorded choices.
             value: To what.
             contract: Of the weights that predicted.

@@ -46,7 +46,7 @@ class Goal:
         return self.usd * (DAYS_PER_MONTH if self.per == "day" else 1.0)
 
     def met(self, accuracy: Floats | float, usd_per_month: Floats | float) -> NDArray[np.bool_]:
-        """Whether so much accuracy at such a cost is what was asked for, up to the rounding of sums."""
+        """Whether so much accuracy at such a cost meets the goal, up to the rounding of sums."""
         if self.accuracy is not None:
             return np.asarray(accuracy) >= self.accuracy - 1e-12
         return np.asarray(usd_per_month) <= self.usd_per_month * (1 + 1e-12)

@@ -120,7 +120,7 @@ class Plan:
     """Which setting reaches a goal on recorded traffic.
 
     Attributes:
-        goal: What was asked for.
+        goal: The goal of the plan.
         best: The setting to use.
         other: The best one of the other kind.
         recorded: What was recorded: the choices as they were made.

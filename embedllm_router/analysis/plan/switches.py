@@ -106,7 +106,7 @@ def _sums(batch: CandidateBatch, chosen: Indices) -> tuple[float, float]:
 
 
 def _along_the_hull(batch: CandidateBatch, now: Indices) -> Iterator[_Moves]:
-    """From the likeliest candidate to the cheapest: next is whoever a rising λ prefers first."""
+    """From the most accurate candidate to the cheapest: next is whoever a rising λ prefers first."""
     p, rows = batch.p_correct, np.arange(len(batch))
     value = np.where(batch.usable, p - batch.waiting, -np.inf)
     cost = np.where(batch.usable, batch.cost_usd, np.inf)
@@ -124,7 +124,7 @@ def _along_the_hull(batch: CandidateBatch, now: Indices) -> Iterator[_Moves]:
 
 
 def _up_the_stairs(batch: CandidateBatch) -> Iterator[_Moves]:
-    """From the cheapest candidate to the likeliest: next is the cheapest of those likelier than all before."""
+    """From the cheapest candidate to the most accurate: next is the cheapest of those more accurate than all before."""
     p = np.where(batch.usable, batch.p_correct, -np.inf)
     cost = np.where(batch.usable, batch.cost_usd, np.inf)
     order = np.lexsort((batch.position, -p, cost), axis=-1)

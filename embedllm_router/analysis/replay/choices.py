@@ -37,7 +37,7 @@ class _Distance:
 
 
 def reachable(requests: Sequence[RecordedRequest], recorded: CandidateBatch, wanted: Sequence[str | None]) -> Flags:
-    """Whether exploration might have asked the wanted candidate, (n_requests,).
+    """Whether exploration could have chosen the wanted candidate, (n_requests,).
 
     Args:
         requests: As recorded.
@@ -116,7 +116,7 @@ class Choices:
         before: (n_requests,), indices of `names`.
         after: (n_requests,), likewise; -1 when nobody could take it.
         same: (n_requests,), whether it is the same candidate, standing for the same LLM.
-        reachable: (n_requests,), whether exploration might have asked the new choice.
+        reachable: (n_requests,), whether exploration could have made the new choice.
         numbers: The recorded ones, then the new ones where there are any.
         drawn: Resamples of the requests.
     """

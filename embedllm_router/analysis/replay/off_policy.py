@@ -33,12 +33,12 @@ class Logged:
     """What happened, and what a new policy would have done instead; every array is (n_requests,).
 
     Attributes:
-        chosen: intp, which LLM was asked, an index; the same one has the same index in `wanted`.
+        chosen: intp, which LLM was chosen, an index; the same one has the same index in `wanted`.
         wanted: intp, which LLM the new policy would ask; -1 for none.
-        propensity: Probability with which the one that was asked was, in (0, 1].
-        reachable: bool, whether exploration might have asked the wanted one.
+        propensity: Probability with which it was chosen, in (0, 1].
+        reachable: bool, whether exploration could have chosen the wanted one.
         score: Verdict on its answer, in [0, 1]; NaN without.
-        p_chosen: Predicted probability that the one that was asked is right; NaN when unknown.
+        p_chosen: Predicted probability that the chosen one is right; NaN when unknown.
         p_wanted: Predicted probability that the one the new policy would ask is right; NaN when unknown.
     """
 
@@ -66,7 +66,7 @@ class OffPolicy:
         n_matched: Verdicts on answers of the LLM the new policy wants: all that IPS rests on.
         effective_n: Kish's effective number of those verdicts, (Σw)² / Σw².
         largest_weight: The largest weight; 0 without verdicts.
-        before: Accuracy of what was asked, over all requests: doubly robust.
+        before: Accuracy of the recorded choices, over all requests: doubly robust.
         before_supported: The same over the supported requests, to set beside `ips` and `snips`.
         ips: Accuracy of the new policy over the supported requests.
         snips: The same, normalised.

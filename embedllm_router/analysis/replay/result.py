@@ -77,13 +77,13 @@ class Flip:
     Attributes:
         at: When it was decided, UTC.
         request_id: LiteLLM's call id.
-        virtual_model: Name the client asked for.
+        virtual_model: Model name in the request.
         category: Training category nearest to the prompt; None when unknown.
         before: Who got it.
         after: Who would; None when nobody could take it.
         p_correct_change: By the last yardstick; None when unknown.
         cost_usd_change: In USD, likewise.
-        score: What feedback said of the recorded answer, in [0, 1]; None without.
+        score: Mean verdict on the recorded answer, in [0, 1]; None without.
         explored: Whether the recorded choice was one of several the policy might have made.
     """
 
@@ -119,7 +119,7 @@ class Replay:
         n_feedback_not_used: Verdicts on answers of a fallback: the one that was chosen gave none.
         by_category: Most requests first.
         by_virtual_model: Likewise.
-        flips: Largest change of p_correct first, then of cost; at most as many as were asked for.
+        flips: Largest change of p_correct first, then of cost; at most the number to list.
         notes: What a reader should know, a sentence each.
     """
 

@@ -56,7 +56,7 @@ _MOST: Final = 10_000
 _SLOWEST: Final = timedelta(minutes=5)
 """In a database, a request whose outcome came later than this after newer ones is missed by a follower."""
 _MERGED: Final = "-day-"
-"""In the names of files that are made of older ones, whose records were told of before."""
+"""In the names of files that are merged of older ones, whose records were given before."""
 _CHUNK: Final = 4 * 2**20
 
 
@@ -64,7 +64,7 @@ class Follower(Protocol):
     """Tells of new requests."""
 
     def new(self) -> list[Row]:
-        """Requests recorded since the last call, by time; each is told of once."""
+        """Requests recorded since the last call, by time; each is given once."""
         ...
 
     def close(self) -> None:
@@ -172,26 +172,26 @@ def _time(row: Row) -> datetime:
 
 
 class _DatabaseFollower:
-    """Asks for recent requests and leaves out those it has told of."""
+    """Queries recent requests and leaves out those it has given before."""
 
     def __init__(self, source: RecordSource, filters: Filters) -> None:
         self._source, self._filters = source, filters
-        self._told: dict[tuple[str, datetime], None] = {}
+        self._given: dict[tuple[str, datetime], None] = {}
         self._since: datetime | None = None
         self.new()
 
     def new(self) -> list[Row]:
         """See `Follower.new`."""
         rows = newest(self._source, self._recent(), _MOST)
-        fresh: list[Row] = [row for row in rows if (row["request_id"], row["at"]) not in self._told]
-        self._told = {(row["request_id"], row["at"]): None for row in rows}
+        fresh: list[Row] = [row for row in rows if (row["request_id"], row["at"]) not in self._given]
+        self._given = {(row["request_id"], row["at"]): None for row in rows}
         if rows:
             self._since = rows[-1]["at"] - _SLOWEST
         return fresh
 
     def close(self) -> None:
-        """Forgets what it told of."""
-        self._told = {}
+        """Forgets what it has given."""
+        self._given = {}
 
     def _recent(self) -> Filters:
         given_at = self._filters.given().get("since")

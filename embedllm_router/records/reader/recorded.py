@@ -60,7 +60,7 @@ class RecordedRequest:
     Attributes:
         at: When it was decided, UTC without a zone.
         request_id: LiteLLM's call id.
-        virtual_model: Name the client asked for.
+        virtual_model: Model name in the request.
         category: Training category nearest to the prompt; None when unknown.
         objective: What it was decided by.
         objective_from: Who set the objective.
@@ -76,10 +76,10 @@ class RecordedRequest:
         max_output_tokens: The request's own limit on the answer; None when it set none.
         needs: What an LLM had to be able to do.
         prompt_hash: Keyed hash of the text; None when unknown.
-        prompt: The embedded text; None when it was not kept or not asked for.
+        prompt: The embedded text; None when it was not kept or not read.
         embedding: Prompt embedding as base64 of little-endian float16; None likewise.
         billed_cost_usd: Billed cost in USD; None when unknown.
-        verdicts: What was said of the answer, the newest of each source; empty without feedback.
+        verdicts: The verdicts on the answer, the newest of each source; empty without feedback.
     """
 
     at: datetime

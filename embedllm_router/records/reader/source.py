@@ -72,7 +72,7 @@ class Filters:
     Attributes:
         since: Decided at this time or later; aware, or UTC without a zone.
         until: Decided before this time.
-        virtual_model: Name the client asked for.
+        virtual_model: Model name in the request.
         llm: The group that was chosen or that answered, or the learned LLM chosen.
         key_alias: Alias of the API key.
         reason: Why the chosen one was chosen.

@@ -472,7 +472,7 @@ class BackgroundStore:
         return idle
 
     def _end(self) -> None:
-        """The thread ends: asked to, or by an error of ours; then the next record starts another."""
+        """The thread ends: on closing, or by an error of ours; then the next record starts another."""
         if not self._closing.is_set():
             self._failed += 1
             self._write_error = "the thread that writes records ended by an error of its own; another takes over"
