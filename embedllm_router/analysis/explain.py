@@ -101,7 +101,7 @@ class Change:
 
 def knob_of(objective: Objective) -> Knob:
     """What an objective turns."""
-    if objective.within is not None:
+    if objective.max_accuracy_drop is not None:
         return "within"
     return "cost_weight" if objective.min_p_correct is None else "min_p_correct"
 
@@ -227,7 +227,7 @@ def _to_win_utility(
 
 
 def _to_win_floor(objective: Objective, weighed: Weighed, index: int, chosen: int) -> tuple[float | None, float | None]:
-    p, cost, within = weighed.p_correct, weighed.cost_usd, objective.within
+    p, cost, within = weighed.p_correct, weighed.cost_usd, objective.max_accuracy_drop
     floor = objective.min_p_correct if within is None else _top(weighed) - within
     assert floor is not None
     if p[chosen] < floor:
@@ -346,7 +346,7 @@ def explain(row: Mapping[str, Any]) -> Explanation:
     names = [one["name"] for one in members]
     knob, chosen = knob_of(objective), best(objective, weighed)
     assert chosen is not None
-    setting: float = getattr(objective, knob)
+    setting: float = getattr(objective, "max_accuracy_drop" if knob == "within" else knob)
     found = ranges(objective, weighed)
     here = next((i for i, one in enumerate(found) if setting in one), 0)
     return Explanation(

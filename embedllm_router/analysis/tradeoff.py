@@ -89,7 +89,7 @@ def frontier(source: RecordSource, query: RecordQuery, n: int) -> Frontier:
     rows = _latest(source, query, n)
     batch = CandidateBatch.from_rows(rows)
     nowhere = np.full((len(rows), 1), np.nan)
-    limits = replace(_aims(rows), min_p_correct=nowhere, within=nowhere)
+    limits = replace(_aims(rows), min_p_correct=nowhere, max_accuracy_drop=nowhere)
     return Frontier(
         requests=len(rows),
         names=batch.names,

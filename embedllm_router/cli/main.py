@@ -24,6 +24,7 @@ from embedllm_router.cli.console import (
     llm_table,
     print_json,
     ranking_table,
+    renamed,
     summary_table,
 )
 from embedllm_router.cli.demo import COST_WEIGHTS, DemoRequest, run_demo
@@ -31,7 +32,7 @@ from embedllm_router.errors import ConfigError
 from embedllm_router.proxy.serve import check_config, proxy_command, proxy_environment
 from embedllm_router.routing.pipeline import Routing
 from embedllm_router.routing.policy import Assessment, Objective
-from embedllm_router.routing.router import Router
+from embedllm_router.routing.router import NEAR_TIE_MARGIN, Router
 
 __all__ = ["app", "main"]
 
@@ -78,32 +79,56 @@ def _options(
 @app.command()
 def route(
     prompt: Annotated[str, typer.Argument(help="The prompt; `-` reads it from stdin.")],
-    cost_weight: Annotated[float, typer.Option(help="λ: accuracy given up per US dollar of a request.")] = 0.0,
+    cost_weight: Annotated[
+        float | None, typer.Option(help="λ: accuracy given up per US dollar of a request; 0 without a configuration.")
+    ] = None,
     min_p_correct: Annotated[
         float | None, typer.Option(min=0, max=1, help="Choose the cheapest LLM of this p_correct or more.")
     ] = None,
-    within: Annotated[
+    max_accuracy_drop: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Choose the cheapest LLM at most this far below the best p_correct."),
     ] = None,
+    within: Annotated[float | None, typer.Option(min=0, max=1, hidden=True)] = None,
     max_cost_usd: Annotated[float | None, typer.Option(min=0, help="Exclude LLMs with a higher expected cost.")] = None,
     candidates: Annotated[
         str | None, typer.Option(help="LLMs to choose from, separated by commas; all learned LLMs by default.")
     ] = None,
     artifact: Annotated[Path | None, typer.Option(help="Weights folder; the shipped one by default.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Proxy configuration: decide as the proxy would, at its prices and settings.")
+    ] = None,
+    virtual_model: Annotated[
+        str | None, typer.Option(help="Virtual model of the configuration; `auto`, or the first, by default.")
+    ] = None,
     show_all: Annotated[bool, typer.Option("--all", help="List every candidate.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Rank the LLMs for one prompt at list prices, without any proxy."""
-    if not math.isfinite(cost_weight) or cost_weight < 0:
+    """Rank the LLMs for one prompt, without a proxy: at list prices, or as a configured proxy would."""
+    max_accuracy_drop = renamed("--within", within, "--max-accuracy-drop", max_accuracy_drop)
+    if cost_weight is not None and not (math.isfinite(cost_weight) and cost_weight >= 0):
         raise ConfigError(f"--cost-weight must be a finite number of at least 0, found {cost_weight}.")
-    if min_p_correct is not None and within is not None:
-        raise ConfigError("--min-p-correct and --within exclude each other; give one of them.")
-    objective = Objective(cost_weight, min_p_correct, within, max_cost_usd)
-    router = Router.load(artifact)
-    pool = router.pool(_names(candidates)) if candidates is not None else None
+    if min_p_correct is not None and max_accuracy_drop is not None:
+        raise ConfigError("--min-p-correct and --max-accuracy-drop exclude each other; give one of them.")
     text = sys.stdin.read() if prompt == "-" else prompt
-    routing = router.route(text, objective=objective, pool=pool)
+    named = _names(candidates) if candidates is not None else None
+    if config is not None or virtual_model is not None:
+        if config is None or artifact is not None:
+            raise ConfigError("--virtual-model needs --config, and --config names its own weights, not --artifact.")
+        wanted = {
+            "cost_weight": cost_weight,
+            "min_p_correct": min_p_correct,
+            "within": max_accuracy_drop,
+            "max_cost_usd": max_cost_usd,
+            "candidates": named,
+        }
+        routing = _as_the_proxy(text, config, virtual_model, {n: v for n, v in wanted.items() if v is not None})
+    else:
+        objective = Objective(
+            cost_weight or 0.0, min_p_correct, max_accuracy_drop, max_cost_usd, near_tie_margin=NEAR_TIE_MARGIN
+        )
+        router = Router.load(artifact)
+        routing = router.route(text, objective=objective, pool=router.pool(named) if named is not None else None)
     if as_json:
         print_json(_routing_fields(routing))
     else:
@@ -190,6 +215,13 @@ def _demo_fields(request: DemoRequest) -> dict[str, object]:
     fields = dataclasses.asdict(request)
     del fields["runner_up"]
     return fields
+
+
+def _as_the_proxy(text: str, config: Path, virtual_model: str | None, overrides: dict[str, object]) -> Routing:
+    from embedllm_router.proxy.preview import preview
+
+    body: dict[str, object] = {"messages": [{"role": "user", "content": text}]}
+    return preview(config, virtual_model, body | ({"embedllm": overrides} if overrides else {}))
 
 
 def _names(candidates: str) -> list[str]:

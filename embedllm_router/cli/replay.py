@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console import AsJson, print_json, print_lines, progress, stdout
+from embedllm_router.cli.console import AsJson, print_json, print_lines, progress, renamed, stdout
 from embedllm_router.cli.options import Origin, filters_of, place_of, with_options
 from embedllm_router.errors import ConfigError
 
@@ -48,9 +48,10 @@ def _replay(
     min_p_correct: Annotated[
         float | None, typer.Option(help="Choose the cheapest LLM of this p_correct or more.")
     ] = None,
-    within: Annotated[
+    max_accuracy_drop: Annotated[
         float | None, typer.Option(help="Choose the cheapest LLM at most this far below the best p_correct.")
     ] = None,
+    within: Annotated[float | None, typer.Option(hidden=True)] = None,
     max_cost_usd: Annotated[float | None, typer.Option(help="Exclude LLMs with a higher expected cost.")] = None,
     source: Annotated[
         list[str] | None, typer.Option(help="Source of feedback that counts; repeat for several. Default: all.")
@@ -66,7 +67,7 @@ def _replay(
         cost_weight=cost_weight,
         profile=profile.value if profile else None,
         min_p_correct=min_p_correct,
-        within=within,
+        max_accuracy_drop=renamed("--within", within, "--max-accuracy-drop", max_accuracy_drop),
         max_cost_usd=max_cost_usd,
     )
     change, changed = _change(aim, words, artifact, config)
@@ -81,7 +82,7 @@ def new_aim(
     cost_weight: float | None = None,
     profile: str | None = None,
     min_p_correct: float | None = None,
-    within: float | None = None,
+    max_accuracy_drop: float | None = None,
     max_cost_usd: float | None = None,
 ) -> "tuple[NewAim, tuple[str, ...]]":
     """Reads an objective for every request.
@@ -96,25 +97,27 @@ def new_aim(
     from embedllm_router.routing.overrides import PROFILES
     from embedllm_router.routing.policy import Objective
 
-    aims = {"cost_weight": cost_weight, "profile": profile, "min_p_correct": min_p_correct, "within": within}
+    aims = {"cost_weight": cost_weight, "profile": profile, "min_p_correct": min_p_correct, "within": max_accuracy_drop}
     said = {name: value for name, value in aims.items() if value is not None}
     if len(said) > 1:
         raise ConfigError(f"{' and '.join(map(_option, said))} exclude each other; give one of them.")
     for name, value in (("cost_weight", cost_weight), ("max_cost_usd", max_cost_usd)):
         if value is not None and not (math.isfinite(value) and value >= 0):
             raise ConfigError(f"{_option(name)} must be a finite number of at least 0, found {value}.")
-    for name, value in (("min_p_correct", min_p_correct), ("within", within)):
+    for name, value in (("min_p_correct", min_p_correct), ("within", max_accuracy_drop)):
         if value is not None and not 0 <= value <= 1:
             raise ConfigError(f"{_option(name)} must be between 0 and 1, found {value}.")
     if profile is not None and profile not in PROFILES:
         raise ConfigError(f"--profile must be one of {', '.join(PROFILES)}, found {profile!r}.")
     weight = PROFILES[profile] if profile is not None else cost_weight or 0.0
-    aim = Objective(weight, min_p_correct, within) if said else None
+    aim = Objective(weight, min_p_correct, max_accuracy_drop) if said else None
     words = [f"{name} {value}" for name, value in (*said.items(), ("max_cost_usd", max_cost_usd)) if value is not None]
     return NewAim(aim, max_cost_usd), tuple(words)
 
 
 def _option(name: str) -> str:
+    if name == "within":
+        return "--max-accuracy-drop"
     return f"--{name.replace('_', '-')}"
 
 
@@ -128,7 +131,7 @@ def _change(
     if not (words or artifact or config):
         raise ConfigError(
             "nothing would change: give --artifact, --config, --max-cost-usd or one of --cost-weight, --profile, "
-            "--min-p-correct and --within."
+            "--min-p-correct and --max-accuracy-drop."
         )
     weights = load_artifact(artifact) if artifact else None
     if weights is not None:

@@ -3,17 +3,19 @@
 settings.py reads them; values here are checked, nothing is opened or created.
 """
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from embedllm_router.routing.budget import Budget, Per, Whose
 from embedllm_router.routing.decision import Exploration, Objective
-from embedllm_router.routing.overrides import AIMS, FIELDS, PROFILES, Allowed
+from embedllm_router.routing.overrides import FIELDS, PROFILES, Allowed
 from embedllm_router.routing.pool import Rules
-from embedllm_router.routing.prompt import TextFrom
+from embedllm_router.routing.prompt import EmbedText
 
 __all__ = [
     "BudgetSettings",
@@ -47,9 +49,33 @@ def _known_field(name: str) -> str:
 class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    old_names: ClassVar[Mapping[str, str]] = {}
+    """Settings by their names in earlier versions, which are still read."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_names(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        read = dict(value)
+        for old, new in cls.old_names.items():
+            if old not in read:
+                continue
+            if new in read:
+                raise ValueError(f"{old} is the old name of {new}; keep {new} alone")
+            warnings.warn(f"the setting {old} is deprecated: it is called {new} now", FutureWarning, stacklevel=2)
+            read[new] = read.pop(old)
+        return read
+
+
+_AIMS = ("cost_weight", "profile", "min_p_correct", "max_accuracy_drop")
+"""What says which candidate is best; at most one of them at a time."""
+
 
 class ObjectiveSettings(_Group):
     """What the best candidate is; at most one aim, and a limit on cost."""
+
+    old_names: ClassVar[Mapping[str, str]] = {"within": "max_accuracy_drop"}
 
     cost_weight: CostWeight | None = None
     """λ in utility = p_correct - λ * cost_usd: the accuracy you give up per US dollar of one request. None is 0."""
@@ -57,7 +83,7 @@ class ObjectiveSettings(_Group):
     """A cost weight by name: quality 0, balanced 20, cheap 500."""
     min_p_correct: Share | None = None
     """τ: take the cheapest LLM whose p_correct reaches it; if none does, the likeliest to be correct."""
-    within: Share | None = None
+    max_accuracy_drop: Share | None = None
     """Take the cheapest LLM whose p_correct is at most this far below the best one's."""
     max_cost_usd: Usd | None = None
     """Exclude LLMs whose expected cost of the request is higher."""
@@ -66,7 +92,7 @@ class ObjectiveSettings(_Group):
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> "ObjectiveSettings":
-        said = [name for name in AIMS if getattr(self, name) is not None]
+        said = [name for name in _AIMS if getattr(self, name) is not None]
         if len(said) > 1:
             raise ValueError(f"{' and '.join(said)} exclude each other; keep one")
         return self
@@ -74,13 +100,13 @@ class ObjectiveSettings(_Group):
     @property
     def says_something(self) -> bool:
         """Whether any of its settings is set."""
-        return self.latency_weight > 0 or any(getattr(self, name) is not None for name in (*AIMS, "max_cost_usd"))
+        return self.latency_weight > 0 or any(getattr(self, name) is not None for name in (*_AIMS, "max_cost_usd"))
 
     @property
     def objective(self) -> Objective:
         """What the best candidate is."""
         weight = PROFILES[self.profile] if self.profile else self.cost_weight or 0.0
-        return Objective(weight, self.min_p_correct, self.within, self.max_cost_usd, self.latency_weight)
+        return Objective(weight, self.min_p_correct, self.max_accuracy_drop, self.max_cost_usd, self.latency_weight)
 
 
 class PlaceSettings(_Group):
@@ -147,7 +173,9 @@ class SessionSettings(_Group):
 class RequestSettings(_Group):
     """What a request may set for itself, in its header or body."""
 
-    may_set: tuple[Annotated[str, AfterValidator(_known_field)], ...] = FIELDS
+    old_names: ClassVar[Mapping[str, str]] = {"may_set": "allowed_overrides"}
+
+    allowed_overrides: tuple[Annotated[str, AfterValidator(_known_field)], ...] = FIELDS
     """Names of the fields; every one by default."""
     min_cost_weight: CostWeight | None = None
     """Least cost weight a request may ask for."""
@@ -157,7 +185,7 @@ class RequestSettings(_Group):
     @property
     def allowed(self) -> Allowed:
         """The same as the value that wishes are checked against."""
-        return Allowed(self.may_set, self.min_cost_weight, self.max_cost_usd)
+        return Allowed(self.allowed_overrides, self.min_cost_weight, self.max_cost_usd)
 
 
 class ShadowSettings(ObjectiveSettings):
@@ -183,13 +211,19 @@ class CanarySettings(ShadowSettings):
 class VirtualModelSettings(ObjectiveSettings):
     """A name clients ask for, and how the LLM behind it is chosen."""
 
+    old_names: ClassVar[Mapping[str, str]] = {
+        **ObjectiveSettings.old_names,
+        "text_from": "embed_text",
+        "max_novelty": "max_ood_score",
+    }
+
     default: str = Field(min_length=1)
     """Model group that answers when routing cannot: the promise behind fail-open."""
     candidates: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Model groups to choose from; None takes every group of `model_list`."""
     max_fallbacks: int = Field(default=2, ge=0, le=10)
     """How many of the next best LLMs LiteLLM tries when the chosen one fails."""
-    text_from: TextFrom = TextFrom.LAST_USER
+    embed_text: EmbedText = EmbedText.LAST_USER
     """Which text is embedded: `last_user`, `conversation` or `all` (with the system prompt)."""
     access: Literal["inherit", "enforce"] = "inherit"
     """Whether a key for this name reaches every candidate, or only those it may call itself."""
@@ -209,7 +243,7 @@ class VirtualModelSettings(ObjectiveSettings):
     """Conversations stay on their LLM."""
     near_tie_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.005
     """Utility that may be lost so that near ties go to the same LLM each time; 0 turns it off."""
-    max_novelty: Share | None = None
+    max_ood_score: Share | None = None
     """Prompts more novel than this share of ordinary ones go to the default; None lets routing decide all."""
     exploration: ExplorationSettings = ExplorationSettings()
     """Trying another candidate now and then."""

@@ -184,7 +184,7 @@ class ProxyHandler(CustomLogger):
             combined = combine(arm.objective, model.rules, overrides, model.allowed, model.pool.names)
         sessions = self.container.sessions
         session = sessions.find(data, context, settings.sessions, self._group_of) if settings.sessions.enabled else None
-        prompt = read_body(data, settings.text_from)
+        prompt = read_body(data, settings.embed_text)
         budgets = model.budgets
         scopes = scopes_of(budgets, context.virtual_model, context.key_id, context.team_id) if budgets else ()
         caller = digest_of(context.key_id or "", model.name, arm.name, arm.router.artifact_id)

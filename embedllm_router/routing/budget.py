@@ -294,7 +294,7 @@ def spend_of(wanted: Decision) -> Floats:
 
 def _has_floor(decision: Decision) -> bool:
     objective = decision.request.objective
-    return objective.min_p_correct is not None or objective.within is not None
+    return objective.min_p_correct is not None or objective.max_accuracy_drop is not None
 
 
 def _floor_met(wanted: Decision, first: int) -> bool | None:
@@ -302,7 +302,7 @@ def _floor_met(wanted: Decision, first: int) -> bool | None:
     if not _has_floor(wanted):
         return None
     floor = objective.min_p_correct
-    if objective.within is not None:
-        floor = float(max(wanted.p_correct[i] for i in wanted.ranking)) - objective.within
+    if objective.max_accuracy_drop is not None:
+        floor = float(max(wanted.p_correct[i] for i in wanted.ranking)) - objective.max_accuracy_drop
     assert floor is not None
     return bool(wanted.p_correct[first] >= floor)

@@ -98,7 +98,7 @@ class Objective:
     Attributes:
         cost_weight: λ, the accuracy one gives up per US dollar; finite, at least 0.
         min_p_correct: τ, a floor under p_correct, in [0, 1]; None sets none.
-        within: The floor lies this far below the best candidate's p_correct, in [0, 1]; None sets none.
+        max_accuracy_drop: The floor lies this far below the best candidate's p_correct, in [0, 1]; None sets none.
         max_cost_usd: Candidates expected to cost more are excluded; None sets no limit.
         latency_weight: Accuracy one gives up per second of waiting; finite, at least 0. A candidate nobody has waited
             for yet counts as the quickest.
@@ -108,15 +108,19 @@ class Objective:
 
     cost_weight: float = 0.0
     min_p_correct: float | None = None
-    within: float | None = None
+    max_accuracy_drop: float | None = None
     max_cost_usd: float | None = None
     latency_weight: float = 0.0
     near_tie_margin: float = 0.0
 
     @property
     def fields(self) -> dict[str, float]:
-        """The cost weight, and of the others what is set, by name."""
-        others = {"min_p_correct": self.min_p_correct, "within": self.within, "max_cost_usd": self.max_cost_usd}
+        """The cost weight, and of the others what is set, by their names on record."""
+        others = {
+            "min_p_correct": self.min_p_correct,
+            "within": self.max_accuracy_drop,
+            "max_cost_usd": self.max_cost_usd,
+        }
         known = {name: value for name, value in others.items() if value is not None}
         slow = {"latency_weight": self.latency_weight} if self.latency_weight else {}
         return {"cost_weight": self.cost_weight, **known, **slow}

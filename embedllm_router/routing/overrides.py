@@ -236,7 +236,7 @@ def _aim(body: _Body) -> Objective | None:
         case ["min_p_correct"]:
             return Objective(min_p_correct=body.number("min_p_correct", at_most=1.0))
         case ["within"]:
-            return Objective(within=body.number("within", at_most=1.0))
+            return Objective(max_accuracy_drop=body.number("within", at_most=1.0))
         case _:
             return None
 

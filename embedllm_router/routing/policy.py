@@ -75,8 +75,8 @@ def rank(
         Indices of all candidates, best first, and whether a usable one reaches the floor; None without a floor.
     """
     floor = objective.min_p_correct
-    if objective.within is not None:
-        floor = float(np.max(p_correct, initial=0.0, where=usable)) - objective.within
+    if objective.max_accuracy_drop is not None:
+        floor = float(np.max(p_correct, initial=0.0, where=usable)) - objective.max_accuracy_drop
     if floor is None:
         return np.lexsort((cost_usd, objective.cost_weight * cost_usd + latency_cost - p_correct)), None
     reaches = p_correct >= floor

@@ -13,7 +13,7 @@ from typing import TypeGuard
 
 from embedllm_router.routing.pool import Capability
 
-__all__ = ["CHARS_OF_CONTEXT", "Bond", "Prompt", "TextFrom", "bond_of", "deployment_in", "opening", "read_body"]
+__all__ = ["CHARS_OF_CONTEXT", "Bond", "EmbedText", "Prompt", "bond_of", "deployment_in", "opening", "read_body"]
 
 CHARS_OF_CONTEXT = 200
 """A last user turn shorter than this ("yes, go on") is read with the user turns before it."""
@@ -47,7 +47,7 @@ _REFERENCE = "item_reference"  # to an item of a stored response
 _RESPONSE_PREFIX = "resp_"
 
 
-class TextFrom(StrEnum):
+class EmbedText(StrEnum):
     """Which part of a request is embedded."""
 
     LAST_USER = "last_user"
@@ -83,12 +83,12 @@ class _Turn:
     needs: frozenset[Capability] = frozenset()
 
 
-def read_body(body: Mapping[str, object], text_from: TextFrom = TextFrom.LAST_USER) -> Prompt:
+def read_body(body: Mapping[str, object], embed_text: EmbedText = EmbedText.LAST_USER) -> Prompt:
     """Reads a request body.
 
     Args:
         body: Chat, Anthropic messages, Responses or completions body, as parsed from JSON.
-        text_from: `last_user` takes the last user turn, with those before it while it is shorter than
+        embed_text: `last_user` takes the last user turn, with those before it while it is shorter than
             `CHARS_OF_CONTEXT`; `conversation` every user and assistant turn; `all` the system prompt as well.
 
     Returns:
@@ -98,7 +98,7 @@ def read_body(body: Mapping[str, object], text_from: TextFrom = TextFrom.LAST_US
     tools = body.get("tools")
     n_bytes = sum(turn.n_bytes for turn in turns) + (_n_chars(tools) if tools else 0)
     return Prompt(
-        text=_select(turns, text_from),
+        text=_select(turns, embed_text),
         input_tokens=-(-n_bytes // _BYTES_PER_TOKEN) + sum(turn.n_tokens for turn in turns),
         max_output_tokens=_max_output_tokens(body),
         needs=_needs_of_body(body).union(*(turn.needs for turn in turns)),
@@ -111,10 +111,10 @@ def opening(body: Mapping[str, object]) -> str:
     return next((turn.text for turn in _turns(body) if turn.role == "user" and turn.text), "")
 
 
-def _select(turns: list[_Turn], text_from: TextFrom) -> str:
-    if text_from is TextFrom.ALL:
+def _select(turns: list[_Turn], embed_text: EmbedText) -> str:
+    if embed_text is EmbedText.ALL:
         return "\n\n".join(turn.text for turn in turns if turn.text)
-    if text_from is TextFrom.CONVERSATION:
+    if embed_text is EmbedText.CONVERSATION:
         return "\n\n".join(turn.text for turn in turns if turn.text and turn.role in {"user", "assistant"})
     taken: list[str] = []
     for turn in reversed(turns):

@@ -86,6 +86,6 @@ def keeps_up(decision: Decision, index: int, margins: Margins = _DEFAULT) -> boo
 
 def _floor(decision: Decision) -> float:
     objective = decision.request.objective
-    if objective.within is not None:
-        return float(max(decision.p_correct[i] for i in decision.ranking)) - objective.within
+    if objective.max_accuracy_drop is not None:
+        return float(max(decision.p_correct[i] for i in decision.ranking)) - objective.max_accuracy_drop
     return objective.min_p_correct or 0.0

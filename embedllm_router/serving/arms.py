@@ -83,7 +83,7 @@ def build_virtual_model(
     candidates = [groups[n].candidate if n in groups else _absent(n) for n in dict.fromkeys(names)]
     pool = CandidatePool(candidates) if average is None else pool_with_averages(candidates, average)
     exploration = settings.exploration.exploration if settings.exploration.exploration.on else NO_EXPLORATION
-    policy = Policy(pool, settings.default, settings.max_novelty, exploration)
+    policy = Policy(pool, settings.default, settings.max_ood_score, exploration)
     budgets = tuple(one.budget for one in settings.budgets)
     rules = NO_RULES if settings.rules == NO_RULES else settings.rules
     return VirtualModel(name, settings, policy, rules, settings.requests.allowed, budgets)

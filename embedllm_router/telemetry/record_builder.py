@@ -78,7 +78,7 @@ def _weighed(decision: Decision) -> dict[str, Any]:
     return {
         "cost_weight": objective.cost_weight,
         "min_p_correct": objective.min_p_correct,
-        "within": objective.within,
+        "within": objective.max_accuracy_drop,
         "max_cost_usd": objective.max_cost_usd,
         "latency_weight": objective.latency_weight,
         "near_tie_margin": objective.near_tie_margin,

@@ -99,7 +99,7 @@ def _of_decision(record: DecisionRecord, decision: Decision) -> Iterator[tuple[s
             "embedllm.score_ms": timing.score if timing else None,
             "embedllm.decide_ms": timing.decide if timing else None,
             "embedllm.min_p_correct": objective.min_p_correct,
-            "embedllm.within": objective.within,
+            "embedllm.within": objective.max_accuracy_drop,
             "embedllm.max_cost_usd": objective.max_cost_usd,
             "embedllm.floor_met": decision.floor_met,
             _MAX_TOKENS: request.max_output_tokens,

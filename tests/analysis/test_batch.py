@@ -41,7 +41,7 @@ _objective = st.builds(
     Objective,
     cost_weight=st.sampled_from([0.0, 1.0, 250.0]) | st.floats(0, 1e6),
     min_p_correct=st.none() | _p,
-    within=st.none() | _p,
+    max_accuracy_drop=st.none() | _p,
     max_cost_usd=st.none() | _cost,
     near_tie_margin=st.sampled_from([0.0, 0.0, 0.005, 0.25, 1.0]),
 )

@@ -35,9 +35,10 @@ def decided(objective: Objective, rows: list[tuple[float, float, float, str | No
     first = members[0]
     changes: dict[str, Any] = {"chosen": first.name, "p_correct": first.p_correct, "expected_cost_usd": first.cost_usd}
     changes |= {"utility": first.utility, "candidates": members, "floor_met": floor_met}
-    aims = {name: getattr(objective, name) for name in ("cost_weight", "min_p_correct", "within")}
+    changes |= {"cost_weight": objective.cost_weight, "min_p_correct": objective.min_p_correct}
+    changes["within"] = objective.max_accuracy_drop
     reason = "highest_utility" if floor_met is None else "cheapest_at_floor" if floor_met else "floor_unreached"
-    return row_of(make_record(**changes, **aims, reason=reason))
+    return row_of(make_record(**changes, reason=reason))
 
 
 _rows = st.lists(
@@ -128,7 +129,7 @@ def test_a_floor_flips_at_the_probability_of_the_cheap_one() -> None:
 
 def test_a_distance_flips_where_a_cheaper_one_comes_within_it() -> None:
     rows: list[tuple[float, float, float, str | None]] = [(0.9, 0.01, 0, None), (0.7, 0.001, 0, None)]
-    found = explain(decided(Objective(within=0.1), rows))
+    found = explain(decided(Objective(max_accuracy_drop=0.1), rows))
     assert found.above is not None
     assert (found.above.at, found.above.name) == (pytest.approx(0.2), "c1")
     assert "from 0.2 on c1 would be chosen" in flips(found)[0]

@@ -101,8 +101,8 @@ def test_each_request_keeps_its_own_limit_unless_overridden(tmp_path: Path, open
     [
         ({"min_p_correct": 0.9}, {"wizard"}),
         ({"min_p_correct": 0.4}, {"novice"}),
-        ({"within": 0.01}, {"wizard"}),
-        ({"within": 0.5}, {"novice"}),
+        ({"max_accuracy_drop": 0.01}, {"wizard"}),
+        ({"max_accuracy_drop": 0.5}, {"novice"}),
         ({"min_p_correct": 0.99}, {"wizard"}),
     ],
 )

@@ -12,7 +12,7 @@ from embedllm_router.config.process import RedisAddress
 from embedllm_router.config.settings import read_litellm_redis, read_proxy_config, read_settings, read_store_settings
 from embedllm_router.errors import ConfigError
 from embedllm_router.routing.policy import Objective
-from embedllm_router.routing.prompt import TextFrom
+from embedllm_router.routing.prompt import EmbedText
 
 AUTO = {"virtual_models": {"auto": {"default": "sprinter"}}}
 
@@ -22,7 +22,7 @@ def test_defaults() -> None:
     auto = settings.virtual_models["auto"]
     assert settings.artifact is None
     assert auto.objective == Objective(0.0, near_tie_margin=0.005)
-    assert (auto.max_fallbacks, auto.candidates, auto.text_from) == (2, None, TextFrom.LAST_USER)
+    assert (auto.max_fallbacks, auto.candidates, auto.embed_text) == (2, None, EmbedText.LAST_USER)
     assert (settings.log.format, settings.log.prompt) == ("json", False)
 
 
@@ -32,7 +32,7 @@ def test_defaults() -> None:
         ({"cost_weight": 3}, Objective(3.0)),
         ({"profile": "balanced"}, Objective(20.0)),
         ({"min_p_correct": 0.8, "max_cost_usd": 0.1}, Objective(min_p_correct=0.8, max_cost_usd=0.1)),
-        ({"within": 0.02}, Objective(within=0.02)),
+        ({"max_accuracy_drop": 0.02}, Objective(max_accuracy_drop=0.02)),
     ],
 )
 def test_objectives(said: dict[str, object], objective: Objective) -> None:
@@ -63,8 +63,8 @@ def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
             "cost_wieght: unknown setting, did you mean 'cost_weight'?",
         ),
         ({"virtual_models": {"auto": {"default": "x", "candidates": []}}}, "virtual_models.auto.candidates:"),
-        ({"virtual_models": {"auto": {"default": "x", "text_from": "vibes"}}}, "virtual_models.auto.text_from:"),
-        ({"virtual_models": {"auto": {"default": "x", "within": 2}}}, "virtual_models.auto.within:"),
+        ({"virtual_models": {"auto": {"default": "x", "embed_text": "vibes"}}}, "virtual_models.auto.embed_text:"),
+        ({"virtual_models": {"auto": {"default": "x", "max_accuracy_drop": 2}}}, "auto.max_accuracy_drop:"),
         ({"virtual_models": {"auto": {"default": "x", "profile": "cheap", "cost_weight": 1}}}, "exclude each other"),
         ({**AUTO, "log": {"format": "xml"}}, "log.format:"),
         ({**AUTO, "zebra": 1}, "zebra: unknown setting"),
@@ -202,3 +202,29 @@ def test_the_stores_settings_are_read_without_any_virtual_model(monkeypatch: pyt
     monkeypatch.setenv("EMBEDLLM_ROUTER_STORE__ROTATE_MB", "none")
     with pytest.raises(ConfigError, match=r"EMBEDLLM_ROUTER_STORE__.* is not valid:\n  store.rotate_mb"):
         read_store_settings()
+
+
+def test_settings_are_still_read_by_their_old_names_with_a_warning_that_names_the_new_one() -> None:
+    old = {"default": "x", "within": 0.02, "text_from": "all", "max_novelty": 0.9, "requests": {"may_set": ["profile"]}}
+    new = {
+        "default": "x",
+        "max_accuracy_drop": 0.02,
+        "embed_text": "all",
+        "max_ood_score": 0.9,
+        "requests": {"allowed_overrides": ["profile"]},
+    }
+    with pytest.warns(FutureWarning) as told:
+        read = read_settings({"virtual_models": {"auto": old}})
+    assert read == read_settings({"virtual_models": {"auto": new}})
+    assert sorted(str(one.message) for one in told) == [
+        "the setting max_novelty is deprecated: it is called max_ood_score now",
+        "the setting may_set is deprecated: it is called allowed_overrides now",
+        "the setting text_from is deprecated: it is called embed_text now",
+        "the setting within is deprecated: it is called max_accuracy_drop now",
+    ]
+
+
+def test_a_setting_by_both_names_is_refused() -> None:
+    both = {"default": "x", "within": 0.02, "max_accuracy_drop": 0.03}
+    with pytest.raises(ConfigError, match="within is the old name of max_accuracy_drop; keep max_accuracy_drop alone"):
+        read_settings({"virtual_models": {"auto": both}})

@@ -98,7 +98,7 @@ def test_a_change_that_does_nothing_counts_for_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "objective", [Objective(), Objective(20.0), Objective(min_p_correct=0.9), Objective(within=0.1)]
+    "objective", [Objective(), Objective(20.0), Objective(min_p_correct=0.9), Objective(max_accuracy_drop=0.1)]
 )
 def test_choices_are_those_of_the_router(router: Router, objective: Objective) -> None:
     texts = ["hello there", "integral", "statute function", "hello integral"]

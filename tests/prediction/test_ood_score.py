@@ -187,7 +187,7 @@ def test_what_is_known_of_a_caller_survives_a_restart_and_its_name_is_not_writte
 def test_what_decides_in_the_shadow_touches_no_shared_state(measured: Artifact) -> None:
     """It does so in a thread of its own, and shared state belongs to the event loop's."""
     shelf = Shelf()
-    both = lanes(measured, CallerDrift(shelf), shadow={"within": 0.5})
+    both = lanes(measured, CallerDrift(shelf), shadow={"max_accuracy_drop": 0.5})
     assert both.shadow is not None
     for _ in range(60):
         ask(both.shadow, "function", "key-1")
@@ -301,7 +301,7 @@ def test_a_callers_alien_traffic_hedges_its_ordinary_prompts_and_nobody_elses(me
 
 
 def test_beyond_the_settings_novelty_the_default_answers(measured: Artifact) -> None:
-    one = lane(measured, max_novelty=0.99)
+    one = lane(measured, max_ood_score=0.99)
     policy, pool = one.virtual_model.policy, one.virtual_model.pool
     for prompt, name, reason in (
         ("integral", "wizard", Reason.HIGHEST_UTILITY),

@@ -253,7 +253,7 @@ async def test_a_key_whose_own_settings_are_wrong_is_told_so(handler: ProxyHandl
 
 
 async def test_what_a_request_may_set_is_the_operator_s_to_say(make_handler: Callable[..., ProxyHandler]) -> None:
-    virtual = {"auto": {"default": "sprinter", "requests": {"may_set": ["within"], "min_cost_weight": 1}}}
+    virtual = {"auto": {"default": "sprinter", "requests": {"allowed_overrides": ["within"], "min_cost_weight": 1}}}
     with pytest.raises(HTTPException) as caught:
         await routed(make_handler(virtual_models=virtual), embedllm={"cost_weight": 0})
     assert "it may set within" in str(caught.value.detail)

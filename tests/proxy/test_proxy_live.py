@@ -36,7 +36,7 @@ class Stage:
             "default": "sprinter",
             "cost_weight": 1,
             "canary": {"share": "30%", "cost_weight": 1000},
-            "shadow": {"within": 1.0},
+            "shadow": {"max_accuracy_drop": 1.0},
         }
         self.config["router_settings"]["model_group_alias"]["auto-trial"] = "sprinter"
         self.write()

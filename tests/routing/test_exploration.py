@@ -136,7 +136,7 @@ def test_shares_won_are_the_probabilities_of_the_drawn_logits() -> None:
     assert said == pytest.approx(wins, abs=0.02)
 
 
-@pytest.mark.parametrize("objective", [Objective(min_p_correct=0.7), Objective(within=0.1)])
+@pytest.mark.parametrize("objective", [Objective(min_p_correct=0.7), Objective(max_accuracy_drop=0.1)])
 def test_a_floor_is_not_drawn_for(objective: Objective) -> None:
     decision = decided([(0.80, 0.01, 3.0), (0.79, 0.0, 3.0)], objective)
     np.testing.assert_array_equal(odds_of(decision, Exploration(thompson=True)), [0.0, 1.0])

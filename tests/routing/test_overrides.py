@@ -46,9 +46,9 @@ def test_body_wins_over_header() -> None:
     [
         ({"profile": "cheap"}, Objective(500.0, max_cost_usd=0.5)),
         ({"min_p_correct": 0.9}, Objective(min_p_correct=0.9, max_cost_usd=0.5)),
-        ({"within": 0.02}, Objective(within=0.02, max_cost_usd=0.5)),
+        ({"within": 0.02}, Objective(max_accuracy_drop=0.02, max_cost_usd=0.5)),
         ({"max_cost_usd": 0.01}, Objective(7.0, max_cost_usd=0.01)),
-        ({"within": 0, "max_cost_usd": 1}, Objective(within=0.0, max_cost_usd=1.0)),
+        ({"within": 0, "max_cost_usd": 1}, Objective(max_accuracy_drop=0.0, max_cost_usd=1.0)),
         ({"cost_weight": None, "within": None}, CONFIGURED),
     ],
 )
@@ -138,7 +138,7 @@ def test_the_nearest_to_the_request_says_what_is_best() -> None:
     assert layered(team={"cost_weight": 1}).objective.cost_weight == 1.0
     assert layered(team={"cost_weight": 1}, key={"cost_weight": 2}).objective.cost_weight == 2.0
     nearest = layered(team={"cost_weight": 1}, key={"cost_weight": 2}, body={"within": 0.1})
-    assert (nearest.objective.within, nearest.objective_from) == (0.1, "body")
+    assert (nearest.objective.max_accuracy_drop, nearest.objective_from) == (0.1, "body")
     assert layered(team={"cost_weight": 1}).objective_from == "team"
     assert not layered(team={"cost_weight": 1}, key={"within": 0.2}).by_client
 

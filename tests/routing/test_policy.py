@@ -153,7 +153,8 @@ def test_assessments_list_ranked_first_then_excluded() -> None:
 
 
 FLOORS = st.one_of(
-    st.floats(0, 1).map(lambda tau: Objective(min_p_correct=tau)), st.floats(0, 1).map(lambda d: Objective(within=d))
+    st.floats(0, 1).map(lambda tau: Objective(min_p_correct=tau)),
+    st.floats(0, 1).map(lambda d: Objective(max_accuracy_drop=d)),
 )
 
 
@@ -163,7 +164,9 @@ def test_a_floor_takes_the_cheapest_that_reaches_it(
 ) -> None:
     decision = rank_candidates(pool(rows), scores(rows), Request(objective, 1000))
     p, cost = decision.p_correct, decision.cost_usd
-    floor = p.max() - objective.within if objective.within is not None else objective.min_p_correct
+    floor = (
+        p.max() - objective.max_accuracy_drop if objective.max_accuracy_drop is not None else objective.min_p_correct
+    )
     assert floor is not None
     reaching = [i for i in range(len(rows)) if p[i] >= floor]
     assert decision.floor_met is bool(reaching)

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedllm_router.routing.pool import Capability
-from embedllm_router.routing.prompt import CHARS_OF_CONTEXT, TextFrom, read_body
+from embedllm_router.routing.prompt import CHARS_OF_CONTEXT, EmbedText, read_body
 
 LONG = "Prove that the harmonic series diverges, and say what that has to do with bridges. " * 4
 
@@ -124,12 +124,12 @@ def test_conversation_leaves_the_system_prompt_out() -> None:
             {"role": "user", "content": "three"},
         ]
     }
-    assert read_body(body, TextFrom.CONVERSATION).text == "one\n\ntwo\n\nthree"
+    assert read_body(body, EmbedText.CONVERSATION).text == "one\n\ntwo\n\nthree"
 
 
 def test_all_takes_the_system_prompt_too() -> None:
     body = {"system": "Be brief.", "messages": [{"role": "user", "content": "one"}]}
-    assert read_body(body, TextFrom.ALL).text == "Be brief.\n\none"
+    assert read_body(body, EmbedText.ALL).text == "Be brief.\n\none"
 
 
 def test_context_is_only_as_long_as_needed() -> None:
@@ -198,9 +198,9 @@ _fields = st.sampled_from(["messages", "input", "prompt", "system", "tools", "ma
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
-@given(body=st.dictionaries(_fields, _json, max_size=4), text_from=st.sampled_from(TextFrom))
-def test_no_body_raises(body: dict[str, object], text_from: TextFrom) -> None:
-    prompt = read_body(body, text_from)
+@given(body=st.dictionaries(_fields, _json, max_size=4), embed_text=st.sampled_from(EmbedText))
+def test_no_body_raises(body: dict[str, object], embed_text: EmbedText) -> None:
+    prompt = read_body(body, embed_text)
     assert prompt.input_tokens >= 0
 
 

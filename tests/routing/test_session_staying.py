@@ -19,7 +19,7 @@ _rows = st.lists(
 _objectives = st.one_of(
     st.floats(0, 1e3).map(Objective),
     st.floats(0, 1).map(lambda tau: Objective(min_p_correct=tau)),
-    st.floats(0, 1).map(lambda d: Objective(within=d)),
+    st.floats(0, 1).map(lambda d: Objective(max_accuracy_drop=d)),
 )
 
 
@@ -92,7 +92,7 @@ def test_with_a_floor_nobody_reaches_it_stays_near_the_most_accurate() -> None:
     assert first(stay(decision(FAR, Objective(min_p_correct=0.99)), 0)) == 1
 
 
-@pytest.mark.parametrize("objective", [Objective(), Objective(min_p_correct=0.85), Objective(within=0.01)])
+@pytest.mark.parametrize("objective", [Objective(), Objective(min_p_correct=0.85), Objective(max_accuracy_drop=0.01)])
 def test_an_exhausted_budget_makes_it_leave_but_for_a_tie(objective: Objective) -> None:
     rows = [(0.9, 100.0, 1e-4), (0.5, 100.0, 1e-6)]
     at = paced(decision(rows, objective), Pace(1e9, exhausted=True))

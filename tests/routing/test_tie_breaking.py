@@ -46,7 +46,7 @@ def test_a_near_tie_goes_to_the_best_on_typical_prompts() -> None:
         (Objective(), [1.0, 2.0]),
         (Objective(0.01, near_tie_margin=0.05), [1.0, 90.0]),
         (Objective(min_p_correct=0.71, near_tie_margin=0.5), [1.0, 2.0]),
-        (Objective(within=0.01, near_tie_margin=0.5), [1.0, 2.0]),
+        (Objective(max_accuracy_drop=0.01, near_tie_margin=0.5), [1.0, 2.0]),
     ],
     ids=["too far", "off", "too dear at this cost weight", "a floor", "a distance"],
 )

@@ -76,7 +76,7 @@ def test_a_share_is_about_that_share_of_callers() -> None:
         ({"canary": {"share": 0, "cost_weight": 1}}, "auto.canary.share:"),
         ({"canary": {"share": "120%", "cost_weight": 1}}, "auto.canary.share:"),
         ({"canary": {"share": "some%", "cost_weight": 1}}, "auto.canary.share:"),
-        ({"shadow": {"cost_weight": 1, "within": 0.1}}, "exclude each other"),
+        ({"shadow": {"cost_weight": 1, "max_accuracy_drop": 0.1}}, "exclude each other"),
     ],
 )
 def test_a_trial_that_says_nothing_new_or_nonsense_is_refused(trial: dict[str, object], said: str) -> None:

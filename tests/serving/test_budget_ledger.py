@@ -27,7 +27,7 @@ _rows = st.lists(
 _objectives = st.one_of(
     st.floats(0, 1e3).map(Objective),
     st.floats(0, 1).map(lambda tau: Objective(min_p_correct=tau)),
-    st.floats(0, 1).map(lambda d: Objective(within=d)),
+    st.floats(0, 1).map(lambda d: Objective(max_accuracy_drop=d)),
 )
 
 
@@ -344,7 +344,7 @@ def test_a_floor_gives_way_only_to_what_is_cheaper_and_the_decision_says_whether
     kept, broken = paced(wanted, Pace(1.0)), paced(wanted, Pace(1e6))
     assert (wanted.ranking[0], kept.ranking[0], kept.floor_met) == (2, 2, True)
     assert (broken.ranking[0], broken.floor_met) == (0, False)
-    within = paced(wish(LADDER_OF_THREE, Objective(within=0.25)), Pace(1e6))
+    within = paced(wish(LADDER_OF_THREE, Objective(max_accuracy_drop=0.25)), Pace(1e6))
     assert (within.ranking[0], within.floor_met) == (0, False)
 
 

@@ -223,7 +223,7 @@ class Objectives:
 
     cost_weight: Floats
     min_p_correct: Floats
-    within: Floats
+    max_accuracy_drop: Floats
     max_cost_usd: Floats
     near_tie_margin: Floats
 
@@ -334,7 +334,7 @@ def usable_under(batch: CandidateBatch, objective: Objective | Objectives) -> Fl
 def _floor(batch: CandidateBatch, aim: Objectives, usable: Flags) -> Floats:
     """(n_requests, 1) or (1, 1), NaN where the objective sets no floor."""
     best = np.max(batch.p_correct, axis=1, keepdims=True, initial=0.0, where=usable)
-    return np.where(np.isnan(aim.within), aim.min_p_correct, best - aim.within)
+    return np.where(np.isnan(aim.max_accuracy_drop), aim.min_p_correct, best - aim.max_accuracy_drop)
 
 
 def _smallest(key: NDArray[Any], left: Flags, where: Flags | None = None) -> Flags:

@@ -1,0 +1,86 @@
+"""What the proxy would decide for a prompt, without a proxy: for `embedllm-router route --config`."""
+
+import io
+import os
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+import yaml
+
+from embedllm_router.config.process import LogSettings
+from embedllm_router.config.settings import read_proxy_config
+from embedllm_router.errors import ArtifactError, ConfigError
+from embedllm_router.routing.budget import scopes_of
+from embedllm_router.routing.decision import Conditions, Request
+from embedllm_router.routing.deployments import PriceMap
+from embedllm_router.routing.overrides import Overrides, combine, read_override
+from embedllm_router.routing.pipeline import RequestState, Routing, decide
+from embedllm_router.routing.prompt import read_body
+from embedllm_router.serving.arms import Arm
+from embedllm_router.serving.budget_enforcer import BudgetEnforcer, Ledger
+from embedllm_router.serving.snapshot import LiveSnapshot
+from embedllm_router.serving.state.opening import open_state
+from embedllm_router.telemetry.log import configure_logging
+
+__all__ = ["preview"]
+
+
+def preview(config: Path, virtual_model: str | None, body: Mapping[str, object]) -> Routing:
+    """Decides as the proxy's live arm would: candidates, prices and settings are the configuration's.
+
+    Budgets stand as the state folder has them, and nothing is written. The request comes without a key, is the first of
+    its session, and is not explored with; no model group rests after failures, and no answer was measured yet.
+
+    Args:
+        config: The proxy's configuration.
+        virtual_model: Which of its virtual models is asked for; None takes the only one, or `auto`.
+        body: The request's body, which may hold the field `embedllm`.
+
+    Raises:
+        ConfigError: The configuration or its weights cannot be used, or it has no such virtual model.
+        RequestError: The body field sets what the virtual model does not allow.
+    """
+    arm = _live_arm(config, virtual_model)
+    model = arm.virtual_model
+    combined = Overrides(arm.objective, rules=model.rules)
+    if body.get("embedllm") is not None:
+        override = read_override("body", body["embedllm"])
+        combined = combine(arm.objective, model.rules, [override], model.allowed, model.pool.names)
+    prompt = read_body(body, model.settings.embed_text)
+    conditions = Conditions(only=combined.candidates, rules=combined.rules)
+    request = Request(combined.objective, prompt.input_tokens, prompt.max_output_tokens, prompt.needs, conditions)
+    return decide(arm.router, prompt, request, model.policy, _state(config, arm))
+
+
+def _live_arm(config: Path, virtual_model: str | None) -> Arm:
+    settings = read_proxy_config(config)
+    names = list(settings.virtual_models)
+    wanted = virtual_model or ("auto" if "auto" in names else names[0])
+    if wanted not in names:
+        raise ConfigError(f"{config} has no virtual model {wanted!r}; it has {', '.join(names)}.")
+    live = LiveSnapshot(settings, configure_logging(LogSettings(level="error"), io.StringIO()), config)
+    if live.snapshot.router is None:
+        raise ArtifactError(f"the weights that {config} names cannot be loaded; `embedllm-router inspect` says why.")
+    rows = yaml.safe_load(config.read_text(encoding="utf-8")).get("model_list") or []
+    return live.serve(rows, _price_map()).arms[wanted].live
+
+
+def _state(config: Path, arm: Arm) -> RequestState:
+    model = arm.virtual_model
+    if not model.budgets:
+        return RequestState()
+    state = open_state(read_proxy_config(config).state, configure_logging(LogSettings(level="error"), io.StringIO()))
+    scopes = scopes_of(model.budgets, model.name, None, None)
+    return RequestState(pace=partial(BudgetEnforcer(Ledger(state)).pace, scopes))
+
+
+def _price_map() -> PriceMap:
+    """LiteLLM's price map from the installed package; empty where LiteLLM is not installed."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of LiteLLM's own imports
+        prices: PriceMap = import_module("litellm").model_cost
+    return prices
