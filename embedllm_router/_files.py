@@ -24,8 +24,8 @@ def why_no_place(folder: Path, mark: str, kind: str) -> str | None:
     if folder.exists() and not folder.is_dir():
         return f"{folder} is a file, expected a folder to make. Name another."
     if folder.exists() and any(folder.iterdir()) and not (folder / mark).is_file():
-        told = f"{folder} is not empty and holds no {mark}: not {kind}, so it is not replaced"
-        return f"{told}. Name a new or empty folder."
+        found = f"{folder} is not empty and holds no {mark}: not {kind}, so it is not replaced"
+        return f"{found}. Name a new or empty folder."
     above = next(one for one in folder.absolute().parents if one.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         return f"{folder}: cannot be written in {above}. Check the rights there, or name another folder."

@@ -170,7 +170,7 @@ def read_proxy_config(path: Path) -> RouterSettings:
 
 
 def read_litellm_redis(path: Path) -> RedisAddress | None:
-    """Reads the Redis that LiteLLM itself is told to use: in `router_settings`, `cache_params` or the environment.
+    """Reads the Redis that LiteLLM itself uses: in `router_settings`, `cache_params` or the environment.
 
     Args:
         path: The proxy configuration; one that cannot be read names none.

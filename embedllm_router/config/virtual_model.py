@@ -82,7 +82,7 @@ class ObjectiveSettings(_Group):
     profile: Literal["quality", "balanced", "cheap"] | None = None
     """A cost weight by name: quality 0, balanced 20, cheap 500."""
     min_p_correct: Share | None = None
-    """τ: take the cheapest LLM whose p_correct reaches it; if none does, the likeliest to be correct."""
+    """τ: take the cheapest LLM whose p_correct reaches it; if none does, the one with the highest p_correct."""
     max_accuracy_drop: Share | None = None
     """Take the cheapest LLM whose p_correct is at most this far below the best one's."""
     max_cost_usd: Usd | None = None
@@ -134,7 +134,7 @@ class ExplorationSettings(_Group):
 
     @property
     def exploration(self) -> Exploration:
-        """The same as the policy's own value."""
+        """As the value that the pipeline reads."""
         thompson = self.method == "thompson"
         return Exploration(self.epsilon, self.max_loss, self.max_extra_usd, thompson, self.spread)
 
@@ -151,7 +151,7 @@ class BudgetSettings(_Group):
 
     @property
     def budget(self) -> Budget:
-        """The same as the ledger's own value."""
+        """As the value that the ledger reads."""
         return Budget(self.usd, self.per, self.scope)
 
 
@@ -184,7 +184,7 @@ class RequestSettings(_Group):
 
     @property
     def allowed(self) -> Allowed:
-        """The same as the value that wishes are checked against."""
+        """As the value that overrides are checked against."""
         return Allowed(self.allowed_overrides, self.min_cost_weight, self.max_cost_usd)
 
 
@@ -258,7 +258,7 @@ class VirtualModelSettings(ObjectiveSettings):
         return self.with_margin(super().objective)
 
     def with_margin(self, objective: Objective) -> Objective:
-        """An objective that gives near ties to favourites."""
+        """An objective that breaks near ties by average performance."""
         return replace(objective, near_tie_margin=self.near_tie_margin)
 
     @property

@@ -1,7 +1,7 @@
-"""What a prompt looks like, as numbers: characters, numbers, words, lines, options, code. Pure; numpy over its bytes.
+"""What a prompt looks like, as numbers: characters, numbers, words, lines, options, code. Numpy over its bytes.
 
-It knows nothing of meaning: that is the token vectors' job. Each feature is cheap enough for every request, and on
-benchmarks the lot predicts correctness about as well as the token vectors do (docs/experiments.md).
+Meaning is the token vectors' job. Each feature is cheap enough for every request, and on benchmarks the lot predicts
+correctness about as well as the token vectors do (docs/experiments.md).
 """
 
 import math

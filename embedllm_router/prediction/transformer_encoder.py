@@ -1,7 +1,7 @@
 """Prompt text → prompt embedding by a sentence transformer; it and torch load with the first encoder, not before.
 
 The weights are not in the artifact: the model is found again by name, and refused when it is not the one that was
-trained with. Long prompts are read in chunks, not cut. It knows nothing of LLMs.
+trained with. Long prompts are read in chunks, not cut.
 """
 
 import hashlib

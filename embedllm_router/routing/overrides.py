@@ -264,8 +264,8 @@ def _names(field: str, value: object, *, lower: bool = False) -> frozenset[str]:
     if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
         raise RequestError(field, "expected a list of at least one name")
     if len(value) > _MOST_LISTED or max(map(len, value)) > _LONGEST_LISTED:  # rules are kept, to be looked up again
-        told = f"expected at most {_MOST_LISTED} names of at most {_LONGEST_LISTED} characters"
-        raise RequestError(field, f"{told}, found {len(value)}, the longest of {max(map(len, value))}")
+        limits = f"expected at most {_MOST_LISTED} names of at most {_LONGEST_LISTED} characters"
+        raise RequestError(field, f"{limits}, found {len(value)}, the longest of {max(map(len, value))}")
     return frozenset(name.lower() if lower else name for name in value)
 
 

@@ -276,11 +276,11 @@ def deployment_in(body: Mapping[str, object]) -> str | None:
     if not isinstance(response, str) or not response.startswith(_RESPONSE_PREFIX):
         return None
     try:
-        told = base64.b64decode(response.removeprefix(_RESPONSE_PREFIX), validate=True).decode("utf-8")
+        decoded = base64.b64decode(response.removeprefix(_RESPONSE_PREFIX), validate=True).decode("utf-8")
     except ValueError:
         return None
-    fields = dict(part.split(":", 1) for part in told.removeprefix("litellm:").split(";") if ":" in part)
-    deployment = fields.get("model_id") if told.startswith("litellm:") else None
+    fields = dict(part.split(":", 1) for part in decoded.removeprefix("litellm:").split(";") if ":" in part)
+    deployment = fields.get("model_id") if decoded.startswith("litellm:") else None
     return deployment if deployment and deployment != "None" else None
 
 

@@ -90,7 +90,7 @@ class CallerDrift:
         return min(max((self.mean_ood_score(key) - _FAMILIAR) / (_UNFAMILIAR - _FAMILIAR), 0.0), 1.0)
 
     def add(self, key: str, ood_score: float) -> None:
-        """Takes a prompt's OOD score, in [0, 1], into account, on top of what `shrinkage` was told of the caller."""
+        """Takes a prompt's OOD score, in [0, 1], into account, on top of what `shrinkage` has read of the caller."""
         caller = self._callers.get(key) or _Caller()
         caller.mean = caller.mean.with_more(ood_score, 1)
         caller.unshared += ood_score

@@ -1,7 +1,4 @@
-"""Counting what routing does: the one way in, whether or not prometheus_client is installed.
-
-It knows nothing of series and labels; prometheus_metrics.py does.
-"""
+"""Counts what routing does, whether or not prometheus_client is installed; the series are in prometheus.py."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +26,7 @@ class Exposition:
 
 
 class Metrics(Protocol):
-    """What is told to be counted. No method blocks or raises; all may be called from any thread."""
+    """Takes what is to be counted. No method blocks or raises; all may be called from any thread."""
 
     def observe(self, record: RequestRecord) -> None:
         """Counts a request whose outcome is known."""

@@ -63,7 +63,7 @@ class Series:
         shadow: Shadow decisions, by whether they agree with the live one.
         p_correct: Predicted probability of the chosen one.
         request_usd: Cost of a request, expected of the chosen one and billed.
-        regret: How much likelier the likeliest candidate was to be correct than the chosen one.
+        regret: How far the p_correct of the chosen candidate was below the highest one.
         expected_usd: Expected cost of what answered, where its bill is known as well.
         billed_usd: Billed cost, by whether a forecast exists.
         likeliest_usd: Expected cost had the likeliest candidate been taken; what it would have got right is the sum

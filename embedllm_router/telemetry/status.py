@@ -62,7 +62,7 @@ class Status:
         virtual_models: In the order of the configuration; empty until LiteLLM has read its deployments.
         decided: Requests routed since the start.
         failed_open: Requests the default answered because routing failed.
-        rejected: Requests refused because the client's own wish was wrong or left no candidate.
+        rejected: Requests refused because what the client set was wrong or left no candidate.
         pending: Requests whose outcome is awaited.
         store: The record store.
     """

@@ -1,38 +1,27 @@
-"""`train` measures the contract on its test part; `contract` measures the same, and changes no tensor."""
+"""`train` measures the guarantee on its test part; `guarantee` measures the same, and changes no tensor."""
 
 import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from planted import planted_artifact
-from synthetic import TOPICS, write_set
+from synthetic import small_ngrams, small_table, write_set
 from typer.testing import CliRunner
 
 from embedllm_router.artifact.weights import load_artifact
 from embedllm_router.cli.plan import app
 from embedllm_router.cli.train import app as learning_app
-from embedllm_router.training.fit.distill import TokenTable, save_table
+from embedllm_router.training.fit.distill import save_table
 
 runner = CliRunner()
-
-
-def word_table(folder: Path) -> TokenTable:
-    """A random token table whose tokens are the words of the generated prompts."""
-    tokenizer = json.loads(planted_artifact(folder).tokenizer_json)
-    words = sorted({word for topic in TOPICS.values() for word in topic})
-    tokenizer["model"]["vocab"] = {word: i for i, word in enumerate(["[UNK]", *words])}
-    vectors = np.random.default_rng(0).integers(-127, 128, (len(words) + 1, 16)).astype(np.int8)
-    return TokenTable("random", vectors, np.full(len(vectors), 0.01, np.float32), json.dumps(tokenizer))
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set, prices, and weights trained on it for a few epochs."""
-    place = tmp_path_factory.mktemp("contract")
+    place = tmp_path_factory.mktemp("guarantee")
     write_set(place / "topics", n=600)
-    save_table(place / "table", word_table(place / "planted"))
+    save_table(place / "table", small_table(place / "planted"))
     usd = {"calculator": 1.0, "poet": 2.0, "engineer": 4.0}
     prices = {
         name: {"input_usd_per_mtok": one, "output_usd_per_mtok": one, "source": "made up"} for name, one in usd.items()
@@ -40,12 +29,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "prices.json").write_text(json.dumps({"llms": prices}))
     options = ["--min-labels=100", "--max-epochs=6", "--members=1", "--threads=1", "--json"]
     where = [f"--data={place / 'topics'}", f"--encoder={place / 'table'}", f"--prices={place / 'prices.json'}"]
-    done = runner.invoke(learning_app, ["train", *where, f"--out={place / 'out'}", *options])
+    with small_ngrams():
+        done = runner.invoke(learning_app, ["train", *where, f"--out={place / 'out'}", *options])
     assert done.exit_code == 0, done.output
     return place
 
 
-def test_training_stores_a_contract_and_the_command_measures_the_same(place: Path, tmp_path: Path) -> None:
+def test_training_stores_a_guarantee_and_the_command_measures_the_same(place: Path, tmp_path: Path) -> None:
     trained = load_artifact(place / "out")
     assert {row.promise for row in trained.manifest.contract} == {"min_p_correct", "cost_weight", "any_llm"}
     n_test = {row.n_prompts for row in trained.manifest.contract if row.promise == "cost_weight"}

@@ -1,11 +1,13 @@
 """Small generated correctness data whose structure is known: topics decide who is right."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 from planted import planted_artifact
 
 from embedllm_router.data.matrix import CorrectnessMatrix
@@ -73,3 +75,18 @@ def small_table(folder: Path) -> TokenTable:
     rng = np.random.default_rng(0)
     vectors = rng.integers(-127, 128, (len(words) + 1, 16)).astype(np.int8)
     return TokenTable("random", vectors, np.full(len(vectors), 0.01, np.float32), json.dumps(tokenizer))
+
+
+@contextmanager
+def small_ngrams() -> Iterator[None]:
+    """`train` in this process fits n-gram tables of 256 rows and 16 columns: decomposing full ones takes 10 s."""
+    from embedllm_router.training.fit.encoding import DEFAULT_NGRAMS  # noqa: PLC0415 - loads scikit-learn
+    from embedllm_router.training.fit.recipe import learn  # noqa: PLC0415 - loads torch
+
+    small = tuple(one.model_copy(update={"n_rows": 2**8, "n_columns": 16}) for one in DEFAULT_NGRAMS)
+    defaults = learn.__kwdefaults__
+    assert defaults is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(defaults, "ngrams", small)
+        patch.setitem(defaults, "prompt_columns", 16)
+        yield

@@ -17,6 +17,7 @@ from torch import nn
 from embedllm_router.artifact.weights import load_artifact
 from embedllm_router.errors import DataError
 from embedllm_router.training.fit.decoder import Head
+from embedllm_router.training.fit.distill import save_table
 from embedllm_router.training.fit.team import Team
 from embedllm_router.training.fit.training import mean_logits, standardisation, train_decoder
 
@@ -24,23 +25,32 @@ WORKER = Path(__file__).parents[1] / "helpers" / "team_worker.py"
 LOCAL = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def launched(*arguments: str, launcher: str = "torch.distributed.run") -> subprocess.CompletedProcess[str]:
-    """Runs a program in two processes on this machine."""
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    how = {
-        "torch.distributed.run": ["--nproc-per-node=2", "--master-addr=127.0.0.1", f"--master-port={port}"],
-        "accelerate.commands.launch": [
-            "--cpu",
-            "--num_processes=2",
-            "--num_machines=1",
-            f"--main_process_port={port}",
-            "--mixed_precision=no",
-            "--dynamo_backend=no",
-        ],
-    }
-    command = [sys.executable, "-m", launcher, *how[launcher], *arguments]
+        return int(free.getsockname()[1])
+
+
+def workers(batch: int) -> list[subprocess.Popen[str]]:
+    """The two processes that torchrun would start on this machine."""
+    shared = os.environ | LOCAL | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return [
+        subprocess.Popen(
+            [sys.executable, str(WORKER), str(batch)],
+            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+
+
+def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a module in two processes of Accelerate on this machine."""
+    how = ["--cpu", "--num_processes=2", "--num_machines=1", f"--main_process_port={free_port()}"]
+    how += ["--mixed_precision=no", "--dynamo_backend=no"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *how, *arguments]
     return subprocess.run(command, env=os.environ | LOCAL, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -50,9 +60,11 @@ def _one_thread() -> None:
 
 
 def test_two_processes_have_the_loss_curve_of_one_with_a_batch_twice_as_large() -> None:
-    done = launched(str(WORKER), "16")
-    assert done.returncode == 0, done.stderr
-    together, alone = json.loads(done.stdout), curves(32, Team())
+    started, alone = workers(16), curves(32, Team())
+    said = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    assert said[1][0] == "", "the main process alone speaks"
+    together = json.loads(said[0][0])
     assert together["size"] == 2
     for kind in ("rows", "copies", "pairs"):
         assert [head for head, *_ in together[kind]] == [head for head, *_ in alone[kind]]
@@ -73,30 +85,23 @@ def test_the_batch_is_what_makes_the_curve() -> None:
 
 
 def test_train_on_two_processes_writes_and_says_once(tmp_path: Path) -> None:
-    folder = write_set(tmp_path / "data", n=300)
+    folder = write_set(tmp_path / "data", n=60)
     out = tmp_path / "out"
     train = [
         "train",
         f"--data={folder}",
         f"--out={out}",
-        "--min-labels=50",
+        "--min-labels=20",
         "--max-epochs=2",
         "--members=1",
         "--threads=1",
         "--json",
     ]
-    table = _table(tmp_path / "table")
-    done = launched("-m", "embedllm_router", *train, f"--encoder={table}", launcher="accelerate.commands.launch")
+    save_table(tmp_path / "table", small_table(tmp_path / "planted"))
+    done = launched("-m", "embedllm_router", *train, f"--encoder={tmp_path / 'table'}")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["artifact"] == load_artifact(out).id
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "out", "planted", "table"], "no draft, no checkpoint"
-
-
-def _table(folder: Path) -> Path:
-    from embedllm_router.training.fit.distill import save_table  # noqa: PLC0415 - with it
-
-    save_table(folder, small_table(folder.with_name("planted")))
-    return folder
 
 
 def test_one_process_alone_trains_bit_for_bit_as_the_plain_loop_does() -> None:

@@ -41,7 +41,7 @@ def notes(  # noqa: PLR0913 - what a plan rests on, each said something about
         *_contract(goal, best, contract, known=known),
         *_feedback(observed),
         "Sessions, exploration and budgets change choices too; the plan knows the objective only.",
-        "Near ties that go to favourites change choices as well, by no more than near_tie_margin of utility each.",
+        "Near ties, which go to the LLM that is best on average, change choices too, by at most near_tie_margin each.",
     )
 
 

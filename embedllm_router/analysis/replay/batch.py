@@ -267,7 +267,7 @@ def choose(batch: CandidateBatch, objective: Objective | Objectives) -> Indices:
 
 
 def _settled(batch: CandidateBatch, aim: Objectives, chosen: Indices, floored: Flags) -> Indices:
-    """`favourites.settled`, vectorised; the best ones stay where a near tie's usual figures are not recorded."""
+    """`tie_breaking.break_ties`, vectorised; the best ones stay where a near tie's usual figures are not recorded."""
     utility = batch.p_correct - aim.cost_weight * batch.cost_usd - batch.waiting
     usual = batch.usual_p_correct - aim.cost_weight * batch.usual_cost_usd - batch.waiting
     near = usable_under(batch, aim) & (utility >= batch.at(utility, chosen)[:, None] - aim.near_tie_margin)
@@ -275,8 +275,8 @@ def _settled(batch: CandidateBatch, aim: Objectives, chosen: Indices, floored: F
     left = near
     for key in (-usual, -utility, batch.cost_usd):
         left = _smallest(key, left)
-    favourite = np.where(left, batch.position, _LAST).argmin(axis=1)
-    return np.where(settles, favourite, chosen).astype(np.intp)
+    best = np.where(left, batch.position, _LAST).argmin(axis=1)
+    return np.where(settles, best, chosen).astype(np.intp)
 
 
 def mix_of(chosen: Indices, n_names: int, weight: Floats | None = None) -> Floats:
