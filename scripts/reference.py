@@ -17,7 +17,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any, get_args
 
-from pydantic import AliasChoices, BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 from typer.main import get_command
 
@@ -107,7 +107,7 @@ def _group_section(group: Group) -> str:
 
 def _setting_row(group: Group, name: str) -> str:
     field = group.model.model_fields[name]
-    meaning = _unset(_docstrings(group.model).get(name, "")) + _former_names(field, name)
+    meaning = _unset(_docstrings(group.model).get(name, "")) + _former_names(group.model, name)
     value = _group_link(field) if _inner_model(field) else _value(_schema(group.model, name))
     return _row(f"`{name}`", value, _default(field), meaning)
 
@@ -123,11 +123,10 @@ def _group_link(field: FieldInfo) -> str:
     return {str(dict): "groups by name", str(tuple): "list of groups"}.get(kind, "group")
 
 
-def _former_names(field: FieldInfo, name: str) -> str:
-    alias = field.validation_alias
-    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
-    former = [str(choice) for choice in choices if choice not in (None, name)]
-    return f" Formerly `{'`, `'.join(former)}`, which still works and warns." if former else ""
+def _former_names(model: type[BaseModel], name: str) -> str:
+    old_names: Mapping[str, str] = getattr(model, "old_names", {})
+    former = [f"`{old}`" for old, new in old_names.items() if new == name]
+    return f" Formerly {', '.join(former)}, which still works and warns." if former else ""
 
 
 @cache
