@@ -35,8 +35,8 @@ def _small_ngrams() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("recipe")
-    write_set(place / "one", n=600, seed=1)
-    write_set(place / "two", n=300, seed=2, density=0.7)
+    write_set(place / "one", n=400, seed=1)
+    write_set(place / "two", n=200, seed=2, density=0.7)
     save_table(place / "table", small_table(place / "planted"))
     return place
 
@@ -111,7 +111,7 @@ def test_training_makes_a_landmark_of_every_category_and_measures_them(
 ) -> None:
     manifest = load_artifact(workplace / "out").manifest
     assert [one.name for one in manifest.landmarks] == sorted(f"{s}/{t}" for s in ("one", "two") for t in TOPICS)
-    assert 0.75 * 900 < sum(one.n_prompts for one in manifest.landmarks) < 0.85 * 900, "of the training part only"
+    assert 0.75 * 600 < sum(one.n_prompts for one in manifest.landmarks) < 0.85 * 600, "of the training part only"
     assert trained["metrics"]["landmark_own_in_3"] > 0.9
     assert "## Landmarks" in (workplace / "out" / "README.md").read_text(encoding="utf-8")
 
@@ -179,7 +179,10 @@ def test_sets_that_share_prompts_are_learned_and_evaluated_as_one(workplace: Pat
 
 def test_several_seeds_are_one_artifact_each_and_evaluate_tells_their_spread(workplace: Path, tmp_path: Path) -> None:
     out = tmp_path / "seeds"
-    made = CliRunner().invoke(app, [*arguments(workplace, out), "--seeds=3", "--max-epochs=2", "--members=1", "--json"])
+    made = CliRunner().invoke(
+        app,
+        [*arguments(workplace, out), "--seeds=3", "--max-epochs=2", "--members=1", "--perturbed-copies=0", "--json"],
+    )
     assert made.exit_code == 0, made.output
     said = [json.loads(line) for line in made.stdout.splitlines()]
     assert [Path(one["out"]).name for one in said] == ["seed-0", "seed-1", "seed-2"]
@@ -195,13 +198,15 @@ def test_several_seeds_are_one_artifact_each_and_evaluate_tells_their_spread(wor
 
 def test_recorded_tokens_are_what_is_learned_of_length(workplace: Path, tmp_path: Path) -> None:
     """Characters say 100 to 300 tokens for everything; the counts say ten times as many for one topic."""
-    folder = write_set(tmp_path / "counted", n=600, seed=5)
+    folder = write_set(tmp_path / "counted", n=400, seed=5)
     topic = pl.read_parquet(folder / "items.parquet").select("item_id", "category")
     results = pl.read_parquet(folder / "results.parquet").join(topic, on="item_id")
     tokens = pl.when(pl.col("category") == "code").then(2000).otherwise(200)
     results.with_columns(tokens.alias("output_tokens")).write_parquet(folder / "results.parquet")
     given = [f"--data={folder}", f"--out={tmp_path / 'out'}", f"--encoder={workplace / 'table'}", "--min-labels=100"]
-    made = CliRunner().invoke(app, ["train", *given, "--max-epochs=40", "--members=1", "--threads=1"])
+    made = CliRunner().invoke(
+        app, ["train", *given, "--max-epochs=40", "--members=1", "--perturbed-copies=0", "--threads=1"]
+    )
     assert made.exit_code == 0, made.output
     router = Router.load(tmp_path / "out")
     found: dict[str, list[float]] = {}
