@@ -1,9 +1,11 @@
-"""The command line as a user meets it: a process, its two streams and its exit code."""
+"""The command line as a user meets it: its two streams and its exit code, in a process of its own or in this one."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,19 +13,42 @@ from planted import SPRINTER, WIZARD
 from typer.testing import CliRunner
 
 from embedllm_router import __version__
-from embedllm_router.cli.main import app
+from embedllm_router.cli.main import app, main
+
+Ended = subprocess.CompletedProcess[str]
 
 
-def run(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str) -> Ended:
+    """In a process of its own, whose start takes over a second of a core."""
     return subprocess.run(
         [sys.executable, "-m", "embedllm_router", *arguments],
-        input=stdin,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
-        env={**os.environ, "COLUMNS": "160", **environment},
+        env={**os.environ, "COLUMNS": "160"},
     )
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """In this process, from the arguments to the exit code."""
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def run_here(*arguments: str, stdin: str = "") -> Ended:
+        monkeypatch.setattr(sys, "argv", ["embedllm-router", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        capsys.readouterr()
+        code: object = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code or 0
+        assert isinstance(code, int)
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, said.out, said.err)
+
+    return run_here
 
 
 def test_route_as_json(artifact_dir: Path) -> None:
@@ -45,20 +70,20 @@ def test_route_as_json(artifact_dir: Path) -> None:
     assert list(found["timing_ms"]) == ["encode", "score", "decide"]
 
 
-def test_route_as_a_table(artifact_dir: Path) -> None:
-    done = run("route", "integral", "--artifact", str(artifact_dir))
+def test_route_as_a_table(artifact_dir: Path, here: Callable[..., Ended]) -> None:
+    done = here("route", "integral", "--artifact", str(artifact_dir))
     assert done.returncode == 0
     assert WIZARD in done.stdout
     assert "0.953" in done.stdout
 
 
-def test_route_reads_stdin(artifact_dir: Path) -> None:
-    done = run("route", "-", "--artifact", str(artifact_dir), "--json", stdin="integral")
+def test_route_reads_stdin(artifact_dir: Path, here: Callable[..., Ended]) -> None:
+    done = here("route", "-", "--artifact", str(artifact_dir), "--json", stdin="integral")
     assert json.loads(done.stdout)["prompt_chars"] == 8
 
 
-def test_route_with_candidates(artifact_dir: Path) -> None:
-    done = run("route", "integral", "--artifact", str(artifact_dir), "--candidates", "sprinter-7b-instruct", "--json")
+def test_route_with_candidates(artifact_dir: Path, here: Callable[..., Ended]) -> None:
+    done = here("route", "integral", "--artifact", str(artifact_dir), "--candidates", "sprinter-7b-instruct", "--json")
     assert [c["llm"] for c in json.loads(done.stdout)["candidates"]] == [SPRINTER]
 
 
@@ -68,9 +93,9 @@ def test_route_with_the_shipped_artifact() -> None:
     assert len(json.loads(done.stdout)["candidates"]) > 50
 
 
-def test_inspect(artifact_dir: Path) -> None:
-    assert WIZARD in run("inspect", str(artifact_dir)).stdout
-    found = json.loads(run("inspect", str(artifact_dir), "--json").stdout)
+def test_inspect(artifact_dir: Path, here: Callable[..., Ended]) -> None:
+    assert WIZARD in here("inspect", str(artifact_dir)).stdout
+    found = json.loads(here("inspect", str(artifact_dir), "--json").stdout)
     assert found["llms"][0]["id"] == WIZARD
 
 
@@ -94,12 +119,21 @@ def test_version() -> None:
         (("fly",), 2, "fly"),
     ],
 )
-def test_a_mistake_is_one_message_and_no_traceback(arguments: tuple[str, ...], code: int, said: str) -> None:
-    done = run(*arguments)
+def test_a_mistake_is_one_message_and_no_traceback(
+    arguments: tuple[str, ...], code: int, said: str, here: Callable[..., Ended]
+) -> None:
+    done = here(*arguments)
     assert done.returncode == code
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_a_mistake_in_a_process_of_its_own() -> None:
+    done = run("route", "x", "--artifact", "nowhere")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cannot read manifest.json" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_closed_pipe_is_no_error(artifact_dir: Path) -> None:
