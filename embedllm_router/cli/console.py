@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
-import orjson
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -127,6 +126,8 @@ def print_json(value: object, *, indent: bool = True) -> None:
         value: Anything of dataclasses, mappings, sequences and plain values.
         indent: Whether it is laid out over several lines; without, it is one line of JSON lines.
     """
+    import orjson
+
     options = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
     options |= orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if indent else 0)
     sys.stdout.buffer.write(orjson.dumps(value, option=options))
