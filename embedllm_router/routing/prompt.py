@@ -21,6 +21,9 @@ CHARS_OF_CONTEXT = 200
 _BYTES_PER_TOKEN = 4
 _TOKENS_PER_ATTACHMENT = 1_000  # an image, audio clip or file: a round figure, providers differ tenfold
 _MOST_TOKENS = 1_000_000_000  # a larger limit on the answer is none, and columns of records have 64 bits
+_MOST_ITEMS = 1_024  # messages that are read in full: the first few and the last; of those between only the size counts
+_FIRST_ITEMS = 64
+_TOKENS_LOOKED_AT = 32  # at either end of a list of token ids, which may have millions
 _MAX_DEPTH = 6  # nesting of content parts beyond this is nobody's real request
 _TEXT_TYPES = frozenset({"text", "input_text", "output_text", "refusal"})
 _TOOL_TYPES = frozenset({"tool_use", "tool_result", "function_call", "function_call_output"})
@@ -141,6 +144,10 @@ def _listed_turns(items: list[object]) -> Iterator[_Turn]:
     if _is_token_ids(items):
         yield _Turn("user", "", 0, len(items))
         return
+    if len(items) > _MOST_ITEMS:
+        yield from _listed_turns(items[:_FIRST_ITEMS])
+        yield _Turn("tool", "", sum(map(_rough_size, items[_FIRST_ITEMS : _FIRST_ITEMS - _MOST_ITEMS])), 0)
+        items = items[_FIRST_ITEMS - _MOST_ITEMS :]
     for item in items:
         if isinstance(item, Mapping):
             yield _message_turn(item)
@@ -151,7 +158,23 @@ def _listed_turns(items: list[object]) -> Iterator[_Turn]:
 
 
 def _is_token_ids(value: object) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and bool(value) and all(isinstance(token, int) for token in value)
+    if not isinstance(value, list) or not value:
+        return False
+    ends = value if len(value) <= 2 * _TOKENS_LOOKED_AT else value[:_TOKENS_LOOKED_AT] + value[-_TOKENS_LOOKED_AT:]
+    return all(isinstance(token, int) for token in ends)
+
+
+def _rough_size(item: object) -> int:
+    """Characters of a message's text, without a look at what else it holds; token ids count as four each."""
+    content = item.get("content") if isinstance(item, dict) else item
+    if isinstance(content, str):
+        return len(content)
+    if not isinstance(content, list):
+        return 0
+    if _is_token_ids(content):
+        return _BYTES_PER_TOKEN * len(content)
+    texts = (part.get("text") for part in content if isinstance(part, Mapping))
+    return sum(len(text) for text in texts if isinstance(text, str))
 
 
 def _message_turn(message: Mapping[str, object]) -> _Turn:
@@ -285,10 +308,11 @@ def deployment_in(body: Mapping[str, object]) -> str | None:
 
 
 def _listed_items(body: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    """The items of a body's lists; of long ones the last."""
     for field in ("messages", "input"):
         value = body.get(field)
         if isinstance(value, list):
-            yield from (item for item in value if isinstance(item, Mapping))
+            yield from (item for item in value[-_MOST_ITEMS:] if isinstance(item, Mapping))
 
 
 def _is_inside_tool_call(items: list[Mapping[str, object]]) -> bool:

@@ -8,6 +8,7 @@ differ. Only hashes of who sends and of what was said are filed, in shared state
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any, Protocol
 
 import orjson
@@ -34,6 +35,7 @@ __all__ = [
 SESSION_HEADER = "x-embedllm-session"
 
 _MAX_EARLIER = 32  # turns back that are looked for: requests in between may have gone elsewhere
+_MOST_TURNS = 512  # user turns that tell a session from others; a longer one is known by these
 _MAX_DEPTH = 6
 _MAX_OTHER = 1_024  # characters of an image or file that tell it from another
 _PASSED_OVER = frozenset({"cache_control", "role", "type"})
@@ -73,10 +75,12 @@ def session_keys(body: Mapping[str, object], headers: Mapping[str, str], scope: 
         key = digest_of("named", scope, named)
         return SessionKeys((*stored, key), key)
     user = _text(body.get("user")) or _text(about.get("user_id"))
-    chain = _chain(list(_user_turns(body)), digest_of("user", scope, user))
+    turns = list(islice(_user_turns(body), _MOST_TURNS))
+    chain = _chain(turns, digest_of("user", scope, user))
     if not chain:
         return SessionKeys(stored, None)
-    before = chain[:-1] if _ends_with_user(body) else chain
+    is_new_turn = len(turns) < _MOST_TURNS and _ends_with_user(body)
+    before = chain[:-1] if is_new_turn else chain
     return SessionKeys((*stored, *reversed(before[-_MAX_EARLIER:])), chain[-1])
 
 
