@@ -20,6 +20,7 @@ from embedllm_router.evaluation.metrics import log_loss
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.prediction.static_encoder import StaticEncoder
 from embedllm_router.prediction.text_features import style_features
+from embedllm_router.training.fit import fitting
 from embedllm_router.training.fit.decoder import LearningData
 from embedllm_router.training.fit.encoding import PHRASES, WORDINGS, encode_copies, encode_prompts, perturbed_copy
 from embedllm_router.training.fit.fitting import Copies
@@ -178,7 +179,7 @@ def shouting() -> tuple[LearningData, np.ndarray]:
     x = np.stack([style_features(text) for text in texts])
     rows, random_copies = np.arange(N), random.Random(0)
     train = [texts[i] for i in rows[:500]]
-    copies = [[style_features(perturbed_copy(text, random_copies)) for text in train] for _ in range(4)]
+    copies = [[style_features(perturbed_copy(text, random_copies)) for text in train] for _ in range(2)]
     right = hard[:, None] ^ (np.arange(N_LLMS) < N_LLMS // 2)
     data = LearningData(
         x=x,
@@ -204,9 +205,10 @@ def moved(data: LearningData, lower: np.ndarray, options: TrainingOptions) -> tu
     return float(np.abs(logit(p) - logit(q)).mean()), float(np.abs(tokens - then).mean()), loss
 
 
-def test_consistency_makes_predictions_overlook_case_without_predicting_worse() -> None:
+def test_consistency_makes_predictions_overlook_case_without_predicting_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "_GROWING_STEPS", 200)  # half of this short training's
     data, lower = shouting()
-    options = replace(OPTIONS, batch_prompts=16, learning_rate=0.005)
+    options = replace(OPTIONS, batch_prompts=32, learning_rate=0.01, max_epochs=16)
     bare = moved(replace(data, copies=None), lower, options)
     beside = moved(data, lower, replace(options, consistency=0.0))
     steady = moved(data, lower, replace(options, consistency=4.0))

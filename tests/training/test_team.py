@@ -1,5 +1,6 @@
 """Processes that train together do what one does with a batch as large as theirs together; one alone is as ever."""
 
+import functools
 import json
 import os
 import socket
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,6 +48,11 @@ def workers(batch: int) -> list[subprocess.Popen[str]]:
     ]
 
 
+@functools.cache
+def alone_with_double_batch() -> dict[str, Any]:
+    return curves(32, Team())
+
+
 def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs a module in two processes of Accelerate on this machine."""
     how = ["--cpu", "--num_processes=2", "--num_machines=1", f"--main_process_port={free_port()}"]
@@ -60,7 +67,7 @@ def _one_thread() -> None:
 
 
 def test_two_processes_have_the_loss_curve_of_one_with_a_batch_twice_as_large() -> None:
-    started, alone = workers(16), curves(32, Team())
+    started, alone = workers(16), alone_with_double_batch()
     said = [process.communicate(timeout=120) for process in started]
     assert [process.returncode for process in started] == [0, 0], said
     assert said[1][0] == "", "the main process alone speaks"
@@ -80,7 +87,7 @@ def test_two_processes_have_the_loss_curve_of_one_with_a_batch_twice_as_large() 
 
 def test_the_batch_is_what_makes_the_curve() -> None:
     """The tolerance above would notice a team that forgot to add its batches up."""
-    small, large = curves(16, Team()), curves(32, Team())
+    small, large = curves(16, Team()), alone_with_double_batch()
     assert small["rows"][0][1:] != pytest.approx(large["rows"][0][1:], rel=2e-3)
 
 

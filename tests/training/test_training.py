@@ -1,8 +1,9 @@
+import functools
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from embedllm_router.data.split import Split
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.evaluation.metrics import auc
 from embedllm_router.prediction.scorer import Scorer
-from embedllm_router.training.fit.decoder import LearningData
+from embedllm_router.training.fit import fitting
+from embedllm_router.training.fit.decoder import LearningData, Trained
 from embedllm_router.training.fit.fitting import Checkpoint, Device, fingerprint
 from embedllm_router.training.fit.options import TrainingOptions, paper_options
 from embedllm_router.training.fit.training import data_set_weights, train_decoder
@@ -35,8 +37,12 @@ N, D, N_LLMS = 900, 6, 4
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> None:
+def _quick() -> Iterator[None]:
+    """One thread, and a small block of noise to draw from."""
     torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "_NOISE_BLOCK", 1 << 14)
+        yield
 
 
 def checkerboard(seed: int = 0, noise: float = 0.05) -> LearningData:
@@ -218,11 +224,16 @@ def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@functools.cache
+def trained_whole(name: str) -> Trained:
+    return train_decoder(lesson(name), RESUMED[name])
+
+
 def resumed_equals_whole(name: str, folder: Path) -> None:
     data, told = lesson(name), []
     checkpoint = Checkpoint(folder, fingerprint(data, RESUMED[name]))
     resumed = train_decoder(data, RESUMED[name], lambda *done: told.append(done), checkpoint=checkpoint)
-    whole = train_decoder(data, RESUMED[name])
+    whole = trained_whole(name)
     a, b = resumed.decoder.tensors(), whole.decoder.tensors()
     assert all(np.array_equal(a[tensor], b[tensor]) for tensor in b)
     assert resumed.history == whole.history
