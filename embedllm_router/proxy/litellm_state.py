@@ -54,9 +54,8 @@ def deployments() -> Sequence[Row]:
 
 
 def prices() -> PriceMap:
-    """LiteLLM's price map, raw."""
-    raw: PriceMap = litellm.model_cost
-    return raw
+    """A copy of LiteLLM's price map. LiteLLM's Router later writes into the map what its deployments state."""
+    return {name: dict(entry) for name, entry in litellm.model_cost.items()}
 
 
 async def admin_only(key: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) -> UserAPIKeyAuth:

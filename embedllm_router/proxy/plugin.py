@@ -82,6 +82,7 @@ class ProxyHandler(CustomLogger):
         self._background = Background(container, self._served)
         self._drops_feedback = container.store.health().kind == "off"
         self._proxy = litellm_state.proxy()
+        self._price_map, self._prices = litellm.model_cost, litellm_state.prices()
 
     def start(self) -> None:
         """Reports what every model group was matched to, as soon as LiteLLM knows its deployments; then watches."""
@@ -329,7 +330,9 @@ class ProxyHandler(CustomLogger):
         return dict.fromkeys(await litellm_state.denied(key, list(self._served().groups)), Exclusion.KEY_ACCESS)
 
     def _served(self) -> Served:
-        return self._live.serve(self._proxy.llm_model_list or [], litellm.model_cost)
+        if litellm.model_cost is not self._price_map:  # LiteLLM has fetched another one
+            self._price_map, self._prices = litellm.model_cost, litellm_state.prices()
+        return self._live.serve(self._proxy.llm_model_list or [], self._prices)
 
     def _group_of(self, deployment: object) -> str | None:
         served = self._live.served

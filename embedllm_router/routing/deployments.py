@@ -101,17 +101,33 @@ def _denies(row: Row, prices: PriceMap, capability: Capability, field: str) -> b
     stated = _section(row, "model_info").get(field)
     if stated is not None:
         return stated is False
-    known = _map_entry(row, prices)
-    if known is None:
-        return False
+    known = _map_entry(row, prices) or {}
+    said = known.get(field)
+    if said is not None:
+        return said is False
     # LiteLLM's map leaves a flag out where an LLM lacks it, but for JSON schema also where nobody checked.
-    return known.get(field) is False or (field not in known and capability is not Capability.JSON_SCHEMA)
+    return _is_shipped(known) and capability is not Capability.JSON_SCHEMA
 
 
 def _map_entry(row: Row, prices: PriceMap) -> Row | None:
-    model = str(_section(row, "litellm_params").get("model", ""))
-    keys = (str(_section(row, "model_info").get("base_model", "")), model, model.partition("/")[2])
-    return next((prices[key] for key in keys if key in prices), None)
+    """What LiteLLM's map knows of a deployment's LLM; None when it knows nothing.
+
+    LiteLLM's Router adds an entry for every deployment it is given, often an empty one, which must not hide the entry
+    that the map was shipped with under another spelling.
+    """
+    base, model = str(_section(row, "model_info").get("base_model", "")), _model_of(row)
+    keys = (base, base.partition("/")[2], model, model.partition("/")[2])
+    entries = [entry for key in keys if (entry := prices.get(key))]
+    return next((entry for entry in entries if _is_shipped(entry)), entries[0] if entries else None)
+
+
+def _is_shipped(entry: Row) -> bool:
+    """Whether an entry describes an LLM in full; one that LiteLLM's Router added leaves out what it does not know."""
+    return bool(entry.get("litellm_provider"))
+
+
+def _model_of(row: Row) -> str:
+    return str(_section(row, "litellm_params").get("model", ""))
 
 
 def _figure(row: Row, prices: PriceMap, field: str) -> float | None:

@@ -10,9 +10,22 @@ from embedllm_router.routing.deployments import UNKNOWN_PLACE, ModelGroup, Row, 
 from embedllm_router.routing.pool import Capability, PriceTier
 
 PRICES: Mapping[str, Mapping[str, object]] = {
-    "wizard-2025-01-01": {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6, "max_input_tokens": 9000},
-    "openai/blind": {"supports_function_calling": True, "supports_response_schema": False},
-    "openai/half-priced": {"input_cost_per_token": 1e-6},
+    "wizard-2025-01-01": {
+        "litellm_provider": "acme",
+        "input_cost_per_token": 1e-6,
+        "output_cost_per_token": 2e-6,
+        "max_input_tokens": 9000,
+    },
+    "openai/blind": {
+        "litellm_provider": "openai",
+        "supports_function_calling": True,
+        "supports_response_schema": False,
+    },
+    "openai/half-priced": {"litellm_provider": "openai", "input_cost_per_token": 1e-6},
+    "openai/added": {},
+    "openai/wizard-2025-01-01": {},
+    "added": {"supports_vision": True, "supports_audio_input": None},
+    "openai/filled": {"litellm_provider": "openai", "supports_vision": True, "supports_audio_input": None},
 }
 
 
@@ -167,3 +180,13 @@ def test_prices_of_long_requests_cached_tokens_and_requests(router: Router) -> N
     assert one.usd_per_request == 0.001
     alone = read_model_groups(rows[1:], prices, router.catalog)["g"].candidate
     assert (alone.tiers, alone.usd_per_request) == ((), 0.0)
+
+
+def test_an_entry_that_the_router_added_says_nothing_of_what_is_lacking(router: Router) -> None:
+    assert one(router, row("openai/added")).candidate.lacks == frozenset()
+    assert one(router, row("openai/wizard-2025-01-01")).candidate.max_input_tokens == 9000, "an empty entry hides none"
+
+
+def test_a_flag_filled_with_none_is_left_out(router: Router) -> None:
+    lacks = one(router, row("openai/filled")).candidate.lacks
+    assert lacks == {Capability.AUDIO, Capability.PDF, Capability.TOOLS}
