@@ -3,7 +3,8 @@
 With plugin.py the only file that imports litellm. Methods of LiteLLM's Router are not called: releases deprecate them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from litellm.proxy.auth.auth_checks import can_key_call_model
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 
 from embedllm_router.routing.deployments import PriceMap, Row, group_of_deployment
+from embedllm_router.telemetry.decision_record import Outcome
 
 __all__ = [
     "admin_only",
@@ -24,11 +26,13 @@ __all__ = [
     "denied",
     "deployments",
     "metrics_need_a_key",
+    "outcome_of",
     "prices",
     "proxy",
     "served_deployment",
 ]
 
+_CUT = frozenset({"length", "max_tokens", "content_filter", "refusal", "error", "failed", "incomplete", "cancelled"})
 _ADMINS = frozenset({LitellmUserRoles.PROXY_ADMIN, LitellmUserRoles.PROXY_ADMIN_VIEW_ONLY})
 
 any_key = user_api_key_auth
@@ -83,6 +87,56 @@ def served_deployment(data: Mapping[str, Any], call_info: Mapping[str, Any]) -> 
     # The request's own metadata still names the first attempt after a fallback; the logging object does not.
     details = getattr(data.get("litellm_logging_obj"), "model_call_details", None) or {}
     return ((details.get("litellm_params") or {}).get("model_info") or {}).get("id")
+
+
+def outcome_of(
+    kwargs: Mapping[str, Any], response: object, latency_ms: float, group_of: Callable[[object], str | None]
+) -> Outcome:
+    """What LiteLLM reports of an answer.
+
+    Args:
+        kwargs: What it hands to log hooks of a success: `model_call_details` of its logging object.
+        response: The answer in any endpoint's form.
+        latency_ms: From the call to its last byte.
+        group_of: Model group of a deployment's id; None for an unknown one.
+    """
+    payload = kwargs.get("standard_logging_object") or {}
+    input_tokens, output_tokens, cost_usd = _usage(payload)
+    params = kwargs.get("litellm_params") or {}
+    abandoned = any((found.get("metadata") or {}).get("client_disconnected") for found in (kwargs, params))
+    return Outcome(
+        served=group_of(payload.get("model_id")) or payload.get("model_group"),
+        status="success",
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cost_usd=cost_usd,
+        latency_ms=latency_ms,
+        response_id=payload.get("id"),
+        from_cache=payload.get("cache_hit") is True or kwargs.get("cache_hit") is True,
+        abandoned=abandoned,
+        cut=abandoned or _is_cut(response),
+    )
+
+
+def _usage(payload: Mapping[str, Any]) -> tuple[int | None, int | None, float | None]:
+    """Billed input and output tokens and USD; where an upstream reports a negative figure, none, and a bill of 0."""
+    figures = payload.get("prompt_tokens"), payload.get("completion_tokens"), payload.get("response_cost")
+    if any(isinstance(figure, int | float) and not 0 <= figure < math.inf for figure in figures):
+        return None, None, 0.0
+    return figures
+
+
+def _is_cut(response: object) -> bool:
+    """Whether a limit, a filter or an error ended the answer, by the word for it on its endpoint."""
+    choices = _field(response, "choices")
+    ends = [_field(choice, "finish_reason") for choice in choices] if isinstance(choices, list) else []
+    streamed = _field(response, "response")  # inside the last event of a stream of Responses
+    ends += [_field(response, "stop_reason"), _field(response, "status"), _field(streamed, "status")]
+    return any(str(end) in _CUT for end in ends)
+
+
+def _field(value: object, name: str) -> object:
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
 
 
 async def cooled_down(rows: Iterable[Row]) -> frozenset[str]:

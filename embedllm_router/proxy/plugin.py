@@ -33,7 +33,7 @@ from embedllm_router.proxy.request_context import (
     names_among,
     no_candidate_left,
     read_context,
-    request_id_of,
+    tracking_id_of,
 )
 from embedllm_router.records.feedback import feedback_in
 from embedllm_router.routing.budget import scopes_of
@@ -132,7 +132,7 @@ class ProxyHandler(CustomLogger):
     ) -> dict[str, str] | None:
         """Adds the decision to the answer's headers."""
         del user_api_key_dict, response, request_headers
-        record = self._tracker.find(request_id_of(data))
+        record = self._tracker.find(tracking_id_of(data))
         if record is None:
             return None
         deployment = litellm_state.served_deployment(data, litellm_call_info or {})
@@ -142,18 +142,9 @@ class ProxyHandler(CustomLogger):
         self, kwargs: dict[str, Any], response_obj: Any, start_time: datetime, end_time: datetime
     ) -> None:
         """Reports what answered, and what it cost."""
-        del response_obj
-        payload = kwargs.get("standard_logging_object") or {}
-        outcome = Outcome(
-            served=self._group_of(payload.get("model_id")) or payload.get("model_group"),
-            status="success",
-            input_tokens=payload.get("prompt_tokens"),
-            output_tokens=payload.get("completion_tokens"),
-            cost_usd=payload.get("response_cost"),
-            latency_ms=(end_time - start_time).total_seconds() * 1e3,
-            response_id=payload.get("id"),
-        )
-        self._tracker.ended(request_id_of(kwargs), outcome)
+        latency_ms = (end_time - start_time).total_seconds() * 1e3
+        outcome = litellm_state.outcome_of(kwargs, response_obj, latency_ms, self._group_of)
+        self._tracker.ended(tracking_id_of(kwargs), outcome)
 
     async def async_post_call_failure_hook(
         self,
@@ -165,7 +156,7 @@ class ProxyHandler(CustomLogger):
         """Reports a request that no LLM answered."""
         del user_api_key_dict, traceback_str
         outcome = Outcome(served=None, status="failure", error=type(original_exception).__name__)
-        self._tracker.ended(request_id_of(request_data), outcome, headers_follow=True)
+        self._tracker.ended(tracking_id_of(request_data), outcome, headers_follow=True)
 
     def _route(
         self,

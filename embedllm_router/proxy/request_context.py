@@ -8,6 +8,7 @@ import time
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from secrets import token_hex
 from typing import Any
 
 from embedllm_router.config.virtual_model import VirtualModelSettings
@@ -38,17 +39,43 @@ __all__ = [
     "names_among",
     "no_candidate_left",
     "read_context",
-    "request_id_of",
+    "tracking_id_of",
 ]
 
 _FALLBACKS = "fallbacks"
 _KINDS = (_FALLBACKS, "context_window_fallbacks", "content_policy_fallbacks")
 _OF_THE_SDK = "context_window_fallback_dict"  # names LLMs, not model groups
 _MAX_DEPTH = 4
+_LOGGING_OBJECT = "litellm_logging_obj"
+_DETAILS = "model_call_details"
+_TRACKING_ID = "embedllm_tracking_id"
 _SHORT_ID = 128  # characters; LiteLLM's own ids are UUIDs
 
 
-def request_id_of(data: Mapping[str, Any]) -> str:
+def tracking_id_of(data: Mapping[str, Any]) -> str:
+    """The id under which a request's outcome is awaited.
+
+    It is ours, and not LiteLLM's call id, which a client may choose and choose twice. It lies in LiteLLM's logging
+    object, which goes with a request through retries, fallbacks and bridges, and not with copies sent elsewhere.
+
+    Args:
+        data: A request's body with LiteLLM's additions, or what LiteLLM tells of its end.
+    """
+    details = getattr(data.get(_LOGGING_OBJECT), _DETAILS, None)
+    return str((data if details is None else details).get(_TRACKING_ID) or _request_id_of(data))
+
+
+def _track(data: dict[str, Any]) -> str:
+    """Files an id of our own where log hooks find it; returns the call id where there is no such place."""
+    data.pop(_TRACKING_ID, None)  # a client's field of this name would be written over ours
+    details = getattr(data.get(_LOGGING_OBJECT), _DETAILS, None)
+    if details is None:
+        return _request_id_of(data)
+    details[_TRACKING_ID] = token_hex(16)
+    return str(details[_TRACKING_ID])
+
+
+def _request_id_of(data: Mapping[str, Any]) -> str:
     """LiteLLM's call id, bounded; a client may choose it."""
     request_id = str(data.get("litellm_call_id"))
     return request_id if len(request_id) <= _SHORT_ID else bounded_id(request_id)
@@ -60,8 +87,8 @@ def canary_key(data: Mapping[str, Any]) -> str:
     return user if isinstance(user, str) and user else opening(data)
 
 
-def read_context(name: str, data: Mapping[str, Any], call_type: str, key: object, snapshot: int) -> RequestContext:
-    """When a request came, and from whom.
+def read_context(name: str, data: dict[str, Any], call_type: str, key: object, snapshot: int) -> RequestContext:
+    """When a request came, and from whom; its outcome is awaited from now on.
 
     Args:
         name: The virtual model it asks for.
@@ -71,7 +98,8 @@ def read_context(name: str, data: Mapping[str, Any], call_type: str, key: object
         snapshot: Number of the configuration that decides.
     """
     return RequestContext(
-        request_id=request_id_of(data),
+        request_id=_request_id_of(data),
+        tracking_id=_track(data),
         virtual_model=name,
         call_type=call_type,
         at=datetime.now(UTC),

@@ -19,7 +19,7 @@ class RequestContext:
     """A request for a virtual model as it came.
 
     Attributes:
-        request_id: LiteLLM's call id.
+        request_id: LiteLLM's call id; a client may choose it.
         virtual_model: Name the client asked for.
         call_type: LiteLLM's name of the endpoint.
         at: When it came, UTC.
@@ -30,6 +30,7 @@ class RequestContext:
         key_id: Id of the API key, for budgets, sessions and drift of its own; never kept. None without one.
         team_id: Id of the key's team, likewise.
         parent_span: LiteLLM's OpenTelemetry span of the request; None without one.
+        tracking_id: Id of our own, which no two requests share; empty takes the call id.
     """
 
     request_id: str
@@ -43,6 +44,12 @@ class RequestContext:
     key_id: str | None = None
     team_id: str | None = None
     parent_span: object | None = None
+    tracking_id: str = ""
+
+    @property
+    def awaited_as(self) -> str:
+        """The id under which its outcome is awaited."""
+        return self.tracking_id or self.request_id
 
     @property
     def elapsed_ms(self) -> float:
@@ -133,6 +140,9 @@ class Outcome:
         latency_ms: From the call to its last byte; None when unknown.
         error: Class of the final error; None on success.
         response_id: Id inside the response body; None when unknown.
+        from_cache: Whether LiteLLM's response cache answered, at no cost and in no LLM's time.
+        abandoned: Whether the client left before the last byte.
+        cut: Whether something other than the LLM ended the answer: a limit, a filter, an error or the client.
     """
 
     served: str | None
@@ -143,10 +153,15 @@ class Outcome:
     latency_ms: float | None = None
     error: str | None = None
     response_id: str | None = None
+    from_cache: bool = False
+    abandoned: bool = False
+    cut: bool = False
 
 
 def billed_usd(record: DecisionRecord, outcome: Outcome) -> float | None:
     """What the answer cost in USD; None when unknown."""
+    if outcome.from_cache:
+        return 0.0
     # LiteLLM bills some bridged endpoints at 0.0; tokens at the deployment's own prices are the truth then.
     if outcome.cost_usd or not outcome.output_tokens or outcome.served is None or record.decision is None:
         return outcome.cost_usd

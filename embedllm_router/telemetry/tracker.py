@@ -1,6 +1,6 @@
 """Follows each routed request to its outcome, and reports it to the log, the store, metrics and traces.
 
-Its state is one bounded map from LiteLLM's call id to the request in flight.
+Its state is one bounded map from an id of our own to the request in flight: LiteLLM's call id may be a client's choice.
 """
 
 import logging
@@ -110,9 +110,9 @@ class RequestTracker:
         """Requests whose outcome is awaited."""
         return self._n_pending
 
-    def find(self, request_id: str) -> DecisionRecord | None:
+    def find(self, tracking_id: str) -> DecisionRecord | None:
         """A request in flight, or one whose error's headers are still to be written."""
-        found = self._pending.get(request_id)
+        found = self._pending.get(tracking_id)
         return found.record if found else None
 
     def decided(  # noqa: PLR0913 - what was decided, by which arm and objective, and who else wants to know
@@ -168,7 +168,7 @@ class RequestTracker:
             reason: Why, as one word.
         """
         self.n_failed_open += 1
-        if self._pending.pop(context.request_id, None) is not None:  # decided, but the decision could not be reported
+        if self._pending.pop(context.awaited_as, None) is not None:  # decided, but the decision could not be reported
             self._n_pending -= 1
         record = DecisionRecord(context, default, context.elapsed_ms, failed_open=reason)
         self._remember(_Pending(record, time.monotonic()))
@@ -182,25 +182,23 @@ class RequestTracker:
             "routing.rejected", request_id=context.request_id, virtual_model=context.virtual_model, field=field
         )
 
-    def ended(self, request_id: str, outcome: Outcome, *, headers_follow: bool = False) -> None:
+    def ended(self, tracking_id: str, outcome: Outcome, *, headers_follow: bool = False) -> None:
         """Reports and records what became of a request.
 
         Args:
-            request_id: LiteLLM's call id; one that is not awaited is ignored.
+            tracking_id: The request's; one that is not awaited is ignored.
             outcome: What became of it.
             headers_follow: Whether `find` shall still know it.
         """
-        pending = self._pending.pop(request_id, None)
+        pending = self._pending.pop(tracking_id, None)
         if pending is None or pending.recorded:
             return
         if headers_follow:
-            self._pending[request_id] = replace(pending, recorded=True)
+            self._pending[tracking_id] = replace(pending, recorded=True)
         self._n_pending -= 1
         record = pending.record
         self._log.info("routing.served", **served(record, outcome))
-        if record.decision is not None and outcome.served is not None:
-            n_tokens = None if record.wants_several else outcome.output_tokens  # of one answer is what is forecast
-            self.statistics.answered(record.decision, outcome.served, n_tokens, outcome.latency_ms)
+        self._learn(record, outcome)
         self._end(pending, outcome)
 
     def close(self) -> None:
@@ -208,12 +206,21 @@ class RequestTracker:
         while self._pending:
             self._give_up(self._pending.popitem(last=False)[1])
 
+    def _learn(self, record: DecisionRecord, outcome: Outcome) -> None:
+        """Takes an LLM's answer into account: its length where the LLM ended it, its latency where it was awaited."""
+        if record.decision is None or outcome.served is None or outcome.from_cache:
+            return
+        says_length = not (record.wants_several or outcome.cut)  # of one whole answer is what is forecast
+        n_tokens = outcome.output_tokens if says_length else None
+        latency_ms = None if outcome.abandoned else outcome.latency_ms
+        self.statistics.answered(record.decision, outcome.served, n_tokens, latency_ms)
+
     def _remember(self, pending: _Pending) -> None:
-        request_id = pending.record.context.request_id
-        earlier = self._pending.pop(request_id, None)  # clients may choose the id, and choose it twice
+        tracking_id = pending.record.context.awaited_as
+        earlier = self._pending.pop(tracking_id, None)  # a call id, which clients may choose twice
         if earlier is not None:
             self._give_up(earlier)
-        self._pending[request_id] = pending
+        self._pending[tracking_id] = pending
         self._n_pending += 1
         while len(self._pending) > _MAX_PENDING or self._oldest_age_s() > _MAX_AGE_S:
             self._give_up(self._pending.popitem(last=False)[1])

@@ -458,6 +458,84 @@ async def test_a_made_up_call_id_of_any_length_is_followed(
     assert call_id not in log_text.getvalue() + record["request_id"]
 
 
+class LoggingObject:
+    """Has `model_call_details`, which LiteLLM also hands to log hooks."""
+
+    def __init__(self, **details: Any) -> None:
+        self.model_call_details: dict[str, Any] = details
+
+
+async def test_one_call_id_for_two_tenants_mixes_nothing_up(
+    make_handler: Callable[..., ProxyHandler], records: Path
+) -> None:
+    """A client may choose the call id: headers, outcome and bill stay with the request they belong to."""
+    budgets = [{"usd": 10.0, "per": "day", "scope": "key"}]
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "budgets": budgets, "cost_weight": 0}})
+    mine = await asked(
+        handler,
+        UserAPIKeyAuth(api_key="sk-1", key_alias="mine"),
+        litellm_logging_obj=LoggingObject(litellm_call_id="1"),
+    )
+    yours = await asked(
+        handler,
+        UserAPIKeyAuth(api_key="sk-2", key_alias="yours"),
+        litellm_logging_obj=LoggingObject(litellm_call_id="1"),
+        embedllm={"cost_weight": 1e6},
+        embedllm_tracking_id="forged",
+    )
+    assert "embedllm_tracking_id" not in yours
+    chosen = [await handler.async_post_call_response_headers_hook(data, None, None) for data in (mine, yours)]
+    assert [headers and headers["x-embedllm-chosen"] for headers in chosen] == ["wizard", "sprinter"]
+    stranger = {"litellm_call_id": "1", "litellm_logging_obj": LoggingObject(litellm_call_id="1")}
+    assert await handler.async_post_call_response_headers_hook(stranger, None, None) is None
+    for data, usd in ((mine, 0.5), (yours, 0.25)):
+        payload = {"model_group": data["model"], "completion_tokens": 8, "response_cost": usd}
+        details = data["litellm_logging_obj"].model_call_details | {"standard_logging_object": payload}
+        now = datetime.now(UTC)
+        await handler.async_log_success_event(details, None, now, now)
+    assert sorted(s.committed_usd for s in handler.container.budget_enforcer.status()) == [0.25, 0.5]
+    handler.container.close()
+    kept = {r["key_alias"]: (r["request_id"], r["billed_cost_usd"]) for r in kept_in(records)}
+    assert kept == {"mine": ("1", 0.5), "yours": ("1", 0.25)}
+
+
+ENDED_AT_A_LIMIT = {"choices": [{"finish_reason": "length"}]}
+
+
+@pytest.mark.parametrize(
+    ("payload", "more", "answer", "bill", "learns"),
+    [
+        ({}, {}, {"choices": [{"finish_reason": "stop"}]}, 0.5, (True, True)),
+        ({"cache_hit": True, "response_cost": 0.0}, {}, None, 0.0, (False, False)),
+        ({}, {"litellm_params": {"metadata": {"client_disconnected": True}}}, None, 0.5, (False, False)),
+        ({}, {}, ENDED_AT_A_LIMIT, 0.5, (False, True)),
+        ({}, {}, {"stop_reason": "max_tokens"}, 0.5, (False, True)),
+        ({}, {}, {"response": {"status": "incomplete"}}, 0.5, (False, True)),
+        ({"completion_tokens": -800, "response_cost": -9.0}, {}, None, 0.0, (False, True)),
+        ({"response_cost": float("nan")}, {}, None, 0.0, (False, True)),
+    ],
+)
+async def test_only_a_whole_answer_of_an_llm_teaches(  # noqa: PLR0913, PLR0917 - one row of the table each
+    handler: ProxyHandler,
+    records: Path,
+    payload: dict[str, Any],
+    more: dict[str, Any],
+    answer: object,
+    bill: float,
+    learns: tuple[bool, bool],
+) -> None:
+    await routed(handler)
+    usual = {"model_group": "wizard", "prompt_tokens": 3, "completion_tokens": 800, "response_cost": 0.5}
+    kwargs = {"litellm_call_id": "1", "standard_logging_object": usual | payload, **more}
+    now = datetime.now(UTC)
+    await handler.async_log_success_event(kwargs, answer, now, now)
+    statistics = handler._tracker.statistics
+    assert (statistics.length_factor("wizard") != 1.0, statistics.latency_s("wizard") == 0.0) == learns
+    handler.container.close()
+    (record,) = kept_in(records)
+    assert record["billed_cost_usd"] == bill
+
+
 async def test_feedback_that_is_not_kept_is_said_so_once(
     make_handler: Callable[..., ProxyHandler], log_text: io.StringIO
 ) -> None:
