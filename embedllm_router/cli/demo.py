@@ -15,13 +15,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import httpx
 
 from embedllm_router.errors import EmbedLLMRouterError
 from embedllm_router.proxy.serve import proxy_command
 from embedllm_router.routing.overrides import COST_WEIGHT_HEADER
+
+if TYPE_CHECKING:
+    from openai import OpenAI
 
 __all__ = ["COST_WEIGHTS", "PROMPTS", "DemoError", "DemoRequest", "RunningProxy", "run_demo", "running_proxy"]
 
@@ -144,11 +147,16 @@ def run_demo(
     Raises:
         DemoError: The proxy or the stand-in for the LLMs did not start.
     """
+    from openai import OpenAI
+
     results = []
-    with running_proxy(config) as proxy:
+    with (
+        running_proxy(config) as proxy,
+        OpenAI(base_url=proxy.base_url, api_key=proxy.api_key, max_retries=0, timeout=60.0) as client,
+    ):
         for title, text in PROMPTS.items():
             for cost_weight in cost_weights:
-                results.append(_ask(proxy, title, text, cost_weight))
+                results.append(_ask(client, title, text, cost_weight))
                 on_request(results[-1])
     return results
 
@@ -204,10 +212,9 @@ def running_proxy(
         yield RunningProxy(f"http://127.0.0.1:{proxy_port}/v1", key, pid, log, start_s)
 
 
-def _ask(proxy: RunningProxy, title: str, text: str, cost_weight: float) -> DemoRequest:
-    from openai import APIStatusError, OpenAI
+def _ask(client: "OpenAI", title: str, text: str, cost_weight: float) -> DemoRequest:
+    from openai import APIStatusError
 
-    client = OpenAI(base_url=proxy.base_url, api_key=proxy.api_key, max_retries=0, timeout=60.0)
     try:
         response = client.chat.completions.with_raw_response.create(
             model="auto",
@@ -244,13 +251,14 @@ def _running(what: str, command: Sequence[str], environment: Mapping[str, str], 
 
 def _wait(what: str, process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise DemoError(f"the {what} stopped with exit code {process.returncode}:\n{_tail(log)}")
-        with suppress(httpx.TransportError):
-            if httpx.get(url, timeout=2.0).is_success:
-                return
-        time.sleep(_POLL_S)
+    with httpx.Client(timeout=2.0) as client:  # one for all attempts: making one costs more than the attempt
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise DemoError(f"the {what} stopped with exit code {process.returncode}:\n{_tail(log)}")
+            with suppress(httpx.TransportError):
+                if client.get(url).is_success:
+                    return
+            time.sleep(_POLL_S)
     raise DemoError(f"the {what} did not answer within {_START_TIMEOUT_S:.0f} s:\n{_tail(log)}")
 
 

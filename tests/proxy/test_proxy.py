@@ -1,11 +1,12 @@
 """The real proxy, the real SDKs, simulated LLMs: every endpoint, as a client sees it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import anthropic
-import httpx
+import http_calls
 import openai
 import pytest
 import yaml
@@ -26,16 +27,19 @@ class Clients:
         root = proxy.base_url.removesuffix("/v1")
         self.anthropic = anthropic.Anthropic(base_url=root, api_key=proxy.api_key, max_retries=0, timeout=30)
 
-    def close(self) -> None:
-        self.openai.close()
-        self.anthropic.close()
 
-
-@pytest.fixture
-def clients(proxy: RunningProxy) -> Iterator[Clients]:
+@contextmanager
+def clients_of(proxy: RunningProxy) -> Iterator[Clients]:
     both = Clients(proxy)
-    yield both
-    both.close()
+    with both.openai, both.anthropic:
+        yield both
+
+
+@pytest.fixture(scope="module")
+def clients(proxy: RunningProxy) -> Iterator[Clients]:
+    """One pair for the whole file: making an SDK's client takes longer than a request."""
+    with clients_of(proxy) as both:
+        yield both
 
 
 def chat(c: Clients, model: str, **extra: Any) -> tuple[Raw, str]:
@@ -155,7 +159,7 @@ def test_a_broken_body_gets_the_pinned_llm_s_verdict(proxy: RunningProxy, endpoi
     def status(model: str) -> int:
         key = {"authorization": f"Bearer {proxy.api_key}"}
         url = f"{proxy.base_url}/{endpoint}"
-        return httpx.post(url, json={"model": model, **body}, headers=key, timeout=30).status_code
+        return http_calls.post(url, json={"model": model, **body}, headers=key, timeout=30).status_code
 
     assert status("auto") == status("sprinter")
 
@@ -247,15 +251,21 @@ def failing_proxy(artifact_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
         yield running
 
 
+@pytest.fixture(scope="module")
+def failing_clients(failing_proxy: RunningProxy) -> Iterator[Clients]:
+    with clients_of(failing_proxy) as both:
+        yield both
+
+
 @pytest.mark.parametrize(
     "ask",
     [ask for ask in ENDPOINTS if ask is not completions_stream],  # LiteLLM has no fallback there, for any model
     ids=lambda ask: ask.__name__,
 )
-def test_the_next_best_answers_when_the_chosen_fails(failing_proxy: RunningProxy, ask: Ask) -> None:
-    both = Clients(failing_proxy)
-    raw, text = ask(both, "auto")
-    both.close()
+def test_the_next_best_answers_when_the_chosen_fails(
+    failing_proxy: RunningProxy, failing_clients: Clients, ask: Ask
+) -> None:
+    raw, text = ask(failing_clients, "auto")
     assert "acme-fast" in text
     assert raw.headers["x-embedllm-chosen"] == "wizard"
     assert raw.headers["x-embedllm-served"] == "sprinter"
@@ -263,11 +273,9 @@ def test_the_next_best_answers_when_the_chosen_fails(failing_proxy: RunningProxy
     assert (served["served"], served["fallback"]) == ("sprinter", True)
 
 
-def test_when_nobody_answers_the_record_says_so(failing_proxy: RunningProxy) -> None:
-    both = Clients(failing_proxy)
+def test_when_nobody_answers_the_record_says_so(failing_proxy: RunningProxy, failing_clients: Clients) -> None:
     with pytest.raises(openai.APIStatusError) as caught:
-        chat(both, "auto", extra_body={"embedllm": {"candidates": ["wizard"]}})
-    both.close()
+        chat(failing_clients, "auto", extra_body={"embedllm": {"candidates": ["wizard"]}})
     headers = caught.value.response.headers
     assert headers["x-embedllm-chosen"] == "wizard"
     assert "x-embedllm-served" not in headers
@@ -276,21 +284,17 @@ def test_when_nobody_answers_the_record_says_so(failing_proxy: RunningProxy) -> 
 
 
 @each_endpoint
-def test_a_rule_binds_litellm_s_own_fallbacks(failing_proxy: RunningProxy, ask: Ask) -> None:
-    both = Clients(failing_proxy)
+def test_a_rule_binds_litellm_s_own_fallbacks(failing_clients: Clients, ask: Ask) -> None:
     with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)) as caught:
-        ask(both, "auto-eu")
-    both.close()
+        ask(failing_clients, "auto-eu")
     assert getattr(caught.value, "status_code", 0) >= 500
 
 
-def test_a_rule_binds_every_way_around_it(failing_proxy: RunningProxy) -> None:
-    both = Clients(failing_proxy)
+def test_a_rule_binds_every_way_around_it(failing_clients: Clients) -> None:
     for model, extra in (("auto-eu", {"fallbacks": ["sprinter"]}), ("auto-eu,auto-eu", {})):
         with pytest.raises(openai.BadRequestError) as caught:
-            chat(both, model, extra_body=extra)
+            chat(failing_clients, model, extra_body=extra)
         assert caught.value.param == next(iter(extra), "model")
-    both.close()
 
 
 def test_with_the_artifact_gone_the_defaults_answer(artifact_dir: Path, tmp_path: Path) -> None:
@@ -300,11 +304,9 @@ def test_with_the_artifact_gone_the_defaults_answer(artifact_dir: Path, tmp_path
     settings["embedllm_router"]["artifact"] = str(tmp_path / "gone")
     file = tmp_path / "proxy_config.yaml"
     file.write_text(yaml.safe_dump(config))
-    with running_proxy(file, through="litellm") as running:
-        both = Clients(running)
+    with running_proxy(file, through="litellm") as running, clients_of(running) as both:
         for ask in ENDPOINTS:
             raw, text = ask(both, "auto-quality")
             assert WIZARD in text
             assert raw.headers["x-embedllm-failed-open"] == "ArtifactError"
-        both.close()
         assert [e for e in all_events(running) if e["event"] == "routing.artifact_unusable"]

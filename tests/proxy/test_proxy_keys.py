@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import http_calls
 import httpx
 import pytest
 import yaml
@@ -37,7 +38,7 @@ def proxy_with_keys(artifact_dir: Path, tmp_path_factory: pytest.TempPathFactory
 def ask(proxy: RunningProxy, key: str, model: str = "auto") -> httpx.Response:
     body = {"model": model, "messages": MATHS}
     headers = {"authorization": f"Bearer {key}"}
-    return httpx.post(f"{proxy.base_url}/chat/completions", json=body, headers=headers, timeout=30)
+    return http_calls.post(f"{proxy.base_url}/chat/completions", json=body, headers=headers, timeout=30)
 
 
 def test_a_key_s_own_objective_decides(proxy_with_keys: RunningProxy) -> None:
@@ -63,7 +64,7 @@ def test_a_group_whose_every_deployment_rests_is_left_alone(proxy_with_keys: Run
 def test_only_administrators_see_records(proxy_with_keys: RunningProxy, path: str) -> None:
     url = proxy_with_keys.base_url.replace("/v1", f"/embedllm/{path}")
     status = {
-        key: httpx.get(url, headers={"authorization": f"Bearer {key}"}, timeout=30).status_code
+        key: http_calls.get(url, headers={"authorization": f"Bearer {key}"}, timeout=30).status_code
         for key in ("sk-admin", "sk-narrow", "sk-nobody")
     }
     assert status["sk-admin"] == 200
@@ -73,8 +74,8 @@ def test_only_administrators_see_records(proxy_with_keys: RunningProxy, path: st
 
 def test_health_is_public_and_holds_no_secret(proxy_with_keys: RunningProxy) -> None:
     root = proxy_with_keys.base_url.replace("/v1", "/embedllm")
-    assert httpx.get(f"{root}/healthz", timeout=30).status_code == 200
-    ready = httpx.get(f"{root}/readyz", timeout=30)
+    assert http_calls.get(f"{root}/healthz", timeout=30).status_code == 200
+    ready = http_calls.get(f"{root}/readyz", timeout=30)
     assert ready.status_code == 200
     assert json.loads(ready.text)["ready"]
 
@@ -84,10 +85,10 @@ def test_whoever_may_call_the_route_may_give_feedback(proxy_with_keys: RunningPr
     url = proxy_with_keys.base_url.replace("/v1", "/embedllm/feedback")
     verdict = {"request_id": ask(proxy_with_keys, "sk-narrow").headers["x-litellm-call-id"], "thumb": "up"}
     status = {
-        key: httpx.post(url, json=verdict, headers={"authorization": f"Bearer {key}"}, timeout=30).status_code
+        key: http_calls.post(url, json=verdict, headers={"authorization": f"Bearer {key}"}, timeout=30).status_code
         for key in ("sk-admin", "sk-nobody")
     }
     assert status["sk-admin"] == 202
     assert status["sk-nobody"] in {401, 403}
-    wrong = httpx.post(url, json={**verdict, "score": 2}, headers={"authorization": "Bearer sk-admin"}, timeout=30)
+    wrong = http_calls.post(url, json={**verdict, "score": 2}, headers={"authorization": "Bearer sk-admin"}, timeout=30)
     assert wrong.status_code == 400

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import http_calls
 import httpx
 import openai
 import pytest
@@ -53,14 +54,17 @@ class Stage:
         return settings
 
     def ask(self, model: str = "auto", **extra: Any) -> httpx.Headers:
-        with openai.OpenAI(base_url=self.proxy.base_url, api_key=self.proxy.api_key, max_retries=0) as client:
-            raw = client.chat.completions.with_raw_response.create(model=model, messages=MATHS, **extra)
-            raw.parse()
-            return raw.headers
+        raw = self.client().chat.completions.with_raw_response.create(model=model, messages=MATHS, **extra)
+        raw.parse()
+        return raw.headers
+
+    def client(self) -> openai.OpenAI:
+        proxy, http = self.proxy, http_calls.client()
+        return openai.OpenAI(base_url=proxy.base_url, api_key=proxy.api_key, max_retries=0, http_client=http)
 
     def post(self, path: str, key: str | None = None) -> httpx.Response:
         headers = {"authorization": f"Bearer {key or self.proxy.api_key}"}
-        return httpx.post(self.proxy.base_url.replace("/v1", path), headers=headers, timeout=30)
+        return http_calls.post(self.proxy.base_url.replace("/v1", path), headers=headers, timeout=30)
 
     def record(self, request_id: str) -> dict[str, Any]:
         """The record of one request, which reaches the disk a moment after its answer."""
@@ -108,9 +112,8 @@ def test_a_request_leaves_one_record_with_decision_and_outcome(stage: Stage) -> 
 
 
 def test_a_stream_leaves_one_record(stage: Stage) -> None:
-    with openai.OpenAI(base_url=stage.proxy.base_url, api_key=stage.proxy.api_key, max_retries=0) as client:
-        raw = client.chat.completions.with_raw_response.create(model="auto", messages=MATHS, stream=True)
-        assert "".join(e.choices[0].delta.content or "" for e in raw.parse() if e.choices)
+    raw = stage.client().chat.completions.with_raw_response.create(model="auto", messages=MATHS, stream=True)
+    assert "".join(e.choices[0].delta.content or "" for e in raw.parse() if e.choices)
     record = stage.record(raw.headers["x-litellm-call-id"])
     assert record["status"] == "success"
     assert record["latency_ms"] > 0
@@ -191,7 +194,7 @@ def test_what_does_not_load_is_rolled_back_and_said(stage: Stage) -> None:
 
 def test_reloading_needs_the_proxy_s_key(stage: Stage) -> None:
     assert stage.post("/embedllm/reload", key="sk-wrong").status_code in {400, 401, 403}
-    assert httpx.post(stage.proxy.base_url.replace("/v1", "/embedllm/reload")).status_code in {401, 403}
+    assert http_calls.post(stage.proxy.base_url.replace("/v1", "/embedllm/reload")).status_code in {401, 403}
 
 
 def test_an_llm_added_from_a_few_answers_is_routed_to_without_a_restart(stage: Stage, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 
+import http_calls
 import httpx
 import pytest
 from monitored import sampled, total
@@ -22,7 +23,7 @@ class Watched:
     def get(self, path: str, *, key: bool = True) -> httpx.Response:
         headers = {"authorization": f"Bearer {self.proxy.api_key}"} if key else {}
         base = self.proxy.base_url.removesuffix("/v1")
-        return httpx.get(f"{base}{path}", headers=headers, timeout=30, follow_redirects=True)
+        return http_calls.get(f"{base}{path}", headers=headers, timeout=30, follow_redirects=True)
 
     def counted(self, n: int, timeout_s: float = 10.0) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
         """A scrape with so many outcomes of this file's requests; LiteLLM reports them a moment after the answer."""
@@ -37,7 +38,7 @@ class Watched:
     def ask(self, prompt: str, **more: object) -> httpx.Response:
         body = {"model": "auto-watched", "messages": [{"role": "user", "content": prompt}], **more}
         headers = {"authorization": f"Bearer {self.proxy.api_key}"}
-        return httpx.post(f"{self.proxy.base_url}/chat/completions", json=body, headers=headers, timeout=60)
+        return http_calls.post(f"{self.proxy.base_url}/chat/completions", json=body, headers=headers, timeout=60)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import http_calls
 import httpx
 import pytest
 import yaml
@@ -95,7 +96,7 @@ def pair(artifact_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def ask(proxy: RunningProxy, said: str | list[dict[str, Any]], session: str | None = None) -> httpx.Response:
-    return httpx.post(
+    return http_calls.post(
         f"{proxy.base_url}/chat/completions",
         json={"model": "auto", "messages": [{"role": "user", "content": said}] if isinstance(said, str) else said},
         headers={"Authorization": f"Bearer {KEY}"} | ({SESSION_HEADER: session} if session else {}),

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import http_calls
 import httpx
 import pytest
 import uvicorn
@@ -80,7 +81,7 @@ def prometheus(folder: Path, target: int) -> Iterator[str]:
 
 
 def answer(url: str, query: str) -> list[Any]:
-    reply = httpx.get(f"{url}/api/v1/query", params={"query": query}, timeout=10).json()
+    reply = http_calls.get(f"{url}/api/v1/query", params={"query": query}, timeout=10).json()
     assert reply["status"] == "success", f"{query}: {reply}"
     found: list[Any] = reply["data"]["result"]
     return found
@@ -131,5 +132,5 @@ def test_every_panel_shows_a_number_and_no_alert_is_false(tmp_path: Path) -> Non
             for variable, value in {**VARIABLES, "$__rate_interval": "1m"}.items():
                 asked = asked.replace(variable, value)
             assert shows_a_number(url, asked), asked
-        alerts = {one["labels"]["alertname"] for one in httpx.get(f"{url}/api/v1/alerts").json()["data"]["alerts"]}
+        alerts = {one["labels"]["alertname"] for one in http_calls.get(f"{url}/api/v1/alerts").json()["data"]["alerts"]}
         assert alerts <= {"EmbedLLMFallingBack", "EmbedLLMRequestsFailing", "EmbedLLMFailingOpen"}

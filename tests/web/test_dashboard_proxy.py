@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+import http_calls
 import httpx
 import pytest
 from browsing import chromium, watched
@@ -26,7 +27,7 @@ def asked(proxy: RunningProxy, origin: str) -> list[str]:
     ids = []
     for number in range(N_ASKED):
         body = {"model": "auto", "messages": [{"role": "user", "content": f"What is {number} times seven?"}]}
-        answer = httpx.post(f"{proxy.base_url}/chat/completions", json=body, headers=_key(proxy), timeout=30)
+        answer = http_calls.post(f"{proxy.base_url}/chat/completions", json=body, headers=_key(proxy), timeout=30)
         answer.raise_for_status()
         ids.append(answer.headers["x-litellm-call-id"])
     deadline = time.monotonic() + 20
@@ -40,7 +41,7 @@ def _key(proxy: RunningProxy) -> dict[str, str]:
 
 
 def _ask(proxy: RunningProxy, origin: str, view: str, **given: str) -> httpx.Response:
-    return httpx.get(f"{origin}/embedllm/api/{view}", params=given, headers=_key(proxy), timeout=30)
+    return http_calls.get(f"{origin}/embedllm/api/{view}", params=given, headers=_key(proxy), timeout=30)
 
 
 def _status(proxy: RunningProxy, origin: str, request_id: str) -> Any:
@@ -50,11 +51,11 @@ def _status(proxy: RunningProxy, origin: str, request_id: str) -> Any:
 
 def test_the_proxys_own_key_check_guards_the_data_and_not_the_page(proxy: RunningProxy, origin: str) -> None:
     for page in PAGES:
-        assert httpx.get(f"{origin}/embedllm/{page}", timeout=30).status_code == 200
+        assert http_calls.get(f"{origin}/embedllm/{page}", timeout=30).status_code == 200
     for view in DATA:
         address = f"{origin}/embedllm/api/{view}?request_id=x"
-        assert httpx.get(address, timeout=30).status_code in {401, 403}, view
-        wrong = httpx.get(address, headers={"Authorization": "Bearer sk-wrong"}, timeout=30)
+        assert http_calls.get(address, timeout=30).status_code in {401, 403}, view
+        wrong = http_calls.get(address, headers={"Authorization": "Bearer sk-wrong"}, timeout=30)
         assert wrong.status_code in {400, 401, 403}, view
         assert "record" not in wrong.json(), view
         assert _ask(proxy, origin, view, request_id="x").status_code == (404 if view == "decision" else 200), view
