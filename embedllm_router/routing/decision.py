@@ -172,6 +172,7 @@ class Request:
         max_output_tokens: The request's own limit on the answer; None when it sets none.
         needs: What an LLM must be able to do to take it.
         conditions: What else bears on the decision.
+        n_answers: Answers it asks for, each of which costs.
     """
 
     objective: Objective
@@ -179,6 +180,7 @@ class Request:
     max_output_tokens: int | None = None
     needs: frozenset[Capability] = frozenset()
     conditions: Conditions = NO_CONDITIONS
+    n_answers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ class Assessment:
         name: The candidate.
         llm: The learned LLM it stands for.
         p_correct: Probability of a correct answer; None when no learned LLM stands behind it.
-        expected_output_tokens: Expected tokens of the answer, reasoning included; None likewise.
+        expected_output_tokens: Expected tokens of the answer, or of all it asks for, reasoning included; None likewise.
         cost_usd: Expected cost of this request in USD; None when LLM or price is unknown.
         utility: p_correct - cost_weight * cost_usd - latency_weight * latency_s; None likewise.
         excluded: Why it could not be chosen; None when it could.
@@ -212,7 +214,7 @@ class Decision:
         pool: The candidates; every array below is in its order.
         request: What was asked.
         p_correct: (n_candidates,), in [0, 1]; NaN where no learned LLM stands behind the name.
-        output_tokens: (n_candidates,), expected tokens of the answer; NaN likewise.
+        output_tokens: (n_candidates,), expected tokens of the answer, or of all it asks for; NaN likewise.
         cost_usd: (n_candidates,), expected cost in USD; NaN where LLM or price is unknown.
         utility: (n_candidates,); NaN likewise.
         exclusions: (n_candidates,), int8: 0 where it could be chosen, else the code of an `Exclusion`.
