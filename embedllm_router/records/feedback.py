@@ -11,6 +11,7 @@ reason, and never guessed at. `store_all` puts much feedback into a store at the
 """
 
 import csv
+import json
 import math
 import re
 import time
@@ -95,7 +96,7 @@ def to_score(verdict: object, scale: Scale, pattern: re.Pattern[str] | None = No
     if isinstance(verdict, str):
         return _read_text(verdict, scale, pattern)
     if isinstance(verdict, int | float):
-        return _in_scale(float(verdict), scale)
+        return _in_scale(verdict, scale)
     return None, "missing" if verdict is None else f"expected a number or a word, found {type(verdict).__name__}"
 
 
@@ -115,6 +116,10 @@ def _read_text(text: str, scale: Scale, pattern: re.Pattern[str] | None) -> tupl
 
 
 def _in_scale(number: float, scale: Scale) -> tuple[float | None, str]:
+    try:
+        number = float(number)
+    except OverflowError:  # an integer of hundreds of digits
+        number = math.inf
     score = scale.score(number)
     if score is None:
         return None, f"expected a number from {scale.worst:g} to {scale.best:g}, found {number:g}"
@@ -238,6 +243,9 @@ def _wait(store: RecordStore, patience_s: float) -> None:
         time.sleep(_POLL_S)
 
 
+_FIELD_LIMIT: Final = 16 * 2**20  # characters of a CSV field: a longer one costs its row
+_UTF8_MARK: Final = b"\xef\xbb\xbf"
+_UTF16_MARKS: Final = frozenset({b"\xff\xfe", b"\xfe\xff"})
 _IDS: Final = ("request_id", "custom_id")
 
 
@@ -325,19 +333,31 @@ def _rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | _Bad]]:
     if file.suffix not in {".csv", ".jsonl", ".ndjson", ".json"}:
         raise DataError(f"{file}: expected .csv or JSON lines (.jsonl), found {file.suffix or 'no suffix'!r}.")
     try:
+        with file.open("rb") as start:
+            if start.read(2) in _UTF16_MARKS:
+                raise DataError(f"{file}: expected UTF-8, found UTF-16. Save the file as UTF-8.")
         yield from _csv_rows(file) if file.suffix == ".csv" else _json_rows(file)
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror}.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file} is not a UTF-8 text file of its kind: {error}.") from error
 
 
 def _csv_rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | _Bad]]:
-    with file.open(encoding="utf-8-sig", newline="") as lines:
+    csv.field_size_limit(max(csv.field_size_limit(), _FIELD_LIMIT))
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
         reader = csv.DictReader(lines)
-        for row in reader:
+        names = list(reader.fieldnames or ())
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise DataError(f"{file}: columns {repeated} occur twice in the header. Rename or remove them.")
+        while True:
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield reader.line_num, _Bad(None, f"not readable as CSV: {error}")
+                continue
             if None in row:
-                yield reader.line_num, _Bad(None, f"more fields than the {len(reader.fieldnames or ())} columns")
+                yield reader.line_num, _Bad(None, f"more fields than the {len(names)} columns")
             else:
                 yield reader.line_num, {name: value for name, value in row.items() if value not in {None, ""}}
 
@@ -345,14 +365,30 @@ def _csv_rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | _Bad]]:
 def _json_rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | _Bad]]:
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
+            text = line.removeprefix(_UTF8_MARK) if number == 1 else line
+            if not text.strip():
                 continue
             try:
-                row = orjson.loads(line)
-            except orjson.JSONDecodeError as error:
+                row = _json(text)
+            except ValueError as error:
                 yield number, _Bad(None, f"not JSON: {error}")
                 continue
             yield number, row if isinstance(row, dict) else _Bad(None, f"expected an object, found {_kind(row)}")
+
+
+def _json(text: bytes | str) -> Any:
+    """Parses JSON, with NaN, Infinity and lone surrogates, which Python writes: what is read of them is judged later.
+
+    Raises:
+        ValueError: It is not JSON.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        try:
+            return json.loads(text)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
 
 
 def _record(row: Mapping[str, Any] | _Bad, layout: Layout, now: datetime) -> FeedbackRecord:
@@ -390,8 +426,8 @@ def _reach(row: Mapping[str, Any], path: str) -> Any:
 def _json_in(text: str, path: str) -> Any:
     fenced = re.search(r"```(?:json)?\s*(.*?)```", text, re.DOTALL)
     try:
-        return orjson.loads(fenced[1] if fenced else text)
-    except orjson.JSONDecodeError:
+        return _json(fenced[1] if fenced else text)
+    except ValueError:
         raise _Bad(path, f"not JSON inside the text {text[:40]!r}") from None
 
 
@@ -405,6 +441,8 @@ def _request_id(row: Mapping[str, Any], field: str | None) -> str:
 def _text(value: object, column: str, longest: int) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= longest:
         raise _Bad(column, f"expected a text of 1 to {longest} characters, found {_kind(value)}")
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):  # how such bytes are carried
+        raise _Bad(column, "bytes that are not UTF-8; save the file as UTF-8")
     return value
 
 
@@ -415,9 +453,9 @@ def _at(value: object, now: datetime) -> datetime:
         raise _Bad("at", f"expected a time such as 2026-01-31T08:00:00Z, found {_kind(value)}")
     try:
         at = datetime.fromisoformat(value)
-    except ValueError:
+        return at.astimezone(UTC) if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise _Bad("at", f"expected a time such as 2026-01-31T08:00:00Z, found {value[:40]!r}") from None
-    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def _kind(value: object) -> str:

@@ -131,7 +131,8 @@ def test_a_csv_row_with_too_many_fields_is_bad(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("f.xlsx", b"", "expected .csv or JSON lines"),
-        ("f.csv", b"request_id,score\n\xff\xfe,1\n", "not a UTF-8"),
+        ("f.csv", "request_id,score\na,1\n".encode("utf-16"), "found UTF-16"),
+        ("f.csv", b"request_id,score,score\na,1,0\n", "occur twice"),
         ("absent.csv", None, "cannot read"),
     ],
 )
@@ -141,6 +142,32 @@ def test_a_file_of_another_kind_is_named(tmp_path: Path, name: str, content: byt
         file.write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_feedback([file], Layout(), NOW)
+
+
+def test_what_is_not_read_hurts_nothing_and_what_is_wrong_costs_its_row(tmp_path: Path) -> None:
+    """As `ingest` does: byte order marks, long fields, NaN elsewhere, times that no calendar has, foreign bytes."""
+    rows = [
+        b'\xef\xbb\xbf{"request_id":"a","score":1,"loss":NaN,"deep":%b}' % (b"[" * 500 + b"]" * 500),
+        b'{"request_id":"b","score":NaN}',
+        b'{"request_id":"c","score":%b}' % (b"9" * 400),
+        b'{"request_id":"\\ud800","score":1}',
+        b"[" * 100_000,
+    ]
+    read = read_feedback([write(tmp_path / "f.jsonl", b"\n".join(rows))], Layout(), NOW)
+    assert [one.request_id for one in read.records] == ["a"]
+    assert [(one.row, one.column) for one in read.bad] == [(2, "score"), (3, "score"), (4, "request_id"), (5, None)]
+    long = b"x" * 300_000
+    lines = [
+        b"request_id,score,at,why",
+        b"a,1,2026-01-01T00:00:00Z,%b" % long,
+        b"b,1,9999-12-31T23:59:59-12:00,",
+        b"c,1,0001-01-01T00:00:00+14:00,",
+        b"\xff,1,,",
+        b"d,0,,\xff",
+    ]
+    read = read_feedback([write(tmp_path / "f.csv", b"\n".join(lines))], Layout(), NOW)
+    assert [one.request_id for one in read.records] == ["a", "d"]
+    assert [(one.row, one.column) for one in read.bad] == [(3, "at"), (4, "at"), (5, "request_id")]
 
 
 @pytest.mark.parametrize("text", ["1", "1:1", "a:b", "1:2:3", "nan:1", "0:inf"])
