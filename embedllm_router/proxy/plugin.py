@@ -22,6 +22,7 @@ from embedllm_router.errors import ArtifactError, RequestError, safe_message, wh
 from embedllm_router.proxy import litellm_state
 from embedllm_router.proxy.background import Background
 from embedllm_router.proxy.container import Container, assemble
+from embedllm_router.proxy.parameters import accepted_parameters
 from embedllm_router.proxy.request_context import (
     Eligibility,
     bind_fallbacks,
@@ -40,7 +41,7 @@ from embedllm_router.routing.budget import scopes_of
 from embedllm_router.routing.decision import NO_EXPLORATION, Conditions, Decision, Request
 from embedllm_router.routing.overrides import BODY_FIELD, Override, Overrides, combine
 from embedllm_router.routing.pipeline import RequestState, Routing, decide
-from embedllm_router.routing.pool import Exclusion
+from embedllm_router.routing.pool import PARAMETERS, Exclusion
 from embedllm_router.routing.prompt import Prompt, read_body
 from embedllm_router.serving.arms import Arm, Arms, VirtualModel
 from embedllm_router.serving.budget_enforcer import Scopes
@@ -176,7 +177,7 @@ class ProxyHandler(CustomLogger):
             combined = combine(arm.objective, model.rules, overrides, model.allowed, model.pool.names)
         sessions = self.container.sessions
         session = sessions.find(data, context, settings.sessions, self._group_of) if settings.sessions.enabled else None
-        prompt = read_body(data, settings.embed_text)
+        prompt = read_body(data, settings.embed_text, call_type=context.call_type)
         budgets = model.budgets
         scopes = scopes_of(budgets, context.virtual_model, context.key_id, context.team_id) if budgets else ()
         caller = digest_of(context.key_id or "", model.name, arm.name, arm.router.artifact_id)
@@ -211,7 +212,9 @@ class ProxyHandler(CustomLogger):
             cached_tokens=session.cached_tokens(self.container.sessions.clock()) if session and session.pinned else {},
             observed=statistics.of(model.policy.pool) if statistics.groups else None,
         )
-        return Request(combined.objective, prompt.input_tokens, prompt.max_output_tokens, prompt.needs, conditions)
+        needs = prompt.needs - PARAMETERS if litellm.drop_params is True else prompt.needs
+        size = prompt.input_tokens, prompt.max_output_tokens
+        return Request(combined.objective, *size, needs, conditions, prompt.n_answers)
 
     def _report(  # noqa: PLR0913, PLR0917 - a decision, and everybody who wants to know of it
         self,
@@ -323,7 +326,7 @@ class ProxyHandler(CustomLogger):
     def _served(self) -> Served:
         if litellm.model_cost is not self._price_map:  # LiteLLM has fetched another one
             self._price_map, self._prices = litellm.model_cost, litellm_state.prices()
-        return self._live.serve(self._proxy.llm_model_list or [], self._prices)
+        return self._live.serve(self._proxy.llm_model_list or [], self._prices, accepted_parameters)
 
     def _group_of(self, deployment: object) -> str | None:
         served = self._live.served

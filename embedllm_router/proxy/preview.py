@@ -18,7 +18,8 @@ from embedllm_router.routing.decision import Conditions, Request
 from embedllm_router.routing.deployments import PriceMap
 from embedllm_router.routing.overrides import Overrides, combine, read_override
 from embedllm_router.routing.pipeline import RequestState, Routing, decide
-from embedllm_router.routing.prompt import read_body
+from embedllm_router.routing.pool import PARAMETERS
+from embedllm_router.routing.prompt import is_said, read_body
 from embedllm_router.serving.arms import Arm
 from embedllm_router.serving.budget_enforcer import BudgetEnforcer, Ledger
 from embedllm_router.serving.snapshot import LiveSnapshot
@@ -50,8 +51,10 @@ def preview(config: Path, virtual_model: str | None, body: Mapping[str, object])
         override = read_override("body", body["embedllm"])
         combined = combine(arm.objective, model.rules, [override], model.allowed, model.pool.names)
     prompt = read_body(body, model.settings.embed_text)
+    needs = prompt.needs - PARAMETERS if _drops_parameters(config) else prompt.needs
     conditions = Conditions(only=combined.candidates, rules=combined.rules)
-    request = Request(combined.objective, prompt.input_tokens, prompt.max_output_tokens, prompt.needs, conditions)
+    size = prompt.input_tokens, prompt.max_output_tokens
+    request = Request(combined.objective, *size, needs, conditions, prompt.n_answers)
     return decide(arm.router, prompt, request, model.policy, _state(config, arm))
 
 
@@ -65,7 +68,16 @@ def _live_arm(config: Path, virtual_model: str | None) -> Arm:
     if live.snapshot.router is None:
         raise ArtifactError(f"the weights that {config} names cannot be loaded; `embedllm-router inspect` says why.")
     rows = yaml.safe_load(config.read_text(encoding="utf-8")).get("model_list") or []
-    return live.serve(rows, _price_map()).arms[wanted].live
+    prices = _price_map()
+    from embedllm_router.proxy.parameters import accepted_parameters  # noqa: PLC0415 - it imports LiteLLM
+
+    return live.serve(rows, prices, accepted_parameters).arms[wanted].live
+
+
+def _drops_parameters(config: Path) -> bool:
+    """Whether LiteLLM leaves out parameters that an LLM does not take."""
+    section = yaml.safe_load(config.read_text(encoding="utf-8")).get("litellm_settings")
+    return isinstance(section, Mapping) and is_said(section.get("drop_params"))
 
 
 def _state(config: Path, arm: Arm) -> RequestState:

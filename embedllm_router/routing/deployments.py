@@ -5,16 +5,27 @@ pick any; a price nobody states is unknown, never zero.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedllm_router.artifact.catalog import Catalog, Match
-from embedllm_router.routing.pool import Candidate, Capability, PriceTier
+from embedllm_router.routing.pool import PARAMETERS, Candidate, Capability, PriceTier
 
-__all__ = ["UNKNOWN_PLACE", "ModelGroup", "PriceMap", "Row", "group_of_deployment", "read_model_groups"]
+__all__ = [
+    "UNKNOWN_PLACE",
+    "Accepts",
+    "ModelGroup",
+    "PriceMap",
+    "Row",
+    "accepts_unknown",
+    "group_of_deployment",
+    "read_model_groups",
+]
 
 Row = Mapping[str, object]
 PriceMap = Mapping[str, Mapping[str, object]]
+Accepts = Callable[[Row], frozenset[str] | None]
+"""Names of the request parameters that a deployment takes; None when nobody knows, or it refuses none."""
 
 _FLAGS = {
     Capability.VISION: "supports_vision",
@@ -47,13 +58,20 @@ class ModelGroup:
     declared: bool
 
 
-def read_model_groups(rows: Iterable[Row], prices: PriceMap, catalog: Catalog) -> dict[str, ModelGroup]:
+def accepts_unknown(_row: Row) -> None:
+    """Nobody knows which parameters a deployment takes."""
+
+
+def read_model_groups(
+    rows: Iterable[Row], prices: PriceMap, catalog: Catalog, accepts: Accepts = accepts_unknown
+) -> dict[str, ModelGroup]:
     """Reads every model group of a `model_list`.
 
     Args:
         rows: LiteLLM's deployments: `model_name`, `litellm_params`, `model_info`.
         prices: LiteLLM's price map, raw.
         catalog: The learned LLMs.
+        accepts: Which request parameters a deployment takes.
 
     Returns:
         Model groups by name, in the order they first appear.
@@ -61,7 +79,7 @@ def read_model_groups(rows: Iterable[Row], prices: PriceMap, catalog: Catalog) -
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(str(row.get("model_name")), []).append(row)
-    return {name: _model_group(name, members, prices, catalog) for name, members in groups.items()}
+    return {name: _model_group(name, members, prices, catalog, accepts) for name, members in groups.items()}
 
 
 def group_of_deployment(rows: Iterable[Row]) -> dict[str, str]:
@@ -69,7 +87,7 @@ def group_of_deployment(rows: Iterable[Row]) -> dict[str, str]:
     return {str(_section(row, "model_info").get("id")): str(row.get("model_name")) for row in rows}
 
 
-def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Catalog) -> ModelGroup:
+def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Catalog, accepts: Accepts) -> ModelGroup:
     declared = next((i for row in rows if (i := _section(row, "model_info").get("embedllm"))), None)
     names = [str(declared)] if declared else [*(n for row in rows for n in _llm_names(row)), name]
     matches = [catalog.match(n) for n in names]
@@ -81,7 +99,7 @@ def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Cata
         input_usd_per_token=_dearest([_figure(row, prices, "input_cost_per_token") for row in rows]),
         output_usd_per_token=_dearest([_figure(row, prices, "output_cost_per_token") for row in rows]),
         max_input_tokens=_smallest([_figure(row, prices, "max_input_tokens") for row in rows]),
-        lacks=frozenset(c for c, field in _FLAGS.items() if any(_denies(row, prices, c, field) for row in rows)),
+        lacks=frozenset(c for row in rows for c in _lacking(row, prices, accepts)),
         cached_usd_per_token=_dearest([_figure(row, prices, "cache_read_input_token_cost") for row in rows]),
         usd_per_request=max(_figure(row, {}, "usd_per_request") or 0.0 for row in rows),
         tiers=_tiers(rows, prices),
@@ -95,6 +113,12 @@ def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Cata
 def _llm_names(row: Row) -> list[str]:
     base, model = _section(row, "model_info").get("base_model"), _section(row, "litellm_params").get("model")
     return [str(name) for name in (base, model) if name]
+
+
+def _lacking(row: Row, prices: PriceMap, accepts: Accepts) -> set[Capability]:
+    lacks = {capability for capability, field in _FLAGS.items() if _denies(row, prices, capability, field)}
+    accepted = accepts(row)
+    return lacks if accepted is None else lacks | {name for name in PARAMETERS if name not in accepted}
 
 
 def _denies(row: Row, prices: PriceMap, capability: Capability, field: str) -> bool:

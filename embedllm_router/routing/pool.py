@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "NO_RULES",
+    "PARAMETERS",
     "Average",
     "Candidate",
     "CandidateAverage",
@@ -60,13 +61,34 @@ Mask = NDArray[np.bool_]
 
 
 class Capability(StrEnum):
-    """What a request may need an LLM to take or do, besides text."""
+    """What a request may need an LLM to take or do, besides text; from `REASONING_EFFORT` on, its parameters' names."""
 
     VISION = "vision"
     AUDIO = "audio"
     PDF = "pdf"
     TOOLS = "tools"
     JSON_SCHEMA = "json_schema"
+    REASONING_EFFORT = "reasoning_effort"
+    THINKING = "thinking"
+    N = "n"
+    LOGPROBS = "logprobs"
+    TOP_LOGPROBS = "top_logprobs"
+    SEED = "seed"
+    LOGIT_BIAS = "logit_bias"
+    PREDICTION = "prediction"
+    SERVICE_TIER = "service_tier"
+    MODALITIES = "modalities"
+    WEB_SEARCH_OPTIONS = "web_search_options"
+    VERBOSITY = "verbosity"
+    STOP = "stop"
+    TOP_P = "top_p"
+    PRESENCE_PENALTY = "presence_penalty"
+    FREQUENCY_PENALTY = "frequency_penalty"
+    PARALLEL_TOOL_CALLS = "parallel_tool_calls"
+
+
+PARAMETERS = frozenset(list(Capability)[list(Capability).index(Capability.REASONING_EFFORT) :])
+"""Parameters of a request that some LLMs refuse."""
 
 
 class Exclusion(StrEnum):
@@ -87,6 +109,23 @@ class Exclusion(StrEnum):
     NO_PDF = "no_pdf"
     NO_TOOLS = "no_tools"
     NO_JSON_SCHEMA = "no_json_schema"
+    NO_REASONING_EFFORT = "no_reasoning_effort"
+    NO_THINKING = "no_thinking"
+    NO_N = "no_n"
+    NO_LOGPROBS = "no_logprobs"
+    NO_TOP_LOGPROBS = "no_top_logprobs"
+    NO_SEED = "no_seed"
+    NO_LOGIT_BIAS = "no_logit_bias"
+    NO_PREDICTION = "no_prediction"
+    NO_SERVICE_TIER = "no_service_tier"
+    NO_MODALITIES = "no_modalities"
+    NO_WEB_SEARCH_OPTIONS = "no_web_search_options"
+    NO_VERBOSITY = "no_verbosity"
+    NO_STOP = "no_stop"
+    NO_TOP_P = "no_top_p"
+    NO_PRESENCE_PENALTY = "no_presence_penalty"
+    NO_FREQUENCY_PENALTY = "no_frequency_penalty"
+    NO_PARALLEL_TOOL_CALLS = "no_parallel_tool_calls"
 
     @classmethod
     def lacking(cls, capability: Capability) -> "Exclusion":

@@ -11,9 +11,19 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeGuard
 
-from embedllm_router.routing.pool import Capability
+from embedllm_router.routing.pool import PARAMETERS, Capability
 
-__all__ = ["CHARS_OF_CONTEXT", "Bond", "EmbedText", "Prompt", "bond_of", "deployment_in", "opening", "read_body"]
+__all__ = [
+    "CHARS_OF_CONTEXT",
+    "Bond",
+    "EmbedText",
+    "Prompt",
+    "bond_of",
+    "deployment_in",
+    "is_said",
+    "opening",
+    "read_body",
+]
 
 CHARS_OF_CONTEXT = 200
 """A last user turn shorter than this ("yes, go on") is read with the user turns before it."""
@@ -24,6 +34,14 @@ _MOST_TOKENS = 1_000_000_000  # a larger limit on the answer is none, and column
 _MOST_ITEMS = 1_024  # messages that are read in full: the first few and the last; of those between only the size counts
 _FIRST_ITEMS = 64
 _TOKENS_LOOKED_AT = 32  # at either end of a list of token ids, which may have millions
+_MOST_ANSWERS = 10_000  # no provider gives as many
+_LIMITS = {
+    "completion": ("max_completion_tokens", "max_tokens"),
+    "text_completion": ("max_tokens",),
+    "responses": ("max_output_tokens",),
+    "anthropic_messages": ("max_tokens",),
+}
+_SEVERAL = {"completion": ("n",), "text_completion": ("n", "best_of")}
 _MAX_DEPTH = 6  # nesting of content parts beyond this is nobody's real request
 _TEXT_TYPES = frozenset({"text", "input_text", "output_text", "refusal"})
 _TOOL_TYPES = frozenset({"tool_use", "tool_result", "function_call", "function_call_output"})
@@ -67,14 +85,14 @@ class Prompt:
         input_tokens: Estimated tokens of the whole request with system prompt and tools: UTF-8 bytes / 4.
         max_output_tokens: The request's own limit on the answer; None when it sets none.
         needs: What an LLM must be able to do to take the request.
-        wants_several: Whether it asks for more than one answer.
+        n_answers: Answers it asks for: `n`, `best_of`, prompts in a list.
     """
 
     text: str
     input_tokens: int
     max_output_tokens: int | None = None
     needs: frozenset[Capability] = frozenset()
-    wants_several: bool = False
+    n_answers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +104,32 @@ class _Turn:
     needs: frozenset[Capability] = frozenset()
 
 
-def read_body(body: Mapping[str, object], embed_text: EmbedText = EmbedText.LAST_USER) -> Prompt:
+def read_body(
+    body: Mapping[str, object],
+    embed_text: EmbedText = EmbedText.LAST_USER,
+    *,
+    call_type: str = "",
+) -> Prompt:
     """Reads a request body.
 
     Args:
         body: Chat, Anthropic messages, Responses or completions body, as parsed from JSON.
         embed_text: `last_user` takes the last user turn, with those before it while it is shorter than
             `CHARS_OF_CONTEXT`; `conversation` every user and assistant turn; `all` the system prompt as well.
+        call_type: LiteLLM's name of the endpoint; empty goes by the shape of the body.
 
     Returns:
         The text and the size of the request.
     """
-    turns = list(_turns(body))
+    turns, endpoint = list(_turns(body)), _endpoint(body, call_type)
     tools = body.get("tools")
     n_bytes = sum(turn.n_bytes for turn in turns) + (_n_chars(tools) if tools else 0)
     return Prompt(
         text=_select(turns, embed_text),
         input_tokens=-(-n_bytes // _BYTES_PER_TOKEN) + sum(turn.n_tokens for turn in turns),
-        max_output_tokens=_max_output_tokens(body),
-        needs=_needs_of_body(body).union(*(turn.needs for turn in turns)),
-        wants_several=_wants_several(body),
+        max_output_tokens=_max_output_tokens(body, endpoint),
+        needs=_needs_of_body(body).union(_parameters(body, endpoint), *(turn.needs for turn in turns)),
+        n_answers=_n_answers(body, endpoint),
     )
 
 
@@ -239,15 +263,61 @@ def _needs_of_body(body: Mapping[str, object]) -> frozenset[Capability]:
     return frozenset(needs)
 
 
-def _max_output_tokens(body: Mapping[str, object]) -> int | None:
-    limits = [body.get(f) for f in ("max_completion_tokens", "max_output_tokens", "max_tokens")]
-    return next((min(limit, _MOST_TOKENS) for limit in limits if _is_count(limit) and limit > 0), None)
+def _parameters(body: Mapping[str, object], endpoint: str) -> frozenset[Capability]:
+    """The parameters for which LiteLLM or the provider may refuse the request, unless it says that they be dropped.
+
+    LiteLLM compares parameters of chat and completions bodies with a list for each LLM. Of the other bodies it
+    translates what asks for reasoning, and leaves out or passes on the rest.
+    """
+    if is_said(body.get("drop_params")):
+        return frozenset()
+    compared = endpoint in {"completion", "text_completion"}
+    names = {name for name in PARAMETERS if body.get(name) is not None} if compared else set()
+    if _asks_for_reasoning(body.get("thinking" if endpoint == "anthropic_messages" else "reasoning")):
+        names.add(Capability.REASONING_EFFORT)
+    if body.get("n") == 1:  # the default, which LiteLLM never refuses
+        names.discard(Capability.N)
+    excused = [
+        name for field in ("additional_drop_params", "allowed_openai_params") for name in _listed(body.get(field))
+    ]
+    return frozenset(names.difference(excused))
 
 
-def _wants_several(body: Mapping[str, object]) -> bool:
-    prompts = body.get("prompt")
-    listed = isinstance(prompts, list) and len(prompts) > 1 and not _is_token_ids(prompts)
-    return listed or any(_is_count(n) and n > 1 for n in (body.get("n"), body.get("best_of")))
+def _asks_for_reasoning(value: object) -> bool:
+    if not isinstance(value, Mapping) or value.get("type") == "disabled":
+        return False
+    return any(one is not None for one in value.values())
+
+
+def is_said(flag: object) -> bool:
+    """Whether a flag of LiteLLM's is set, be it as text."""
+    return flag is True or (isinstance(flag, str) and flag.strip().lower() in {"true", "1", "yes", "on"})
+
+
+def _listed(value: object) -> list[str]:
+    return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
+
+
+def _endpoint(body: Mapping[str, object], call_type: str) -> str:
+    """LiteLLM's name of the endpoint; where none is given, by the shape of the body."""
+    if call_type:
+        return call_type if call_type in _LIMITS else call_type.removeprefix("a")  # the asynchronous ones begin with it
+    if "messages" in body:
+        return "completion"
+    return "responses" if "input" in body else "text_completion"
+
+
+def _max_output_tokens(body: Mapping[str, object], endpoint: str) -> int | None:
+    """The limit that binds on this endpoint; the largest of several, as LLMs differ in which of them they read."""
+    limits = [body.get(field) for field in _LIMITS.get(endpoint, ())]
+    return max((min(limit, _MOST_TOKENS) for limit in limits if _is_count(limit) and limit > 0), default=None)
+
+
+def _n_answers(body: Mapping[str, object], endpoint: str) -> int:
+    prompts = body.get("prompt") if endpoint == "text_completion" else None
+    n_prompts = len(prompts) if isinstance(prompts, list) and prompts and not _is_token_ids(prompts) else 1
+    several = [body.get(field) for field in _SEVERAL.get(endpoint, ())]
+    return min(n_prompts * max((n for n in several if _is_count(n) and n > 1), default=1), _MOST_ANSWERS)
 
 
 def _is_count(value: object) -> TypeGuard[int]:

@@ -118,7 +118,7 @@ class Router:
         """
         read = read_body({"prompt": prompt}) if isinstance(prompt, str) else prompt
         aim = objective or Objective(cost_weight, near_tie_margin=NEAR_TIE_MARGIN)
-        request = Request(aim, read.input_tokens, read.max_output_tokens, read.needs, conditions)
+        request = Request(aim, read.input_tokens, read.max_output_tokens, read.needs, conditions, read.n_answers)
         return decide(self, read, request, policy or Policy(pool or self._every_llm), state)
 
     @cached_property

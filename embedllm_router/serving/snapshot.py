@@ -18,7 +18,15 @@ from embedllm_router.artifact.catalog import Catalog
 from embedllm_router.artifact.weights import MANIFEST, default_artifact_path
 from embedllm_router.config.settings import RouterSettings, read_proxy_config
 from embedllm_router.errors import ArtifactError, ConfigError
-from embedllm_router.routing.deployments import ModelGroup, PriceMap, Row, group_of_deployment, read_model_groups
+from embedllm_router.routing.deployments import (
+    Accepts,
+    ModelGroup,
+    PriceMap,
+    Row,
+    accepts_unknown,
+    group_of_deployment,
+    read_model_groups,
+)
 from embedllm_router.routing.router import Router
 from embedllm_router.serving.arms import Arms, build_arms, findings
 from embedllm_router.serving.caller_drift import CallerDrift
@@ -96,6 +104,7 @@ class LiveSnapshot:
         self._rows: Sequence[Row] | None = None
         self._digest = b""
         self._prices: PriceMap = {}
+        self._accepts: Accepts = accepts_unknown
         self._served: Served | None = None
 
     @property
@@ -108,12 +117,13 @@ class LiveSnapshot:
         """What decides now; None until the deployments are known."""
         return self._served
 
-    def serve(self, rows: Sequence[Row], prices: PriceMap) -> Served:
+    def serve(self, rows: Sequence[Row], prices: PriceMap, accepts: Accepts = accepts_unknown) -> Served:
         """What decides, for the proxy's current deployments; built again when LiteLLM has replaced them.
 
         Args:
             rows: LiteLLM's `model_list`.
             prices: LiteLLM's price map, raw.
+            accepts: Which request parameters a deployment takes; asked when the deployments are applied.
 
         Returns:
             What decides.
@@ -121,7 +131,7 @@ class LiveSnapshot:
         served = self._served
         if served is None or rows is not self._rows:
             same = served is not None and prices is self._prices and _digest(rows) == self._digest
-            self._rows, self._prices = rows, prices
+            self._rows, self._prices, self._accepts = rows, prices, accepts
             if served is None or not same:  # with a database LiteLLM makes an equal list every few seconds
                 self._digest = _digest(rows)
                 served = self._served = self._apply(self.snapshot, rows)
@@ -178,11 +188,14 @@ class LiveSnapshot:
         real = [row for row in rows if row.get("model_name") not in virtual]
         router = snapshot.router
         if router is None:
-            return Served(snapshot, {}, read_model_groups(real, self._prices, Catalog(())), group_of_deployment(real))
-        groups = {r: read_model_groups(real, self._prices, r.catalog) for r in set(snapshot.routers.values())}
+            return Served(snapshot, {}, self._groups(real, Catalog(())), group_of_deployment(real))
+        groups = {r: self._groups(real, r.catalog) for r in set(snapshot.routers.values())}
         arms = {n: build_arms(n, s, snapshot.routers, router, groups, self._drift) for n, s in virtual.items()}
         self._report(arms, groups[router])
         return Served(snapshot, arms, groups[router], group_of_deployment(real))
+
+    def _groups(self, rows: Sequence[Row], catalog: Catalog) -> dict[str, ModelGroup]:
+        return read_model_groups(rows, self._prices, catalog, self._accepts)
 
     def _report(self, arms: Mapping[str, Arms], groups: Mapping[str, ModelGroup]) -> None:
         for finding in findings({name: one.live.virtual_model for name, one in arms.items()}, groups):

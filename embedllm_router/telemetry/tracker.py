@@ -148,7 +148,7 @@ class RequestTracker:
             encoder=routing.encoder_id,
             timing=routing.timing_ms,
             shrinkage=routing.shrinkage,
-            wants_several=routing.prompt.wants_several,
+            wants_several=routing.prompt.n_answers > 1,
             prompt_chars=len(text),
             prompt_hash=keep.hash_of(text) if text else None,
             prompt=text if keep.text else None,

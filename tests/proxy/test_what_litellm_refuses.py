@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import litellm
+import openai
 import pytest
 import yaml
 from litellm.router import Router
@@ -113,3 +114,89 @@ async def test_one_deployment_s_word_on_itself_says_nothing_of_another(
 async def test_a_fine_tune_may_call_tools(serving: Callable[..., ProxyHandler], log_text: io.StringIO) -> None:
     tuned = row("tuned", "openai/ft:gpt-4o-mini-2024-07-18:org::1", embedllm="gpt-4o-mini-2024-07-18")
     assert await excluded(serving([row("gpt-4o", "openai/gpt-4o-2024-08-06"), tuned]), log_text, tools=TOOLS) == {}
+
+
+THINKERS: Any = [
+    row("gpt-4o-mini", "openai/gpt-4o-mini-2024-07-18"),
+    row("gpt-4o", "openai/gpt-4o-2024-08-06"),
+    row("haiku", "anthropic/claude-3-haiku-20240307"),
+    row("sonnet", "anthropic/claude-sonnet-4-20250514"),
+    row("o3-mini", "openai/o3-mini-2025-01-31"),
+]
+ENABLED = {"type": "enabled", "budget_tokens": 2000}
+NO_REASONING = dict.fromkeys(["gpt-4o-mini", "gpt-4o", "haiku"], "no_reasoning_effort")
+BOUNDS = {"num_retries": 0, "max_retries": 0, "api_key": "x", "api_base": "http://127.0.0.1:1"}
+
+
+@pytest.mark.parametrize(
+    ("call_type", "body", "expected"),
+    [
+        ("acompletion", {"reasoning_effort": "high"}, NO_REASONING),
+        ("acompletion", {"reasoning_effort": None, "n": 1, "seed": None}, {}),
+        ("acompletion", {"reasoning": {"effort": "high"}}, NO_REASONING),
+        ("aresponses", {"reasoning": {"effort": "high"}, "input": "hello"}, NO_REASONING),
+        ("aresponses", {"reasoning": {"effort": None, "summary": None}, "input": "hello"}, {}),
+        ("anthropic_messages", {"thinking": ENABLED}, NO_REASONING),
+        ("anthropic_messages", {"thinking": {"type": "disabled"}}, {}),
+        (
+            "acompletion",
+            {"thinking": ENABLED},
+            dict.fromkeys(["gpt-4o-mini", "gpt-4o", "haiku", "o3-mini"], "no_thinking"),
+        ),
+        ("acompletion", {"n": 2}, dict.fromkeys(["haiku", "sonnet"], "no_n")),
+        ("atext_completion", {"n": 2, "prompt": "hello"}, dict.fromkeys(["haiku", "sonnet"], "no_n")),
+        ("acompletion", {"seed": 7}, dict.fromkeys(["haiku", "sonnet"], "no_seed")),
+        ("acompletion", {"logprobs": True}, dict.fromkeys(["haiku", "sonnet", "o3-mini"], "no_logprobs")),
+        ("acompletion", {"top_p": 0.9}, {"o3-mini": "no_top_p"}),
+    ],
+)
+async def test_an_llm_that_refuses_a_parameter_is_no_candidate(
+    serving: Callable[..., ProxyHandler],
+    log_text: io.StringIO,
+    call_type: str,
+    body: dict[str, Any],
+    expected: dict[str, str],
+) -> None:
+    """By LiteLLM's lists, as `test_litellm_refuses_the_same` finds them at work."""
+    assert await excluded(serving(THINKERS), log_text, call_type=call_type, **body) == expected
+
+
+@pytest.mark.parametrize("body", [{"reasoning_effort": "high"}, {"thinking": ENABLED}, {"n": 2}, {"seed": 7}])
+@pytest.mark.filterwarnings("ignore:Item:UserWarning")  # LiteLLM's own
+async def test_litellm_refuses_the_same(
+    serving: Callable[..., ProxyHandler], log_text: io.StringIO, body: dict[str, Any]
+) -> None:
+    no_candidates = await excluded(serving(THINKERS), log_text, **body)
+    refused = set()
+    for one in THINKERS:
+        with pytest.raises(openai.APIError) as caught:
+            await litellm.acompletion(**{**one["litellm_params"], **BOUNDS}, messages=HELLO, **body)
+        if isinstance(caught.value, litellm.exceptions.UnsupportedParamsError):
+            refused.add(one["model_name"])
+    assert refused == set(no_candidates)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"drop_params": True},
+        {"drop_params": "true"},
+        {"additional_drop_params": ["reasoning_effort"]},
+        {"allowed_openai_params": ["reasoning_effort"]},
+    ],
+)
+async def test_a_parameter_that_litellm_leaves_out_excludes_nobody(
+    serving: Callable[..., ProxyHandler], log_text: io.StringIO, body: dict[str, Any]
+) -> None:
+    handler = serving(THINKERS)
+    assert await excluded(handler, log_text, reasoning_effort="high", **body) == {}
+
+
+async def test_drop_params_of_the_proxy_and_of_a_deployment(
+    serving: Callable[..., ProxyHandler], log_text: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropping = row("gpt-4o", "openai/gpt-4o-2024-08-06", params={"drop_params": True})
+    handler = serving([THINKERS[0], dropping, THINKERS[4]])
+    assert await excluded(handler, log_text, reasoning_effort="high") == {"gpt-4o-mini": "no_reasoning_effort"}
+    monkeypatch.setattr(litellm, "drop_params", True)
+    assert await excluded(handler, log_text, reasoning_effort="high") == {}

@@ -156,10 +156,27 @@ def test_token_ids_are_counted() -> None:
     assert read_body({"prompt": [[1, 2], [3]]}).input_tokens == 3
 
 
-@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens", "max_output_tokens"])
-def test_the_request_s_own_limit_on_the_answer(field: str) -> None:
-    assert read_body({"prompt": "hello", field: 7}).max_output_tokens == 7
-    assert read_body({"prompt": "hello", field: "seven"}).max_output_tokens is None
+@pytest.mark.parametrize(
+    ("call_type", "limits", "binding"),
+    [
+        ("acompletion", {"max_tokens": 7}, 7),
+        ("acompletion", {"max_tokens": 1, "max_completion_tokens": 9_000}, 9_000),
+        ("acompletion", {"max_output_tokens": 1}, None),
+        ("acompletion", {"max_output_tokens": 1, "max_tokens": 70, "input": "x"}, 70),
+        ("aresponses", {"max_tokens": 1, "max_output_tokens": 70}, 70),
+        ("responses", {"max_completion_tokens": 1}, None),
+        ("anthropic_messages", {"max_tokens": 70, "max_completion_tokens": 1}, 70),
+        ("atext_completion", {"max_tokens": 70, "max_completion_tokens": 100}, 70),
+        ("", {"messages": [], "max_output_tokens": 1, "max_completion_tokens": 70}, 70),
+        ("", {"input": "x", "max_tokens": 1, "max_output_tokens": 70}, 70),
+        ("", {"prompt": "x", "max_tokens": 70}, 70),
+        ("", {"prompt": "x", "max_tokens": "seven"}, None),
+    ],
+)
+def test_a_limit_on_the_answer_counts_where_it_binds(
+    call_type: str, limits: dict[str, object], binding: int | None
+) -> None:
+    assert read_body(limits, call_type=call_type).max_output_tokens == binding
 
 
 def user(*parts: dict[str, object]) -> dict[str, object]:
@@ -214,20 +231,28 @@ def test_a_limit_is_never_more_than_a_record_can_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "several"),
+    ("call_type", "body", "n_answers"),
     [
-        ({"n": 2}, True),
-        ({"best_of": 3}, True),
-        ({"prompt": ["a", "b"]}, True),
-        ({"n": 1}, False),
-        ({"n": True}, False),
-        ({"n": "2"}, False),
-        ({"prompt": ["a"]}, False),
-        ({"prompt": [1, 2, 3]}, False),
+        ("acompletion", {"n": 2}, 2),
+        ("acompletion", {"n": 10**400}, 10_000),
+        ("acompletion", {"n": 2, "best_of": 9, "prompt": ["a", "b"]}, 2),
+        ("atext_completion", {"best_of": 3}, 3),
+        ("atext_completion", {"prompt": ["a", "b"]}, 2),
+        ("atext_completion", {"prompt": [[1, 2], [3], [4]], "n": 2, "best_of": 5}, 15),
+        ("atext_completion", {"prompt": ["a"]}, 1),
+        ("atext_completion", {"prompt": [1, 2, 3]}, 1),
+        ("atext_completion", {"prompt": []}, 1),
+        ("anthropic_messages", {"n": 5}, 1),
+        ("aresponses", {"n": 5}, 1),
+        ("", {"prompt": ["a", "b"]}, 2),
+        ("acompletion", {"n": 1}, 1),
+        ("acompletion", {"n": -4}, 1),
+        ("acompletion", {"n": True}, 1),
+        ("acompletion", {"n": "2"}, 1),
     ],
 )
-def test_several_answers_are_noticed(body: dict[str, object], *, several: bool) -> None:
-    assert read_body(body).wants_several is several
+def test_answers_are_counted(call_type: str, body: dict[str, object], n_answers: int) -> None:
+    assert read_body(body, call_type=call_type).n_answers == n_answers
 
 
 @pytest.mark.parametrize("field", ["tools", "messages", "input", "content"])

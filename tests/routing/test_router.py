@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from embedllm_router import Router
 from embedllm_router.artifact.weights import load_artifact, save_artifact
 from embedllm_router.errors import ArtifactError, ConfigError
+from embedllm_router.routing.decision import Objective
 from embedllm_router.routing.pool import Exclusion
 from embedllm_router.routing.prompt import read_body
 
@@ -60,6 +61,18 @@ def test_a_prompt_without_text_is_the_average_prompt(router: Router, prompt: str
 def test_a_limit_on_the_answer_caps_its_cost(router: Router) -> None:
     capped = router.route(read_body({"prompt": "hello", "max_tokens": 10})).decision
     assert capped.assess(0).expected_output_tokens == 10
+
+
+def test_every_answer_asked_for_costs(router: Router) -> None:
+    one = router.route(read_body({"prompt": "hello", "max_tokens": 10})).decision
+    five = router.route(read_body({"prompt": "hello", "max_tokens": 10, "n": 5})).decision
+    assert five.assess(0).expected_output_tokens == 50
+    price = one.pool.candidates[0].output_usd_per_token
+    assert price is not None
+    assert five.cost_usd[0] - one.cost_usd[0] == pytest.approx(40 * price)
+    between = Objective(max_cost_usd=float(one.cost_usd[0] + five.cost_usd[0]) / 2)
+    capped = router.route(read_body({"prompt": "hello", "max_tokens": 10, "n": 5}), objective=between).decision
+    assert capped.assess(0).excluded is Exclusion.TOO_EXPENSIVE
 
 
 def test_pool_takes_names_as_people_write_them(router: Router) -> None:
