@@ -8,10 +8,12 @@ The out-of-distribution (OOD) score is a rank: the share of ordinary held-out pr
 landmark, each distance in units of what is usual at that landmark. A prompt of any learned kind therefore has an OOD
 score of 0.5 on average; a caller whose prompts score much higher sends prompts of a kind that was not learned.
 
-Predictions for such prompts are shrunk. Logits move half the way to the LLM's average, and then shrink towards 0 by as
-much as not knowing the difficulty of a new kind of prompt demands: the logistic function of a normal variable of mean m
-and standard deviation s has nearly the mean that it has of m / √(1 + πs²/8) itself (MacKay, Neural Computation 4,
-1992), where s is how much the difficulty of learned categories varies.
+Predictions for such prompts are shrunk. A logit is the LLM's average, plus the prompt's difficulty (the mean deviation
+from the averages over all LLMs), plus a difference between LLMs. On kinds of prompt that were never trained on,
+difficulty still orders prompts and differences hardly do (docs/results.md), so most of the first is kept and little of
+the second. Then all of it shrinks towards 0 by as much as not knowing the difficulty of a new kind of prompt demands:
+the logistic function of a normal variable of mean m and standard deviation s has nearly the mean that it has of m / √(1
++ πs²/8) itself (MacKay, Neural Computation 4, 1992), where s is how much the difficulty of learned categories varies.
 """
 
 import math
@@ -42,7 +44,10 @@ MAX_DEVIATION = 8.0
 
 _RARE = 0.99
 """OOD score from which a single prompt is shrunk: one ordinary prompt in a hundred is."""
-_NETWORK_SHARE = 0.5
+_DIFFICULTY_SHARE = 0.75
+"""Share of a prompt's difficulty, as the network predicts it, that is kept far from what it was trained on."""
+_DIFFERENCE_SHARE = 0.25
+"""Likewise of the differences between LLMs."""
 _TINY = 1e-6
 Floats = NDArray[np.float32]
 T = TypeVar("T")
@@ -258,7 +263,10 @@ class OodScorer:
         if not strength or self._spec is None:
             return p_correct
         logit = _logit(p_correct)
-        full = self._spec.shrinkage * (self._average + _NETWORK_SHARE * (logit - self._average))
+        deviation = logit - self._average
+        difficulty = deviation.mean(dtype=np.float32)
+        kept = _DIFFICULTY_SHARE * difficulty + _DIFFERENCE_SHARE * (deviation - difficulty)
+        full = self._spec.shrinkage * (self._average + kept)
         moved: Floats = np.reciprocal(1.0 + np.exp(-(logit + strength * (full - logit))), dtype=np.float32)
         return moved
 

@@ -50,22 +50,35 @@ def logit(p: float) -> float:
 @given(PROBABILITIES, st.floats(0, 1))
 def test_hedging_is_what_a_loop_makes_of_it(p: np.ndarray, strength: float) -> None:
     found = OodScorer(LANDMARKS, SPEC, LLMS).shrunk(p, strength)
-    for llm, before, after in zip(LLMS, p.tolist(), found.tolist(), strict=True):
-        right = llm.mean_correctness * llm.n_labels
-        prior = math.log((right + 1) / (llm.n_labels - right + 1))
-        full = 0.7 * (prior + 0.5 * (logit(before) - prior))
+    averages = [
+        math.log((llm.mean_correctness * llm.n_labels + 1) / (llm.n_labels * (1 - llm.mean_correctness) + 1))
+        for llm in LLMS
+    ]
+    deviations = [logit(before) - average for before, average in zip(p.tolist(), averages, strict=True)]
+    difficulty = sum(deviations) / len(deviations)
+    for average, deviation, before, after in zip(averages, deviations, p.tolist(), found.tolist(), strict=True):
+        full = 0.7 * (average + 0.75 * difficulty + 0.25 * (deviation - difficulty))
         moved = logit(before) + strength * (full - logit(before))
         assert after == pytest.approx(1 / (1 + math.exp(-moved)) if strength else before, abs=2e-4)
 
 
-@given(PROBABILITIES, st.floats(0, 1))
-def test_hedging_never_passes_the_prior_on_the_way_to_even_odds(p: np.ndarray, strength: float) -> None:
-    """An LLM as good as its prior says moves towards even odds, any other between its own place and there."""
-    found = OodScorer(LANDMARKS, SPEC, LLMS).shrunk(p, strength)
-    for llm, before, after in zip(LLMS, p.tolist(), found.tolist(), strict=True):
-        prior = (llm.mean_correctness * llm.n_labels + 1) / (llm.n_labels + 2)
-        lowest, highest = min(before, prior, 0.5), max(before, prior, 0.5)
-        assert lowest - 2e-5 <= after <= highest + 2e-5
+@given(st.floats(-4, 4), st.integers(0, 3))
+def test_what_all_llms_share_is_kept_and_what_tells_them_apart_hardly_is(shift: float, one: int) -> None:
+    scorer = OodScorer(LANDMARKS, SPEC, LLMS)
+    averages = np.array([logit((m.mean_correctness * m.n_labels + 1) / (m.n_labels + 2)) for m in LLMS])
+
+    def moved(logits: np.ndarray) -> np.ndarray:
+        shrunk = scorer.shrunk((1 / (1 + np.exp(-logits))).astype(np.float32), 1.0)
+        return np.array([logit(float(p)) for p in shrunk])
+
+    plain = moved(averages)
+    np.testing.assert_allclose(moved(averages + shift) - plain, 0.7 * 0.75 * shift, atol=2e-3)
+    alone = averages.copy()
+    alone[one] += shift
+    apart = moved(alone) - plain
+    others = np.delete(apart, one)
+    assert apart[one] - others[0] == pytest.approx(0.7 * 0.25 * shift, abs=2e-3)
+    np.testing.assert_allclose(others, others[0], atol=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +302,8 @@ def test_a_learned_kind_of_prompt_is_predicted_as_before_and_an_alien_one_is_hed
     assert p == pytest.approx(1 / (1 + math.exp(-3)), abs=1e-4)
     novelty, strength, p = ask(lane(measured), "function")
     assert (novelty, strength) == (1.0, 1.0)
-    assert p == pytest.approx(1 / (1 + math.exp(-0.7 * 0.5 * 3)), abs=1e-3)
+    kept = 0.75 * 1 + 0.25 * 2  # logits 3, 0, 0 of LLMs whose averages are 0: difficulty 1, a difference of 2
+    assert p == pytest.approx(1 / (1 + math.exp(-0.7 * kept)), abs=1e-3)
 
 
 def test_a_callers_alien_traffic_hedges_its_ordinary_prompts_and_nobody_elses(measured: Artifact) -> None:
