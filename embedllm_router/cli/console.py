@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 
 from embedllm_router.errors import ConfigError, DataError, EmbedLLMRouterError, RequestError
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsJson",
+    "HarmlessConsole",
     "OnProgress",
     "clear_errors",
     "demo_table",
     "figure",
     "figures_table",
+    "harmless",
     "llm_table",
     "print_json",
     "print_lines",
@@ -45,6 +48,26 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing els
 
 _WRONG_INPUT = (ConfigError, DataError, RequestError)
 _PIPED_WIDTH = 160
+_CONTROLS = [*range(0x20), *range(0x7F, 0xA0), 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+_PICTURES = dict.fromkeys(_CONTROLS, "\N{REPLACEMENT CHARACTER}") | {code: chr(0x2400 + code) for code in range(0x20)}
+_PICTURES |= {ord(kept): kept for kept in "\n\t"}
+
+
+def harmless(text: str) -> str:
+    """A text with pictures in place of what a terminal obeys: escape sequences, and marks that turn writing round."""
+    return text if text.isprintable() else text.translate(_PICTURES)
+
+
+class HarmlessConsole(Console):
+    """A console on which nothing that is printed commands the terminal: much of it is what clients sent."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """As Rich does, segments of text made harmless."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(harmless(segment.text), segment.style)
 
 
 @contextmanager
@@ -53,7 +76,7 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except EmbedLLMRouterError as error:
-        typer.secho(f"error: {error}", err=True, fg="red")
+        typer.secho(harmless(f"error: {error}"), err=True, fg="red")
         raise typer.Exit(2 if isinstance(error, _WRONG_INPUT) else 1) from None
     except ImportError as error:
         if (error.name or "").startswith("embedllm_router"):
@@ -79,7 +102,7 @@ def renamed(old: str, old_value: T | None, new: str, value: T | None) -> T | Non
 
 def warn(message: str) -> None:
     """Prints a warning on stderr."""
-    typer.echo(f"warning: {message}", err=True)
+    typer.echo(harmless(f"warning: {message}"), err=True)
 
 
 class OnProgress(Protocol):
@@ -136,7 +159,7 @@ def print_json(value: object, *, indent: bool = True) -> None:
 
 def stdout() -> Console:
     """The console of results, as wide as the terminal; wide enough for every table where output is piped."""
-    return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    return HarmlessConsole(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console import AsJson, clear_errors, print_json, print_lines, progress, stdout
+from embedllm_router.cli.console import AsJson, clear_errors, harmless, print_json, print_lines, progress, stdout
 from embedllm_router.cli.options import Place, filters_of, place_of, with_options
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _open(into: str | None) -> "RecordStore":
 def _show(bad: "Sequence[BadRow]") -> None:
     for one in bad[:_SHOWN]:
         column = f", column {one.column}" if one.column else ""
-        typer.echo(f"bad row: {one.file}, row {one.row}{column}: {one.reason}", err=True)
+        typer.echo(harmless(f"bad row: {one.file}, row {one.row}{column}: {one.reason}"), err=True)
     if len(bad) > _SHOWN:
         typer.echo(f"bad row: {len(bad) - _SHOWN:,} more, listed with --json", err=True)
 

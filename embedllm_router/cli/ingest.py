@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console import AsJson, clear_errors, print_json, progress
+from embedllm_router.cli.console import AsJson, clear_errors, harmless, print_json, progress
 from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.errors import DataError
 
@@ -118,7 +118,7 @@ class _Shower:
             place = rejected.place
             line = f", line {place.line}" if place.line is not None else ""
             column = f", column {rejected.column}" if rejected.column else ""
-            typer.echo(f"rejected: {place.file}, row {place.row}{line}{column}: {rejected.reason}", err=True)
+            typer.echo(harmless(f"rejected: {place.file}, row {place.row}{line}{column}: {rejected.reason}"), err=True)
         elif self._seen == _SHOWN + 1:
             typer.echo("rejected: more, listed in rejected.jsonl", err=True)
 

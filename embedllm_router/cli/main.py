@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from embedllm_router import __version__
 from embedllm_router.artifact.guarantees import guarantee_tables
@@ -19,6 +18,7 @@ from embedllm_router.artifact.weights import default_artifact_path, load_artifac
 from embedllm_router.cli import add, evaluate, feedback, ingest, logs, plan, replay, train
 from embedllm_router.cli.console import (
     AsJson,
+    HarmlessConsole,
     clear_errors,
     demo_table,
     llm_table,
@@ -43,7 +43,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_stdout, _stderr = Console(), Console(stderr=True)
+_stdout, _stderr = HarmlessConsole(), HarmlessConsole(stderr=True)
 _SHOWN = 20
 
 

@@ -136,20 +136,22 @@ def moment(text: str | None, option: str, *, now: datetime | None = None) -> dat
     """Reads a time: ISO 8601, UTC where it names no zone, or an age such as 90m, 24h, 7d or 2w.
 
     Raises:
-        ConfigError: It is neither.
+        ConfigError: It is neither, or no calendar has it.
     """
     if text is None:
         return None
     ago = _AGO.fullmatch(text.strip())
-    if ago is not None:
-        return (now or datetime.now(UTC)) - timedelta(**{_UNIT[ago[2]]: int(ago[1])})
     try:
+        if ago is not None:
+            return (now or datetime.now(UTC)) - timedelta(**{_UNIT[ago[2]]: int(ago[1])})
         read = datetime.fromisoformat(text.strip())
+        return read.astimezone(UTC) if read.tzinfo is not None else read.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ConfigError(f"{option} {text[:40]}: no calendar goes that far; the years 1 to 9999 are known.") from None
     except ValueError as error:
         raise ConfigError(
-            f"{option} takes a time such as 2026-01-31T08:00 or an age such as 24h; found {text!r}."
+            f"{option} takes a time such as 2026-01-31T08:00 or an age such as 24h; found {text[:40]!r}."
         ) from error
-    return read if read.tzinfo is not None else read.replace(tzinfo=UTC)
 
 
 def with_options(command: Callable[..., None], *groups: Callable[..., object]) -> Callable[..., None]:

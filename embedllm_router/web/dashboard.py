@@ -20,6 +20,8 @@ import orjson
 from anyio import to_thread
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import RedirectResponse
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 
 from embedllm_router.analysis.calibration import judged_calibration
 from embedllm_router.analysis.decisions import DEEPEST, DecisionSearch, decision_page, decision_row, feedback_on
@@ -233,7 +235,20 @@ _MOST_PER_PAGE: Final = 100
 _MOST_REPLAYED: Final = 2_000
 
 Text = Annotated[str | None, Query(min_length=1, max_length=200)]
-When = Annotated[datetime | None, Query(description="ISO 8601; without a zone it is UTC")]
+_YEARS: Final = range(1000, 9999)  # so that neither a time zone nor the longest range leads out of the calendar
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    if moment is None:
+        return None
+    if moment.year not in _YEARS:
+        raise PydanticCustomError(
+            "time_out_of_range", "expected a time from the year {first} to {last}", {"first": 1000, "last": 9998}
+        )
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
+When = Annotated[datetime | None, AfterValidator(_utc), Query(description="ISO 8601; without a zone it is UTC")]
 
 
 def dashboard_router(
@@ -320,16 +335,10 @@ def _query(
     virtual_model: Text = None,
     key_alias: Text = None,
 ) -> RecordQuery:
-    return RecordQuery(span, _utc(until), virtual_model, key_alias)
+    return RecordQuery(span, until, virtual_model, key_alias)
 
 
 RecordQueryOf = Annotated[RecordQuery, Depends(_query)]
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    if moment is None or moment.tzinfo is None:
-        return moment
-    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def _add_figures(data: APIRouter, shown: _Shown) -> None:
@@ -378,7 +387,7 @@ def _add_decisions(data: APIRouter, shown: _Shown) -> None:
     async def one_decision(
         request_id: Annotated[str, Query(min_length=1, max_length=200)], at: When = None
     ) -> Response:
-        body = await shown.json(("decision", request_id, at), lambda source: _one(source, request_id, _utc(at)))
+        body = await shown.json(("decision", request_id, at), lambda source: _one(source, request_id, at))
         if body.body == b"null":
             raise HTTPException(404, f"no record of request {request_id!r}")
         return body

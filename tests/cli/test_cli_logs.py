@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from embedllm_router.cli.logs import app
 from embedllm_router.config.process import StoreSettings, default_store_path
+from embedllm_router.records.schema import FeedbackRecord
 
 RECORDS = make_records(300, seed=5)
 PATH = "EMBEDLLM_ROUTER_STORE__PATH"
@@ -170,12 +171,28 @@ def test_damaged_lines_are_counted(tmp_path: Path) -> None:
     assert "and 2 damaged lines, which may have been records" in run("summary", "--from", tmp_path).stdout
 
 
+def test_what_clients_sent_commands_no_terminal(tmp_path: Path) -> None:
+    """Request ids, key aliases, prompts and sources of feedback may hold escape sequences."""
+    said = "\x1b[2J\x1b]0;title\x07\x9b31mall is well\u202e\r"
+    record = make_record(1, request_id="r1", virtual_model=said, key_alias=said, prompt=said, error=said)
+    judged = FeedbackRecord(at=record.at, request_id="r1", score=1.0, source=said)
+    write(tmp_path, [record, judged])
+    for command in (["tail"], ["show", "r1"], ["summary"]):
+        printed = run(*command, "--from", tmp_path).stdout
+        assert "all is well" in printed or command == ["tail"], "which shortens it"
+        assert not set("\x1b\x07\x9b\u202e\r") & set(printed), command
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (["show", "nothing-like-it"], 2, "no request with the id 'nothing-like-it'"),
         (["show", "request-1"], 0, ""),
         (["tail", "--since", "yesterdayish"], 2, "--since takes a time such as"),
+        (["summary", "--since", "999999999d"], 2, "no calendar goes that far"),
+        (["summary", "--since", "10000000000000h"], 2, "no calendar goes that far"),
+        (["summary", "--until", "0001-01-01T00:00:00+14:00"], 2, "no calendar goes that far"),
+        (["show", "\x1b[2J"], 2, "no request with the id"),
         (["summary", "--key", "nobody"], 1, "no request meets the conditions"),
         (["tail", "--key", "nobody"], 1, "no request meets the conditions"),
         (["export", "--out", "a.xls"], 2, "ends in .csv, .parquet, .jsonl"),

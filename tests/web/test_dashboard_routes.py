@@ -99,6 +99,9 @@ def test_without_a_master_key_no_key_is_needed(client: TestClient) -> None:
         (f"decisions?q={'q' * 201}", "q"),
         ("decision", "request_id"),
         ("decision?request_id=a&at=noon", "at"),
+        ("overview?range=24h&until=0001-01-01T00:00:00", "until"),
+        ("calibration?range=24h&until=9999-12-31T23:59:59-12:00", "until"),
+        ("decision?request_id=a&at=9999-12-31T23:59:59-12:00", "at"),
     ],
 )
 def test_a_bad_parameter_is_named(client: TestClient, query: str, names: str) -> None:
