@@ -90,6 +90,15 @@ def test_an_ingested_folder_ingests_to_itself(sources: Mapping[str, Path], tmp_p
         assert pl.read_parquet(tmp_path / "again" / name).equals(pl.read_parquet(first / name))
 
 
+def test_decimals_of_parquet_are_numbers(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"prompt": ["p"], "model": ["x"], "score": ["0.25"], "cost_usd": ["0.125"]})
+    decimals = [pl.col(name).cast(pl.Decimal(10, 3)) for name in ("score", "cost_usd")]
+    frame.with_columns(decimals).write_parquet(tmp_path / "a.parquet")
+    _, out = read(tmp_path / "a.parquet", tmp_path)
+    assert list(scores_of(out).values()) == [0.25]
+    assert column(out, "cost_usd") == [0.125]
+
+
 def test_unparsed_answers_stay_unparsed(tmp_path: Path) -> None:
     pl.DataFrame({"item_id": ["a"], "category": ["c"], "prompt": ["p"]}).write_parquet(tmp_path / "items.parquet")
     pl.DataFrame(
@@ -230,7 +239,19 @@ def inspect_sample(**fields: object) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("value", "score"), [("C", 1), ("I", 0), ("P", 0.5), ("N", 0), (0.25, 0.25), (True, 1), ("yes", 1), ("0.75", 0.75)]
+    ("value", "score"),
+    [
+        ("C", 1),
+        ("I", 0),
+        ("P", 0.5),
+        ("N", 0),
+        (0.25, 0.25),
+        (True, 1),
+        ("yes", 1),
+        ("Yes", 1),
+        ("NO", 0),
+        ("0.75", 0.75),
+    ],
 )
 def test_inspect_values_count_as_inspect_counts_them(value: object, score: float, tmp_path: Path) -> None:
     file = write_json(tmp_path / "log.json", inspect_sample(scores={"s": {"value": value}}))

@@ -69,6 +69,19 @@ def test_requests_of_one_moment_are_all_written(
     assert export(recorded([*together]), Filters(), tmp_path / "a.jsonl") == 5
 
 
+def test_csv_holds_no_formula_and_is_its_owner_s_alone(tmp_path: Path) -> None:
+    said = ["=cmd|'/c calc'!A0", "+1", "-2", "@SUM(A1)", "\tx", "plain = text", "it's"]
+    write(tmp_path / "records", [make_record(n, key_alias=text) for n, text in enumerate(said)])
+    with closing(open_source(tmp_path / "records")) as source:
+        for ending in (".csv", ".jsonl", ".parquet"):
+            export(source, Filters(), tmp_path / f"a{ending}")
+            assert (tmp_path / f"a{ending}").stat().st_mode & 0o777 == 0o600
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert [row["key_alias"] for row in csv.DictReader(file)] == [*(f"'{text}" for text in said[:5]), *said[5:]]
+    with closing(open_source(tmp_path / "a.jsonl")) as source:
+        assert [row["key_alias"] for row in source.rows('SELECT key_alias FROM requests ORDER BY "at"')] == said
+
+
 def test_csv_holds_lists_as_json(recorded: Sources, tmp_path: Path) -> None:
     source = recorded([make_record(3, needs=("vision",))])
     export(source, Filters(), tmp_path / "a.csv")

@@ -30,7 +30,8 @@ from embedllm_router.errors import DataError
 
 __all__ = ["read_inspect"]
 
-_VALUES: Final[Mapping[object, float]] = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "no": 0.0}
+_GRADES: Final[Mapping[str, float]] = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
+_WORDS: Final[Mapping[str, float]] = {"yes": 1.0, "no": 0.0}  # in any case, as Inspect reads them
 _HEADERS: Final = ("header.json", "_journal/start.json", "start.json")
 _SAMPLE_LIMIT: Final = 2**28  # bytes unpacked: a larger sample is no answer but a packing bomb
 _ATTACHMENT: Final = "attachment://"
@@ -70,7 +71,7 @@ def _answer(
         place,
         prompt=prompt_text(_attached(sample.get("input"), as_mapping(sample.get("attachments")))),
         llm=llm,
-        score=_VALUES.get(value, value) if isinstance(value, str) else value,
+        score=_GRADES.get(value, _WORDS.get(value.lower(), value)) if isinstance(value, str) else value,
         category=header.get("task"),
         input_tokens=sum(found) if found else None,  # type: ignore[arg-type]  # integers, as just checked
         output_tokens=usage.get("output_tokens"),

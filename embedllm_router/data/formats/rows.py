@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, TypeAlias, cast
@@ -483,7 +484,7 @@ def _amount(column: str, value: object) -> float | None:
 
 
 def _number(column: str, value: object) -> float | None:
-    if isinstance(value, int | float):
+    if isinstance(value, int | float | Decimal):  # Decimal is what DECIMAL in parquet becomes
         return _as_float(value)
     if value is None or value == "":
         return None
@@ -499,7 +500,7 @@ def _number(column: str, value: object) -> float | None:
     raise _Bad(column, f"expected a number, found {_shown(value)}")
 
 
-def _as_float(value: float) -> float:
+def _as_float(value: float | Decimal) -> float:
     try:
         return float(value)
     except OverflowError:  # an integer of hundreds of digits

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import duckdb
 import orjson
@@ -14,7 +14,7 @@ import orjson
 from embedllm_router.errors import ConfigError
 from embedllm_router.records.reader.file_source import FileSource
 from embedllm_router.records.reader.source import Filters, Limits, RecordSource
-from embedllm_router.records.schema import REQUEST_COLUMNS
+from embedllm_router.records.schema import REQUEST_COLUMNS, RequestRecord
 from embedllm_router.records.writer.seal import quoted, quoted_path
 
 __all__ = ["FORMATS", "export"]
@@ -37,6 +37,14 @@ SELECT min(minute) AS start FROM (
 """
 _COLUMNS: Final = ", ".join(f'"{name}"' for name in REQUEST_COLUMNS)
 
+_KINDS: Final = get_type_hints(RequestRecord)
+_TEXTS: Final = tuple(name for name in REQUEST_COLUMNS if _KINDS[name] in {str, str | None} and name != "embedding")
+_DEFUSED: Final = (
+    """CASE WHEN left("{name}", 1) IN ('=', '+', '-', '@', chr(9), chr(13)) THEN '''' || "{name}" """
+    """ELSE "{name}" END AS "{name}\""""
+)
+"""A text that a spreadsheet would take for a formula, with an apostrophe in front, as OWASP recommends."""
+
 
 def export(source: RecordSource, filters: Filters, out: Path, limits: Limits | None = None) -> int:
     """Writes the requests that meet some filters, by time.
@@ -44,7 +52,8 @@ def export(source: RecordSource, filters: Filters, out: Path, limits: Limits | N
     Args:
         source: The records.
         filters: Which requests are meant.
-        out: The file, which is replaced; whole or not at all. JSON lines can be read as records again.
+        out: The file, which is replaced; whole or not at all, and for its owner alone. JSON lines can be read as
+            records again; in CSV a text that a spreadsheet would take for a formula has an apostrophe in front.
         limits: What converting records of a database may take.
 
     Returns:
@@ -61,6 +70,7 @@ def export(source: RecordSource, filters: Filters, out: Path, limits: Limits | N
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as draft:
             part = Path(draft, out.name)
             n = _write(source, filters, part, kind, limits or Limits())
+            part.chmod(0o600)  # records may hold prompts
             part.replace(out)
     except OSError as error:
         raise ConfigError(f"--out {out}: cannot be written ({error.strerror}). Name another file.") from error
@@ -118,8 +128,9 @@ def _copy_slice(
         where, parameters = f'{where} AND "at" < $slice_end', {**parameters, "slice_end": end}
     query = f'SELECT {_COLUMNS} FROM requests WHERE {where} ORDER BY "at"'  # noqa: S608 - our own columns and conditions
     if kind == "csv":
-        flat = ", ".join(f'to_json("{name}") AS "{name}"' for name in ("candidates", "needs"))
-        query = f"SELECT * REPLACE ({flat}) FROM ({query})"  # noqa: S608 - as above
+        flat = [f'to_json("{name}") AS "{name}"' for name in ("candidates", "needs")]
+        replaced = ", ".join([*flat, *(_DEFUSED.format(name=name) for name in _TEXTS)])
+        query = f"SELECT * REPLACE ({replaced}) FROM ({query})"  # noqa: S608 - as above
     how = _COPY[kind] + (" false" if kind == "csv" and start is not None else "")  # one header
     return source.read(f"COPY ({query}) TO {quoted(str(part))} ({how})", parameters, _counted)
 
