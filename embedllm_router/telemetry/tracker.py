@@ -20,10 +20,10 @@ from embedllm_router.telemetry.decision_record import (
     RequestContext,
     ShadowChoice,
     billed_usd,
+    to_record,
 )
 from embedllm_router.telemetry.events import decided, served
 from embedllm_router.telemetry.metrics import Metrics, NoMetrics
-from embedllm_router.telemetry.record_builder import to_record
 from embedllm_router.telemetry.serving_statistics import ServingStatistics
 from embedllm_router.telemetry.tracing import Tracer
 

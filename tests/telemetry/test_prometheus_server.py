@@ -25,7 +25,7 @@ from recorded import START
 
 from embedllm_router.records.schema import FeedbackRecord
 from embedllm_router.telemetry.prometheus import PrometheusMetrics
-from embedllm_router.web.health import health_router
+from embedllm_router.web.app import health_router
 
 pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed")
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from embedllm_router.telemetry.metrics import NoMetrics
 from embedllm_router.telemetry.prometheus import PrometheusMetrics
 from embedllm_router.telemetry.status import Status
-from embedllm_router.web.health import health_router
+from embedllm_router.web.app import health_router
 
 KEY = {"authorization": "Bearer sk-1234"}
 
