@@ -23,6 +23,7 @@ from embedllm_router.proxy import litellm_state
 from embedllm_router.proxy.background import Background
 from embedllm_router.proxy.container import Container, assemble
 from embedllm_router.proxy.parameters import accepted_parameters
+from embedllm_router.proxy.refusals import Refusals
 from embedllm_router.proxy.request_context import (
     Eligibility,
     bind_fallbacks,
@@ -84,6 +85,7 @@ class ProxyHandler(CustomLogger):
         self._drops_feedback = container.store.health().kind == "off"
         self._proxy = litellm_state.proxy()
         self._price_map, self._prices = litellm.model_cost, litellm_state.prices()
+        self._refusals = Refusals([])
 
     def start(self) -> None:
         """Reports what every model group was matched to, as soon as LiteLLM knows its deployments; then watches."""
@@ -115,7 +117,7 @@ class ProxyHandler(CustomLogger):
             overrides = granted if body_field is None else None  # an override that cannot be read may be a rule
             overrides = [*granted, *client_overrides(data, body_field)]
             denied = await self._denied(settings, user_api_key_dict)
-            self._route(context, overrides, denied, data)
+            self._route(context, overrides, denied, await self._refused(data, user_api_key_dict), data)
         except RequestError as error:
             self._tracker.rejected(context, error.field)
             raise _bad_request(error) from error
@@ -164,6 +166,7 @@ class ProxyHandler(CustomLogger):
         context: RequestContext,
         overrides: Sequence[Override],
         denied: Mapping[str, Exclusion],
+        refused: Mapping[str, Exclusion],
         data: dict[str, Any],
     ) -> None:
         served = self._served()
@@ -187,7 +190,7 @@ class ProxyHandler(CustomLogger):
             pace=partial(self.container.budget_enforcer.pace, scopes) if scopes else None,
             seed=randbits(_SEED_BITS) if _may_explore(model, combined, session) else None,
         )
-        request = self._request(prompt, combined, denied, model, session)
+        request = self._request(prompt, combined, {**refused, **denied}, model, session)
         routing = decide(arm.router, prompt, request, model.policy, state)
         if routing.shrinkage.ood_score is not None:
             arm.drift.add(caller, routing.shrinkage.ood_score)
@@ -200,7 +203,7 @@ class ProxyHandler(CustomLogger):
         self,
         prompt: Prompt,
         combined: Overrides,
-        denied: Mapping[str, Exclusion],
+        barred: Mapping[str, Exclusion],
         model: VirtualModel,
         session: Session | None,
     ) -> Request:
@@ -208,7 +211,7 @@ class ProxyHandler(CustomLogger):
         conditions = Conditions(
             only=combined.candidates,
             rules=combined.rules,
-            barred={**dict.fromkeys(resting, Exclusion.COOLED_DOWN), **denied},
+            barred={**dict.fromkeys(resting, Exclusion.COOLED_DOWN), **barred},
             cached_tokens=session.cached_tokens(self.container.sessions.clock()) if session and session.pinned else {},
             observed=statistics.of(model.policy.pool) if statistics.groups else None,
         )
@@ -322,6 +325,16 @@ class ProxyHandler(CustomLogger):
         if settings.access == "inherit":
             return {}
         return dict.fromkeys(await litellm_state.denied(key, list(self._served().groups)), Exclusion.KEY_ACCESS)
+
+    async def _refused(self, data: Mapping[str, Any], key: object) -> dict[str, Exclusion]:
+        """The model groups that LiteLLM's Router would not let serve the request."""
+        rows, router = self._proxy.llm_model_list or [], self._proxy.llm_router
+        if rows is not self._refusals.rows:
+            self._refusals = Refusals(rows)
+        by_request = data.get("allowed_model_region") is not None or data.get("enable_tag_filtering")
+        if by_request or self._refusals.by_deployment or getattr(router, "enable_tag_filtering", False):
+            return await self._refusals.of(data, key, router)
+        return {}
 
     def _served(self) -> Served:
         if litellm.model_cost is not self._price_map:  # LiteLLM has fetched another one

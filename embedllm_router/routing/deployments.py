@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedllm_router.artifact.catalog import Catalog, Match
-from embedllm_router.routing.pool import PARAMETERS, Candidate, Capability, PriceTier
+from embedllm_router.routing.pool import PARAMETERS, Candidate, Capability, Exclusion, PriceTier
 
 __all__ = [
     "UNKNOWN_PLACE",
@@ -19,6 +19,7 @@ __all__ = [
     "Row",
     "accepts_unknown",
     "group_of_deployment",
+    "is_paused",
     "read_model_groups",
 ]
 
@@ -39,6 +40,7 @@ _FLAGS = {
 UNKNOWN_PLACE = "unknown"
 """Provider or region of a deployment that states none: on no list of allowed ones."""
 
+_ANSWERING = frozenset({None, "chat", "completion", "responses"})  # modes of deployments that answer prompts
 _TIER = re.compile(r"input_cost_per_token_above_(\d+)k_tokens")
 _REGIONS = ("region_name", "aws_region_name", "vertex_location", "vertex_ai_location")
 
@@ -88,6 +90,7 @@ def group_of_deployment(rows: Iterable[Row]) -> dict[str, str]:
 
 
 def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Catalog, accepts: Accepts) -> ModelGroup:
+    rows = [row for row in rows if not is_paused(row)] or rows  # LiteLLM sends nothing to those that are paused
     declared = next((i for row in rows if (i := _section(row, "model_info").get("embedllm"))), None)
     names = [str(declared)] if declared else [*(n for row in rows for n in _llm_names(row)), name]
     matches = [catalog.match(n) for n in names]
@@ -106,8 +109,28 @@ def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Cata
         providers=frozenset(_provider(row, prices) for row in rows),
         regions=frozenset(_region(row) for row in rows),
         labels=frozenset.intersection(*(_labels(row) for row in rows)),
+        closed=_closed(name, rows, prices),
     )
     return ModelGroup(candidate, match, declared is not None)
+
+
+def is_paused(row: Row) -> bool:
+    """Whether an administrator has paused a deployment."""
+    return _section(row, "model_info").get("blocked") is True
+
+
+def _closed(name: str, rows: Sequence[Row], prices: PriceMap) -> Exclusion | None:
+    if all(is_paused(row) for row in rows):
+        return Exclusion.BLOCKED
+    if "*" in name:  # it stands for names, and is none
+        return Exclusion.WILDCARD
+    return None if all(_mode(row, prices) in _ANSWERING for row in rows) else Exclusion.MODE
+
+
+def _mode(row: Row, prices: PriceMap) -> object:
+    """What a deployment is for; None where nobody says."""
+    stated = _section(row, "model_info").get("mode")
+    return stated if stated is not None else (_map_entry(row, prices) or {}).get("mode")
 
 
 def _llm_names(row: Row) -> list[str]:

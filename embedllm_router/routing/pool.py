@@ -126,6 +126,11 @@ class Exclusion(StrEnum):
     NO_PRESENCE_PENALTY = "no_presence_penalty"
     NO_FREQUENCY_PENALTY = "no_frequency_penalty"
     NO_PARALLEL_TOOL_CALLS = "no_parallel_tool_calls"
+    BLOCKED = "blocked"
+    MODE = "mode"
+    WILDCARD = "wildcard"
+    TEAM = "team"
+    TAG = "tag"
 
     @classmethod
     def lacking(cls, capability: Capability) -> "Exclusion":
@@ -221,6 +226,7 @@ class Candidate:
         providers: Of its deployments; empty when unknown.
         regions: Of its deployments; empty when unknown.
         labels: What all of its deployments are labelled with.
+        closed: Why it takes no request at all, whatever its LLM and prices; None when it takes some.
     """
 
     name: str
@@ -236,10 +242,13 @@ class Candidate:
     providers: frozenset[str] = frozenset()
     regions: frozenset[str] = frozenset()
     labels: frozenset[str] = frozenset()
+    closed: Exclusion | None = None
 
     @property
     def standing_exclusion(self) -> Exclusion | None:
         """Why this candidate can never be chosen, whatever the request."""
+        if self.closed is not None:
+            return self.closed
         if self.row is None:
             return Exclusion.LLM_UNKNOWN
         if self.input_usd_per_token is None or self.output_usd_per_token is None:

@@ -14,6 +14,7 @@ import litellm
 import openai
 import pytest
 import yaml
+from litellm.proxy._types import UserAPIKeyAuth
 from litellm.router import Router
 
 from embedllm_router.config.settings import read_settings
@@ -200,3 +201,101 @@ async def test_drop_params_of_the_proxy_and_of_a_deployment(
     assert await excluded(handler, log_text, reasoning_effort="high") == {"gpt-4o-mini": "no_reasoning_effort"}
     monkeypatch.setattr(litellm, "drop_params", True)
     assert await excluded(handler, log_text, reasoning_effort="high") == {}
+
+
+def a_key(**more: Any) -> UserAPIKeyAuth:
+    return UserAPIKeyAuth(api_key="sk-made-up", **more)
+
+
+async def test_a_paused_deployment_another_mode_and_a_wildcard_are_no_candidates(
+    serving: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    rows = [
+        row("gpt-4o-mini", "openai/gpt-4o-mini-2024-07-18"),
+        row("paused", "openai/claude-sonnet-4-20250514", blocked=True),
+        row("half-paused", "openai/gpt-4o-2024-08-06", blocked=True, supports_vision=False),
+        row("half-paused", "openai/gpt-4o-2024-08-06"),
+        row("batch-only", "azure/my-batch", mode="batch", base_model="gpt-4o-2024-08-06"),
+        row("live", "azure/gpt-realtime", embedllm="gpt-4o-2024-08-06"),
+        row("openai/*", "openai/*", embedllm="gpt-4o-2024-08-06"),
+    ]
+    picture: Any = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
+    closed = {"paused": "blocked", "batch-only": "mode", "live": "mode", "openai/*": "wildcard"}
+    assert await excluded(serving(rows), log_text, messages=picture) == closed
+
+
+TAGGED: Any = [
+    row("gpt-4o-mini", "openai/gpt-4o-mini-2024-07-18", params={"tags": ["paid"]}),
+    row("gpt-4o", "openai/gpt-4o-2024-08-06", params={"tags": ["paid", "default"]}),
+    row("haiku", "openai/claude-3-haiku-20240307", params={"tags": ["free"]}),
+    row("o3-mini", "openai/o3-mini-2025-01-31"),
+]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({"metadata": {"tags": ["free"]}}, {"gpt-4o-mini", "o3-mini"}),
+        ({"litellm_metadata": {"tags": ["free"]}}, {"gpt-4o-mini", "o3-mini"}),
+        ({"metadata": {"tags": ["paid", "x"]}}, {"haiku", "o3-mini"}),
+        ({"metadata": {"tags": ["!free"]}}, {"haiku"}),
+        ({"metadata": {}}, set()),
+    ],
+)
+async def test_tags_choose_among_candidates_as_litellm_does(
+    serving: Callable[..., ProxyHandler],
+    log_text: io.StringIO,
+    proxy_server: ModuleType,
+    metadata: dict[str, Any],
+    expected: set[str],
+) -> None:
+    handler = serving(TAGGED, router={"enable_tag_filtering": True})
+    assert await excluded(handler, log_text, **copy.deepcopy(metadata)) == dict.fromkeys(expected, "tag")
+    refused = set()
+    for one in TAGGED:
+        try:
+            await proxy_server.llm_router.async_get_healthy_deployments(one["model_name"], copy.deepcopy(metadata))
+        except ValueError:
+            refused.add(one["model_name"])
+    assert refused == expected
+
+
+async def test_without_tag_filtering_tags_exclude_nobody(
+    serving: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    handler = serving(TAGGED)
+    assert await excluded(handler, log_text, metadata={"tags": ["free"]}) == {}
+    by_key = await excluded(handler, log_text, metadata={"tags": ["free"]}, enable_tag_filtering=True)
+    assert by_key == dict.fromkeys(["gpt-4o-mini", "o3-mini"], "tag")
+
+
+async def test_another_team_s_deployment_is_no_candidate(
+    serving: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    private = row(
+        "model_name_team-a_5f0c",
+        "openai/claude-sonnet-4-20250514",
+        0.01,
+        team_id="team-a",
+        team_public_model_name="sonnet",
+    )
+    handler = serving([row("gpt-4o-mini", "openai/gpt-4o-mini-2024-07-18"), private])
+    other = {"model_name_team-a_5f0c": "team"}
+    assert await excluded(handler, log_text, a_key(team_id="team-b")) == other
+    assert await excluded(handler, log_text, a_key()) == other
+    assert await excluded(handler, log_text, a_key(team_id="team-a")) == {}
+
+
+async def test_a_key_s_region_excludes_what_litellm_s_pre_call_checks_would(
+    serving: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    rows = [
+        row("in-eu", "openai/claude-3-haiku-20240307", params={"region_name": "eu"}),
+        row("in-us", "openai/gpt-4o-2024-08-06", params={"region_name": "us"}),
+        row("nowhere", "openai/gpt-4o-mini-2024-07-18"),
+    ]
+    handler = serving(rows)
+    assert await excluded(handler, log_text, allowed_model_region="eu") == dict.fromkeys(["in-us", "nowhere"], "region")
+    assert await excluded(handler, log_text) == {}
+    lax = serving(rows, router={"enable_pre_call_checks": False})
+    assert await excluded(lax, log_text, allowed_model_region="eu") == {}

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from embedllm_router.analysis.replay.batch import waiting_of
 from embedllm_router.artifact.catalog import Catalog
 from embedllm_router.artifact.weights import Artifact, default_artifact_path, load_artifact
-from embedllm_router.config.settings import read_proxy_config
+from embedllm_router.config.settings import load_config, read_proxy_config
 from embedllm_router.errors import ArtifactError, ConfigError
 from embedllm_router.prediction.scorer import Scores
 from embedllm_router.records.reader.recorded import RecordedRequest, Rescorer
@@ -121,7 +120,15 @@ NOT_SCORED: Final = "not_scored"
 
 _UNKNOWN: Final = str(Exclusion.LLM_UNKNOWN)
 _KEPT: Final = frozenset(
-    {Exclusion.KEY_ACCESS, Exclusion.PROVIDER, Exclusion.REGION, Exclusion.LABEL, Exclusion.COOLED_DOWN}
+    {
+        Exclusion.KEY_ACCESS,
+        Exclusion.PROVIDER,
+        Exclusion.REGION,
+        Exclusion.LABEL,
+        Exclusion.COOLED_DOWN,
+        Exclusion.TEAM,
+        Exclusion.TAG,
+    }
 )
 """Why a candidate was excluded, where team, key, client or the moment may have done it."""
 
@@ -326,8 +333,7 @@ def _load(path: Path, named: Path | None) -> Artifact:
 
 
 def _model_list(path: Path) -> Sequence[Row]:
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    rows = config.get("model_list") or []
+    rows = load_config(path).get("model_list") or []
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise ConfigError(f"the configuration {path}: model_list must be a list of mappings, found {rows!r:.80}.")
     return rows
