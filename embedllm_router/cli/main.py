@@ -29,7 +29,7 @@ from embedllm_router.cli.console import (
 )
 from embedllm_router.cli.demo import COST_WEIGHTS, DemoRequest, run_demo
 from embedllm_router.errors import ConfigError
-from embedllm_router.proxy.serve import check_config, proxy_command, proxy_environment
+from embedllm_router.proxy.serve import check_config, check_port, proxy_command, proxy_environment
 from embedllm_router.routing.pipeline import Routing
 from embedllm_router.routing.policy import Assessment, Objective
 from embedllm_router.routing.router import NEAR_TIE_MARGIN, Router
@@ -159,7 +159,8 @@ def serve(
 ) -> None:
     """Run the LiteLLM proxy with the router in it."""
     check_config(config)
-    environment, made_key = proxy_environment()
+    check_port(host, port)
+    environment, made_key = proxy_environment(config)
     if made_key:
         _stderr.print(f"LITELLM_MASTER_KEY was not set; made for this run: {made_key}", highlight=False, soft_wrap=True)
     command = proxy_command(config, host, port)

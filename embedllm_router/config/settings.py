@@ -10,7 +10,9 @@ An environment variable `EMBEDLLM_ROUTER_…` (nested names joined by `__`) over
 
 import difflib
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ __all__ = [
     "CALLBACK",
     "SECTION",
     "RouterSettings",
+    "load_config",
     "read_litellm_redis",
     "read_proxy_config",
     "read_settings",
@@ -71,6 +74,11 @@ class _Settings(BaseSettings):
         """Lets the environment win over the YAML; nothing else is read."""
         del settings_cls, dotenv_settings, file_secret_settings
         return env_settings, init_settings
+
+
+_MOST_BYTES = 8 * 2**20
+_MOST_VALUES = 200_000
+_MOST_DEPTH = 100
 
 
 class RouterSettings(_Settings):
@@ -153,20 +161,75 @@ def read_proxy_config(path: Path) -> RouterSettings:
     Raises:
         ConfigError: The file cannot be read, is not YAML, does not load the plugin, or its section is not valid.
     """
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the configuration {path} is not YAML: {_yaml_problem(error)}.") from None
-    if not isinstance(config, Mapping):
-        raise ConfigError(f"the configuration {path} must be a mapping, found {type(config).__name__}.")
+    config = load_config(path)
     callbacks = _group(config, "litellm_settings").get("callbacks")
     if CALLBACK not in (callbacks if isinstance(callbacks, list) else [callbacks]):
         raise ConfigError(
             f"the configuration {path} does not load the router: add {CALLBACK!r} to litellm_settings.callbacks."
         )
-    return read_settings(_group(config, "callback_settings").get(SECTION))
+    sections = _group(config, "callback_settings")
+    if SECTION not in sections and (near := difflib.get_close_matches(SECTION, map(str, sections), n=1)):
+        raise ConfigError(f"callback_settings has {near[0]!r}, but no {SECTION!r}: is it misspelled?")
+    return read_settings(sections.get(SECTION))
+
+
+def load_config(path: Path) -> Mapping[str, Any]:
+    """Loads a proxy configuration file, in bounded time and memory.
+
+    Args:
+        path: The YAML file.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        ConfigError: It cannot be read, is no ordinary file, is too large, or is not YAML with a mapping in it.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"the configuration {path} is not a file.")
+        if status.st_size > _MOST_BYTES:
+            raise ConfigError(
+                f"the configuration {path} has {status.st_size:,} bytes, expected at most {_MOST_BYTES:,}."
+            )
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)  # it may have grown
+        config = yaml.safe_load(content[:_MOST_BYTES].decode("utf-8-sig"))
+        n_values = _n_values(config)
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration {path} is not YAML: {_yaml_problem(error)}.") from None
+    except (RecursionError, ValueError, TypeError) as error:  # PyYAML's own, of deep nesting and impossible values
+        raise ConfigError(f"the configuration {path} cannot be read: {type(error).__name__} in its YAML.") from None
+    if not isinstance(config, Mapping):
+        raise ConfigError(f"the configuration {path} must be a mapping, found {type(config).__name__}.")
+    if n_values > _MOST_VALUES:
+        raise ConfigError(f"the configuration {path} has more than {_MOST_VALUES:,} values, its anchors followed.")
+    return config
+
+
+def _n_values(config: object) -> int:
+    """How many values there are with every anchor followed, counted to a little beyond the most allowed.
+
+    Raises:
+        RecursionError: They are nested too deeply, or one contains itself.
+    """
+    n: int = 0
+    level: list[object] = [config]
+    for _ in range(_MOST_DEPTH):
+        n += len(level)
+        if n > _MOST_VALUES or not level:
+            return n
+        level = list(islice(chain.from_iterable(map(_inner, level)), _MOST_VALUES + 1))
+    raise RecursionError
+
+
+def _inner(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def read_litellm_redis(path: Path) -> RedisAddress | None:
@@ -182,8 +245,8 @@ def read_litellm_redis(path: Path) -> RedisAddress | None:
         ConfigError: It refers to an environment variable that is not set, or a part of it is of the wrong type.
     """
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        config = load_config(path)
+    except ConfigError:
         config = {}
     router = _resolved(_group(config, "router_settings"))
     cache = _resolved(_group(_group(config, "litellm_settings"), "cache_params"))

@@ -292,6 +292,8 @@ def _align(matrix: CorrectnessMatrix, llm_ids: Sequence[str]) -> CorrectnessMatr
 
 
 def _missing_training_sets(artifact: Artifact, folders: Sequence[Path]) -> list[Path]:
+    if absent := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise ConfigError(f"--data {', '.join(absent)}: there is no such folder.")
     given = {folder.resolve().name for folder in folders}
     missing = [source.name for source in artifact.manifest.data if source.name not in given]
     parents = dict.fromkeys(folder.resolve().parent for folder in folders)

@@ -6,14 +6,15 @@ What `litellm --config` would only report in a traceback is said here in one sen
 import importlib.util
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from embedllm_router.config.settings import RouterSettings, read_proxy_config
+from embedllm_router.config.settings import RouterSettings, load_config, read_proxy_config
 from embedllm_router.errors import ConfigError
 
-__all__ = ["check_config", "proxy_command", "proxy_environment"]
+__all__ = ["check_config", "check_port", "proxy_command", "proxy_environment"]
 
 _MASTER_KEY = "LITELLM_MASTER_KEY"
 
@@ -42,10 +43,30 @@ def proxy_command(config: Path, host: str, port: int) -> list[str]:
     return [sys.executable, "-m", "litellm.proxy.proxy_cli", "--config", str(config), *address]
 
 
-def proxy_environment(environment: Mapping[str, str] | None = None) -> tuple[dict[str, str], str | None]:
+def check_port(host: str, port: int) -> None:
+    """Checks that nothing else listens where the proxy shall.
+
+    Raises:
+        ConfigError: Something does, or there is no such address here.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the proxy's server does
+        try:
+            tried.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {host}, port {port}: {error.strerror}. Choose another --port."
+            ) from None
+        except OverflowError:
+            raise ConfigError(f"--port takes a number from 0 to 65535; found {port}.") from None
+
+
+def proxy_environment(config: Path, environment: Mapping[str, str] | None = None) -> tuple[dict[str, str], str | None]:
     """The proxy's environment: prices from the installed package, and a master key when none is set.
 
     Args:
+        config: The proxy configuration, which may hold a master key itself.
         environment: What to start from; None takes this process's.
 
     Returns:
@@ -53,7 +74,9 @@ def proxy_environment(environment: Mapping[str, str] | None = None) -> tuple[dic
     """
     given = dict(os.environ if environment is None else environment)
     given.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    if given.get(_MASTER_KEY):
+    general = load_config(config).get("general_settings")
+    stated = general.get("master_key") if isinstance(general, Mapping) else None
+    if given.get(_MASTER_KEY) or (stated and stated != f"os.environ/{_MASTER_KEY}"):
         return given, None
     given[_MASTER_KEY] = f"sk-{secrets.token_urlsafe(24)}"
     return given, given[_MASTER_KEY]

@@ -4,6 +4,7 @@ A snapshot is loaded whole, checked, and only then put in place by one assignmen
 with. One that fails to load changes nothing.
 """
 
+import difflib
 import hashlib
 import os
 import threading
@@ -35,6 +36,9 @@ from embedllm_router.telemetry.status import ReloadStatus
 __all__ = ["LiveSnapshot", "Served", "Snapshot"]
 
 Fingerprint = tuple[tuple[str, int, int], ...]
+
+
+_PROBE = "How many primes are there below 100?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +170,12 @@ class LiveSnapshot:
             seen = _stamps(self._config_files)
             settings = read_proxy_config(self._config) if self._config else self.snapshot.settings
             seen += _stamps(_manifests(settings))
-            routers = {folder: Router.load(folder) for folder in _folders(settings)}
+            routers = {folder: _load_and_probe(folder) for folder in _folders(settings)}
             number = self.snapshot.number + 1
             snapshot = Snapshot(number, settings, routers, datetime.now(UTC))
             rows = self._rows
+            if rows is not None:
+                _check_defaults(settings, rows)
             served = None if rows is None else self._apply(snapshot, rows)
         except (ConfigError, ArtifactError) as error:
             self.last_reload = ReloadStatus(datetime.now(UTC), str(error))
@@ -205,7 +211,7 @@ class LiveSnapshot:
         routers: dict[Path | None, Router] = {}
         for folder in _folders(settings):
             try:
-                routers[folder] = Router.load(folder)
+                routers[folder] = _load_and_probe(folder)
             except ArtifactError as error:
                 live = folder == settings.artifact
                 consequence = "the defaults answer" if live else "nothing is tried beside the live weights"
@@ -222,6 +228,35 @@ class LiveSnapshot:
     @property
     def _config_files(self) -> list[Path]:
         return [self._config] if self._config else []
+
+
+def _load_and_probe(folder: Path | None) -> Router:
+    """Loads weights that predict something for a prompt.
+
+    Raises:
+        ArtifactError: They cannot be loaded, or predict no finite numbers.
+    """
+    router = Router.load(folder)
+    try:
+        router.route(_PROBE)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        place = folder or default_artifact_path()
+        raise ArtifactError(f"{place}: the weights load, but fail on a prompt ({type(error).__name__}).") from error
+    return router
+
+
+def _check_defaults(settings: RouterSettings, rows: Sequence[Row]) -> None:
+    """Refuses a default that LiteLLM does not know: every request that routing cannot decide would fail.
+
+    Raises:
+        ConfigError: Names the virtual model, its default, and a model group of a similar name.
+    """
+    groups = sorted({str(row.get("model_name")) for row in rows} - settings.virtual_models.keys())
+    for name, model in settings.virtual_models.items():
+        if model.default not in groups:
+            near = difflib.get_close_matches(model.default, groups, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise ConfigError(f"the default {model.default!r} of {name!r} is no model group of the proxy{hint}")
 
 
 def _folders(settings: RouterSettings) -> list[Path | None]:

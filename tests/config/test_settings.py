@@ -1,5 +1,6 @@
 """Settings are read, overridden by the environment, and refused with the field's name."""
 
+import os
 import traceback
 from dataclasses import replace
 from pathlib import Path
@@ -92,6 +93,19 @@ def test_a_wrong_section_is_named(section: object, said: str) -> None:
         ("litellm_settings: {callbacks: 5}\n", "does not load the router"),
         ("litellm_settings: {callbacks: embedllm_router.proxy_handler}\ncallback_settings: [1]\n", "found list"),
         ("litellm_settings: {callbacks: embedllm_router.proxy_handler}\n", "virtual_models: Field required"),
+        (
+            "litellm_settings: {callbacks: embedllm_router.proxy_handler}\ncallback_settings: {embedllm_ruoter: {}}\n",
+            "has 'embedllm_ruoter', but no 'embedllm_router'",
+        ),
+        ("a: " + "[" * 5_000, "RecursionError"),
+        ("a: " + "[" * 200 + "]" * 200, "RecursionError"),
+        ("a: &a [*a]\n", "RecursionError"),
+        (
+            "\n".join(["a0: &a0 [x]", *(f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]" for n in range(9))]),
+            "200,000",
+        ),
+        ("a: 2026-99-99\n", "ValueError"),
+        ("a: " + "x" * 9 * 2**20, "expected at most 8,388,608"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -100,6 +114,16 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read_proxy_config(file)
     assert said in str(caught.value)
+
+
+def test_a_device_is_not_read_and_neither_is_what_is_not_utf_8(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (Path("/dev/zero"), tmp_path / "pipe", tmp_path):
+        with pytest.raises(ConfigError, match="is not a file"):
+            read_proxy_config(path)
+    (tmp_path / "latin.yaml").write_bytes(b"a: caf\xe9\n")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        read_proxy_config(tmp_path / "latin.yaml")
 
 
 def test_a_section_inside_itself_is_named() -> None:

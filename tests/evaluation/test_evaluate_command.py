@@ -127,6 +127,9 @@ def test_wrong_options_are_errors_of_ours(place: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for options in (["--baselines=nonsense"], [f"--out={tmp_path / 'file'}", "--baselines=none"]):
         assert isinstance(run(place, *options).exception, ConfigError)
+    absent = CliRunner().invoke(app, ["evaluate", f"--data={tmp_path / 'nope'}", "--baselines=none"])
+    assert isinstance(absent.exception, ConfigError)
+    assert "nope: there is no such folder" in str(absent.exception)
     missing = CliRunner().invoke(app, ["evaluate", f"--data={tmp_path}", f"--artifact={tmp_path}"])
     assert isinstance(missing.exception, EmbedLLMRouterError)
 

@@ -19,6 +19,7 @@ from embedllm_router.artifact.weights import MANIFEST
 from embedllm_router.config.process import LogSettings
 from embedllm_router.config.settings import read_proxy_config
 from embedllm_router.errors import ArtifactError, ConfigError
+from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.routing.policy import Objective
 from embedllm_router.serving.snapshot import LiveSnapshot
 from embedllm_router.telemetry.log import configure_logging
@@ -159,6 +160,38 @@ def test_a_file_that_does_not_read_changes_nothing(running: Running, text: str) 
     assert running.live.last_reload is not None
     assert running.live.last_reload.error
     assert running.events("routing.reload_failed")[0]["consequence"] == "the previous ones stay in place"
+
+
+def test_weights_that_predict_nothing_change_nothing(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = running.live.snapshot
+    with monkeypatch.context() as broken:
+        broken.setattr(Scorer, "score", lambda *_: (_ for _ in ()).throw(ValueError("shapes")))
+        with pytest.raises(ArtifactError, match="fail on a prompt"):
+            running.live.reload()
+        assert running.start().snapshot.router is None, "a start goes on, and the defaults answer"
+    assert running.live.snapshot is before
+    assert running.events("routing.reload_failed")
+    assert running.events("routing.artifact_unusable")
+
+
+def test_a_default_that_is_no_model_group_changes_nothing(running: Running) -> None:
+    before = running.live.snapshot
+    running.write(default="wizzard")
+    with pytest.raises(ConfigError, match=r"'wizzard' of 'auto' is no model group of the proxy; did you mean 'wizard'"):
+        running.live.reload()
+    assert running.live.snapshot is before
+    assert running.start().served is not None, "a start only reports it"
+
+
+@pytest.mark.parametrize("content", [b"a: " + b"[" * 5_000, b"a: caf\xe9", b"# " + b"x" * 9 * 2**20])
+def test_a_file_that_no_reader_should_read_changes_nothing(running: Running, content: bytes) -> None:
+    before, settings = running.live.snapshot, read_proxy_config(running.file)
+    running.file.write_bytes(content)
+    with pytest.raises(ConfigError):
+        running.live.reload()
+    assert running.live.snapshot is before
+    assert running.events("routing.reload_failed")
+    LiveSnapshot(settings, configure_logging(LogSettings(), running.log), running.file)  # a start survives it
 
 
 def test_damaged_weights_change_nothing(running: Running) -> None:

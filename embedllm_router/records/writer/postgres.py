@@ -125,7 +125,8 @@ def database_url(url: str) -> URL:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        raise ConfigError("store.url is no URL; expected postgresql://user:password@host:port/database.") from None
+        expected = "expected postgresql://user:password@host:port/database; a folder is named by store.path"
+        raise ConfigError(f"store.url is no URL; {expected}.") from None
     if parsed.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
         raise ConfigError(f"store.url must start with postgresql://, found {parsed.drivername}://.")
     return parsed.set(drivername="postgresql+psycopg")
