@@ -4,6 +4,7 @@ A model group may hold several deployments of one LLM. Its price is that of the 
 pick any; a price nobody states is unknown, never zero.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,8 +100,8 @@ def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Cata
         name=name,
         llm=match.llm,
         row=catalog.row(match.llm) if match.llm else None,
-        input_usd_per_token=_dearest([_figure(row, prices, "input_cost_per_token") for row in rows]),
-        output_usd_per_token=_dearest([_figure(row, prices, "output_cost_per_token") for row in rows]),
+        input_usd_per_token=_dearest([_price_above(row, prices, "input", 0) for row in rows]),
+        output_usd_per_token=_dearest([_price_above(row, prices, "output", 0) for row in rows]),
         max_input_tokens=_smallest([_figure(row, prices, "max_input_tokens") for row in rows]),
         lacks=frozenset(c for row in rows for c in _lacking(row, prices, accepts)),
         cached_usd_per_token=_dearest([_figure(row, prices, "cache_read_input_token_cost") for row in rows]),
@@ -180,10 +181,21 @@ def _model_of(row: Row) -> str:
 def _figure(row: Row, prices: PriceMap, field: str) -> float | None:
     params, info = _section(row, "litellm_params"), _section(row, "model_info")
     for source in (params, info, _map_entry(row, prices) or {}):
-        value = source.get(field)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-            return float(value)
+        value = _amount(source.get(field))
+        if value is not None:
+            return value
     return None
+
+
+def _amount(value: object) -> float | None:
+    """A number of at least 0, or a text that reads as one: YAML 1.1 takes `3e-6` for a text."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        amount = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return amount if 0 <= amount < math.inf else None
 
 
 def _tiers(rows: Sequence[Row], prices: PriceMap) -> tuple[PriceTier, ...]:
@@ -200,17 +212,36 @@ def _tiers(rows: Sequence[Row], prices: PriceMap) -> tuple[PriceTier, ...]:
 
 def _thresholds(row: Row, prices: PriceMap) -> set[int]:
     names = (*_section(row, "litellm_params"), *_section(row, "model_info"), *(_map_entry(row, prices) or {}))
-    return {int(found[1]) * 1_000 for name in names if (found := _TIER.fullmatch(name))}
+    named = {int(found[1]) * 1_000 for name in names if (found := _TIER.fullmatch(name))}
+    return named | {above for above in _tiered(row, prices) if above > 0}
+
+
+def _tiered(row: Row, prices: PriceMap) -> dict[int, Row]:
+    """The prices in `tiered_pricing`, by the input tokens from which they hold."""
+    sources = (_section(row, "litellm_params"), _section(row, "model_info"), _map_entry(row, prices) or {})
+    listed = next(
+        (source["tiered_pricing"] for source in sources if isinstance(source.get("tiered_pricing"), list)), []
+    )
+    tiers: dict[int, Row] = {}
+    for tier in listed if isinstance(listed, list) else []:
+        bounds = tier.get("range") if isinstance(tier, Mapping) else None
+        start = _amount(bounds[0]) if isinstance(bounds, list) and bounds else None
+        if start is not None:
+            tiers[int(start)] = tier
+    return tiers
 
 
 def _price_above(row: Row, prices: PriceMap, side: str, above: int) -> float | None:
     """A deployment's price of a token in a request just longer than a threshold: of its highest tier up to there."""
+    tiered, field = _tiered(row, prices), f"{side}_cost_per_token"
     for threshold in sorted(_thresholds(row, prices), reverse=True):
         if threshold <= above:
-            price = _figure(row, prices, f"{side}_cost_per_token_above_{threshold // 1_000}k_tokens")
+            price = _figure(row, prices, f"{field}_above_{threshold // 1_000}k_tokens")
+            price = _amount(tiered.get(threshold, {}).get(field)) if price is None else price
             if price is not None:
                 return price
-    return _figure(row, prices, f"{side}_cost_per_token")
+    price = _figure(row, prices, field)
+    return _amount(tiered.get(0, {}).get(field)) if price is None else price
 
 
 def _provider(row: Row, prices: PriceMap) -> str:

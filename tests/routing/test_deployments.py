@@ -40,6 +40,34 @@ def row(model: str, name: str = "group", params: object = None, info: object = N
     return {"model_name": name, "litellm_params": {"model": model, **extra}, "model_info": info or {}}
 
 
+def test_prices_of_tiers_are_read(router: Router) -> None:
+    """As LiteLLM's map holds dashscope's: no plain price, and a range of input tokens for each."""
+    entry = {
+        "litellm_provider": "dashscope",
+        "tiered_pricing": [
+            {"range": [0, 256_000.0], "input_cost_per_token": 5e-08, "output_cost_per_token": 4e-07},
+            {"range": [256_000.0, 1_000_000.0], "input_cost_per_token": 2.5e-07, "output_cost_per_token": 2e-06},
+        ],
+    }
+    rows = [row("dashscope/qwen-flash", info={"embedllm": WIZARD})]
+    one = read_model_groups(rows, {"dashscope/qwen-flash": entry}, router.catalog)["group"].candidate
+    assert (one.input_usd_per_token, one.output_usd_per_token) == (5e-08, 4e-07)
+    assert one.tiers == (PriceTier(256_000, 2.5e-07, 2e-06),)
+    useless: list[object] = [5, [5], [{"range": []}], [{"range": ["x"]}], [{"range": [0], "input_cost_per_token": "x"}]]
+    for broken in useless:
+        bad = read_model_groups(rows, {"dashscope/qwen-flash": {**entry, "tiered_pricing": broken}}, router.catalog)
+        assert bad["group"].candidate.input_usd_per_token is None
+
+
+@pytest.mark.parametrize(
+    ("said", "price"), [("3e-6", 3e-6), ("0", 0.0), ("-1", None), ("nan", None), ("inf", None), ("free", None)]
+)
+def test_a_price_may_be_a_text(router: Router, said: str, price: float | None) -> None:
+    for place in ("params", "info"):
+        rows = row("openai/half", **{place: {"input_cost_per_token": said, "output_cost_per_token": said}})  # type: ignore[arg-type]
+        assert one(router, rows).candidate.input_usd_per_token == price
+
+
 def test_llm_and_price_by_name(router: Router) -> None:
     group = one(router, row("openai/wizard-2025-01-01"))
     assert group.candidate.llm == WIZARD
