@@ -50,11 +50,6 @@ class RequestContext:
     tracking_id: str = ""
 
     @property
-    def awaited_as(self) -> str:
-        """The id under which its outcome is awaited."""
-        return self.tracking_id or self.request_id
-
-    @property
     def elapsed_ms(self) -> float:
         """Milliseconds since it came."""
         return (time.perf_counter() - self.started) * 1e3

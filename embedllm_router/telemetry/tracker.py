@@ -168,7 +168,9 @@ class RequestTracker:
             reason: Why, as one word.
         """
         self.n_failed_open += 1
-        if self._pending.pop(context.awaited_as, None) is not None:  # decided, but the decision could not be reported
+        if (
+            self._pending.pop(context.tracking_id or context.request_id, None) is not None
+        ):  # decided, but the decision could not be reported
             self._n_pending -= 1
         record = DecisionRecord(context, default, context.elapsed_ms, failed_open=reason)
         self._remember(_Pending(record, time.monotonic()))
@@ -216,7 +218,8 @@ class RequestTracker:
         self.statistics.answered(record.decision, outcome.served, n_tokens, latency_ms)
 
     def _remember(self, pending: _Pending) -> None:
-        tracking_id = pending.record.context.awaited_as
+        context = pending.record.context
+        tracking_id = context.tracking_id or context.request_id
         earlier = self._pending.pop(tracking_id, None)  # a call id, which clients may choose twice
         if earlier is not None:
             self._give_up(earlier)
