@@ -210,17 +210,27 @@ def cli_page() -> str:
     """Markdown of every command."""
     commands = list(_commands(get_command(app), "embedllm-router"))
     counts = Counter(_option_row(option) for _, command in commands for option in _options(command))
-    shared = [row for row, n in counts.items() if n >= SHARED_BY]
+    shared = _shared_rows(counts)
     sections = [_command_section(name, command, shared) for name, command in commands]
     table = ["## Shared options", "", *_options_table(shared)]
     return "\n".join([CLI_INTRO, *sections, *table])
+
+
+def _shared_rows(counts: Mapping[str, int]) -> list[str]:
+    """Rows of options that many commands have; of two meanings of one name only the more frequent."""
+    by_name: dict[str, str] = {}
+    for row, n in counts.items():
+        name = row.split(" | ")[0]
+        if n >= SHARED_BY and n > counts.get(by_name.get(name, ""), 0):
+            by_name[name] = row
+    return list(by_name.values())
 
 
 def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
     for name, inner in getattr(command, "commands", {}).items():
         if getattr(inner, "commands", None):
             yield from _commands(inner, f"{path} {name}")
-        else:
+        elif not inner.hidden:
             yield f"{path} {name}", inner
 
 

@@ -34,20 +34,21 @@ def register(app: typer.Typer) -> None:
 
 
 def _add(
-    llm: Annotated[str, typer.Argument(help="Name of the new LLM in the data; it becomes its id.")],
+    llm: Annotated[str, typer.Argument(help="Name of the new LLM in the data; it becomes the id of the LLM.")],
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder for the new weights; weights that are there are replaced.")],
     artifact: Weights = None,
-    vendor: Annotated[str, typer.Option(help="Maker of the LLM.")] = "unknown",
+    vendor: Annotated[str, typer.Option(help="Vendor of the LLM.")] = "unknown",
     thinking: Annotated[bool, typer.Option("--thinking", help="The LLM reasons before it answers.")] = False,
     input_price: Annotated[
-        float | None, typer.Option(min=0, help="List price in USD per million input tokens; a proxy's own comes first.")
+        float | None,
+        typer.Option(min=0, help="List price in USD per million input tokens. A proxy's own prices take precedence."),
     ] = None,
     output_price: Annotated[
         float | None, typer.Option(min=0, help="List price in USD per million output tokens.")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Write the weights even if the answers speak against it.")
+        bool, typer.Option("--force", help="Write the weights even if the LLM is refused for its answers.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -142,7 +143,7 @@ def _questions(
     artifact: Weights = None,
     out: Annotated[Path | None, typer.Option(help="File to write instead of stdout.")] = None,
 ) -> None:
-    """Choose the questions whose answers say most about a new LLM, as JSON lines, the most informative first."""
+    """List the questions whose answers say most about a new LLM, as JSON lines, the most informative first."""
     with clear_errors():
         from embedllm_router.artifact.weights import default_artifact_path, load_artifact
         from embedllm_router.data.folder import read_folders

@@ -43,20 +43,20 @@ def _evaluate(
     split: Annotated[
         SplitChoice,
         typer.Option(
-            help="Prompts to measure. test: those that training set aside. all: every prompt, for unseen data."
+            help="Prompts to measure. test: those held out from training. all: all prompts, for data not trained on."
         ),
     ] = SplitChoice.TEST,
     baselines: Annotated[
         str, typer.Option(help="Baselines to compare with: all, none, or names separated by commas.")
     ] = "all",
-    out: Annotated[Path | None, typer.Option(help="Folder for report.html and its pictures.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html and its plots.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed for the baselines.")] = 0,
     mf_epochs: Annotated[
-        int, typer.Option(min=1, help="Epochs of the baseline that is the paper's matrix factorisation.")
+        int, typer.Option(min=1, help="Epochs of the baseline mf, the matrix factorisation of the EmbedLLM paper.")
     ] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Measure an artifact beside baselines; say whether routing pays."""
+    """Compare weights with baselines on held-out prompts; say whether routing pays."""
     from embedllm_router.evaluation.baselines import parse_names
     from embedllm_router.evaluation.run import EvaluationOptions, evaluate, seed_folders
 
@@ -96,7 +96,7 @@ def _similar(
     n: Annotated[int, typer.Option(min=1, help="Number of LLMs to list.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """List the LLMs that get the same prompts right."""
+    """List the LLMs that succeed and fail on similar prompts, by cosine similarity of their embeddings."""
     from embedllm_router.evaluation.embeddings import nearest_llms
 
     found = nearest_llms(_load(artifact), llm, n)

@@ -45,19 +45,20 @@ def _feedback() -> None:
 def _import(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV files, or JSON lines.")],
     into: Annotated[
-        str | None, typer.Option(help="Records to add to: folder or postgresql:// URL; the proxy's own by default.")
+        str | None,
+        typer.Option(help="Records to add to: folder or postgresql:// URL. Default: where the proxy writes."),
     ] = None,
     score_field: Annotated[
-        str, typer.Option(help="Column of the score; dots reach into JSON, also into text that is JSON.")
+        str, typer.Option(help="Column of the score; a dotted name reads inside JSON, such as grade.score.")
     ] = "score",
     id_field: Annotated[
         str | None, typer.Option(help="Column of the request id; request_id or custom_id by default.")
     ] = None,
-    scale: Annotated[str, typer.Option(help="Scale of scores that are numbers, worst:best, such as 1:10.")] = "0:1",
+    scale: Annotated[str, typer.Option(help="Worst and best numeric score, such as 1:10.")] = "0:1",
     score_pattern: Annotated[
-        str | None, typer.Option(help="Regular expression whose first group is the score in a text.")
+        str | None, typer.Option(help="Regular expression for scores inside a text; its first group is the score.")
     ] = None,
-    source: Annotated[str, typer.Option(help="Source of feedback that names none.")] = "import",
+    source: Annotated[str, typer.Option(help="Source to record for rows that name none.")] = "import",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Store the good rows even if others are bad.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check the files, and store nothing.")] = False,
     as_json: AsJson = False,
@@ -132,22 +133,24 @@ def _learn(
     out: Annotated[Path, typer.Option(help="Folder for the updated weights; weights that are there are replaced.")],
     artifact: Annotated[Path | None, typer.Option(help="Weights folder to update; the shipped one by default.")] = None,
     source: Annotated[
-        list[str] | None, typer.Option(help="Source of feedback that counts; repeat for several. Default: all.")
+        list[str] | None, typer.Option(help="Use feedback of this source only; repeat for several. Default: all.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most requests to learn from; the newest are taken.")] = 200_000,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Largest number of requests to learn from; the newest are taken.")
+    ] = 200_000,
     holdout: Annotated[
-        float, typer.Option(min=0.05, max=0.5, help="Share of the answers that is held out to judge the update.")
+        float, typer.Option(min=0.05, max=0.5, help="Share of the answers held out to measure the update.")
     ] = 0.25,
     holdout_by: Annotated[
         _HoldOut, typer.Option(help="time: hold out the newest answers. prompt: hold out by a hash of the prompt.")
     ] = _HoldOut.TIME,
     max_weight: Annotated[
-        float, typer.Option(min=1, help="Largest weight of an answer that exploration chose.")
+        float, typer.Option(min=1, help="Largest weight (1 / propensity) of an answer that exploration chose.")
     ] = 10.0,
-    force: Annotated[bool, typer.Option("--force", help="Write the update even if the guard refuses it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write the update even if it is refused.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Update LLM embeddings and calibration from feedback; refuse an update that is worse."""
+    """Update LLM embeddings and calibration from feedback; refuse an update that is worse on held-out answers."""
     from embedllm_router.artifact.weights import check_beside, default_artifact_path, load_artifact
     from embedllm_router.records.reader.recorded import Wanted, read_recorded
     from embedllm_router.training.update.guard import LessonOptions

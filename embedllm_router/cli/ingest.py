@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _ingest(
-    out: Annotated[Path, typer.Option(help="Folder to write; a data folder that is there is replaced.")],
+    out: Annotated[Path, typer.Option(help="Data folder to write; an existing one is replaced.")],
     sources: Annotated[list[Path] | None, typer.Argument(metavar="[SOURCE]...", help="Files or folders.")] = None,
     chosen: Annotated[
         _Format, typer.Option("--format", help="Format of the files; detected by default.")
@@ -52,16 +52,16 @@ def _ingest(
     origin: Annotated[_Origin | None, typer.Option("--from", help="Data set to download first.")] = None,
     url: Annotated[str | None, typer.Option(help="Address to download from, instead of the publisher's.")] = None,
     download_dir: Annotated[
-        Path | None, typer.Option(help="Folder for downloaded files; OUT.download by default.")
+        Path | None, typer.Option(help="Folder for downloaded files. Default: the name of --out with .download.")
     ] = None,
     on_conflict: Annotated[
-        OnConflict, typer.Option(help="Rule for several scores of one prompt and LLM.")
+        OnConflict, typer.Option(help="Rule for several scores of the same prompt and LLM.")
     ] = OnConflict.MEAN,
     max_bad_rows: Annotated[
-        str, typer.Option(help="Most bad rows, a share or a number; with more, nothing is written.")
+        str, typer.Option(help="Largest share or number of bad rows; with more, nothing is written.")
     ] = "0.1%",
-    metric: Annotated[str | None, typer.Option(help="Metric (lm-eval) or scorer (inspect) to take.")] = None,
-    answer_filter: Annotated[str | None, typer.Option("--filter", help="Answer filter (lm-eval) to take.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Metric (lm-eval) or scorer (inspect) to read.")] = None,
+    answer_filter: Annotated[str | None, typer.Option("--filter", help="Answer filter (lm-eval) to read.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn graded answers of any known format into a data folder to train and evaluate on."""

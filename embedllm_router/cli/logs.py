@@ -47,7 +47,7 @@ def _tail(
     place: Place,
     filters: "Filters",
     n: Annotated[int, typer.Option("-n", min=0, help="Number of requests.")] = 20,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new requests until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue with new requests until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the newest requests, one line each; JSON lines with --json."""
@@ -94,10 +94,10 @@ def _show(
 def _summary(
     place: Place,
     filters: "Filters",
-    seed: Annotated[int, typer.Option(min=0, help="Random seed for samples and intervals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for samples and confidence intervals.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Sum up requests: LLM mix, spend and savings, forecast and bill, calibration, failures, added time."""
+    """Summarise requests: share of each LLM, spend, savings, forecast and bill, calibration, failures, added time."""
     from embedllm_router.analysis.summary import summarize
     from embedllm_router.cli.log_views import summary_blocks
 
@@ -135,7 +135,7 @@ def _export(
 
 
 def _seal(place: Place, as_json: AsJson = False) -> None:
-    """Seal files that a dead process left behind: JSON lines become Parquet."""
+    """Turn record files that an ended process left behind into Parquet."""
     import duckdb
 
     from embedllm_router.cli.options import places

@@ -80,31 +80,47 @@ def _options(
 def route(
     prompt: Annotated[str, typer.Argument(help="The prompt; `-` reads it from stdin.")],
     cost_weight: Annotated[
-        float | None, typer.Option(help="λ: accuracy given up per US dollar of a request; 0 without a configuration.")
+        float | None,
+        typer.Option(
+            help="λ: accuracy you give up per US dollar of one request. Default: the configuration's, else 0."
+        ),
     ] = None,
     min_p_correct: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Choose the cheapest LLM of this p_correct or more.")
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Choose the cheapest LLM whose p_correct is at least this, instead of by cost weight."
+        ),
     ] = None,
     max_accuracy_drop: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Choose the cheapest LLM at most this far below the best p_correct."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Choose the cheapest LLM whose p_correct is at most this far below the highest.",
+        ),
     ] = None,
     within: Annotated[float | None, typer.Option(min=0, max=1, hidden=True)] = None,
-    max_cost_usd: Annotated[float | None, typer.Option(min=0, help="Exclude LLMs with a higher expected cost.")] = None,
+    max_cost_usd: Annotated[
+        float | None, typer.Option(min=0, help="Exclude LLMs whose expected cost in USD is higher.")
+    ] = None,
     candidates: Annotated[
-        str | None, typer.Option(help="LLMs to choose from, separated by commas; all learned LLMs by default.")
+        str | None,
+        typer.Option(help="LLMs to choose from, separated by commas. With --config: model groups. Default: all."),
     ] = None,
     artifact: Annotated[Path | None, typer.Option(help="Weights folder; the shipped one by default.")] = None,
     config: Annotated[
-        Path | None, typer.Option(help="Proxy configuration: decide as the proxy would, at its prices and settings.")
+        Path | None,
+        typer.Option(
+            help="LiteLLM proxy configuration: decide as the proxy would, with its LLMs, prices and settings."
+        ),
     ] = None,
     virtual_model: Annotated[
-        str | None, typer.Option(help="Virtual model of the configuration; `auto`, or the first, by default.")
+        str | None, typer.Option(help="Virtual model of the configuration. Default: `auto`, or the first one.")
     ] = None,
-    show_all: Annotated[bool, typer.Option("--all", help="List every candidate.")] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="List every candidate, not only the best 20.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Rank the LLMs for one prompt, without a proxy: at list prices, or as a configured proxy would."""
+    """Rank the LLMs for one prompt, without a proxy: at list prices, or with --config as the proxy would."""
     max_accuracy_drop = renamed("--within", within, "--max-accuracy-drop", max_accuracy_drop)
     if cost_weight is not None and not (math.isfinite(cost_weight) and cost_weight >= 0):
         raise ConfigError(f"--cost-weight must be a finite number of at least 0, found {cost_weight}.")
@@ -153,11 +169,11 @@ def inspect(
 
 @app.command()
 def serve(
-    config: Annotated[Path, typer.Option(help="The LiteLLM proxy configuration.")],
+    config: Annotated[Path, typer.Option(help="LiteLLM proxy configuration that loads the router.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 4000,
 ) -> None:
-    """Run the LiteLLM proxy with the router in it."""
+    """Run the LiteLLM proxy with the router. Makes and prints a master key when none is set."""
     check_config(config)
     check_port(host, port)
     environment, made_key = proxy_environment(config)
@@ -193,10 +209,13 @@ def demo(
 def upstream(
     port: Annotated[int, typer.Option(help="Port to listen on, on 127.0.0.1.")] = 8900,
     fail: Annotated[
-        list[str] | None, typer.Option(help="LLM that fails every request, as LLM=STATUS; repeat for several.")
+        list[str] | None,
+        typer.Option(
+            help="LLM that fails every request, with the HTTP status, such as gpt-4o=503; repeat for several."
+        ),
     ] = None,
 ) -> None:
-    """Run the stand-in for paid LLMs: a local OpenAI-compatible server that calls no LLM and says so."""
+    """Run a local OpenAI-compatible server that simulates LLMs; every answer says so."""
     import uvicorn
 
     from embedllm_router.cli.upstream import create_app

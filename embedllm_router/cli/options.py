@@ -26,12 +26,15 @@ _UNIT = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 Origin = Annotated[
     list[str] | None,
     typer.Option(
-        "--from", help="Records: folder, file, glob or postgresql:// URL; repeat for several. Default: the proxy's own."
+        "--from",
+        help="Records: folder, file, glob or postgresql:// URL; repeat for several. Default: where the proxy writes.",
     ),
 ]
-Config = Annotated[Path | None, typer.Option(help="Proxy configuration whose store settings say where records are.")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads of a query over files.")]
-Memory = Annotated[str, typer.Option(help="Most memory of a query over files; what needs more goes to disk.")]
+Config = Annotated[
+    Path | None, typer.Option(help="LiteLLM proxy configuration whose store settings say where the records are.")
+]
+Threads = Annotated[int, typer.Option(min=1, help="Threads for queries over files.")]
+Memory = Annotated[str, typer.Option(help="Memory limit of queries over files; larger ones use the disk.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +101,28 @@ class _Arm(StrEnum):
 
 
 def filters_of(
-    since: Annotated[str | None, typer.Option(help="Requests from this time on: UTC, or an age such as 24h.")] = None,
-    until: Annotated[str | None, typer.Option(help="Requests before this time, in the same form.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Requests decided from this time on: 2026-01-31, 2026-01-31T08:00 (UTC), or an age such as 24h."
+        ),
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Requests decided before this time, in the same form.")] = None,
     virtual_model: Annotated[str | None, typer.Option(help="Requests for this virtual model.")] = None,
-    llm: Annotated[str | None, typer.Option(help="Requests this LLM was chosen for, or answered.")] = None,
-    key: Annotated[str | None, typer.Option(help="Requests with the API key of this alias.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Requests decided for this reason: highest_utility.")] = None,
+    llm: Annotated[
+        str | None, typer.Option(help="Requests for which this LLM was chosen, or which it answered.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Requests with the API key that has this alias in LiteLLM.")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Requests decided for this reason, such as highest_utility.")
+    ] = None,
     status: Annotated[_Status | None, typer.Option(help="Requests with this outcome.")] = None,
     arm: Annotated[_Arm | None, typer.Option(help="Requests decided by this arm.")] = None,
     category: Annotated[str | None, typer.Option(help="Requests nearest to this training category.")] = None,
     min_cost: Annotated[float | None, typer.Option(min=0, help="Requests of at least this cost in USD.")] = None,
     max_cost: Annotated[float | None, typer.Option(min=0, help="Requests of at most this cost in USD.")] = None,
     excluded: Annotated[
-        str | None, typer.Option(help="Requests with a candidate excluded for this reason: too_expensive.")
+        str | None, typer.Option(help="Requests with a candidate excluded for this reason, such as too_expensive.")
     ] = None,
 ) -> "Filters":
     """The options that say which requests are meant. A cost is the billed one, else the predicted one."""

@@ -28,21 +28,21 @@ def register(app: typer.Typer) -> None:
 
 def _plan(
     filters: "Filters",
-    target_accuracy: Annotated[
-        float | None, typer.Option(help="Mean probability of a correct answer to reach, at the lowest cost.")
-    ] = None,
-    budget: Annotated[str | None, typer.Option(help="Cost in USD to keep to: 500/month or 20/day.")] = None,
+    target_accuracy: Annotated[float | None, typer.Option(help="Mean p_correct to reach at the lowest cost.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Budget in USD, such as 500/month or 20/day.")] = None,
     origin: Origin = None,
     artifact: Annotated[
-        Path | None, typer.Option(help="Weights folder whose guarantees count; the shipped one by default.")
+        Path | None, typer.Option(help="Weights folder whose guarantees are used; the shipped one by default.")
     ] = None,
     requests_per_month: Annotated[
-        float | None, typer.Option(min=1, help="Requests in a month; the log's own rate by default.")
+        float | None, typer.Option(min=1, help="Requests per month; the rate of the records by default.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most requests to plan with; the newest are taken.")] = 100_000,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Largest number of requests to plan with; the newest are taken.")
+    ] = 100_000,
     as_json: AsJson = False,
 ) -> None:
-    """Say which λ or τ reaches an accuracy or keeps to a budget, on recorded traffic."""
+    """Find the cost_weight or min_p_correct that reaches an accuracy or keeps to a budget, on recorded requests."""
     from embedllm_router.analysis.plan.goal import read_goal
     from embedllm_router.analysis.plan.plan import make_plan
     from embedllm_router.analysis.plan.traffic import read_traffic
@@ -76,7 +76,9 @@ def _print_plan(plan: "Plan", *, as_json: bool) -> None:
 
 
 Changed = Annotated[Path, typer.Option(help="Weights folder to change in place.")]
-LearnedFrom = Annotated[list[Path], typer.Option(help="Data folder the weights learned from; repeat for several.")]
+LearnedFrom = Annotated[
+    list[Path], typer.Option(help="Data folder that the weights were trained on; repeat for several.")
+]
 
 
 def _contract(artifact: Changed, data: LearnedFrom, as_json: AsJson = False) -> None:
@@ -86,7 +88,7 @@ def _contract(artifact: Changed, data: LearnedFrom, as_json: AsJson = False) -> 
 
 
 def _guarantee(artifact: Changed, data: LearnedFrom, as_json: AsJson = False) -> None:
-    """Measure on held-out prompts how often "p_correct reaches τ" holds, and store the guarantees with the weights."""
+    """Measure on held-out prompts how often the cheapest LLM that reaches τ is right; store it with the weights."""
     with clear_errors():
         from embedllm_router.evaluation.guarantee import add_guarantee
 

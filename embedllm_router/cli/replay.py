@@ -38,26 +38,35 @@ def _replay(
     filters: "Filters",
     origin: Origin = None,
     artifact: Annotated[
-        Path | None, typer.Option(help="Weights folder to decide with; the recorded by default.")
+        Path | None, typer.Option(help="Weights folder to decide with. Default: the recorded predictions.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="Proxy configuration whose candidates, prices and objectives decide.")
+        Path | None, typer.Option(help="LiteLLM proxy configuration whose candidates, prices and objectives decide.")
     ] = None,
-    cost_weight: Annotated[float | None, typer.Option(help="λ: accuracy given up per US dollar of a request.")] = None,
-    profile: Annotated[_Profile | None, typer.Option(help="Name of a cost weight.")] = None,
+    cost_weight: Annotated[
+        float | None, typer.Option(help="λ: accuracy you give up per US dollar of one request.")
+    ] = None,
+    profile: Annotated[
+        _Profile | None, typer.Option(help="A cost weight by name: quality 0, balanced 20, cheap 500.")
+    ] = None,
     min_p_correct: Annotated[
-        float | None, typer.Option(help="Choose the cheapest LLM of this p_correct or more.")
+        float | None, typer.Option(help="Choose the cheapest LLM whose p_correct is at least this.")
     ] = None,
     max_accuracy_drop: Annotated[
-        float | None, typer.Option(help="Choose the cheapest LLM at most this far below the best p_correct.")
+        float | None,
+        typer.Option(help="Choose the cheapest LLM whose p_correct is at most this far below the highest."),
     ] = None,
     within: Annotated[float | None, typer.Option(hidden=True)] = None,
-    max_cost_usd: Annotated[float | None, typer.Option(help="Exclude LLMs with a higher expected cost.")] = None,
-    source: Annotated[
-        list[str] | None, typer.Option(help="Source of feedback that counts; repeat for several. Default: all.")
+    max_cost_usd: Annotated[
+        float | None, typer.Option(help="Exclude LLMs whose expected cost in USD is higher.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most requests to decide again; the newest are taken.")] = 100_000,
-    flips: Annotated[int, typer.Option(min=0, help="Most changed choices to list.")] = 20,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Use feedback of this source only; repeat for several. Default: all.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Largest number of requests to decide again; the newest are taken.")
+    ] = 100_000,
+    flips: Annotated[int, typer.Option(min=0, help="Largest number of changed choices (flips) to list.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Decide recorded requests again: with another objective, other weights or another configuration."""

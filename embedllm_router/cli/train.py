@@ -70,14 +70,16 @@ def _train(
     data: Annotated[list[Path], typer.Option(help="Data folder; repeat for several.")],
     out: Annotated[Path, typer.Option(help="Folder for the weights; weights that are there are replaced.")],
     encoder: Annotated[
-        Path | None, typer.Option(help="Token table made by `distill`; by default it is made now.")
+        Path | None, typer.Option(help="Token table made by `distill`; without it one is made first.")
     ] = None,
     encoder_model: Annotated[
         str | None,
-        typer.Option(help="Sentence transformer to use as it is, name or path: slower, without a token table."),
+        typer.Option(
+            help="Sentence transformer (name or path) to run for every prompt instead of a token table; slower."
+        ),
     ] = None,
     llms: Annotated[
-        Path | None, typer.Option(help="Table of LLMs, models.csv; looked for beside the data by default.")
+        Path | None, typer.Option(help="Table of LLMs. Default: models.csv beside the data, if there is one.")
     ] = None,
     prices: Annotated[
         Path | None,
@@ -92,12 +94,14 @@ def _train(
     sources: Annotated[
         Path | None, typer.Option(help='JSON file of licences: {"datasets": {NAME: {"licence", "attribution"}}}.')
     ] = None,
-    min_labels: Annotated[int, typer.Option(min=1, help="Fewest labels of an LLM that is learned.")] = 1000,
+    min_labels: Annotated[
+        int, typer.Option(min=1, help="Smallest number of labels (graded answers) with which an LLM is learned.")
+    ] = 1000,
     decoder: Annotated[
-        DecoderName, typer.Option(help="Decoder to train. mf: the paper's own, trained pair by pair.")
+        DecoderName, typer.Option(help="Decoder to train. mf: the matrix factorisation of the EmbedLLM paper.")
     ] = DecoderName.NETWORK,
     balance: Annotated[
-        float, typer.Option(min=0, help="Balance of data sets: 0 weighs them by their labels, 1 equally.")
+        float, typer.Option(min=0, help="Balance of data sets: 0 weights them by their number of labels, 1 equally.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Random seed for initial weights and batches.")] = 0,
     seeds: Annotated[
@@ -105,27 +109,30 @@ def _train(
         typer.Option(min=1, help="Number of seeds to train from, into OUT/seed-0, …; `evaluate` reports their spread."),
     ] = 1,
     on_conflict: Annotated[
-        OnConflict, typer.Option(help="Rule for several scores of one prompt and LLM in several data sets.")
+        OnConflict, typer.Option(help="Rule where data sets have different scores for the same prompt and LLM.")
     ] = OnConflict.MEAN,
     split_seed: Annotated[int, typer.Option(help="Random seed for the split into train, validation and test.")] = 0,
     members: Annotated[int | None, typer.Option(min=1, help="Networks in the ensemble.")] = None,
-    max_epochs: Annotated[int | None, typer.Option(min=1, help="Most epochs per network.")] = None,
+    max_epochs: Annotated[int | None, typer.Option(min=1, help="Largest number of epochs per network.")] = None,
     perturbed_copies: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Slightly changed copies of each prompt to learn beside it, so that choices flip less. Default: 0 "
+            help="Slightly changed copies of each prompt to train on too, so that choices change less. Default: 0 "
             "with --encoder-model, which encodes them slowly.",
         ),
     ] = None,
     consistency: Annotated[
-        float | None, typer.Option(min=0, help="Weight of predicting a prompt's copies like the prompt.")
+        float | None,
+        typer.Option(
+            min=0, help="Weight of the loss that makes predictions for a prompt's copies equal to those for the prompt."
+        ),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run to the same --out.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Learn an artifact from correctness data; on several GPUs under `accelerate launch -m` or `torchrun -m`."""
+    """Train weights on correctness data; on several GPUs with `accelerate launch -m` or `torchrun -m`."""
     with clear_errors():
         from embedllm_router.training.fit.facts import find_llm_table, read_facts
 
@@ -159,7 +166,7 @@ def _runs(out: Path, options: "TrainingOptions", seeds: int) -> "dict[Path, Trai
 
 def _landmarks(
     artifact: Annotated[Path, typer.Option(help="Weights folder to change in place.")],
-    data: Annotated[list[Path], typer.Option(help="Data folder the weights learned from; repeat for several.")],
+    data: Annotated[list[Path], typer.Option(help="Data folder that the weights were trained on; repeat for several.")],
     as_json: AsJson = False,
 ) -> None:
     """Add landmarks, the categories that prompts are compared with, to weights that lack them, without training."""

@@ -45,9 +45,9 @@ class LogSettings(_Group):
     format: Literal["json", "console"] = "json"
     """One JSON object per line, or coloured text for people."""
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severe level that is written; decisions are `info`."""
+    """Lowest level that is written; decisions have the level `info`."""
     prompt: bool = False
-    """Whether the embedded text itself is logged. Off, no prompt text is ever logged."""
+    """Whether the embedded prompt text is logged. When off, no prompt text is ever logged."""
 
 
 class StoreSettings(_Group):
@@ -60,20 +60,20 @@ class StoreSettings(_Group):
     url: SecretStr | None = None
     """PostgreSQL instead of files: `postgresql://user:password@host/database`."""
     flush_s: float = Field(default=1.0, gt=0, le=60)
-    """Longest time a record waits before it is on disk: what a crash may lose."""
+    """Longest time a record waits before it is on disk, in seconds. A crash may lose the records of that time."""
     rotate_mb: float = Field(default=64, gt=0, le=4096)
-    """Size at which a file is closed and sealed as Parquet."""
+    """Size at which a file is closed and sealed as Parquet, in MB."""
     rotate_s: float = Field(default=3600, gt=0, le=31_536_000)
     """Age at which a file is closed and sealed, in seconds."""
     retention_days: float | None = Field(default=None, gt=0, le=36_500)
-    """Records older than this are deleted; None keeps them."""
+    """Age at which records are deleted, in days; None keeps them."""
     prompt: bool = False
-    """Whether the embedded text itself is kept. Off, only a keyed hash of it is."""
+    """Whether the embedded prompt text is stored. When off, only a keyed hash of it is stored."""
     embedding: bool = False
-    """Whether the prompt embedding is kept, which lets other weights decide again without the text."""
+    """Whether the prompt embedding is stored, so that replay works with other weights without the text."""
     hash_key: SecretStr | None = None
-    """Key of the prompt hash; None makes one per folder, and with `url` one per process. Give all proxies the same to
-    link equal prompts."""
+    """Key of the prompt hash; None makes one per folder, and with `url` one per process. Give all proxies the same
+    key so that equal prompts have equal hashes."""
 
     @property
     def folder(self) -> Path:
@@ -90,12 +90,13 @@ class StateSettings(_Group):
     """Where budgets and sessions are kept between requests."""
 
     path: Path | None = None
-    """Folder on a local disk, for what survives a restart; None takes `embedllm-router/state` in the user's state
-    folder."""
+    """Folder on a local disk for the state that survives a restart; None takes `embedllm-router/state` in the user's
+    state folder."""
     redis_url: SecretStr | None = None
-    """Redis that several proxies share, such as `redis://host:6379`; None takes LiteLLM's own, if it names one."""
+    """Redis that several proxies share, such as `redis://host:6379`; None takes the Redis of LiteLLM's own
+    configuration, if there is one."""
     namespace: str = Field(default="embedllm", min_length=1)
-    """What every Redis key begins with."""
+    """Prefix of every Redis key."""
 
     @property
     def folder(self) -> Path:
@@ -138,27 +139,28 @@ class DashboardSettings(_Group):
     """The pages under /embedllm/."""
 
     enabled: bool = True
-    """Whether the proxy serves them."""
+    """Whether the proxy serves the dashboard."""
 
 
 class MetricsSettings(_Group):
     """Prometheus metrics."""
 
     enabled: bool = True
-    """Whether they are counted and served: at /embedllm/metrics, and on LiteLLM's /metrics when its callback is on."""
+    """Whether metrics are counted and served: at /embedllm/metrics, and on LiteLLM's /metrics with its
+    `prometheus` callback."""
 
 
 class TracingSettings(_Group):
     """OpenTelemetry spans."""
 
     enabled: bool = True
-    """Whether a span is made per decision; without a tracer in the process it costs nothing."""
+    """Whether each decision adds a span. Without an OpenTelemetry tracer in the process, this does nothing."""
 
 
 class ReloadSettings(_Group):
-    """Taking up changed configuration and weights while running."""
+    """Loading changed configuration and weights while the proxy runs."""
 
     watch: bool = True
     """Whether the configuration file and weights folders are watched."""
     every_s: float = Field(default=2.0, gt=0, le=3600)
-    """How often they are looked at, in seconds."""
+    """How often they are checked for changes, in seconds."""

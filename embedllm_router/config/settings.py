@@ -82,12 +82,12 @@ _MOST_DEPTH = 100
 
 
 class RouterSettings(_Settings):
-    """The plugin's settings."""
+    """All settings of the plugin."""
 
     artifact: Path | None = None
     """Weights folder; None takes the one that ships with the package."""
     virtual_models: dict[str, VirtualModelSettings] = Field(min_length=1)
-    """The names clients ask for, such as `auto`."""
+    """The models that clients ask for by name, such as `auto`."""
     log: LogSettings = LogSettings()
     """How decisions are logged."""
     store: StoreSettings = StoreSettings()
@@ -101,7 +101,7 @@ class RouterSettings(_Settings):
     tracing: TracingSettings = TracingSettings()
     """OpenTelemetry spans."""
     reload: ReloadSettings = ReloadSettings()
-    """Taking up changes while running."""
+    """Loading changed configuration and weights while the proxy runs."""
 
 
 class _StoreAlone(_Settings):

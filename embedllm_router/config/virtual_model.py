@@ -86,9 +86,9 @@ class ObjectiveSettings(_Group):
     max_accuracy_drop: Share | None = None
     """Take the cheapest LLM whose p_correct is at most this far below the best one's."""
     max_cost_usd: Usd | None = None
-    """Exclude LLMs whose expected cost of the request is higher."""
+    """Exclude LLMs whose expected cost of the request, in USD, is higher."""
     latency_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """Accuracy you give up per second of waiting, by the latencies seen while serving."""
+    """Accuracy you give up per second of waiting, by the latencies measured while serving; needs a cost weight."""
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> "ObjectiveSettings":
@@ -113,24 +113,25 @@ class PlaceSettings(_Group):
     """Where requests may go."""
 
     allow: tuple[str, ...] | None = None
-    """Only these; None allows all."""
+    """Names that are allowed; None allows all."""
     deny: tuple[str, ...] = ()
-    """None of these."""
+    """Names that are not allowed."""
 
 
 class ExplorationSettings(_Group):
-    """Trying another candidate now and then, so that its answers can be learned from."""
+    """Choosing another candidate now and then. Off unless `epsilon` is above 0 or `method` is `thompson`."""
 
     method: Literal["epsilon", "thompson"] = "epsilon"
-    """`epsilon` draws evenly; `thompson` the more often the less is known of an LLM, with `epsilon` on top."""
+    """`epsilon`: a share `epsilon` of the requests is drawn evenly. `thompson`: also, LLMs learned from few answers are
+    tried more often."""
     epsilon: Share = 0.0
-    """Share of requests that draw one of those within the caps evenly."""
+    """Share of requests for which one of the candidates within `max_loss` and `max_extra_usd` is drawn evenly."""
     spread: Annotated[float, Field(ge=0, le=100)] = 1.0
-    """With `thompson`: how uncertain predictions are taken to be, against what the answers learned from say."""
+    """With `thompson`: factor on the uncertainty of predictions; a higher one explores more."""
     max_loss: Share = 0.1
-    """What it may lose in p_correct against the best one."""
+    """How far the p_correct of another candidate may be below that of the best one."""
     max_extra_usd: Usd = 0.01
-    """What it may cost more than the best one."""
+    """How much more than the best one another candidate may cost, in USD per request."""
 
     @property
     def exploration(self) -> Exploration:
@@ -140,14 +141,15 @@ class ExplorationSettings(_Group):
 
 
 class BudgetSettings(_Group):
-    """A spend target that the cost weight adapts to."""
+    """An amount to spend per period. The cost weight adapts to it."""
 
     usd: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    """What may be spent in each period."""
+    """Amount to spend in each period, in USD."""
     per: Per = Per.DAY
     """The period, `day` or `month`, in UTC."""
     scope: Whose = Whose.VIRTUAL_MODEL
-    """Who shares it: `virtual_model` everybody who asks for the name, `key` or `team` each of them for itself."""
+    """Who shares the amount: `virtual_model`: all requests for the name; `key`, `team`: each key or team has its
+    own."""
 
     @property
     def budget(self) -> Budget:
@@ -156,18 +158,19 @@ class BudgetSettings(_Group):
 
 
 class SessionSettings(_Group):
-    """Conversations stay on their LLM while it keeps up."""
+    """Conversations stay on their LLM until another is better by a margin."""
 
     enabled: bool = True
-    """Whether they do."""
+    """Whether conversations stay on their LLM."""
     ttl_s: float = Field(default=3600, gt=0, le=31_536_000)
     """How long after its last request a conversation is remembered, in seconds."""
     margin: Share = 0.02
     """How much better in utility another LLM must be to take over."""
     cost_margin: float = Field(default=0.1, ge=0, allow_inf_nan=False)
-    """With a floor under p_correct: how much cheaper another must be, as a share of its cost."""
+    """With `min_p_correct` or `max_accuracy_drop`: how much cheaper another LLM must be to take over, as a share of the
+    cost."""
     cache_s: float = Field(default=300, ge=0, allow_inf_nan=False)
-    """How long a provider is taken to keep a conversation in its prompt cache, in seconds."""
+    """How long a provider keeps a conversation in its prompt cache, in seconds; cached input counts as cheaper."""
 
 
 class RequestSettings(_Group):
@@ -176,11 +179,11 @@ class RequestSettings(_Group):
     old_names: ClassVar[Mapping[str, str]] = {"may_set": "allowed_overrides"}
 
     allowed_overrides: tuple[Annotated[str, AfterValidator(_known_field)], ...] = FIELDS
-    """Names of the fields; every one by default."""
+    """Names of the fields that a request may set; `[]` allows none."""
     min_cost_weight: CostWeight | None = None
-    """Least cost weight a request may ask for."""
+    """Lowest cost weight that a request may ask for."""
     max_cost_usd: Usd | None = None
-    """Highest limit on its expected cost that a request may ask for."""
+    """Highest `max_cost_usd` that a request may ask for."""
 
     @property
     def allowed(self) -> Allowed:
@@ -189,10 +192,10 @@ class RequestSettings(_Group):
 
 
 class ShadowSettings(ObjectiveSettings):
-    """Weights or an objective that decide beside the live ones; their decision is recorded, never served."""
+    """Other weights or another objective that also decide each request; their decision is recorded, never served."""
 
     artifact: Path | None = None
-    """Weights folder; None takes the live one."""
+    """Weights folder; None takes the weights of the live arm."""
 
     @model_validator(mode="after")
     def _differs(self) -> "ShadowSettings":
@@ -202,10 +205,10 @@ class ShadowSettings(ObjectiveSettings):
 
 
 class CanarySettings(ShadowSettings):
-    """Weights or an objective that decide for a share of the callers; each caller stays on its side."""
+    """Other weights or another objective that decide for a share of the callers; a caller always gets the same arm."""
 
     share: Annotated[float, BeforeValidator(_percent), Field(gt=0, le=1)] = 0.05
-    """Share of callers, 0.05 or "5%"."""
+    """Share of the callers, such as 0.05 or "5%"."""
 
 
 class VirtualModelSettings(ObjectiveSettings):
@@ -218,7 +221,7 @@ class VirtualModelSettings(ObjectiveSettings):
     }
 
     default: str = Field(min_length=1)
-    """Model group that answers when routing cannot: the promise behind fail-open."""
+    """Model group that answers when routing fails or no candidate can take the request."""
     candidates: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Model groups to choose from; None takes every group of `model_list`."""
     max_fallbacks: int = Field(default=2, ge=0, le=10)
@@ -226,7 +229,8 @@ class VirtualModelSettings(ObjectiveSettings):
     embed_text: EmbedText = EmbedText.LAST_USER
     """Which text is embedded: `last_user`, `conversation` or `all` (with the system prompt)."""
     access: Literal["inherit", "enforce"] = "inherit"
-    """Whether a key for this name reaches every candidate, or only those it may call itself."""
+    """`inherit`: a key for this name reaches every candidate. `enforce`: only those that the caller may call
+    directly."""
     providers: PlaceSettings = PlaceSettings()
     """Providers that may answer, by LiteLLM's names such as `openai` or `bedrock`."""
     regions: PlaceSettings = PlaceSettings()
@@ -236,21 +240,24 @@ class VirtualModelSettings(ObjectiveSettings):
     requests: RequestSettings = RequestSettings()
     """What a request may set for itself."""
     on_no_candidate: Literal["default", "refuse"] = "default"
-    """When no candidate can take a request for what it needs: the default answers, or a 400 that lists the reasons."""
+    """When no candidate has what a request needs, such as vision: `default` sends it to the default, `refuse` answers
+    with a 400 that lists the reasons."""
     budgets: tuple[BudgetSettings, ...] = ()
-    """Spend targets that the cost weight adapts to; when one is exhausted, the cheapest answers."""
+    """Amounts to spend per day or month. The cost weight adapts to them; when one is used up, the cheapest LLM
+    answers."""
     sessions: SessionSettings = SessionSettings()
-    """Conversations stay on their LLM."""
+    """Whether and how long conversations stay on their LLM."""
     near_tie_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.005
-    """Utility that may be lost so that near ties go to the same LLM each time; 0 turns it off."""
+    """Candidates at most this far below the highest utility are near ties: of them, the one with the best average
+    performance is chosen. 0 turns tie breaking off."""
     max_ood_score: Share | None = None
-    """Prompts more novel than this share of ordinary ones go to the default; None lets routing decide all."""
+    """Prompts with a higher out-of-distribution (OOD) score go to the default; None routes all prompts."""
     exploration: ExplorationSettings = ExplorationSettings()
-    """Trying another candidate now and then."""
+    """Choosing another candidate now and then, to learn from its answers; off by default."""
     shadow: ShadowSettings | None = None
-    """What else decides, for the record only."""
+    """Other weights or another objective that also decide, for the record only."""
     canary: CanarySettings | None = None
-    """What decides instead, for a share of the callers."""
+    """Other weights or another objective that decide for a share of the callers."""
 
     @property
     def objective(self) -> Objective:
