@@ -7,21 +7,23 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import litellm
 from fastapi import Depends, FastAPI, HTTPException
 from litellm.proxy._types import LitellmUserRoles, ProxyException, UserAPIKeyAuth
-from litellm.proxy.auth.auth_checks import can_key_call_model
+from litellm.proxy.auth import auth_checks
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 
 from embedllm_router.routing.deployments import PriceMap, Row, group_of_deployment
 from embedllm_router.telemetry.decision_record import Outcome
 
 __all__ = [
+    "ProxyException",
     "admin_only",
     "any_key",
     "application",
+    "check_name",
     "cooled_down",
     "denied",
     "deployments",
@@ -160,7 +162,7 @@ async def cooled_down(rows: Iterable[Row]) -> frozenset[str]:
 
 
 async def denied(key: Any, groups: Sequence[str]) -> frozenset[str]:
-    """Model groups that a key may not call itself.
+    """Model groups that a key may not call itself: for itself, its team, project, member or end user.
 
     Args:
         key: LiteLLM's key object.
@@ -175,7 +177,64 @@ async def denied(key: Any, groups: Sequence[str]) -> frozenset[str]:
     found = set()
     for group in groups:
         try:
-            await can_key_call_model(model=group, llm_model_list=rows, valid_token=key, llm_router=router)
+            await _check_access(key, group, proxy_server.llm_router)
         except ProxyException:
             found.add(group)
+
+
+async def check_name(key: Any, name: str) -> None:
+    """Checks that a key may call a virtual model by its own name, not only the model group that an alias makes of it.
+
+    Args:
+        key: LiteLLM's key object.
+        name: The virtual model.
+
+    Raises:
+        ProxyException: LiteLLM's own refusal.
+    """
+    from litellm.proxy import proxy_server  # noqa: PLC0415 - it imports us; by now it is complete
+
+    await _check_access(key, name, _WithoutAliases(proxy_server.llm_router))
+
+
+class _WithoutAliases:
+    """LiteLLM's Router as its access checks see it, but for the aliases."""
+
+    model_group_alias: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, router: Any) -> None:
+        self._router = router
+
+    def get_model_access_groups(self, model_name: str | None = None, **more: Any) -> Mapping[str, list[str]]:
+        if model_name is not None and model_name in (self._router.model_group_alias or {}):
+            return {}  # the Router would tell those of the alias's target
+        groups: Mapping[str, list[str]] = self._router.get_model_access_groups(model_name=model_name, **more)
+        return groups
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._router, name)
+
+
+async def _check_access(key: Any, model: str, router: Any) -> None:
+    """Asks LiteLLM whether a key may call a model.
+
+    Raises:
+        ProxyException: It may not.
+    """
+    from litellm.proxy import proxy_server  # noqa: PLC0415 - it imports us; by now it is complete
+
+    # Older releases have no check that asks for team, project and end user as well.
+    check: Any = getattr(auth_checks, "can_key_call_resolved_model", auth_checks.can_key_call_model)
+    rows = proxy_server.llm_model_list
+    await check(model=model, llm_model_list=rows, valid_token=key, llm_router=router)
+    user_id = getattr(key, "user_id", None)
+    if user_id is None or getattr(key, "team_id", None) is not None or proxy_server.prisma_client is None:
+        return
+    try:
+        user = await auth_checks.get_user_object(
+            user_id, proxy_server.prisma_client, proxy_server.user_api_key_cache, user_id_upsert=False
+        )
+    except Exception:  # noqa: BLE001 - LiteLLM goes on too where it finds no such user
+        return
+    await auth_checks.can_user_call_model(model=model, llm_router=router, user_object=user)
     return frozenset(found)

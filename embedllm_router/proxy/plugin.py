@@ -62,6 +62,7 @@ ROUTED_CALL_TYPES = frozenset({"acompletion", "completion", "atext_completion", 
 _SEED_BITS = 63
 
 
+_LIMITS_OF_A_KEY = ("models", "team_id", "project_id", "access_group_ids")
 def create_proxy_handler() -> "ProxyHandler":
     """Builds the handler from LiteLLM's configuration; called once, when the proxy loads its callbacks.
 
@@ -118,8 +119,13 @@ class ProxyHandler(CustomLogger):
             overrides = [*granted, *client_overrides(data, body_field)]
             denied = await self._denied(settings, user_api_key_dict)
             self._route(context, overrides, denied, await self._refused(data, user_api_key_dict), data)
+            if self._may_lack(user_api_key_dict, name):
+                await litellm_state.check_name(user_api_key_dict, name)
         except RequestError as error:
             self._tracker.rejected(context, error.field)
+        except litellm_state.ProxyException:
+            self._tracker.rejected(context, "model")
+            raise
             raise _bad_request(error) from error
         except Exception as error:  # noqa: BLE001 - our fault never becomes the client's error
             self._fail_open(error, context, settings, data, self._eligibility(settings, overrides, denied))
@@ -177,7 +183,9 @@ class ProxyHandler(CustomLogger):
         model, settings = arm.virtual_model, arm.virtual_model.settings
         combined = Overrides(arm.objective, rules=model.rules)
         if overrides:
-            combined = combine(arm.objective, model.rules, overrides, model.allowed, model.pool.names)
+            others = {name for name, reason in refused.items() if reason is Exclusion.TEAM}  # as good as unknown
+            names = [name for name in model.pool.names if name not in others] if others else model.pool.names
+            combined = combine(arm.objective, model.rules, overrides, model.allowed, names)
         sessions = self.container.sessions
         session = sessions.find(data, context, settings.sessions, self._group_of) if settings.sessions.enabled else None
         prompt = read_body(data, settings.embed_text, call_type=context.call_type)
@@ -338,6 +346,21 @@ class ProxyHandler(CustomLogger):
 
     def _served(self) -> Served:
         if litellm.model_cost is not self._price_map:  # LiteLLM has fetched another one
+    def _tracking_id(self, data: Mapping[str, Any], key: object) -> str:
+        """The id a request is awaited under; after a failure LiteLLM keeps only its call id, and the key."""
+        request_id = request_id_of(data)
+        return tracking_id_of(data) or self._tracker.latest(request_id, key_id_of(key)) or request_id
+
+    def _may_lack(self, key: Any, name: str) -> bool:
+        """Whether a key may have got here by an alias: LiteLLM lets whoever may call its target call the alias."""
+        aliases = getattr(self._proxy.llm_router, "model_group_alias", None) or {}
+        if name not in aliases and name not in litellm.model_alias_map:
+            return False
+        if any(getattr(key, limit, None) for limit in _LIMITS_OF_A_KEY):
+            return True
+        by_person = getattr(key, "user_id", None) or getattr(key, "end_user_id", None)
+        return bool(by_person) and self._proxy.prisma_client is not None
+
             self._price_map, self._prices = litellm.model_cost, litellm_state.prices()
         return self._live.serve(self._proxy.llm_model_list or [], self._prices, accepted_parameters)
 

@@ -159,7 +159,9 @@ def no_candidate_left(decision: Decision, overrides: Overrides, settings: Virtua
         default answers; another error where it shall.
     """
     excluded = {a.name: a.excluded for a in decision.assessments()}
-    reasons = {name: str(reason) for name, reason in excluded.items()}
+    barred = decision.request.conditions.barred
+    others = {name for name, reason in barred.items() if reason is Exclusion.TEAM}  # another team's: not to be told
+    reasons = {name: str(reason) for name, reason in excluded.items() if name not in others}
     by_rule = any(reason is not None and reason.is_a_rule for reason in excluded.values())
     if by_rule or overrides.by_client or settings.on_no_candidate == "refuse":
         return RequestError(BODY_FIELD if overrides.by_client else "model", f"no candidate is left: {reasons}")

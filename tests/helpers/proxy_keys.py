@@ -14,6 +14,8 @@ KEYS = {
     "sk-narrow": UserAPIKeyAuth(
         api_key="sk-narrow", key_alias="narrow", models=["auto", "auto-own", "sprinter"], team_alias="field"
     ),
+    "sk-target": UserAPIKeyAuth(api_key="sk-target", key_alias="target", models=["sprinter"]),
+    "sk-unlisted": UserAPIKeyAuth(api_key="sk-unlisted", key_alias="unlisted", models=["auto-unlisted"]),
 }
 
 

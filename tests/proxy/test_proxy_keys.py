@@ -29,6 +29,7 @@ def proxy_with_keys(artifact_dir: Path, tmp_path_factory: pytest.TempPathFactory
     config["router_settings"]["model_group_alias"]["auto-own"] = "sprinter"
     virtual = config["callback_settings"]["embedllm_router"]["virtual_models"]
     virtual["auto-own"] = {"default": "sprinter", "access": "enforce"}
+    virtual["auto-unlisted"] = {"default": "sprinter"}
     file = folder / "config.yaml"
     file.write_text(yaml.safe_dump(config))
     with running_proxy(file, failures={WIZARD: 500}) as proxy:
@@ -47,6 +48,18 @@ def test_a_key_s_own_objective_decides(proxy_with_keys: RunningProxy) -> None:
 
 def test_enforced_access_keeps_to_what_the_key_may_call(proxy_with_keys: RunningProxy) -> None:
     assert ask(proxy_with_keys, "sk-narrow", "auto-own").headers["x-embedllm-chosen"] == "sprinter"
+
+
+def test_a_key_for_an_alias_s_target_alone_gets_litellm_s_own_refusal(proxy_with_keys: RunningProxy) -> None:
+    refused = ask(proxy_with_keys, "sk-target")
+    assert refused.status_code == 403
+    assert "x-embedllm-chosen" not in refused.headers
+    assert refused.json()["error"]["type"] == "key_model_access_denied"
+    assert ask(proxy_with_keys, "sk-target", "sprinter").status_code == 200
+
+
+def test_a_virtual_model_without_an_alias_is_routed(proxy_with_keys: RunningProxy) -> None:
+    assert "x-embedllm-chosen" in ask(proxy_with_keys, "sk-unlisted", "auto-unlisted").headers
 
 
 def test_a_group_whose_every_deployment_rests_is_left_alone(proxy_with_keys: RunningProxy) -> None:

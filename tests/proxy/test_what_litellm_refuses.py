@@ -14,7 +14,9 @@ import litellm
 import openai
 import pytest
 import yaml
-from litellm.proxy._types import UserAPIKeyAuth
+from fastapi import HTTPException
+from litellm.proxy._types import ProxyException, UserAPIKeyAuth
+from litellm.proxy.auth.auth_checks import can_key_call_resolved_model
 from litellm.router import Router
 
 from embedllm_router.config.settings import read_settings
@@ -299,3 +301,88 @@ async def test_a_key_s_region_excludes_what_litellm_s_pre_call_checks_would(
     assert await excluded(handler, log_text) == {}
     lax = serving(rows, router={"enable_pre_call_checks": False})
     assert await excluded(lax, log_text, allowed_model_region="eu") == {}
+
+
+@pytest.mark.parametrize("candidates", [["gpt-5-nano"], ["model_name_team-a_5f0c"], ["gpt-4o-mini"]])
+async def test_no_400_names_another_team_s_deployment(
+    serving: Callable[..., ProxyHandler], log_text: io.StringIO, candidates: list[str]
+) -> None:
+    private = row("model_name_team-a_5f0c", "openai/claude-sonnet-4-20250514", team_id="team-a")
+    handler = serving([row("gpt-4o-mini", "openai/gpt-4o-mini-2024-07-18"), private])
+    wish = {"candidates": candidates, "max_cost_usd": 0.0}
+    with pytest.raises(HTTPException) as caught:
+        await excluded(handler, log_text, a_key(team_id="team-b"), embedllm=wish)
+    assert caught.value.status_code == 400
+    assert "gpt-4o-mini" in str(caught.value.detail)
+    assert str(caught.value.detail).count("team-a") == (candidates == ["model_name_team-a_5f0c"]), "but what it named"
+
+
+ALIASED: Any = {"router": {"model_group_alias": {"auto": "gpt-4o-mini"}}}
+OPEN: Any = [
+    row("gpt-4o-mini", "openai/gpt-4o-mini-2024-07-18", access_groups=["beta"]),
+    row("gpt-4o", "openai/gpt-4o-2024-08-06"),
+]
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"models": ["gpt-4o-mini"]},
+        {"models": ["beta"]},
+        {"models": ["gpt-4o-*"]},
+        {"team_id": "t", "team_models": ["gpt-4o-mini"]},
+        {"models": ["all-team-models"], "team_id": "t", "team_models": ["gpt-4o-mini"]},
+    ],
+)
+async def test_a_key_for_an_alias_s_target_is_not_routed(
+    serving: Callable[..., ProxyHandler], log_text: io.StringIO, proxy_server: ModuleType, limits: dict[str, Any]
+) -> None:
+    """LiteLLM lets it call the alias, and would not let it call the other candidates: its own refusal answers."""
+    handler, key = serving(OPEN, **ALIASED), a_key(**limits)
+    await litellm_checks(key, "auto", proxy_server)
+    with pytest.raises(ProxyException) as caught:
+        await excluded(handler, log_text, key)
+    assert (caught.value.code, caught.value.param) == ("403", "model")
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {},
+        {"models": ["auto"]},
+        {"models": ["gpt-4o-mini", "auto"], "team_id": "t"},
+        {"models": ["*"]},
+        {"models": ["all-proxy-models"]},
+        {"team_id": "t", "team_models": ["auto"]},
+    ],
+)
+async def test_a_key_for_the_virtual_model_s_own_name_is_routed(
+    serving: Callable[..., ProxyHandler], log_text: io.StringIO, limits: dict[str, Any]
+) -> None:
+    assert await excluded(serving(OPEN, **ALIASED), log_text, a_key(**limits)) == {}
+
+
+async def test_without_an_alias_litellm_s_own_check_is_enough(
+    serving: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    assert await excluded(serving(OPEN), log_text, a_key(models=["gpt-4o-mini"])) == {}
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"models": ["auto", "gpt-4o-mini"]},
+        {"models": [], "team_id": "t", "team_models": ["auto", "gpt-4o-mini"]},
+        {"models": ["auto", "gpt-4o-mini", "gpt-4o"], "team_id": "t", "team_models": ["auto", "gpt-4o-mini"]},
+    ],
+)
+async def test_enforced_access_asks_for_the_team_too(
+    serving: Callable[..., ProxyHandler], log_text: io.StringIO, limits: dict[str, Any]
+) -> None:
+    handler = serving(OPEN, access="enforce", **ALIASED)
+    assert await excluded(handler, log_text, a_key(**limits)) == {"gpt-4o": "key_access"}
+
+
+async def litellm_checks(key: UserAPIKeyAuth, name: str, proxy_server: ModuleType) -> None:
+    """LiteLLM's own check of a name; it raises where it refuses."""
+    await can_key_call_resolved_model(name, proxy_server.llm_model_list, key, proxy_server.llm_router)
