@@ -173,13 +173,13 @@ async def denied(key: Any, groups: Sequence[str]) -> frozenset[str]:
     """
     from litellm.proxy import proxy_server  # noqa: PLC0415 - it imports us; by now it is complete
 
-    rows, router = proxy_server.llm_model_list, proxy_server.llm_router
     found = set()
     for group in groups:
         try:
             await _check_access(key, group, proxy_server.llm_router)
         except ProxyException:
             found.add(group)
+    return frozenset(found)
 
 
 async def check_name(key: Any, name: str) -> None:
@@ -237,4 +237,3 @@ async def _check_access(key: Any, model: str, router: Any) -> None:
     except Exception:  # noqa: BLE001 - LiteLLM goes on too where it finds no such user
         return
     await auth_checks.can_user_call_model(model=model, llm_router=router, user_object=user)
-    return frozenset(found)
