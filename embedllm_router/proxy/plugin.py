@@ -31,10 +31,12 @@ from embedllm_router.proxy.request_context import (
     client_overrides,
     drop_fallbacks,
     eligibility_of,
+    key_id_of,
     key_overrides,
     names_among,
     no_candidate_left,
     read_context,
+    request_id_of,
     tracking_id_of,
 )
 from embedllm_router.records.feedback import feedback_in
@@ -60,9 +62,9 @@ ROUTED_CALL_TYPES = frozenset({"acompletion", "completion", "atext_completion", 
     "anthropic_messages",
 }
 _SEED_BITS = 63
-
-
 _LIMITS_OF_A_KEY = ("models", "team_id", "project_id", "access_group_ids")
+
+
 def create_proxy_handler() -> "ProxyHandler":
     """Builds the handler from LiteLLM's configuration; called once, when the proxy loads its callbacks.
 
@@ -117,15 +119,15 @@ class ProxyHandler(CustomLogger):
             granted = key_overrides(user_api_key_dict)
             overrides = granted if body_field is None else None  # an override that cannot be read may be a rule
             overrides = [*granted, *client_overrides(data, body_field)]
-            denied = await self._denied(settings, user_api_key_dict)
-            self._route(context, overrides, denied, await self._refused(data, user_api_key_dict), data)
             if self._may_lack(user_api_key_dict, name):
                 await litellm_state.check_name(user_api_key_dict, name)
-        except RequestError as error:
-            self._tracker.rejected(context, error.field)
+            denied = await self._denied(settings, user_api_key_dict)
+            self._route(context, overrides, denied, await self._refused(data, user_api_key_dict), data)
         except litellm_state.ProxyException:
             self._tracker.rejected(context, "model")
             raise
+        except RequestError as error:
+            self._tracker.rejected(context, error.field)
             raise _bad_request(error) from error
         except Exception as error:  # noqa: BLE001 - our fault never becomes the client's error
             self._fail_open(error, context, settings, data, self._eligibility(settings, overrides, denied))
@@ -140,8 +142,8 @@ class ProxyHandler(CustomLogger):
         litellm_call_info: dict[str, Any] | None = None,
     ) -> dict[str, str] | None:
         """Adds the decision to the answer's headers."""
-        del user_api_key_dict, response, request_headers
-        record = self._tracker.find(tracking_id_of(data))
+        del response, request_headers
+        record = self._tracker.find(self._tracking_id(data, user_api_key_dict))
         if record is None:
             return None
         deployment = litellm_state.served_deployment(data, litellm_call_info or {})
@@ -153,7 +155,7 @@ class ProxyHandler(CustomLogger):
         """Reports what answered, and what it cost."""
         latency_ms = (end_time - start_time).total_seconds() * 1e3
         outcome = litellm_state.outcome_of(kwargs, response_obj, latency_ms, self._group_of)
-        self._tracker.ended(tracking_id_of(kwargs), outcome)
+        self._tracker.ended(tracking_id_of(kwargs) or request_id_of(kwargs), outcome)
 
     async def async_post_call_failure_hook(
         self,
@@ -163,9 +165,9 @@ class ProxyHandler(CustomLogger):
         traceback_str: str | None = None,
     ) -> None:
         """Reports a request that no LLM answered."""
-        del user_api_key_dict, traceback_str
+        del traceback_str
         outcome = Outcome(served=None, status="failure", error=type(original_exception).__name__)
-        self._tracker.ended(tracking_id_of(request_data), outcome, headers_follow=True)
+        self._tracker.ended(self._tracking_id(request_data, user_api_key_dict), outcome, headers_follow=True)
 
     def _route(
         self,
@@ -344,8 +346,6 @@ class ProxyHandler(CustomLogger):
             return await self._refusals.of(data, key, router)
         return {}
 
-    def _served(self) -> Served:
-        if litellm.model_cost is not self._price_map:  # LiteLLM has fetched another one
     def _tracking_id(self, data: Mapping[str, Any], key: object) -> str:
         """The id a request is awaited under; after a failure LiteLLM keeps only its call id, and the key."""
         request_id = request_id_of(data)
@@ -361,6 +361,8 @@ class ProxyHandler(CustomLogger):
         by_person = getattr(key, "user_id", None) or getattr(key, "end_user_id", None)
         return bool(by_person) and self._proxy.prisma_client is not None
 
+    def _served(self) -> Served:
+        if litellm.model_cost is not self._price_map:  # LiteLLM has fetched another one
             self._price_map, self._prices = litellm.model_cost, litellm_state.prices()
         return self._live.serve(self._proxy.llm_model_list or [], self._prices, accepted_parameters)
 

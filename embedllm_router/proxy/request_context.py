@@ -35,10 +35,12 @@ __all__ = [
     "client_overrides",
     "drop_fallbacks",
     "eligibility_of",
+    "key_id_of",
     "key_overrides",
     "names_among",
     "no_candidate_left",
     "read_context",
+    "request_id_of",
     "tracking_id_of",
 ]
 
@@ -52,17 +54,23 @@ _TRACKING_ID = "embedllm_tracking_id"
 _SHORT_ID = 128  # characters; LiteLLM's own ids are UUIDs
 
 
-def tracking_id_of(data: Mapping[str, Any]) -> str:
-    """The id under which a request's outcome is awaited.
+def tracking_id_of(data: Mapping[str, Any]) -> str | None:
+    """The id under which a request's outcome is awaited; None where LiteLLM has taken its logging object away.
 
     It is ours, and not LiteLLM's call id, which a client may choose and choose twice. It lies in LiteLLM's logging
     object, which goes with a request through retries, fallbacks and bridges, and not with copies sent elsewhere.
 
     Args:
-        data: A request's body with LiteLLM's additions, or what LiteLLM tells of its end.
+        data: A request's body with LiteLLM's additions, or what LiteLLM reports of its end.
     """
     details = getattr(data.get(_LOGGING_OBJECT), _DETAILS, None)
-    return str((data if details is None else details).get(_TRACKING_ID) or _request_id_of(data))
+    found = (data if details is None else details).get(_TRACKING_ID)
+    return None if found is None else str(found)
+
+
+def key_id_of(key: object) -> str | None:
+    """Id of an API key: its hash, where LiteLLM has one."""
+    return getattr(key, "token", None) or getattr(key, "api_key", None)
 
 
 def _track(data: dict[str, Any]) -> str:
@@ -70,12 +78,12 @@ def _track(data: dict[str, Any]) -> str:
     data.pop(_TRACKING_ID, None)  # a client's field of this name would be written over ours
     details = getattr(data.get(_LOGGING_OBJECT), _DETAILS, None)
     if details is None:
-        return _request_id_of(data)
+        return request_id_of(data)
     details[_TRACKING_ID] = token_hex(16)
     return str(details[_TRACKING_ID])
 
 
-def _request_id_of(data: Mapping[str, Any]) -> str:
+def request_id_of(data: Mapping[str, Any]) -> str:
     """LiteLLM's call id, bounded; a client may choose it."""
     request_id = str(data.get("litellm_call_id"))
     return request_id if len(request_id) <= _SHORT_ID else bounded_id(request_id)
@@ -98,7 +106,7 @@ def read_context(name: str, data: dict[str, Any], call_type: str, key: object, s
         snapshot: Number of the configuration that decides.
     """
     return RequestContext(
-        request_id=_request_id_of(data),
+        request_id=request_id_of(data),
         tracking_id=_track(data),
         virtual_model=name,
         call_type=call_type,
@@ -107,7 +115,7 @@ def read_context(name: str, data: dict[str, Any], call_type: str, key: object, s
         snapshot=snapshot,
         key_alias=getattr(key, "key_alias", None),
         team_alias=getattr(key, "team_alias", None),
-        key_id=getattr(key, "token", None) or getattr(key, "api_key", None),
+        key_id=key_id_of(key),
         team_id=getattr(key, "team_id", None),
         parent_span=getattr(key, "parent_otel_span", None),
     )
