@@ -115,6 +115,19 @@ class RequestTracker:
         found = self._pending.get(tracking_id)
         return found.record if found else None
 
+    def latest(self, request_id: str, key_id: str | None) -> str | None:
+        """Tracking id of the latest request under LiteLLM's call id that an API key sent; None when there is none.
+
+        Args:
+            request_id: LiteLLM's call id.
+            key_id: Id of the API key: a call id may be another tenant's.
+        """
+        for tracking_id, pending in reversed(self._pending.items()):
+            context = pending.record.context
+            if context.request_id == request_id and context.key_id == key_id:
+                return tracking_id
+        return None
+
     def decided(  # noqa: PLR0913 - what was decided, by which arm and objective, and who else wants to know
         self,
         context: RequestContext,

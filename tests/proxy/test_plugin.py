@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -726,3 +726,21 @@ async def test_sessions_can_be_turned_off(make_handler: Callable[..., ProxyHandl
     await routed(handler, messages=conversation("integral"), embedllm={"cost_weight": 0}, litellm_call_id="1")
     again = conversation("integral", "42", "integral")
     assert (await routed(handler, messages=again, litellm_call_id="2"))["model"] == "sprinter"
+
+
+async def test_a_failure_without_litellm_s_logging_object_is_found_by_call_id_and_key(handler: ProxyHandler) -> None:
+    """LiteLLM takes the object away before it reports a failure, and a call id may be another tenant's too."""
+    ours, theirs = (UserAPIKeyAuth(api_key=f"sk-{name}", token=name) for name in ("ours", "theirs"))
+    for key, word in ((ours, "integral"), (theirs, "hello")):
+        logging_object = SimpleNamespace(model_call_details={})
+        body = {"messages": [{"role": "user", "content": word}], "litellm_logging_obj": logging_object}
+        data = {"model": "auto", "litellm_call_id": "same", **body}
+        await handler.async_pre_call_hook(key, None, data, "acompletion")
+    left = {"litellm_call_id": "same"}
+    await handler.async_post_call_failure_hook(left, TimeoutError(), ours)
+    headers = await handler.async_post_call_response_headers_hook(left, ours, None)
+    assert headers is not None
+    assert headers["x-embedllm-chosen"] == "wizard"
+    assert handler.container.tracker.n_pending == 1, "the other tenant's request is still awaited"
+    stranger = UserAPIKeyAuth(api_key="sk-none", token="none")
+    assert await handler.async_post_call_response_headers_hook(left, stranger, None) is None
