@@ -25,8 +25,7 @@ from embedllm_router.routing.exploration import explore
 from embedllm_router.routing.policy import rank_candidates
 from embedllm_router.routing.pool import Candidate, CandidateAverage, CandidatePool
 from embedllm_router.routing.tie_breaking import break_ties
-from embedllm_router.telemetry.decision_record import DecisionRecord, Outcome, RequestContext
-from embedllm_router.telemetry.record_builder import to_record
+from embedllm_router.telemetry.decision_record import DecisionRecord, Outcome, RequestContext, to_record
 
 N = 200
 NAMES = ("ant", "bee", "cat", "dog", "elk")

@@ -12,8 +12,7 @@ from embedllm_router.records.schema import FeedbackRecord, RequestRecord
 from embedllm_router.routing.policy import Objective
 from embedllm_router.routing.pool import Candidate, CandidatePool
 from embedllm_router.routing.prompt import read_body
-from embedllm_router.telemetry.decision_record import DecisionRecord, Outcome, RequestContext
-from embedllm_router.telemetry.record_builder import to_record
+from embedllm_router.telemetry.decision_record import DecisionRecord, Outcome, RequestContext, to_record
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -28,8 +28,7 @@ from embedllm_router.routing.decision import Conditions, Reason, Request
 from embedllm_router.routing.pipeline import NO_STATE, Policy, RequestState, Routing, decide
 from embedllm_router.routing.prompt import read_body
 from embedllm_router.routing.router import NEAR_TIE_MARGIN
-from embedllm_router.telemetry.decision_record import Outcome
-from embedllm_router.telemetry.record_builder import to_record
+from embedllm_router.telemetry.decision_record import Outcome, to_record
 
 LLMS = ("gpt-4o-mini-2024-07-18", "gpt-4o-2024-08-06", "claude-sonnet-4-20250514", "o3-mini", "llama-3.1-8b-instruct")
 PRICES = ((0.15, 0.6), (2.5, 10.0), (3.0, 15.0), (1.1, 4.4), (0.05, 0.08))
