@@ -25,6 +25,7 @@ from embedllm_router.cli.console import (
     print_json,
     ranking_table,
     renamed,
+    stdout,
     summary_table,
 )
 from embedllm_router.cli.demo import COST_WEIGHTS, DemoRequest, run_demo
@@ -43,7 +44,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_stdout, _stderr = HarmlessConsole(), HarmlessConsole(stderr=True)
+_stderr = HarmlessConsole(stderr=True)
 _SHOWN = 20
 
 
@@ -63,7 +64,7 @@ def main() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        _stdout.print(__version__, highlight=False)
+        stdout().print(__version__, highlight=False)
         raise typer.Exit
 
 
@@ -148,7 +149,7 @@ def route(
     if as_json:
         print_json(_routing_fields(routing))
     else:
-        _stdout.print(ranking_table(routing, None if show_all else _SHOWN))
+        stdout().print(ranking_table(routing, None if show_all else _SHOWN))
 
 
 @app.command()
@@ -161,10 +162,10 @@ def inspect(
     if as_json:
         print_json({"id": artifact.id, **artifact.manifest.model_dump(mode="json")})
         return
-    _stdout.print(summary_table(artifact.id, artifact.manifest))
+    stdout().print(summary_table(artifact.id, artifact.manifest))
     for table in guarantee_tables(artifact.manifest.contract):
-        _stdout.print(table)
-    _stdout.print(llm_table(artifact.manifest))
+        stdout().print(table)
+    stdout().print(llm_table(artifact.manifest))
 
 
 @app.command()
@@ -200,7 +201,7 @@ def demo(
     if as_json:
         print_json({"requests": [_demo_fields(r) for r in requests]})
     else:
-        _stdout.print(demo_table(requests))
+        stdout().print(demo_table(requests))
     if any(request.status >= 400 for request in requests):  # noqa: PLR2004 - HTTP's first error status
         raise typer.Exit(1)
 

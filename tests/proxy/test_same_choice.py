@@ -2,7 +2,6 @@
 
 import io
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
@@ -21,7 +20,7 @@ from embedllm_router import Router
 from embedllm_router.analysis.replay.batch import CandidateBatch, choose
 from embedllm_router.artifact.weights import default_artifact_path, load_artifact
 from embedllm_router.config.settings import read_settings
-from embedllm_router.proxy.container import Container, assemble
+from embedllm_router.proxy.container import assemble
 from embedllm_router.proxy.plugin import ProxyHandler
 from embedllm_router.records.schema import RequestRecord
 from embedllm_router.routing.decision import Conditions, Reason, Request
@@ -78,14 +77,6 @@ def proxy_server(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-@pytest.fixture
-def containers() -> Iterator[list[Container]]:
-    made: list[Container] = []
-    yield made
-    for one in made:
-        one.close()
-
-
 class Watched:
     """The hook of a real plugin, with every decision of its live arm, its seed and its record."""
 
@@ -118,34 +109,35 @@ class Watched:
         return self.records[-1].shadow_chosen
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(section=virtual_models, asked=st.lists(prompts, min_size=1, max_size=4))
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(section=virtual_models, asked=st.lists(prompts, min_size=1, max_size=3))
 @pytest.mark.usefixtures("proxy_server")
 def test_hook_shadow_router_and_replay_choose_alike(
     section: dict[str, Any],
     asked: list[str],
     tmp_path_factory: pytest.TempPathFactory,
-    containers: list[Container],
 ) -> None:
     """A chain of turns: budgets are spent, sessions pinned and callers drift on the way."""
     import asyncio  # noqa: PLC0415 - hypothesis drives the test, a loop of its own each example
 
-    async def run() -> None:
-        with pytest.MonkeyPatch.context() as patches:
-            watched = Watched(section, tmp_path_factory.mktemp("pipeline"), patches)
-            containers.append(watched.container)
-            messages: list[dict[str, str]] = []
-            for number, prompt in enumerate(asked):
-                messages += [{"role": "user", "content": prompt}]
-                data = await watched.ask(number, messages)
-                routing, policy, state = watched.decided[-1]
-                assert data["model"] == policy.pool.names[routing.decision.ranking[0]]
-                assert_same_everywhere(routing, policy, state)
-                assert watched.shadow_of(number) == data["model"], "a shadow with the live objective and weights"
-                assert_replayed(routing, data["model"])
-                messages += [{"role": "assistant", "content": "yes"}]
+    async def run(watched: Watched) -> None:
+        messages: list[dict[str, str]] = []
+        for number, prompt in enumerate(asked):
+            messages += [{"role": "user", "content": prompt}]
+            data = await watched.ask(number, messages)
+            routing, policy, state = watched.decided[-1]
+            assert data["model"] == policy.pool.names[routing.decision.ranking[0]]
+            assert_same_everywhere(routing, policy, state)
+            assert watched.shadow_of(number) == data["model"], "a shadow with the live objective and weights"
+            assert_replayed(routing, data["model"])
+            messages += [{"role": "assistant", "content": "yes"}]
 
-    asyncio.run(run())
+    with pytest.MonkeyPatch.context() as patches:
+        watched = Watched(section, tmp_path_factory.mktemp("pipeline"), patches)
+        try:
+            asyncio.run(run(watched))
+        finally:
+            watched.container.close()
 
 
 def assert_same_everywhere(routing: Routing, policy: Policy, state: RequestState) -> None:
