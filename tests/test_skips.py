@@ -33,7 +33,7 @@ def test_nothing_skipped_is_said() -> None:
     assert skip_line([], 9) == "skipped: none of 9 tests"
 
 
-@pytest.mark.parametrize("processes", [(), ("-p", "xdist", "--numprocesses=2", "--dist=loadgroup")], ids=["1", "2"])
+@pytest.mark.parametrize("processes", [(), ("-p", "xdist", "--numprocesses=2", "--dist=loadfile")], ids=["1", "2"])
 def test_it_is_the_last_line_of_a_run(tmp_path: Path, processes: tuple[str, ...]) -> None:
     (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_some.py").write_text(TESTS)

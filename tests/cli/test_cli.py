@@ -70,8 +70,8 @@ def test_route_as_json(artifact_dir: Path) -> None:
     assert list(found["timing_ms"]) == ["encode", "score", "decide"]
 
 
-def test_route_as_a_table(artifact_dir: Path, here: Callable[..., Ended]) -> None:
-    done = here("route", "integral", "--artifact", str(artifact_dir))
+def test_route_as_a_table(artifact_dir: Path) -> None:
+    done = run("route", "integral", "--artifact", str(artifact_dir))
     assert done.returncode == 0
     assert WIZARD in done.stdout
     assert "0.953" in done.stdout

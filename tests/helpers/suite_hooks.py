@@ -1,31 +1,41 @@
-"""What pytest does beside running the tests: which tests share a process, and the last line of a run."""
+"""What pytest does beside running the tests: which files share a process, and the last line of a run."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from skips import skip_line
 
-__all__ = ["pytest_collection_modifyitems", "pytest_sessionfinish"]
+__all__ = ["pytest_collection_modifyitems", "pytest_sessionfinish", "pytest_xdist_make_scheduler"]
 
-GROUP_BY_FIXTURE = {"proxy": "planted proxy"}
-"""xdist group by the session's fixture that its tests share, whichever file they stand in."""
+SHARE_A_PROXY = (
+    "tests/proxy/test_proxy.py",
+    "tests/proxy/test_proxy_monitoring.py",
+    "tests/web/test_dashboard_proxy.py",
+)
+"""Files whose tests use the session's fixture `proxy`; in one process they start it once."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keeps each file in one process, and the files that share a running server in the same one.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist=loadfile`, keeps each file in one process, and the files that share a proxy in the same one."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415 - only where the tests run in several processes
 
-    `--dist=loadgroup` alone would deal out tests one by one, and start every module's servers in each process.
-    """
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    groups = {item.path: str(item.path) for item in items}
-    for item in items:
-        for fixture in GROUP_BY_FIXTURE.keys() & set(getattr(item, "fixturenames", ())):
-            groups[item.path] = GROUP_BY_FIXTURE[fixture]
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(groups[item.path]))
+    class ByProxy(LoadFileScheduling):  # type: ignore[misc]  # xdist ships no type information
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return SHARE_A_PROXY[0] if file in SHARE_A_PROXY else file
+
+    return ByProxy(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuses a file that uses the shared proxy and is not in the list above."""
+    users = {item.nodeid.split("::", 1)[0] for item in items if "proxy" in getattr(item, "fixturenames", ())}
+    if unlisted := users - set(SHARE_A_PROXY):
+        raise pytest.UsageError(f"add {', '.join(sorted(unlisted))} to SHARE_A_PROXY in tests/helpers/suite_hooks.py")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
