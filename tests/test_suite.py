@@ -1,4 +1,4 @@
-"""The last line of a run says what was skipped and what would enable it."""
+"""The last line of a run says what was skipped; files that use the shared proxy run in one process."""
 
 import os
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from skips import skip_line
+from suite_hooks import SHARE_A_PROXY
 
 HELPERS = Path(__file__).parent / "helpers"
 CONFTEST = f"import sys; sys.path.insert(0, {str(HELPERS)!r})\nfrom suite_hooks import *"
@@ -44,3 +45,13 @@ def test_it_is_the_last_line_of_a_run(tmp_path: Path, processes: tuple[str, ...]
     )
     last = done.stdout.strip().splitlines()[-1]
     assert last == "skipped: 2 of 3 tests: 2 because redis-server is not installed (Debian: redis-server)"
+
+
+def test_files_that_use_the_shared_proxy_are_listed(request: pytest.FixtureRequest) -> None:
+    users = {item.nodeid.split("::", 1)[0] for item in request.session.items if "proxy" in item_fixtures(item)}
+    assert users <= set(SHARE_A_PROXY), "add the others to SHARE_A_PROXY in tests/helpers/suite_hooks.py"
+
+
+def item_fixtures(item: pytest.Item) -> list[str]:
+    names: list[str] = getattr(item, "fixturenames", [])
+    return names
