@@ -11,6 +11,7 @@ __all__ = ["SHARE_A_PROXY", "pytest_sessionfinish", "pytest_xdist_make_scheduler
 SHARE_A_PROXY = (
     "tests/proxy/test_proxy.py",
     "tests/proxy/test_proxy_monitoring.py",
+    "tests/proxy/test_shared_call_id.py",
     "tests/web/test_dashboard_proxy.py",
 )
 """Files whose tests use the session's fixture `proxy`; in one process they start it once."""
