@@ -9,6 +9,7 @@ split keeps all of them on one side.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,11 @@ from numpy.typing import NDArray
 from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.errors import DataError
 
-__all__ = ["Conflicts", "CorrectnessMatrix", "Merged", "merge"]
+__all__ = ["DEFAULT_THRESHOLD", "Conflicts", "CorrectnessMatrix", "Merged", "merge"]
+
+DEFAULT_THRESHOLD: Final = 0.5
+"""Score from which an answer counts as right, where a data set says nothing else."""
+_ROUNDING: Final = 1e-6  # a score of 0.8 that was averaged or stored in float32 still reaches 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class CorrectnessMatrix:
             included; False where it is an estimate from the visible characters, or unknown.
         input_tokens: Recorded length of the request, mean over the LLMs that recorded it, float32 (n_prompts,); NaN
             where none did.
+        thresholds: Lowest correctness that counts as right, float32 (n_prompts,); None is `DEFAULT_THRESHOLD` for all.
 
     Raises:
         DataError: Shapes, ids or values do not fit.
@@ -64,9 +70,12 @@ class CorrectnessMatrix:
     output_tokens: NDArray[np.float32]
     counted: NDArray[np.bool_]
     input_tokens: NDArray[np.float32]
+    thresholds: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n_prompts, n_llms = len(self.prompts), len(self.llm_ids)
+        if self.thresholds is not None:
+            _check_equal("length of thresholds", len(self.thresholds), n_prompts)
         for name in ("prompt_ids", "categories", "datasets", "input_tokens"):
             _check_equal(f"length of {name}", len(getattr(self, name)), n_prompts)
         for name in ("correctness", "observed", "output_tokens", "counted"):
@@ -82,8 +91,15 @@ class CorrectnessMatrix:
         return int(self.observed.sum())
 
     def labels(self) -> NDArray[np.float32]:
-        """Binary labels, float32 (n_prompts, n_llms): 1 where correctness is at least 0.5, else 0."""
-        return (self.correctness >= 0.5).astype(np.float32)  # noqa: PLR2004 - the threshold is the definition
+        """Binary labels, float32 (n_prompts, n_llms): 1 where correctness reaches the prompt's threshold, else 0."""
+        thresholds = self.label_thresholds()[:, None]
+        return (self.correctness >= thresholds - _ROUNDING).astype(np.float32)
+
+    def label_thresholds(self) -> NDArray[np.float32]:
+        """The threshold of each prompt, float32 (n_prompts,)."""
+        if self.thresholds is None:
+            return np.full(len(self.prompts), DEFAULT_THRESHOLD, dtype=np.float32)
+        return self.thresholds
 
     def category_names(self) -> NDArray[np.str_]:
         """Data set and category of each prompt, for example "mmlu_pro/law", (n_prompts,)."""
@@ -110,6 +126,7 @@ class CorrectnessMatrix:
             output_tokens=self.output_tokens[rows],
             counted=self.counted[rows],
             input_tokens=self.input_tokens[rows],
+            thresholds=None if self.thresholds is None else self.thresholds[rows],
         )
 
     def select_llms(self, ids: Sequence[str]) -> "CorrectnessMatrix":
@@ -188,7 +205,8 @@ def merge(matrices: Sequence[CorrectnessMatrix], rule: OnConflict = OnConflict.M
         matrices: At least one. An id that names different prompts in two of them is prefixed with the later one's set.
         rule: What becomes of several answers of one LLM to one prompt. `mean` averages scores and lengths, counted
             lengths before estimated ones; the others take one answer whole: of the first or last set, or the first of
-            those with the highest score; `error` refuses conflicts. Lengths of a request are the first set's.
+            those with the highest score; `error` refuses conflicts. Lengths of a request and the threshold of
+            a right answer are the first set's.
 
     Returns:
         The matrix and what was resolved.
@@ -233,9 +251,11 @@ def _stack(matrices: Sequence[CorrectnessMatrix], ids: Sequence[str], places: Se
     correctness, observed = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.bool_)
     output_tokens, counted = np.full(shape, np.nan, dtype=np.float32), np.zeros(shape, dtype=np.bool_)
     input_tokens = np.full(len(ids), np.nan, dtype=np.float32)
+    thresholds = np.empty(len(ids), dtype=np.float32)
     texts = np.empty((3, len(ids)), dtype=np.object_)
     for m, place in reversed(list(zip(matrices, places, strict=True))):
         texts[:, place] = m.prompts, m.categories, m.datasets
+        thresholds[place] = m.label_thresholds()
         input_tokens[place] = np.where(np.isfinite(m.input_tokens), m.input_tokens, input_tokens[place])
         block = np.ix_(place, np.array([column[llm] for llm in m.llm_ids]))
         correctness[block], observed[block] = m.correctness, m.observed
@@ -252,6 +272,7 @@ def _stack(matrices: Sequence[CorrectnessMatrix], ids: Sequence[str], places: Se
         output_tokens=output_tokens,
         counted=counted,
         input_tokens=input_tokens,
+        thresholds=thresholds,
     )
 
 
