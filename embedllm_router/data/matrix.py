@@ -7,9 +7,10 @@ are resolved by a named rule. The same text under another id is another item: se
 split keeps all of them on one side.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ __all__ = ["DEFAULT_THRESHOLD", "Conflicts", "CorrectnessMatrix", "Merged", "mer
 
 DEFAULT_THRESHOLD: Final = 0.5
 """Score from which an answer counts as right, where a data set says nothing else."""
+_T = TypeVar("_T", np.float32, np.bool_)
 _ROUNDING: Final = 1e-6  # a score of 0.8 that was averaged or stored in float32 still reaches 0.8
 
 
@@ -155,6 +157,28 @@ class CorrectnessMatrix:
             counted=self.counted[:, columns],
         )
         return narrow.select_prompts(np.flatnonzero(narrow.observed.any(axis=1)))
+
+    def with_llms(self, ids: Iterable[str]) -> "CorrectnessMatrix":
+        """The matrix with more LLMs, of which nothing was observed, in the order of ids.
+
+        Args:
+            ids: Of the new columns.
+        """
+        new = sorted(ids)
+        order = np.argsort(np.array([*self.llm_ids, *new]), kind="stable")
+
+        def widened(values: NDArray[_T], fill: float) -> NDArray[_T]:
+            blank = np.full((len(values), len(new)), fill, dtype=values.dtype)
+            return np.hstack([values, blank])[:, order]
+
+        return replace(
+            self,
+            llm_ids=tuple(sorted([*self.llm_ids, *new])),
+            correctness=widened(self.correctness, 0),
+            observed=widened(self.observed, 0),
+            output_tokens=widened(self.output_tokens, math.nan),
+            counted=widened(self.counted, 0),
+        )
 
 
 def _check_equal(what: str, found: object, expected: object) -> None:

@@ -2,8 +2,8 @@
 
     logit of the share right = μ + set + ability[llm] + own[llm, set] + noise of few answers
 
-Everything is normal, so the posterior has a closed form: a Gaussian process over the cells of LLM × data set (Rasmussen
-and Williams, Gaussian Processes for Machine Learning, 2006, chapter 2). Abilities of two LLMs go together by their
+Everything is normal, so the posterior has a closed form: a Gaussian process over the cells of LLM and data set
+(Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, chapter 2). Abilities of two LLMs go together by their
 covariates (release, size, price, published scores, …), vendor, vendor and family, and where they are settings of one
 LLM. An LLM of few answers is therefore expected where its kin are, and one of many where its answers put it. How much
 each kind of kinship says is the marginal likelihood's to tell.
@@ -234,7 +234,9 @@ def _evidence(log_sds: Floats, usual: Floats, answers: _Answers) -> tuple[float,
     prior = (log_sds - usual) / _PRIOR_SD**2
     value = 0.5 * answers.y @ alpha + np.log(np.diag(factor[0])).sum() + 0.5 * prior @ (log_sds - usual)
     spare = cho_solve(factor, np.eye(len(alpha)), overwrite_b=True) - np.outer(alpha, alpha)
-    slopes = [variance * float((spare * kernel).sum()) for variance, kernel in zip(variances, answers.kernels, strict=True)]
+    slopes = [
+        variance * float((spare * kernel).sum()) for variance, kernel in zip(variances, answers.kernels, strict=True)
+    ]
     return float(value), np.array(slopes) + prior
 
 

@@ -3,27 +3,32 @@
 import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.artifact.manifest import (
+    BroadSpec,
     DataSource,
     DecoderSpec,
     EncoderSpec,
+    HedgeSpec,
+    KinSpec,
     LearnedLLM,
     Manifest,
     NgramSpec,
     TransformerSpec,
 )
+from embedllm_router.artifact.weights import Tensors
 from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.training.fit.decoder import Trained
+from embedllm_router.prediction.ood_score import MAX_DEVIATION
 from embedllm_router.training.fit.facts import Facts
+from embedllm_router.training.fit.hedged import KnownLLMs
 from embedllm_router.training.fit.landmarks import LANDMARK_METRICS
 from embedllm_router.training.fit.options import TrainingOptions
 
-__all__ = ["describe", "model_card", "with_landmarks"]
+__all__ = ["Learned", "describe", "model_card", "with_landmarks"]
 
 _INTRODUCTION = """For any prompt: the probability that each of {n_llms} LLMs answers it correctly, and how many tokens
 it will write. `logit[llm] = e_llm · f(x) + b_llm`, after EmbedLLM (Zhuang et al., ICLR 2025, arXiv 2410.02223)."""
@@ -158,13 +163,36 @@ def _usd(price: float | None) -> str:
     return "?" if price is None else f"{price:g}"
 
 
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What training left, whatever its form.
+
+    Attributes:
+        tensors: Those of decoder.safetensors.
+        n_epochs: Epochs run, of all networks together.
+        broad: What the manifest says of the broad network; None without one.
+        max_deviation: What standardised inputs are clipped to.
+        hedge: Of a decoder with a broad network.
+        kin: What is expected of ungraded LLMs, likewise.
+        llms: The LLMs, and what is known of each besides its answers.
+    """
+
+    tensors: Tensors
+    n_epochs: int
+    llms: KnownLLMs
+    broad: BroadSpec | None = None
+    max_deviation: float = MAX_DEVIATION
+    hedge: HedgeSpec | None = None
+    kin: KinSpec | None = None
+
+
 def describe(  # noqa: PLR0913 - everything an artifact says of itself
     matrix: CorrectnessMatrix,
     facts: Facts,
     *,
     encoder: EncoderSpec | TransformerSpec,
     options: TrainingOptions,
-    trained: Trained,
+    learned: Learned,
     how: Mapping[str, str | int],
 ) -> Manifest:
     """Builds the manifest.
@@ -174,13 +202,13 @@ def describe(  # noqa: PLR0913 - everything an artifact says of itself
         facts: What the data do not say.
         encoder: The prompt encoder.
         options: How the decoder was trained.
-        trained: The decoder.
+        learned: The decoder.
         how: The seed and rule that decided which data trained: split_seed, on_conflict.
 
     Returns:
-        The manifest, its metrics not yet measured and its files not yet listed.
+        The manifest without landmarks and hedge, its metrics not yet measured and its files not yet listed.
     """
-    tensors = trained.decoder.tensors()
+    tensors = learned.tensors
     settings = {name: _plain(value) for name, value in asdict(options).items()}
     return Manifest(
         created=dt.datetime.now(tz=dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -191,26 +219,31 @@ def describe(  # noqa: PLR0913 - everything an artifact says of itself
             d_llm=tensors["llm_embeddings"].shape[1],
             length_hidden=_hidden(tensors, "length_network"),
             d_length=tensors["length_embeddings"].shape[1],
+            max_deviation=learned.max_deviation,
         ),
-        llms=_learned_llms(matrix, facts),
+        llms=_learned_llms(matrix, facts, learned.llms),
         data=_sources(matrix, facts),
-        training={**settings, **how, "epochs_run": len(trained.history)},
+        training={**settings, **how, "epochs_run": learned.n_epochs},
         metrics={},
     )
 
 
-def _learned_llms(matrix: CorrectnessMatrix, facts: Facts) -> tuple[LearnedLLM, ...]:
-    labels, counts = matrix.labels(), matrix.observed.sum(axis=0)
+def _learned_llms(matrix: CorrectnessMatrix, facts: Facts, known: KnownLLMs) -> tuple[LearnedLLM, ...]:
+    right, counts = (matrix.labels() * matrix.observed).sum(axis=0), matrix.observed.sum(axis=0)
     llms = []
-    for column, llm in enumerate(matrix.llm_ids):
-        known, price = facts.llms.get(llm), facts.prices.get(llm)
+    for column, (llm, kind) in enumerate(zip(known.ids, known.kinds, strict=True)):
+        price, n_labels = facts.prices.get(llm), int(counts[column])
         llms.append(
             LearnedLLM(
                 id=llm,
-                vendor=known.vendor if known else "unknown",
-                thinking=known.thinking if known else False,
-                n_labels=int(counts[column]),
-                mean_correctness=round(float(labels[:, column].sum() / counts[column]), 4),
+                vendor=kind.vendor,
+                thinking=kind.thinking,
+                n_labels=n_labels,
+                mean_correctness=round(float(right[column]) / n_labels, 4) if n_labels else 0.5,
+                known_by="labels" if n_labels else "family" if kind.published is None else "published",
+                family=kind.family,
+                released=kind.released,
+                size_b=kind.size_b,
                 input_usd_per_mtok=price.input_usd_per_mtok if price else None,
                 output_usd_per_mtok=price.output_usd_per_mtok if price else None,
                 price_source=price.source if price else None,

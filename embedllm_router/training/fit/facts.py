@@ -23,6 +23,9 @@ from embedllm_router.errors import DataError
 __all__ = [
     "UNRECORDED_TOKENS",
     "Facts",
+    "LLMFacts",
+    "Price",
+    "Source",
     "fill_unknown",
     "find_llm_table",
     "log_output_tokens",
@@ -129,10 +132,11 @@ class Price(_Entry):
 
 
 class Source(_Entry):
-    """Licence and attribution of a data set."""
+    """Licence and attribution of a data set, and the published benchmarks that ask its questions."""
 
     licence: str
     attribution: str
+    benchmarks: tuple[str, ...] = ()
 
 
 class _Reasoning(_Entry):
@@ -181,7 +185,7 @@ def read_facts(
         llm_table: models.csv; without it every LLM counts as a chat LLM of an unknown vendor that does not reason.
         prices: {"llms": {id: {"input_usd_per_mtok", "output_usd_per_mtok", "source"}}}.
         reasoning: {"llms": {id: {"tokens", "source"}}}.
-        sources: {"datasets": {name: {"licence", "attribution"}}}.
+        sources: {"datasets": {name: {"licence", "attribution", optionally "benchmarks": [name]}}}.
 
     Returns:
         The facts.
@@ -208,9 +212,9 @@ def read_llm_table(file: Path) -> dict[str, LLMFacts]:
     """Reads models.csv: columns canonical, vendor, kind ("chat" or "base"), thinking ("True" or "False").
 
     Args:
-        file: Where it is. An LLM may have several rows, one per data set (column dataset). Data sets may name its vendor
-            differently, of which the first but "other" counts, and may have run it with reasoning and without, which
-            counts as with; everything else must agree.
+        file: Where it is. An LLM may have several rows, one per data set (column dataset). Data sets may name its
+            vendor differently, of which the first but "other" counts, and may have run it with reasoning and without,
+            which counts as with; everything else must agree.
 
     Returns:
         Facts by canonical id.

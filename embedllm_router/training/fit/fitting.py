@@ -137,9 +137,15 @@ class Checkpoint:
         return self._folder / f"{head.replace(' ', '-').replace('/', '-of-')}.safetensors"
 
 
-def fingerprint(data: LearningData, options: TrainingOptions) -> str:
-    """SHA-256 of everything that decides the weights, save the number of threads: 64 hex digits."""
-    digest = hashlib.sha256(f"{options} torch {torch.__version__}".encode())
+def fingerprint(data: LearningData, options: TrainingOptions, *more: object) -> str:
+    """SHA-256 of everything that decides the weights, save the number of threads: 64 hex digits.
+
+    Args:
+        data: What is learned from.
+        options: How.
+        more: What else decides, told apart by its representation.
+    """
+    digest = hashlib.sha256(f"{options} torch {torch.__version__}{more or ''}".encode())
     split = (data.split.train, data.split.validation)
     extras = [array for array in (data.datasets, data.copies) if array is not None]
     everything = (data.x, data.labels, data.observed, data.log_tokens, data.thinking, data.categories, *split)

@@ -10,7 +10,7 @@ with few LLMs does not count. Nothing needs these files: without them abilities 
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -29,9 +29,9 @@ from embedllm_router.artifact.kin import (
     thinks_by_name,
 )
 from embedllm_router.errors import DataError
-from embedllm_router.training.fit.facts import Facts
+from embedllm_router.training.fit.facts import Facts, Price
 
-__all__ = ["Listing", "Published", "find_published", "kinds", "read_published"]
+__all__ = ["Listing", "Published", "find_published", "kinds", "read_published", "with_listed_prices"]
 
 _MIN_LLMS: Final = 10  # a benchmark of fewer says more about who was chosen than about who is good
 _ROUNDS: Final = 40
@@ -39,6 +39,12 @@ _CLIP: Final = (0.02, 0.98)
 _LOADING, _LOADING_WEIGHT = 0.7, 4.0  # what a benchmark's slope is pulled to, and how strongly
 _VARIANCE, _VARIANCE_WEIGHT = 0.3, 3.0
 Floats = NDArray[np.float64]
+_SCORES: Final[Mapping[str, type[pl.DataType]]] = {
+    "model": pl.String,
+    "benchmark": pl.String,
+    "test": pl.String,
+    "score": pl.Float64,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +90,6 @@ class Published:
         _, test = np.unique(cells["test"].to_numpy(), return_inverse=True)
         y = logit(np.clip(cells["score"].to_numpy().astype(np.float64), *_CLIP))
         return dict(zip(models.tolist(), _first_factor(llm, test, y).tolist(), strict=True))
-
-
-_SCORES: Final = {"model": pl.String, "benchmark": pl.String, "test": pl.String, "score": pl.Float64}
 
 
 def _first_factor(llm: NDArray[np.intp], test: NDArray[np.intp], y: Floats) -> Floats:
@@ -189,6 +192,20 @@ def _read(
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{file}: cannot be read as described ({error}). Mend or remove the file.") from error
     return frame.drop_nulls(list(needed))
+
+
+def with_listed_prices(facts: Facts, published: Published) -> Facts:
+    """The facts, with the list prices that were published of LLMs that have none."""
+    listed = {
+        llm: Price(
+            input_usd_per_mtok=one.input_usd_per_mtok,
+            output_usd_per_mtok=one.output_usd_per_mtok,
+            source=one.price_source,
+        )
+        for llm, one in published.listings.items()
+        if one.input_usd_per_mtok and one.output_usd_per_mtok  # 0 is a free trial, not a price
+    }
+    return replace(facts, prices={**listed, **facts.prices})
 
 
 def kinds(
