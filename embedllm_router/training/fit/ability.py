@@ -3,10 +3,10 @@
     logit of the share right = μ + set + ability[llm] + own[llm, set] + noise of few answers
 
 Everything is normal, so the posterior has a closed form: a Gaussian process over the cells of LLM and data set
-(Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, chapter 2). Abilities of two LLMs go together by their
-covariates (release, size, price, published scores, …), vendor, vendor and family, and where they are settings of one
-LLM. An LLM of few answers is therefore expected where its kin are, and one of many where its answers put it. How much
-each kind of kinship says is the marginal likelihood's to tell.
+(Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, chapter 2). Abilities of two LLMs go together by
+their covariates (release, size, price, published scores, ...), vendor, vendor and family, and where they are settings
+of one LLM. An LLM of few answers is therefore expected where its kin are, and one of many where its answers put it. How
+much each kind of kinship says is the marginal likelihood's to tell.
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedllm_router.artifact.manifest import (
     BroadSpec,
@@ -270,7 +269,7 @@ def _sources(matrix: CorrectnessMatrix, facts: Facts) -> tuple[DataSource, ...]:
     return tuple(records)
 
 
-def _hidden(tensors: dict[str, NDArray[np.generic]], network: str) -> tuple[int, ...]:
+def _hidden(tensors: Tensors, network: str) -> tuple[int, ...]:
     biases = [t for name, t in tensors.items() if name.startswith(f"{network}.") and name.endswith(".bias")]
     return tuple(bias.shape[0] for bias in biases[:-1])
 

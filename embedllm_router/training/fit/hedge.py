@@ -219,7 +219,8 @@ def fit_constants(
     examples = Examples(_shared(strange), np.zeros(len(strange)), strange.right, weight)
     shares = fit_logistic(examples, np.full(5, _RIDGE))[0].tolist()
     shares[1] = max(shares[1], _MIN_SHARE)  # a better LLM is never expected to be worse
-    start = HedgeConstants(*shares, 0.0, 0.7, 1.0)  # gate and temperature where the next step begins
+    base, ability, difficulty, common, difference = shares
+    start = HedgeConstants(base, ability, difficulty, common, difference, 0.0, 0.7, 1.0)
     return _with_gate(start, strange, weight, usual, broad_weight)
 
 

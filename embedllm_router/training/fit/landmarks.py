@@ -18,7 +18,7 @@ from embedllm_router._stats import Examples, fit_logistic, logit
 from embedllm_router.artifact.manifest import Landmark, Manifest, OodSpec
 from embedllm_router.artifact.weights import Tensors
 from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.prediction.ood_score import MAX_DEVIATION, Landmarks
+from embedllm_router.prediction.ood_score import MAX_DEVIATION, NEAREST, Landmarks
 
 __all__ = [
     "LANDMARK_METRICS",
@@ -182,7 +182,6 @@ def find_points(inputs: NDArray[np.float32], found: FoundLandmarks, n_points: in
 _READ_PROMPTS: Final = 20_000
 _KMEANS_BATCH: Final = 4096
 _KMEANS_STEPS: Final = 30
-_NEAREST: Final = 1e-3  # nearer than this is on the point
 
 
 def novelty(inputs: NDArray[np.float32], tensors: Tensors) -> NDArray[np.float32]:
@@ -199,7 +198,7 @@ def novelty(inputs: NDArray[np.float32], tensors: Tensors) -> NDArray[np.float32
     places = inputs @ projection.T
     squares = (points**2).sum(axis=1) - 2 * (places @ points.T)
     nearest = squares.min(axis=1) + (places**2).sum(axis=1)
-    found: NDArray[np.float32] = np.log(np.maximum(np.sqrt(np.maximum(nearest, 0)), _NEAREST)).astype(np.float32)
+    found: NDArray[np.float32] = np.log(np.maximum(np.sqrt(np.maximum(nearest, 0)), NEAREST)).astype(np.float32)
     return found
 
 

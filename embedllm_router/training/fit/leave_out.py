@@ -117,7 +117,7 @@ class LeftOutRun:
         draft = file.with_suffix(".draft")
         file.parent.mkdir(parents=True, exist_ok=True)
         with draft.open("wb") as stream:
-            np.savez_compressed(stream, fingerprint=np.array(fingerprint), **arrays)
+            np.savez_compressed(stream, allow_pickle=False, fingerprint=np.array(fingerprint), **arrays)
         draft.replace(file)
 
     @classmethod
@@ -252,7 +252,8 @@ def _expected_shares(matrix: CorrectnessMatrix, rows: NDArray[np.int64]) -> Floa
     cells = count_cells(matrix.labels()[rows], matrix.observed[rows], sets[rows])
     log_odds, set_sd = set_adjusted_means(cells)
     nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
-    return sigmoid(log_odds[:, None] + set_sd * nodes) @ (weights / weights.sum())
+    shares: Floats = sigmoid(log_odds[:, None] + set_sd * nodes) @ (weights / weights.sum())
+    return shares
 
 
 def set_adjusted_means(cells: Cells) -> tuple[Floats, float]:
@@ -400,7 +401,8 @@ def measure_set(run: LeftOutRun, constants: HedgeConstants, broad_weight: float)
     counts = resamples(len(prompts))
     change: dict[Predictor, Estimate] = {}
     for name in ("means", "knn"):
-        change[name] = ratio_of_sums(np.bincount(number, losses["weights"] - losses[name]), count, counts)
+        gap = np.bincount(number, losses["weights"] - losses[name]).astype(np.float64)
+        change[name] = ratio_of_sums(gap, count, counts)
     return SetFigures(
         name=run.name,
         n_prompts=len(prompts),

@@ -9,6 +9,7 @@ benchmarks become one number, the first factor of their logits by alternating le
 with few LLMs does not count. Nothing needs these files: without them abilities come from graded answers alone.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -72,6 +73,24 @@ class Published:
     listings: Mapping[str, Listing] = field(default_factory=dict)
     scores: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_SCORES))
 
+    def released_since(self, month: str, facts: Facts) -> tuple[str, ...]:
+        """Ids of the listed LLMs that answer in text and came out in a month or later.
+
+        Args:
+            month: "YYYY-MM".
+            facts: Says which are base models, which are left out.
+
+        Raises:
+            DataError: It is not a month.
+        """
+        if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
+            raise DataError(f"--ungraded-since is {month!r}, expected a month such as 2025-01.")
+        return tuple(
+            llm
+            for llm, one in sorted(self.listings.items())
+            if (one.released or "") >= month and one.vendor and _chats(llm) and _may_be_asked(facts, llm)
+        )
+
     def factor(self, *, without: Collection[str] = ()) -> dict[str, float]:
         """The common factor of each LLM's scores, of mean square 1 over all LLMs that have any.
 
@@ -90,6 +109,21 @@ class Published:
         _, test = np.unique(cells["test"].to_numpy(), return_inverse=True)
         y = logit(np.clip(cells["score"].to_numpy().astype(np.float64), *_CLIP))
         return dict(zip(models.tolist(), _first_factor(llm, test, y).tolist(), strict=True))
+
+
+_NO_CHAT: Final = re.compile(
+    r"embed|rerank|whisper|tts|speech|audio|image|video|vision-only|-t2v|-i2v|ocr|guard|moderation|realtime|live|transcri"
+    r"|veo|imagen|dall|sora|flux|base$"
+)
+
+
+def _chats(llm: str) -> bool:
+    """Whether an id says nothing of another use than answering in text."""
+    return not _NO_CHAT.search(llm)
+
+
+def _may_be_asked(facts: Facts, llm: str) -> bool:
+    return llm not in facts.llms or facts.llms[llm].chat
 
 
 def _first_factor(llm: NDArray[np.intp], test: NDArray[np.intp], y: Floats) -> Floats:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router.artifact.manifest import BroadSpec, Manifest, NgramSpec
+from embedllm_router.artifact.manifest import BroadSpec, LeftOutSet, Manifest, NgramSpec
 from embedllm_router.artifact.weights import Artifact, check_place, load_artifact, read_card, save_artifact
 from embedllm_router.data.folder import merge_folders, read_folders
 from embedllm_router.data.ingest_options import OnConflict
@@ -190,8 +190,10 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
         learned = _plain(ready, llms, trained)
     if team.rank or learned is None:
         return None
-    how = {"split_seed": split_seed, "split_first": ",".join(split_first), "on_conflict": on_conflict.value}
-    artifact = _write(out, ready, recipe, learned, {name: value for name, value in how.items() if value != ""}, command)
+    how: dict[str, str | int] = {"split_seed": split_seed, "on_conflict": on_conflict.value}
+    if split_first:
+        how["split_first"] = ",".join(split_first)
+    artifact = _write(out, ready, recipe, learned, how, command)
     checkpoint.remove()  # not before: what cannot be written is not lost
     return LearnedArtifact(artifact, artifact.manifest.metrics, merged, _warnings(artifact, data))
 
@@ -215,7 +217,7 @@ def _hedged(  # noqa: PLR0913, PLR0917 - everything a hedge is made of
     matrix, options, held_out = ready.matrix, recipe.options, ready.split.validation
     labels, observed = matrix.labels()[held_out], matrix.observed[held_out]
     ordinary = form.answers(ready.x[held_out], labels, observed)
-    constants, figures = USUAL_CONSTANTS, ()
+    constants, figures = USUAL_CONSTANTS, tuple[LeftOutSet, ...]()
     if fit_hedge is not None:
         sets = np.array(matrix.datasets)[held_out][ordinary.prompt]
         runs = leave_each_out(matrix, recipe, fit_hedge, cache=_left_out_folder(out), progress=progress)
