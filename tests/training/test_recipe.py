@@ -241,12 +241,10 @@ def test_where_no_length_is_recorded_output_is_not_taken_to_be_free(workplace: P
         assert one.expected_output_tokens == pytest.approx(300, rel=1e-3)
 
 
+@pytest.mark.usefixtures("plain", "trained")
 @pytest.mark.parametrize(("folder", "words"), [("plain", "cannot be rebuilt"), ("out", "its hedge is measured from")])
-def test_landmarks_that_cannot_be_renewed_are_refused(
-    plain: dict[str, Any], trained: dict[str, Any], workplace: Path, tmp_path: Path, folder: str, words: str
-) -> None:
+def test_landmarks_that_cannot_be_renewed_are_refused(workplace: Path, tmp_path: Path, folder: str, words: str) -> None:
     """Data that are not the training's, or weights whose hedge hangs on the landmarks they have."""
-    assert plain["artifact"] != trained["artifact"]
     shutil.copytree(workplace / folder, tmp_path / "copy")
     other = write_set(tmp_path / "data" / "one", n=90)
     result = CliRunner().invoke(app, ["landmarks", f"--artifact={tmp_path / 'copy'}", f"--data={other}"])

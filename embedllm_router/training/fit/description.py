@@ -27,7 +27,7 @@ from embedllm_router.training.fit.hedged import KnownLLMs
 from embedllm_router.training.fit.landmarks import LANDMARK_METRICS
 from embedllm_router.training.fit.options import TrainingOptions
 
-__all__ = ["Learned", "describe", "model_card", "with_landmarks"]
+__all__ = ["Learned", "describe", "learned_llms", "model_card", "with_landmarks"]
 
 _INTRODUCTION = """For any prompt: the probability that each of {n_llms} LLMs answers it correctly, and how many tokens
 it will write. `logit[llm] = e_llm · f(x) + b_llm`, after EmbedLLM (Zhuang et al., ICLR 2025, arXiv 2410.02223)."""
@@ -220,14 +220,15 @@ def describe(  # noqa: PLR0913 - everything an artifact says of itself
             d_length=tensors["length_embeddings"].shape[1],
             max_deviation=learned.max_deviation,
         ),
-        llms=_learned_llms(matrix, facts, learned.llms),
+        llms=learned_llms(matrix, facts, learned.llms),
         data=_sources(matrix, facts),
         training={**settings, **how, "epochs_run": learned.n_epochs},
         metrics={},
     )
 
 
-def _learned_llms(matrix: CorrectnessMatrix, facts: Facts, known: KnownLLMs) -> tuple[LearnedLLM, ...]:
+def learned_llms(matrix: CorrectnessMatrix, facts: Facts, known: KnownLLMs) -> tuple[LearnedLLM, ...]:
+    """What the manifest says of each LLM; of one without answers, with a mean correctness yet to be predicted."""
     right, counts = (matrix.labels() * matrix.observed).sum(axis=0), matrix.observed.sum(axis=0)
     llms = []
     for column, (llm, kind) in enumerate(zip(known.ids, known.kinds, strict=True)):

@@ -21,10 +21,21 @@ from safetensors.numpy import save as save_safetensors
 from tokenizers import Tokenizer
 
 from embedllm_router._files import draft_beside, put_in_place, why_no_place
+from embedllm_router.artifact.manifest import TransformerSpec
+from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ConfigError
-from embedllm_router.prediction.transformer_encoder import resolve_source
+from embedllm_router.prediction.transformer_encoder import TransformerEncoder, resolve_source
 
-__all__ = ["TokenTable", "check_table_place", "distill", "load_table", "quantise", "save_table", "side_by_side"]
+__all__ = [
+    "TokenTable",
+    "check_table_place",
+    "distill",
+    "distilled_part",
+    "load_table",
+    "quantise",
+    "save_table",
+    "side_by_side",
+]
 
 DEFAULT_SOURCE = "sentence-transformers/all-MiniLM-L6-v2"
 _MARK = "encoder.json"
@@ -120,6 +131,32 @@ def side_by_side(tables: Sequence[TokenTable]) -> TokenTable:
     vectors, scales = quantise(np.hstack(scaled))
     widths = tuple(part.shape[1] for part in parts)
     return TokenTable(" | ".join(table.source for table in tables), vectors, scales, first.tokenizer_json, widths)
+
+
+def distilled_part(artifact: Artifact) -> TokenTable | TransformerEncoder:
+    """The prompt encoder of an artifact without what it learned from prompts.
+
+    Args:
+        artifact: Loaded weights.
+
+    Returns:
+        The columns of the token table that were distilled from transformers; or the sentence transformer.
+
+    Raises:
+        ConfigError: The token table does not say which columns these are, as those of early weights do not.
+    """
+    spec = artifact.manifest.encoder
+    if isinstance(spec, TransformerSpec):
+        return TransformerEncoder.from_spec(spec)
+    distilled = spec.blocks[:-1]
+    if not distilled:
+        raise ConfigError(
+            "the weights do not say which columns of their token table were learned from prompts. Take newer weights."
+        )
+    embeddings, row_scales = (artifact.encoder[name] for name in ("token_embeddings", "token_scales"))
+    kept = embeddings[:, : sum(distilled)].astype(np.float32) * row_scales.astype(np.float32)[:, None]
+    vectors, scales = quantise(kept)
+    return TokenTable(spec.source, vectors, scales, artifact.tokenizer_json, distilled if len(distilled) > 1 else ())
 
 
 def _looked_up(table: TokenTable, tokens_of: TokenTable) -> NDArray[np.float32]:

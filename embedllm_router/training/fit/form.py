@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from embedllm_router.artifact.manifest import NgramSpec
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import Split
+from embedllm_router.errors import DataError
 from embedllm_router.prediction.transformer_encoder import TransformerEncoder
 from embedllm_router.training.fit.decoder import LearningData, Progress
 from embedllm_router.training.fit.distill import TokenTable
@@ -23,7 +24,7 @@ from embedllm_router.training.fit.options import TrainingOptions
 from embedllm_router.training.fit.published import Published, kinds
 from embedllm_router.training.fit.team import Team
 
-__all__ = ["Form", "Recipe", "learning_data", "train_form"]
+__all__ = ["Form", "Recipe", "chat_llms", "learning_data", "train_form"]
 
 _MIN_SCALE: Final = 1e-3
 
@@ -47,6 +48,31 @@ def learning_data(matrix: CorrectnessMatrix, x: NDArray[np.float32], split: Spli
         split=split,
         datasets=np.unique(matrix.datasets, return_inverse=True)[1],
     )
+
+
+def chat_llms(matrix: CorrectnessMatrix, facts: Facts, min_labels: int) -> CorrectnessMatrix:
+    """The chat LLMs with at least so many graded answers.
+
+    Args:
+        matrix: All LLMs.
+        facts: Says which are chat LLMs; one it does not know counts as such.
+        min_labels: Fewest graded answers.
+
+    Raises:
+        DataError: None is left.
+    """
+    counts = matrix.observed.sum(axis=0)
+    ids = [
+        llm
+        for llm, n in zip(matrix.llm_ids, counts.tolist(), strict=True)
+        if n >= min_labels and (llm not in facts.llms or facts.llms[llm].chat)
+    ]
+    if not ids:
+        raise DataError(
+            f"no chat LLM has {min_labels} graded answers; the largest has {int(counts.max())}. "
+            "Lower --min-labels or add data."
+        )
+    return matrix.select_llms(ids)
 
 
 @dataclass(frozen=True, slots=True)

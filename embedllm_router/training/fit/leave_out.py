@@ -1,58 +1,45 @@
 """Leaves out each data set in turn: what a recipe knows of questions of a kind it never saw, and how far to trust it.
 
 For each set a decoder is trained on all others, without the questions that also stand in it, and predicts the set. The
-constants of the hedge that a set is predicted with were found on the other sets (nested). To compare with: what each
-LLM is known to reach on other sets, with the uncertainty of a new set; the answers to the most similar questions; and
-the one LLM that was best elsewhere.
+constants of the hedge that a set is predicted with were found on the other sets (nested). `leave_out_figures` measures
+what was predicted.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router._stats import Estimate, ratio_of_sums, resamples, sigmoid
-from embedllm_router.artifact.manifest import LeftOutSet
+from embedllm_router._stats import sigmoid
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import GroupSplit, Split, leave_one_benchmark_out
 from embedllm_router.evaluation.inputs import llm_means
 from embedllm_router.evaluation.learned_baselines import knn
-from embedllm_router.evaluation.metrics import auc
 from embedllm_router.prediction.text_features import STYLE_FEATURES
 from embedllm_router.training.fit.ability import Cells, count_cells
 from embedllm_router.training.fit.decoder import Progress
 from embedllm_router.training.fit.encoding import encode_prompts
 from embedllm_router.training.fit.form import Recipe, train_form
-from embedllm_router.training.fit.hedge import (
-    USUAL_CONSTANTS,
-    Answers,
-    HedgeConstants,
-    calibrate,
-    fit_constants,
-    hedged_logits,
-)
+from embedllm_router.training.fit.hedge import USUAL_CONSTANTS, Answers, HedgeConstants, fit_constants
 from embedllm_router.training.fit.options import TrainingOptions
 
 __all__ = [
     "LeaveOutOptions",
     "LeftOutRun",
-    "SetFigures",
+    "found_constants",
     "leave_each_out",
-    "left_out_set",
-    "measure_set",
     "nested_constants",
     "set_adjusted_means",
 ]
 
 _MIN_LABELS: Final = 30  # an LLM with fewer on all other sets is not judged: nothing is known of it
 _MIN_SETS_TO_FIT: Final = 4
-_MANY_PROMPTS: Final = 20
 Floats = NDArray[np.float64]
-Predictor = Literal["weights", "means", "knn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +49,7 @@ class LeaveOutOptions:
     Attributes:
         max_prompts: Training prompts of each data set.
         max_held_out: Prompts of each data set that stop nothing and calibrate.
-        hidden: Width of the hidden layer of both networks.
+        hidden: Width of the hidden layer of both networks; None leaves them as they are.
         max_epochs: Epochs of each.
         learning_rate: Peak of the schedule.
         seed: Decides who is drawn.
@@ -70,17 +57,23 @@ class LeaveOutOptions:
 
     max_prompts: int = 2000
     max_held_out: int = 200
-    hidden: int = 160
+    hidden: int | None = 160
     max_epochs: int = 10
     learning_rate: float = 1e-3
     seed: int = 0
+
+    @classmethod
+    def full_size(cls, options: TrainingOptions) -> "LeaveOutOptions":
+        """Nothing made smaller, but that there are no perturbed copies."""
+        rate, epochs = options.learning_rate, options.max_epochs
+        return cls(max_prompts=sys.maxsize, hidden=None, max_epochs=epochs, learning_rate=rate, seed=options.seed)
 
     def reduced(self, options: TrainingOptions) -> TrainingOptions:
         """The options of weights to serve, made smaller."""
         return replace(
             options,
-            hidden=(self.hidden,) if options.hidden else (),
-            broad_hidden=(self.hidden,) if options.broad_hidden else (),
+            hidden=(self.hidden,) if self.hidden and options.hidden else options.hidden,
+            broad_hidden=(self.hidden,) if self.hidden and options.broad_hidden else options.broad_hidden,
             members=1,
             max_epochs=self.max_epochs,
             patience=self.max_epochs,
@@ -302,9 +295,6 @@ def _newton(x: Floats, n: Floats, right: Floats, beta: Floats, precision: Floats
 _CLOSE: Final = 1e-6
 
 
-# How a left-out set was predicted
-
-
 def nested_constants(
     runs: Sequence[LeftOutRun],
     ordinary: Callable[[str], Answers] | None = None,
@@ -330,154 +320,13 @@ def nested_constants(
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
-class PredictorFigures:
-    """How one predictor did on one set; NaN where a figure is undefined.
-
-    Attributes:
-        log_loss: In nats.
-        auc: Over all answers.
-        auc_within: Among the answers of one LLM, averaged over the LLMs that were both right and wrong.
-        rank_correlation: Of the LLMs' mean predictions with their shares of right answers (Spearman).
-        mean_p: Mean prediction; the set's share of right answers is what it should be.
-    """
-
-    log_loss: float
-    auc: float
-    auc_within: float
-    rank_correlation: float
-    mean_p: float
-
-
-@dataclass(frozen=True, slots=True)
-class SetFigures:
-    """How one left-out set was predicted.
-
-    Attributes:
-        name: The data set.
-        n_prompts: Prompts.
-        n_llms: LLMs.
-        n_labels: Answers.
-        right: Share of them that is right.
-        predictors: By name: the weights, and what they are compared with.
-        change: Log-loss of the weights less that of each other predictor, paired by prompt.
-    """
-
-    name: str
-    n_prompts: int
-    n_llms: int
-    n_labels: int
-    right: float
-    predictors: Mapping[Predictor, PredictorFigures]
-    change: Mapping[Predictor, Estimate]
-
-
-def predictions(run: LeftOutRun, constants: HedgeConstants, broad_weight: float) -> dict[Predictor, Floats]:
-    """Probability of each answer by every predictor, float64 (n_answers,).
+def found_constants(runs: Sequence[LeftOutRun], broad_weight: float) -> HedgeConstants:
+    """The constants found on all sets together; the usual ones where there are fewer than four.
 
     Args:
-        run: One set.
-        constants: Of the hedge; calibrated on the run's ordinary prompts.
+        runs: All sets.
         broad_weight: See `hedge.hedged_logits`.
     """
-    usual = hedged_logits(run.ordinary, constants, broad_weight)
-    calibration = calibrate(usual, run.ordinary.right)
-    logits = calibration.offset + calibration.slope * hedged_logits(run.left, constants, broad_weight)
-    return {"weights": sigmoid(logits), "means": run.means, "knn": run.knn}
-
-
-def measure_set(run: LeftOutRun, constants: HedgeConstants, broad_weight: float) -> SetFigures:
-    """Measures the predictions for one left-out set.
-
-    Args:
-        run: The set.
-        constants: Of the hedge.
-        broad_weight: See `hedge.hedged_logits`.
-    """
-    p, answers = predictions(run, constants, broad_weight), run.left
-    losses = {name: _losses(values, answers.right) for name, values in p.items()}
-    prompts, number = np.unique(answers.prompt, return_inverse=True)
-    count = np.bincount(number).astype(np.float64)
-    counts = resamples(len(prompts))
-    change: dict[Predictor, Estimate] = {}
-    for name in ("means", "knn"):
-        gap = np.bincount(number, losses["weights"] - losses[name]).astype(np.float64)
-        change[name] = ratio_of_sums(gap, count, counts)
-    return SetFigures(
-        name=run.name,
-        n_prompts=len(prompts),
-        n_llms=len(np.unique(answers.llm)),
-        n_labels=len(answers),
-        right=float(answers.right.mean()),
-        predictors={name: _figures(values, losses[name], answers) for name, values in p.items()},
-        change=change,
-    )
-
-
-def _losses(p: Floats, right: Floats) -> Floats:
-    inside = np.clip(p, 1e-9, 1 - 1e-9)
-    found: Floats = -np.log(np.where(right > 0, inside, 1 - inside))
-    return found
-
-
-def _figures(p: Floats, losses: Floats, answers: Answers) -> PredictorFigures:
-    within, shares = [], []
-    for llm in np.unique(answers.llm):
-        mine = answers.llm == llm
-        within.append(_auc(answers.right[mine], p[mine]))
-        shares.append((float(p[mine].mean()), float(answers.right[mine].mean())))
-    return PredictorFigures(
-        log_loss=float(losses.mean()),
-        auc=_auc(answers.right, p),
-        auc_within=_mean_known(within),
-        rank_correlation=_rank_correlation(np.array(shares)),
-        mean_p=float(p.mean()),
-    )
-
-
-def _auc(right: Floats, p: Floats) -> float:
-    return float(auc(right, p)) if 0 < right.mean() < 1 else float("nan")
-
-
-def _mean_known(values: Sequence[float]) -> float:
-    known = [value for value in values if np.isfinite(value)]
-    return float(np.mean(known)) if known else float("nan")
-
-
-def _rank_correlation(pairs: Floats) -> float:
-    from scipy.stats import spearmanr  # noqa: PLC0415 - it takes a second to load
-
-    if len(pairs) < 3 or np.ptp(pairs[:, 0]) == 0 or np.ptp(pairs[:, 1]) == 0:  # noqa: PLR2004 - two are always ±1
-        return float("nan")
-    return float(spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
-
-
-def left_out_set(run: LeftOutRun, constants: HedgeConstants, broad_weight: float, domain: str = "") -> LeftOutSet:
-    """The figures of one set as the manifest holds them.
-
-    Args:
-        run: The set.
-        constants: Found on the other sets.
-        broad_weight: See `hedge.hedged_logits`.
-        domain: What the set asks about.
-    """
-    found = measure_set(run, constants, broad_weight)
-    mine, means, change = found.predictors["weights"], found.predictors["means"], found.change["means"]
-    return LeftOutSet(
-        name=found.name,
-        domain=domain,
-        n_prompts=found.n_prompts,
-        n_llms=found.n_llms,
-        n_labels=found.n_labels,
-        log_loss=round(mine.log_loss, 4),
-        means_log_loss=round(means.log_loss, 4),
-        change_low=round(change.low, 4),
-        change_high=round(change.high, 4),
-        auc=_rounded(mine.auc),
-        means_auc=_rounded(means.auc),
-        auc_within=_rounded(mine.auc_within),
-    )
-
-
-def _rounded(value: float) -> float | None:
-    return round(value, 4) if np.isfinite(value) else None
+    if len(runs) < _MIN_SETS_TO_FIT:
+        return USUAL_CONSTANTS
+    return fit_constants([run.left for run in runs], Answers.joined([run.ordinary for run in runs]), broad_weight)

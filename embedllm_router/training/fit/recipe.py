@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from embedllm_router.artifact.manifest import BroadSpec, LeftOutSet, Manifest, NgramSpec
 from embedllm_router.artifact.weights import Artifact, check_place, load_artifact, read_card, save_artifact
-from embedllm_router.data.folder import merge_folders, read_folders
+from embedllm_router.data.folder import find_set_facts, merge_folders, read_folders
 from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.data.matrix import CorrectnessMatrix, Merged
 from embedllm_router.data.split import Split, split_by_stem
@@ -35,16 +35,12 @@ from embedllm_router.training.fit.distill import TokenTable
 from embedllm_router.training.fit.encoding import DEFAULT_NGRAMS, ReadyEncoder, encode_prompts
 from embedllm_router.training.fit.facts import UNRECORDED_TOKENS, Facts
 from embedllm_router.training.fit.fitting import Checkpoint, fingerprint
-from embedllm_router.training.fit.form import Form, Recipe, learning_data, train_form
+from embedllm_router.training.fit.form import Form, Recipe, chat_llms, learning_data, train_form
 from embedllm_router.training.fit.hedge import USUAL_CONSTANTS, calibrate, fit_constants, hedge_spec, hedged_logits
 from embedllm_router.training.fit.hedged import BROAD_DEVIATION, EXAM_DEVIATION, KnownLLMs
 from embedllm_router.training.fit.landmarks import FoundLandmarks, find_landmarks, measure_landmarks, measure_ood
-from embedllm_router.training.fit.leave_out import (
-    LeaveOutOptions,
-    leave_each_out,
-    left_out_set,
-    nested_constants,
-)
+from embedllm_router.training.fit.leave_out import LeaveOutOptions, leave_each_out, nested_constants
+from embedllm_router.training.fit.leave_out_figures import left_out_set
 from embedllm_router.training.fit.options import TrainingOptions
 from embedllm_router.training.fit.published import Published, with_listed_prices
 from embedllm_router.training.fit.team import Team
@@ -171,13 +167,14 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     published = published or Published()
     facts = with_listed_prices(facts, published)
     merged = merge_folders(folders, on_conflict)
-    matrix = _chat_llms(merged.matrix, facts, min_labels)
+    matrix = chat_llms(merged.matrix, facts, min_labels)
     recipe = Recipe(encoder, facts, published, options, prompt_columns, tuple(ngrams))
     if options.hedged:
         matrix = matrix.with_llms(llm for llm in unlabelled if llm not in matrix.llm_ids)
     split = _split(matrix, split_seed, split_first)
     made = recipe.encoder_for([matrix.prompts[i] for i in split.train])
-    ready = _Ready(matrix, split, made, encode_prompts(made.encoder, matrix.prompts, progress=progress))
+    domains = {folder.resolve().name: find_set_facts(folder).domain for folder in folders}
+    ready = _Ready(matrix, split, made, encode_prompts(made.encoder, matrix.prompts, progress=progress), domains)
     team = team or Team()
     data = recipe.learning_data(matrix, ready.x, split, made, progress=progress)
     llms = recipe.known_llms(matrix.llm_ids)
@@ -223,7 +220,10 @@ def _hedged(  # noqa: PLR0913, PLR0917 - everything a hedge is made of
         runs = leave_each_out(matrix, recipe, fit_hedge, cache=_left_out_folder(out), progress=progress)
         constants = fit_constants([run.left for run in runs], ordinary, options.broad_weight)
         nested = nested_constants(runs, lambda name: ordinary.select(sets != name), options.broad_weight)
-        figures = tuple(left_out_set(run, c, options.broad_weight) for run, c in zip(runs, nested, strict=True))
+        figures = tuple(
+            left_out_set(run, own, options.broad_weight, ready.domains.get(run.name, ""))
+            for run, own in zip(runs, nested, strict=True)
+        )
     calibration = calibrate(hedged_logits(ordinary, constants, options.broad_weight), ordinary.right)
     broad = BroadSpec(
         columns=ready.made.broad.ranges,
@@ -264,12 +264,13 @@ def _warnings(artifact: Artifact, learned_from: LearningData) -> tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """What there is to learn from: labels, who trains, and embeddings, float32 (n_prompts, d_prompt)."""
+    """What there is to learn from: labels, who trains, embeddings, float32 (n_prompts, d_prompt), and sets' domains."""
 
     matrix: CorrectnessMatrix
     split: Split
     made: ReadyEncoder
     x: NDArray[np.float32]
+    domains: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,22 +394,7 @@ def load_matrix(folders: Sequence[Path], facts: Facts, *, min_labels: int) -> Co
     Raises:
         DataError: The data cannot be used, or no LLM is left.
     """
-    return _chat_llms(read_folders(folders), facts, min_labels)
-
-
-def _chat_llms(matrix: CorrectnessMatrix, facts: Facts, min_labels: int) -> CorrectnessMatrix:
-    counts = matrix.observed.sum(axis=0)
-    ids = [
-        llm
-        for llm, n in zip(matrix.llm_ids, counts.tolist(), strict=True)
-        if n >= min_labels and (llm not in facts.llms or facts.llms[llm].chat)
-    ]
-    if not ids:
-        raise DataError(
-            f"no chat LLM has {min_labels} graded answers; the largest has {int(counts.max())}. "
-            "Lower --min-labels or add data."
-        )
-    return matrix.select_llms(ids)
+    return chat_llms(read_folders(folders), facts, min_labels)
 
 
 def predict(scorer: Scorer, x: NDArray[np.float32]) -> NDArray[np.float32]:
