@@ -127,7 +127,7 @@ class Population:
         return self.decoder.tensors((self.turn @ row)[None])
 
 
-def _turned(of_decoder: NDArray[np.floating], turn: Floats) -> Floats:
+def _turned(of_decoder: NDArray[np.floating], turn: NDArray[np.floating]) -> Floats:
     turned: Floats = of_decoder.astype(np.float64) @ turn
     return turned
 
