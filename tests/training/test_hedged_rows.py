@@ -13,9 +13,11 @@ from planted_parts import matrix
 
 from embedllm_router import Router
 from embedllm_router.artifact.weights import Artifact
+from embedllm_router.errors import ConfigError
 from embedllm_router.prediction.linear_decoder import LinearDecoder
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.training.add_llm import About, Population, add_llm, choose_questions, embed, newcomer, write_added
+from embedllm_router.training.fit.recipe import add_landmarks
 from embedllm_router.training.update.answers import gather
 from embedllm_router.training.update.learn import learn_lesson, write_update
 
@@ -173,6 +175,12 @@ def test_an_added_llm_is_written_with_all_its_parts_and_nothing_else_changes(
         now = Scorer.from_artifact(after).score(embedding)
         np.testing.assert_allclose(now.p_correct[:-1], Scorer.from_artifact(artifact).score(embedding).p_correct)
         assert now.p_correct[-1] == pytest.approx(truth.p_correct([text])[0, 0], abs=0.17)
+
+
+def test_landmarks_that_a_hedge_was_fitted_to_are_not_replaced(tmp_path: Path) -> None:
+    hedged_artifact(tmp_path / "weights", drawn_rows(3, 0))
+    with pytest.raises(ConfigError, match="has a hedge, which was fitted to the landmarks it has"):
+        add_landmarks(tmp_path / "weights", [tmp_path])
 
 
 # Learning from feedback

@@ -353,10 +353,14 @@ def add_landmarks(folder: Path, data: Sequence[Path], on_progress: OnProgress = 
 
     Raises:
         ArtifactError: The folder cannot be read or written.
-        ConfigError: The artifact's split cannot be rebuilt from the data.
+        ConfigError: The artifact has a hedge, or its split cannot be rebuilt from the data.
         DataError: No category has enough training prompts.
     """
     artifact = load_artifact(folder)
+    if artifact.manifest.hedge is not None:
+        raise ConfigError(
+            f"{folder} has a hedge, which was fitted to the landmarks it has. Train again to have others."
+        )
     card = read_card(folder)
     inputs = read_inputs(artifact, data, on_progress=on_progress)
     assert inputs.train is not None  # split "test" always has one
