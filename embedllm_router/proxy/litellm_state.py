@@ -121,8 +121,13 @@ def outcome_of(
 
 
 def _usage(payload: Mapping[str, Any]) -> tuple[int | None, int | None, float | None]:
-    """Billed input and output tokens and USD; where an upstream reports a negative figure, none, and a bill of 0."""
+    """Billed input and output tokens and USD; where an upstream reports a negative figure, none, and a bill of 0.
+
+    No answer has no tokens at all: such counts, as LiteLLM makes of streamed text completions, mean that none is known.
+    """
     figures = payload.get("prompt_tokens"), payload.get("completion_tokens"), payload.get("response_cost")
+    if figures[0] == figures[1] == 0 and not payload.get("cache_hit"):
+        return None, None, None
     if any(isinstance(figure, int | float) and not 0 <= figure < math.inf for figure in figures):
         return None, None, 0.0
     return figures

@@ -371,6 +371,10 @@ class ProxyHandler(CustomLogger):
         return None if served is None or deployment is None else served.groups_by_deployment.get(str(deployment))
 
 
+# With "no-log" in a body LiteLLM reports the outcome only to callbacks of such a name, its own accounting among them.
+ProxyHandler.__name__ = "_PROXY_EmbedLLMRouter"
+
+
 def _may_explore(model: VirtualModel, combined: Overrides, session: Session | None) -> bool:
     """Whether another candidate may be tried: not where the client set anything, or a session has its LLM."""
     if model.policy.exploration is NO_EXPLORATION or combined.by_client:

@@ -34,6 +34,7 @@ class RequestContext:
         team_id: Id of the key's team, likewise.
         parent_span: LiteLLM's OpenTelemetry span of the request; None without one.
         tracking_id: Id of our own, which no two requests share; empty takes the call id.
+        private: Whether the client asked that the request is not logged ("no-log"): nothing of its prompt is kept.
     """
 
     request_id: str
@@ -48,6 +49,7 @@ class RequestContext:
     team_id: str | None = None
     parent_span: object | None = None
     tracking_id: str = ""
+    private: bool = False
 
     @property
     def elapsed_ms(self) -> float:
