@@ -318,6 +318,18 @@ class ProxyHandler(CustomLogger):
             return Eligibility(settings.rules, None, {})
         return eligibility_of(settings, overrides, denied, served.groups if served else None)
 
+    async def check_unrouted(self, model: object, key: object) -> None:
+        """Refuses a request for virtual models that none of the hooks routes, where it would go past a rule.
+
+        Args:
+            model: What the request asks for.
+            key: LiteLLM's key object.
+
+        Raises:
+            HTTPException: 400.
+        """
+        await self._check_unrouted(names_among(model, self._live.snapshot.settings.virtual_models), key)
+
     async def _check_unrouted(self, named: list[str], key: object) -> None:
         """Refuses what is asked of virtual models but not routed, where that would go past a rule."""
         for name in named:

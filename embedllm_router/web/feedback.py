@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from embedllm_router.records.feedback import THUMB_SCORES
 from embedllm_router.records.schema import LONGEST_ID, FeedbackRecord
 
-__all__ = ["MOST_AT_ONCE", "PATH", "feedback_router"]
+__all__ = ["MOST_AT_ONCE", "PATH", "feedback_router", "replay"]
 
 PATH: Final = "/embedllm/feedback"
 MOST_AT_ONCE: Final = 1000
@@ -114,12 +114,14 @@ class _BodyRoute(APIRoute):
                 body = b'{"feedback": %b}' % body
             elif start != b"{":
                 return _problem(_BAD_REQUEST, "expected a JSON object or a list of them", None)
-            return await handle(Request(request.scope, _replay(body)))
+            return await handle(Request(request.scope, replay(body)))
 
         return read_first
 
 
-def _replay(body: bytes) -> Callable[[], Coroutine[Any, Any, dict[str, Any]]]:
+def replay(body: bytes) -> Callable[[], Coroutine[Any, Any, dict[str, Any]]]:
+    """An ASGI `receive` that hands over a body that was read already."""
+
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
 

@@ -50,6 +50,30 @@ def test_enforced_access_keeps_to_what_the_key_may_call(proxy_with_keys: Running
     assert ask(proxy_with_keys, "sk-narrow", "auto-own").headers["x-embedllm-chosen"] == "sprinter"
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/messages/count_tokens", {"messages": MATHS}),
+        ("/v1/responses/input_tokens", {"input": "integral"}),
+        ("/responses/input_tokens", {"input": "integral"}),
+        ("/openai/v1/responses/input_tokens", {"input": "integral"}),
+        ("/utils/token_counter", {"messages": MATHS}),
+    ],
+)
+def test_counting_tokens_goes_past_no_rule(proxy_with_keys: RunningProxy, path: str, body: dict[str, Any]) -> None:
+    """LiteLLM counts for the alias's target, and may ask its provider; only LLMs the key may call see a prompt."""
+
+    def counted(model: str, key: str = "sk-narrow") -> httpx.Response:
+        headers = {"authorization": f"Bearer {key}"}
+        url = f"{proxy_with_keys.base_url.removesuffix('/v1')}{path}"
+        return http_calls.post(url, json={"model": model, **body}, headers=headers, timeout=30)
+
+    assert counted("auto", "sk-frugal").status_code == 200
+    refused = counted("auto-own")
+    assert (refused.status_code, "has rules" in refused.text) == (400, True)
+    assert counted("auto-own", "sk-unknown").status_code == 401
+
+
 def test_a_key_for_an_alias_s_target_alone_gets_litellm_s_own_refusal(proxy_with_keys: RunningProxy) -> None:
     refused = ask(proxy_with_keys, "sk-target")
     assert refused.status_code == 403
