@@ -4,12 +4,15 @@ With plugin.py the only file that imports litellm. Methods of LiteLLM's Router a
 """
 
 import math
+import signal
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Annotated, Any, ClassVar
 
 import litellm
+import uvicorn
 from fastapi import Depends, FastAPI, HTTPException
 from litellm.proxy._types import LitellmUserRoles, ProxyException, UserAPIKeyAuth
 from litellm.proxy.auth import auth_checks
@@ -27,6 +30,7 @@ __all__ = [
     "cooled_down",
     "denied",
     "deployments",
+    "end_in_order",
     "metrics_need_a_key",
     "outcome_of",
     "prices",
@@ -75,6 +79,19 @@ async def admin_only(key: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)])
     if proxy_server.master_key is not None and key.user_role not in _ADMINS:
         raise HTTPException(403, detail="only an administrator's key opens this; found another one")
     return key
+
+
+def end_in_order() -> None:
+    """Has the process end as Python programs do when it is told to (SIGTERM), so that records in memory are written.
+
+    uvicorn answers what it has accepted, then sends itself the signal once more, and that ends the process on the spot:
+    what is registered with `atexit` does not run. Told by its own flag instead, it returns. Under another server, or
+    outside the main thread, nothing changes.
+    """
+    stop = signal.getsignal(signal.SIGTERM)
+    server = getattr(stop, "__self__", None)
+    if isinstance(server, uvicorn.Server) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
 
 
 def metrics_need_a_key() -> bool:
