@@ -3,6 +3,7 @@
 import atexit
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TextIO
 
@@ -13,7 +14,10 @@ from embedllm_router.artifact.weights import default_artifact_path
 from embedllm_router.config.process import RedisAddress, StateSettings
 from embedllm_router.config.settings import RouterSettings, read_litellm_redis
 from embedllm_router.errors import EmbedLLMRouterError
+from embedllm_router.proxy.request_context import key_id_of
 from embedllm_router.proxy.shadow import ShadowRunner
+from embedllm_router.records.owners import Giver, Owners
+from embedllm_router.records.reader.source import Limits, open_source
 from embedllm_router.records.schema import FeedbackRecord
 from embedllm_router.records.writer.store import RecordStore, open_store
 from embedllm_router.serving.arms import Arms
@@ -31,6 +35,8 @@ from embedllm_router.telemetry.tracker import Keep, RequestTracker, Sink
 
 __all__ = ["Container", "assemble"]
 
+_FOR_A_LOOK = Limits(threads=1, memory="512MB")  # requests come first
+
 
 @dataclass(frozen=True, slots=True)
 class Container:
@@ -46,6 +52,7 @@ class Container:
         budget_enforcer: What keeps decisions within budgets.
         sessions: What keeps sessions on their LLM.
         shadows: What decides in the shadow.
+        owners: Whose requests feedback is on; None where no records are kept.
         started_at: When they were built, UTC.
     """
 
@@ -58,6 +65,7 @@ class Container:
     budget_enforcer: BudgetEnforcer
     sessions: Sessions
     shadows: ShadowRunner
+    owners: Owners | None
     started_at: datetime
 
     def status(self) -> Status:
@@ -78,6 +86,18 @@ class Container:
             raise
         self.metrics.reloaded(ok=True)
         return snapshot
+
+    def giver(self, key: object, *, admin: bool) -> Giver:
+        """Who gives feedback with an API key.
+
+        Args:
+            key: LiteLLM's key object.
+            admin: Whether it is an administrator's.
+        """
+        key_id, alias = key_id_of(key), getattr(key, "key_alias", None)
+        return Giver(
+            self.store.prompt_hash(key_id) if key_id else None, alias if isinstance(alias, str) else None, admin
+        )
 
     def take(self, feedback: FeedbackRecord) -> None:
         """Keeps what somebody thought of an answer."""
@@ -131,10 +151,18 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
         budget_enforcer=BudgetEnforcer(Ledger(state)),
         sessions=Sessions(state),
         shadows=ShadowRunner(log),
+        owners=_owners(settings),
         started_at=started_at,
     )
     atexit.register(container.close)
     return container
+
+
+def _owners(settings: RouterSettings) -> Owners | None:
+    if not settings.store.enabled:
+        return None
+    source = cache(lambda: open_source(settings.store.place, limits=_FOR_A_LOOK, must_exist=False))
+    return Owners(source, settings.store.flush_s)
 
 
 def _redis_address(settings: StateSettings, config: Path | None) -> RedisAddress | None:

@@ -24,6 +24,7 @@ from typing import Any, Final
 import orjson
 
 from embedllm_router.errors import ConfigError, DataError, EmbedLLMRouterError, RequestError
+from embedllm_router.records.owners import USER, Giver
 from embedllm_router.records.schema import LONGEST_ID, FeedbackRecord
 from embedllm_router.records.writer.store import RecordStore
 
@@ -140,13 +141,13 @@ THUMB_SCORES: Final = {"up": 1.0, "down": 0.0}
 _LONGEST_SOURCE = 64
 
 
-def feedback_in(metadata: object, *, at: datetime, key_alias: str | None) -> FeedbackRecord | None:
+def feedback_in(metadata: object, *, at: datetime, giver: Giver) -> FeedbackRecord | None:
     """Reads feedback on an earlier answer out of a request's metadata.
 
     Args:
         metadata: What the request sent as `metadata`; anything that is no mapping holds no feedback.
         at: When it came, UTC.
-        key_alias: Alias of the API key; None when it has none.
+        giver: Who sent the request.
 
     Returns:
         The feedback; None when there is none.
@@ -159,12 +160,15 @@ def feedback_in(metadata: object, *, at: datetime, key_alias: str | None) -> Fee
     if (_THUMB in metadata) == (_SCORE in metadata):
         raise RequestError(f"metadata.{_SCORE}", f"expected either {_SCORE} or {_THUMB}")
     score = _up_or_down(metadata[_THUMB]) if _THUMB in metadata else _score(metadata[_SCORE])
+    source = _metadata_text(metadata.get(_SOURCE, USER), _SOURCE, _LONGEST_SOURCE)
+    if source != USER and not giver.admin:
+        raise RequestError(f"metadata.{_SOURCE}", f"only an administrator's key names a source other than {USER}")
     return FeedbackRecord(
         at=at,
         request_id=_metadata_text(metadata.get(_FOR), _FOR, LONGEST_ID),
         score=score,
-        source=_metadata_text(metadata.get(_SOURCE, "user"), _SOURCE, _LONGEST_SOURCE),
-        key_alias=key_alias,
+        source=source,
+        key_alias=giver.key_alias,
     )
 
 

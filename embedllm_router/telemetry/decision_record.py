@@ -75,6 +75,7 @@ class DecisionRecord:
         shrinkage: How far from training prompts the prompt is, and how far its predictions were shrunk.
         wants_several: Whether the request asks for more than one answer.
         prompt_chars: Length of the embedded text.
+        key_hash: Keyed hash of the API key's id; None without a key.
         prompt_hash: Keyed hash of the embedded text.
         prompt: The text itself; None unless the settings ask for it.
         embedding: float32 (d_prompt,); None unless the settings ask for it.
@@ -93,6 +94,7 @@ class DecisionRecord:
     shrinkage: Shrinkage = NO_SHRINKAGE
     wants_several: bool = False
     prompt_chars: int | None = None
+    key_hash: str | None = None
     prompt_hash: str | None = None
     prompt: str | None = None
     embedding: NDArray[np.float32] | None = None
@@ -187,6 +189,7 @@ def to_record(record: DecisionRecord, outcome: Outcome, *, shadow: ShadowChoice 
         call_type=context.call_type,
         key_alias=context.key_alias,
         team_alias=context.team_alias,
+        key_hash=record.key_hash,
         artifact=record.artifact,
         encoder=record.encoder,
         generation=context.snapshot,

@@ -97,11 +97,13 @@ class Doors:
         key: Lets every valid key through.
         admin: Lets administrators through.
         metrics_need_a_key: Whether a scrape needs an administrator; called at every scrape.
+        is_admin: Whether a key is an administrator's.
     """
 
     key: Callable[..., Any]
     admin: Callable[..., Any]
     metrics_need_a_key: Callable[[], bool]
+    is_admin: Callable[[object], bool]
 
 
 def routers_of(container: Container, doors: Doors) -> list[APIRouter]:
@@ -124,7 +126,11 @@ def routers_of(container: Container, doors: Doors) -> list[APIRouter]:
         ),
         reload_router(admin=doors.admin, reload=container.reload),
         feedback_router(
-            auth=doors.key, put=container.take, clock=lambda: datetime.now(UTC), keeps=settings.store.enabled
+            auth=doors.key,
+            put=container.take,
+            clock=lambda: datetime.now(UTC),
+            giver=lambda key: container.giver(key, admin=doors.is_admin(key)),
+            owners=container.owners,
         ),
     ]
     if settings.dashboard.enabled:

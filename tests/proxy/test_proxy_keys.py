@@ -117,15 +117,20 @@ def test_health_is_public_and_holds_no_secret(proxy_with_keys: RunningProxy) -> 
     assert json.loads(ready.text)["ready"]
 
 
-def test_whoever_may_call_the_route_may_give_feedback(proxy_with_keys: RunningProxy) -> None:
+def test_feedback_comes_from_who_asked_and_from_administrators(proxy_with_keys: RunningProxy) -> None:
     """A key of LiteLLM's internal users needs `/embedllm/feedback` in its `allowed_routes`; LiteLLM decides."""
     url = proxy_with_keys.base_url.replace("/v1", "/embedllm/feedback")
     verdict = {"request_id": ask(proxy_with_keys, "sk-narrow").headers["x-litellm-call-id"], "thumb": "up"}
-    status = {
-        key: http_calls.post(url, json=verdict, headers={"authorization": f"Bearer {key}"}, timeout=30).status_code
-        for key in ("sk-admin", "sk-nobody")
-    }
-    assert status["sk-admin"] == 202
-    assert status["sk-nobody"] in {401, 403}
-    wrong = http_calls.post(url, json={**verdict, "score": 2}, headers={"authorization": "Bearer sk-admin"}, timeout=30)
-    assert wrong.status_code == 400
+
+    def given(key: str, **changes: object) -> int:
+        headers = {"authorization": f"Bearer {key}"}
+        return http_calls.post(url, json={**verdict, **changes}, headers=headers, timeout=30).status_code
+
+    assert given("sk-admin") == 202
+    assert given("sk-admin", source="judge:strict") == 202
+    assert given("sk-admin", score=2) == 400
+    assert given("sk-admin", request_id="nobody's") == 404
+    assert given("sk-narrow") == 202
+    assert given("sk-narrow", source="judge:strict") == 403
+    assert given("sk-unlisted") == 404
+    assert given("sk-nobody") in {401, 403}
