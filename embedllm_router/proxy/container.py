@@ -3,7 +3,6 @@
 import atexit
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import TextIO
 
@@ -115,6 +114,8 @@ class Container:
         if lost:
             self.log.error("store.records_lost", lost=lost, error=now.last_error, store=now.location)
         self.state.save()
+        if self.owners is not None:
+            self.owners.close()
 
 
 def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: TextIO | None = None) -> Container:
@@ -161,8 +162,8 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
 def _owners(settings: RouterSettings) -> Owners | None:
     if not settings.store.enabled:
         return None
-    source = cache(lambda: open_source(settings.store.place, limits=_FOR_A_LOOK, must_exist=False))
-    return Owners(source, settings.store.flush_s)
+    place = settings.store.place
+    return Owners(lambda: open_source(place, limits=_FOR_A_LOOK, must_exist=False), settings.store.flush_s)
 
 
 def _redis_address(settings: StateSettings, config: Path | None) -> RedisAddress | None:

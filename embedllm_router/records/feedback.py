@@ -24,7 +24,8 @@ from typing import Any, Final
 import orjson
 
 from embedllm_router.errors import ConfigError, DataError, EmbedLLMRouterError, RequestError
-from embedllm_router.records.owners import USER, Giver
+from embedllm_router.records.owners import USER, Giver, owners_of
+from embedllm_router.records.reader.source import RecordSource
 from embedllm_router.records.schema import LONGEST_ID, FeedbackRecord
 from embedllm_router.records.writer.store import RecordStore
 
@@ -36,6 +37,7 @@ __all__ = [
     "Read",
     "Scale",
     "feedback_in",
+    "on_record",
     "pattern_of",
     "read_feedback",
     "store_all",
@@ -296,10 +298,12 @@ class Read:
     Attributes:
         records: Feedback, in the order of the files.
         bad: Rows that were not used.
+        places: File and line of each record.
     """
 
     records: Sequence[FeedbackRecord]
     bad: Sequence[BadRow]
+    places: Sequence[tuple[str, int]] = ()
 
 
 class _Bad(Exception):  # noqa: N818 - a row, not an error: it becomes a BadRow
@@ -323,14 +327,39 @@ def read_feedback(files: Iterable[Path], layout: Layout, now: datetime) -> Read:
         DataError: A file cannot be read, or is of another kind.
     """
     records: list[FeedbackRecord] = []
+    places: list[tuple[str, int]] = []
     bad: list[BadRow] = []
     for file in files:
         for number, row in _rows(file):
             try:
                 records.append(_record(row, layout, now))
+                places.append((str(file), number))
             except _Bad as error:
                 bad.append(BadRow(str(file), number, error.column, error.reason))
-    return Read(records, bad)
+    return Read(records, bad, places)
+
+
+_LOOKED_UP: Final = 5_000  # ids in one query
+
+
+def on_record(read: Read, source: RecordSource) -> Read:
+    """The same without feedback on requests that are not on record, whose rows are bad.
+
+    Args:
+        read: What files hold.
+        source: The records the feedback is on.
+    """
+    ids = list(dict.fromkeys(one.request_id for one in read.records))
+    chunks = (ids[start : start + _LOOKED_UP] for start in range(0, len(ids), _LOOKED_UP))
+    known = {row["given_for"] for chunk in chunks for row in owners_of(source, chunk)}
+    pairs = list(zip(read.records, read.places, strict=True))
+    unknown = [
+        BadRow(*place, None, f"no request on record has the id {one.request_id[:80]!r}")
+        for one, place in pairs
+        if one.request_id not in known
+    ]
+    kept = [(one, place) for one, place in pairs if one.request_id in known]
+    return Read([one for one, _ in kept], [*read.bad, *unknown], [place for _, place in kept])
 
 
 def _rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | _Bad]]:

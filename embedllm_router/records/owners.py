@@ -1,13 +1,13 @@
 """Who may give feedback on an answer: whoever asked for it, and administrators, who may also speak for others."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from embedllm_router.records.reader.source import RecordSource
 
-__all__ = ["USER", "Giver", "Owners"]
+__all__ = ["USER", "Giver", "Owners", "owners_of"]
 
 USER: Final = "user"
 """The source of feedback from those who asked; only administrators name another."""
@@ -34,12 +34,13 @@ class Owners:
     """Looks up whose requests feedback is on.
 
     Args:
-        source: Opens the records; called for every look.
+        source: Opens the records; called once, at the first look.
         flush_s: How long a record may wait before any worker writes it: so long is waited for an id nobody knows yet.
     """
 
     def __init__(self, source: Callable[[], RecordSource], flush_s: float) -> None:
-        self._source, self._wait_s = source, flush_s + _AFTER_FLUSH_S
+        self._open, self._wait_s = source, flush_s + _AFTER_FLUSH_S
+        self._source: RecordSource | None = None
         self._one_at_a_time = asyncio.Lock()
 
     async def refused(self, ids: Collection[str], giver: Giver) -> list[str]:
@@ -68,10 +69,30 @@ class Owners:
         return owners
 
     def _look(self, ids: list[str]) -> list[dict[str, Any]]:
-        names = ", ".join(f"$id{number}" for number in range(len(ids)))
-        of = "SELECT DISTINCT {0} AS given_for, key_hash, key_alias FROM requests WHERE {0} IN ({1})"
-        both = " UNION ALL ".join(of.format(column, names) for column in ("request_id", "response_id"))
-        return self._source().rows(both, {f"id{number}": one for number, one in enumerate(ids)})
+        if self._source is None:
+            self._source = self._open()
+        return owners_of(self._source, ids)
+
+    def close(self) -> None:
+        """Closes the records."""
+        if self._source is not None:
+            self._source.close()
+
+
+def owners_of(source: RecordSource, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Whose requests have some ids.
+
+    Args:
+        source: The records.
+        ids: Request ids or response ids, some thousands at most.
+
+    Returns:
+        A row per id and owner: given_for (the id), key_hash, key_alias. None of an id on no record.
+    """
+    names = ", ".join(f"$id{number}" for number in range(len(ids)))
+    of = "SELECT DISTINCT {0} AS given_for, key_hash, key_alias FROM requests WHERE {0} IN ({1})"
+    both = " UNION ALL ".join(of.format(column, names) for column in ("request_id", "response_id"))
+    return source.rows(both, {f"id{number}": one for number, one in enumerate(ids)}) if ids else []
 
 
 def _is_among(giver: Giver, owners: list[Mapping[str, Any]]) -> bool:

@@ -1,5 +1,6 @@
 """Whose request an answer belongs to is read from records, in files and in PostgreSQL."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from recorded import make_record
 
 from embedllm_router.config.process import StoreSettings
 from embedllm_router.records.owners import Giver, Owners
-from embedllm_router.records.reader.source import RecordSource, open_source
+from embedllm_router.records.reader.source import open_source
 from embedllm_router.records.writer.store import open_store
 
 MINE, THEIRS = Giver("mine", "team-a"), Giver("theirs", "team-b")
@@ -41,17 +42,11 @@ async def test_a_key_owns_what_it_asked_for(recorded: Sources, giver: Giver, ref
 
 async def test_an_id_nobody_knows_is_looked_for_again_once_it_may_be_written(tmp_path: Path) -> None:
     """A record is written a moment after the answer's end, perhaps by another worker."""
-    looks = 0
-
-    def source() -> RecordSource:
-        nonlocal looks
-        looks += 1
-        if looks == 2:
-            store = open_store(StoreSettings(path=tmp_path, flush_s=0.05))
-            store.put(RECORDS[0])
-            store.close()
-        return open_source(tmp_path, must_exist=False)
-
-    owners = Owners(source, 0.0)
-    assert await owners.refused(["request-1"], MINE) == []
-    assert looks == 2
+    owners = Owners(lambda: open_source(tmp_path, must_exist=False), 0.0)
+    asked = asyncio.create_task(owners.refused(["request-1"], MINE))
+    await asyncio.sleep(0.2)
+    store = open_store(StoreSettings(path=tmp_path, flush_s=0.05))
+    store.put(RECORDS[0])
+    store.close()
+    assert await asked == []
+    owners.close()
