@@ -15,7 +15,7 @@ from embedllm_router.config.settings import RouterSettings, read_litellm_redis
 from embedllm_router.errors import EmbedLLMRouterError
 from embedllm_router.proxy.request_context import key_id_of
 from embedllm_router.proxy.shadow import ShadowRunner
-from embedllm_router.records.owners import Giver, Owners
+from embedllm_router.records.owners import Giver, Owners, key_hash_of
 from embedllm_router.records.reader.source import Limits, open_source
 from embedllm_router.records.schema import FeedbackRecord
 from embedllm_router.records.writer.store import RecordStore, open_store
@@ -94,9 +94,7 @@ class Container:
             admin: Whether it is an administrator's.
         """
         key_id, alias = key_id_of(key), getattr(key, "key_alias", None)
-        return Giver(
-            self.store.prompt_hash(key_id) if key_id else None, alias if isinstance(alias, str) else None, admin
-        )
+        return Giver(key_hash_of(key_id), alias if isinstance(alias, str) else None, admin)
 
     def take(self, feedback: FeedbackRecord) -> None:
         """Keeps what somebody thought of an answer."""

@@ -5,9 +5,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from embedllm_router._hashing import digest_of
 from embedllm_router.records.reader.source import RecordSource
 
-__all__ = ["USER", "Giver", "Owners", "owners_of"]
+__all__ = ["USER", "Giver", "Owners", "key_hash_of", "owners_of"]
 
 USER: Final = "user"
 """The source of feedback from those who asked; only administrators name another."""
@@ -15,12 +16,21 @@ USER: Final = "user"
 _AFTER_FLUSH_S: Final = 0.5
 
 
+def key_hash_of(key_id: str | None) -> str | None:
+    """What a record says of the API key, the same on every proxy: LiteLLM's own id is a hash of a random key already.
+
+    Args:
+        key_id: LiteLLM's id of the key; None without one.
+    """
+    return digest_of("key", key_id) if key_id else None
+
+
 @dataclass(frozen=True, slots=True)
 class Giver:
     """Somebody who gives feedback.
 
     Attributes:
-        key_hash: Keyed hash of the id of their API key; None without a key.
+        key_hash: Hash of the id of their API key; None without a key.
         key_alias: Alias of the API key; None when it has none.
         admin: Whether they administrate the proxy, or it asks for no keys.
     """

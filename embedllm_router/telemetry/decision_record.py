@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.prediction.ood_score import NO_SHRINKAGE, Shrinkage
+from embedllm_router.records.owners import key_hash_of
 from embedllm_router.records.schema import CandidateRecord, RequestRecord
 from embedllm_router.routing.decision import Assessment, Decision, Exploration, known
 from embedllm_router.routing.pipeline import Timing
@@ -75,7 +76,6 @@ class DecisionRecord:
         shrinkage: How far from training prompts the prompt is, and how far its predictions were shrunk.
         wants_several: Whether the request asks for more than one answer.
         prompt_chars: Length of the embedded text.
-        key_hash: Keyed hash of the API key's id; None without a key.
         prompt_hash: Keyed hash of the embedded text.
         prompt: The text itself; None unless the settings ask for it.
         embedding: float32 (d_prompt,); None unless the settings ask for it.
@@ -94,7 +94,6 @@ class DecisionRecord:
     shrinkage: Shrinkage = NO_SHRINKAGE
     wants_several: bool = False
     prompt_chars: int | None = None
-    key_hash: str | None = None
     prompt_hash: str | None = None
     prompt: str | None = None
     embedding: NDArray[np.float32] | None = None
@@ -189,7 +188,7 @@ def to_record(record: DecisionRecord, outcome: Outcome, *, shadow: ShadowChoice 
         call_type=context.call_type,
         key_alias=context.key_alias,
         team_alias=context.team_alias,
-        key_hash=record.key_hash,
+        key_hash=key_hash_of(context.key_id),
         artifact=record.artifact,
         encoder=record.encoder,
         generation=context.snapshot,

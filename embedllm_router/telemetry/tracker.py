@@ -163,7 +163,6 @@ class RequestTracker:
             shrinkage=routing.shrinkage,
             wants_several=routing.prompt.n_answers > 1,
             prompt_chars=len(text),
-            key_hash=self._key_hash(context),
             prompt_hash=keep.hash_of(text) if text and may_keep else None,
             prompt=text if keep.text and may_keep else None,
             embedding=routing.prompt_embedding if keep.embedding and may_keep else None,
@@ -186,9 +185,7 @@ class RequestTracker:
             self._pending.pop(context.tracking_id or context.request_id, None) is not None
         ):  # decided, but the decision could not be reported
             self._n_pending -= 1
-        record = DecisionRecord(
-            context, default, context.elapsed_ms, failed_open=reason, key_hash=self._key_hash(context)
-        )
+        record = DecisionRecord(context, default, context.elapsed_ms, failed_open=reason)
         self._remember(_Pending(record, time.monotonic()))
         self._tracer.decided(record)
 
@@ -223,9 +220,6 @@ class RequestTracker:
         """Records what is in flight as of unknown outcome."""
         while self._pending:
             self._give_up(self._pending.popitem(last=False)[1])
-
-    def _key_hash(self, context: RequestContext) -> str | None:
-        return self._keep.hash_of(context.key_id) if context.key_id else None
 
     def _learn(self, record: DecisionRecord, outcome: Outcome) -> None:
         """Takes an LLM's answer into account: its length where the LLM ended it, its latency where it was awaited."""
