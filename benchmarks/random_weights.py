@@ -33,7 +33,11 @@ _VENDORS = ("north", "south", "east", "west")
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large the parts are; the defaults are those of weights for every LLM of the sixteen sets."""
+    """How large the parts are; the defaults are those of weights for every LLM of the sixteen sets.
+
+    Landmarks lie in the space of the blocks and n-grams that the broad network does not read, points in that of all
+    blocks and the style features.
+    """
 
     n_llms: int = 390
     blocks: tuple[int, ...] = (256, 256, 128)

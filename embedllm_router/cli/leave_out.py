@@ -71,11 +71,10 @@ def _recipe(artifact: "Artifact", data: list[Path], sources: Path | None) -> "Re
     from embedllm_router.training.fit.facts import find_llm_table, read_facts
     from embedllm_router.training.fit.form import Recipe
     from embedllm_router.training.fit.options import TrainingOptions
-    from embedllm_router.training.fit.published import find_published, read_published, with_listed_prices
+    from embedllm_router.training.fit.published import find_published, read_published
 
     published = read_published(find_published(data))
-    facts = with_listed_prices(read_facts(find_llm_table(data), sources=sources), published)
-    facts = _with_prices(facts, artifact)
+    facts = _with_prices(read_facts(find_llm_table(data), sources=sources), artifact)
     encoder = distilled_part(artifact)
     return Recipe(encoder, facts, published, TrainingOptions(), 128, tuple(DEFAULT_NGRAMS))
 

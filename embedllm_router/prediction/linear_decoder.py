@@ -8,11 +8,13 @@ With a hedge the calibrated logit is linear in a row too, that of both predictio
 With the names of `scorer`, and k = slope · (1 - h) · temperature and m = k · broad_weight + slope · h ·
 difference_share,
 
-    columns = (k f(x), m g(x), m, k, slope · h · ability_share, shared)
-    row     = (llm_embedding, broad_embedding, broad_bias, llm_bias, ability, 1)
+    columns = (k f(x), m g(x), k, slope · h · ability_share, m, shared)
+    row     = (llm_embedding, broad_embedding, llm_bias, ability, broad_bias, 1)
 
-where `shared` is what all LLMs have in common on this prompt, so the last entry is 1 for each. Whoever fits a row to
-answers therefore fits what is served, on ordinary prompts and on others, and an LLM's ability is learned with the rest.
+where `shared` is what all LLMs have in common on this prompt, so the last entry is 1 for each. As m is a sum of the two
+columns before it, whatever the prompt, a broad bias says nothing that bias and ability could not: it stays what it is.
+Whoever fits a row to answers therefore fits what is served, on ordinary prompts and on others, and an LLM's ability is
+learned with the rest.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +34,7 @@ _CHUNK: Final = 4096
 _OF_LLM: Final = {
     "prompt": ("llm_embeddings", "llm_bias"),
     "length": ("length_embeddings", "length_bias"),
-    "hedged": ("llm_embeddings", "broad_embeddings", "broad_bias", "llm_bias", "ability"),
+    "hedged": ("llm_embeddings", "broad_embeddings", "llm_bias", "ability", "broad_bias"),
 }
 """Tensors that hold the entries of a row, in order."""
 Floats = NDArray[np.float32]
@@ -47,10 +49,10 @@ class LinearDecoder:
 
     Attributes:
         rows: Of the learned LLMs, float64 (n_llms, width).
-        n_free: How many entries of a row are an LLM's own, from the first on; any other is 1.
-        intercepts: intp (n_features,). The first entries of a row each meet a feature of the prompt, times something;
-            these are the places of the entries that meet that something alone.
+        n_free: How many entries of a row are fitted to answers, from the first on.
         constant: The row that adds 1 to every product, float64 (width,).
+        factors: float64 (n_features, width). The first entries of a row each meet a feature of the prompt, times
+            something; a factor is the row whose product with the columns is that something.
     """
 
     def __init__(self, artifact: Artifact, of: Literal["prompt", "length"] = "prompt") -> None:
@@ -67,16 +69,25 @@ class LinearDecoder:
         parts = [t[name].reshape(len(t[name]), -1).astype(np.float64) for name in self._names]
         widths = [part.shape[1] for part in parts]
         self._edges = np.cumsum(widths)
-        self.n_free = int(self._edges[-1])
-        shared = [] if self._blend is None else [np.ones((len(parts[0]), 1))]
-        self.rows = np.concatenate([*parts, *shared], axis=1)
-        self.constant = np.zeros(self.rows.shape[1])
         if self._blend is None:
-            self.intercepts = np.full(widths[0], self.n_free - 1)
-            self.constant[-1] = 1.0
+            self.rows, self.n_free = np.concatenate(parts, axis=1), sum(widths)
+            self.constant = np.eye(self.n_free)[-1]
+            self.factors = np.tile(self.constant, (widths[0], 1))
         else:
-            self.intercepts = np.repeat([self.n_free - 2, self.n_free - 3], widths[:2])
-            self.constant[self.n_free - 2 : self.n_free] = self._blend.constant
+            self.rows = np.concatenate([*parts, np.ones((len(parts[0]), 1))], axis=1)
+            self.n_free = sum(widths[:-1])
+            bias, ability = np.eye(self.rows.shape[1])[self.n_free - 2 : self.n_free]
+            self.constant = self._blend.constant @ [bias, ability]
+            self.factors = np.repeat([bias, self._blend.broad_factor @ [bias, ability]], widths[:2], axis=0)
+
+    def evened_rows(self) -> NDArray[np.float64]:
+        """Rows of the learned LLMs that predict the same and differ in their free entries only, (n_llms, width)."""
+        rows = self.rows.copy()
+        if self._blend is not None:
+            broad_bias = rows[:, self.n_free]
+            rows += np.outer(broad_bias - broad_bias.mean(), self.factors[-1])
+            rows[:, self.n_free] = broad_bias.mean()
+        return rows
 
     def features(self, prompts: Sequence[Floats | None]) -> Floats:
         """f(x), and with a hedge g(x) beside it.
@@ -93,7 +104,7 @@ class LinearDecoder:
             parts = [self._forward(x), *([] if self._blend is None else [self._blend.broad.read_all(x)[0]])]
             return np.concatenate(parts, axis=1)
 
-        return _in_chunks(read, prompts, len(self.intercepts))
+        return _in_chunks(read, prompts, len(self.factors))
 
     def columns(self, prompts: Sequence[Floats | None], strength: float | None = None) -> Floats:
         """What a row is multiplied by.
@@ -120,7 +131,7 @@ class LinearDecoder:
 
     def tensors(self, rows: NDArray[np.float64]) -> dict[str, Floats]:
         """Rows, float64 (n, width), as tensors of the decoder: float32 (n, d) and (n,), by name."""
-        parts = np.split(rows[:, : self.n_free].astype(np.float32), self._edges[:-1], axis=1)
+        parts = np.split(rows[:, : self._edges[-1]].astype(np.float32), self._edges[:-1], axis=1)
         return {
             name: part if name.endswith("embeddings") else part[:, 0]
             for name, part in zip(self._names, parts, strict=True)
@@ -151,6 +162,8 @@ class _BlendedColumns:
         self.broad, self._ood_scorer, self._hedge = broad, ood_scorer, hedge
         # A bias counts for slope · temperature · (1 - h), an ability for slope · ability_share · h: together for 1.
         self.constant = 1.0 / (hedge.slope * np.array([hedge.temperature, hedge.ability_share]))
+        # What m is made of: broad_weight of the one, difference_share over ability_share of the other.
+        self.broad_factor = np.array([hedge.broad_weight, hedge.difference_share / hedge.ability_share])
 
     def strength(self, x: Floats | None) -> float:
         """How far the gate is open for a prompt; its caller is nobody."""
@@ -166,7 +179,7 @@ class _BlendedColumns:
         elsewhere += (hedge.common_share - hedge.difference_share) * common
         shared = hedge.offset + of_in * difficulty + of_out * elsewhere
         scaled = of_in[:, None] * f, of_broad[:, None] * broad
-        return np.column_stack([*scaled, of_broad, of_in, of_out * hedge.ability_share, shared])
+        return np.column_stack([*scaled, of_in, of_out * hedge.ability_share, of_broad, shared])
 
 
 def _in_chunks(

@@ -108,6 +108,26 @@ def standardised(
     return x
 
 
+class _Projection:
+    """A linear map of decoder inputs, which reads only the columns that it does not multiply by 0.
+
+    Args:
+        matrix: float16 (d, d_prompt).
+    """
+
+    def __init__(self, matrix: NDArray[np.generic]) -> None:
+        read = np.flatnonzero(matrix.any(axis=0))
+        self._columns: slice | NDArray[np.intp] = read
+        if len(read) and read[-1] - read[0] + 1 == len(read):
+            self._columns = slice(int(read[0]), int(read[-1]) + 1)
+        self._matrix = np.ascontiguousarray(matrix[:, self._columns], dtype=np.float32)
+
+    def __call__(self, x: Floats) -> Floats:
+        """The place of decoder inputs x, float32 (d_prompt,): float32 (d,)."""
+        place: Floats = self._matrix @ x[self._columns]
+        return place
+
+
 @dataclass(frozen=True, slots=True)
 class Nearest:
     """A category of training prompts that a prompt lies near to.
@@ -151,9 +171,7 @@ class Landmarks:
         self._total = sum(landmark.n_prompts for landmark in self._known)
         self._max_deviation = max_deviation
         if self._known:
-            self._projection, self._landmarks = (
-                tensors[name].astype(np.float32) for name in ("projection", "landmarks")
-            )
+            self._project, self._landmarks = _Projection(tensors["projection"]), tensors["landmarks"].astype(np.float32)
             self._squares = (self._landmarks**2).sum(axis=1)
         self._mean = decoder["input_mean"].astype(np.float32)
         self._scale = 1.0 / decoder["input_scale"].astype(np.float32)
@@ -198,8 +216,7 @@ class Landmarks:
         Returns:
             float32 (d_landmark,).
         """
-        place: Floats = self._projection @ x
-        return place
+        return self._project(x)
 
     def nearest_to_place(self, place: Floats) -> Nearest:
         """The first of `nearest`; BLAS is the caller's to bound.

@@ -17,6 +17,7 @@ from embedllm_router.artifact.manifest import EncoderSpec, NgramSpec
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ArtifactError
 from embedllm_router.prediction.text_features import STYLE_FEATURES, read_surface, style_of
+from embedllm_router.prediction.word_pieces import AsciiWordPieces
 
 __all__ = [
     "MAX_CHARS",
@@ -238,6 +239,7 @@ class StaticEncoder:
         self._embeddings = token_embeddings
         self._scales = token_scales
         self._tokenizer = _parse_tokenizer(tokenizer_json, spec.vocab_size)
+        self._word_pieces = AsciiWordPieces.of(tokenizer_json)
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> "StaticEncoder":
@@ -276,8 +278,8 @@ class StaticEncoder:
 
     def token_ids(self, text: str) -> list[int]:
         """Rows of the token table a text looks up, in order; the text is not clipped."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        ids = None if self._word_pieces is None else self._word_pieces.ids(text)
+        return self._tokenizer.encode(text, add_special_tokens=False).ids if ids is None else ids
 
     def _pool(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         return unit_sum(self._scales[ids], self._embeddings.take(ids, axis=0), self.spec.blocks)

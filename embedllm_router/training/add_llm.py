@@ -100,11 +100,11 @@ class Population:
             )
         decoder = LinearDecoder(artifact, which)
         prompts = list(usual_embeddings(artifact.decoder, _N_USUAL))
-        turn = np.eye(decoder.rows.shape[1])
-        features = np.arange(len(decoder.intercepts))
-        turn[decoder.intercepts, features] = -decoder.features(prompts).mean(axis=0, dtype=np.float64)
-        usual, unknown = (decoder.columns(prompts, h).astype(np.float64) @ turn for h in (0.0, 1.0))
-        rows = np.linalg.solve(turn, decoder.rows.T).T
+        centre = decoder.features(prompts).mean(axis=0, dtype=np.float64)
+        turn: Floats = np.eye(decoder.rows.shape[1])
+        turn[:, : len(centre)] -= decoder.factors.T * centre
+        usual, unknown = (_turned(decoder.columns(prompts, h), turn) for h in (0.0, 1.0))
+        rows = _turned(decoder.evened_rows(), np.linalg.inv(turn).T)
         alike = np.array([llm.thinking == thinking for llm in llms])
         return cls(
             decoder=decoder,
@@ -120,12 +120,16 @@ class Population:
         Args:
             embeddings: float32 (d_prompt,) each; None for a prompt without text.
         """
-        columns: Floats = self.decoder.columns(embeddings).astype(np.float64) @ self.turn
-        return columns
+        return _turned(self.decoder.columns(embeddings), self.turn)
 
     def as_tensors(self, row: Floats) -> dict[str, NDArray[np.float32]]:
         """A row as the decoder's tensors hold it: one entry of each, by name."""
         return self.decoder.tensors((self.turn @ row)[None])
+
+
+def _turned(of_decoder: NDArray[np.floating], turn: NDArray[np.floating]) -> Floats:
+    turned: Floats = of_decoder.astype(np.float64) @ turn
+    return turned
 
 
 def _telling(artifact: Artifact) -> NDArray[np.bool_]:

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy.special import expit
 from synthetic import LLMS, SKILL, small_table, write_set
 
 from embedllm_router.artifact.kin import LLMKind
+from embedllm_router.artifact.manifest import BroadSpec, DecoderSpec
 from embedllm_router.data.folder import read_folders
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import split_by_stem
@@ -93,9 +95,7 @@ def test_training_and_serving_compute_the_same(trained: Trained) -> None:
     np.testing.assert_allclose(served.ravel(), expit(logits), atol=2e-4)
 
 
-def _spec_of(trained: Trained, tensors: dict[str, np.ndarray]):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    from embedllm_router.artifact.manifest import BroadSpec, DecoderSpec  # noqa: PLC0415 - only here
-
+def _spec_of(trained: Trained, tensors: dict[str, NDArray[np.generic]]) -> DecoderSpec:
     broad = BroadSpec(
         columns=trained.made.broad.ranges, max_deviation=BROAD_DEVIATION, hidden=(12,), d_llm=SMALL.broad_d_llm
     )
@@ -143,9 +143,9 @@ def test_rows_of_llms_that_join_later_are_those_of_the_formula(trained: Trained)
     form, tensors = trained.form, trained.form.tensors()
     spec = kin_spec(form.parts.ability.kin, form.parts.features)
     place = trained.column("understudy")
-    z = np.array(trained.llms.kinds[place].features(float(tensors["ability"][place]), spec.features), dtype=np.float32)
-    np.testing.assert_allclose(z @ tensors["kin_embeddings"], tensors["llm_embeddings"][place], atol=1e-4)
-    np.testing.assert_allclose(z @ tensors["kin_broad_embeddings"], tensors["broad_embeddings"][place], atol=1e-4)
+    z = np.array(trained.llms.kinds[place].features(float(tensors["ability"][place]), spec.features))
+    for kin, rows in (("kin_embeddings", "llm_embeddings"), ("kin_broad_embeddings", "broad_embeddings")):
+        np.testing.assert_allclose(z @ tensors[kin].astype(np.float64), tensors[rows][place], atol=1e-4)
 
 
 def test_a_kin_head_folds_into_the_head_that_predicts_the_same() -> None:

@@ -242,7 +242,9 @@ def test_where_no_length_is_recorded_output_is_not_taken_to_be_free(workplace: P
 
 
 @pytest.mark.usefixtures("plain", "trained")
-@pytest.mark.parametrize(("folder", "words"), [("plain", "cannot be rebuilt"), ("out", "its hedge is measured from")])
+@pytest.mark.parametrize(
+    ("folder", "words"), [("plain", "cannot be rebuilt"), ("out", "which was fitted to the landmarks")]
+)
 def test_landmarks_that_cannot_be_renewed_are_refused(workplace: Path, tmp_path: Path, folder: str, words: str) -> None:
     """Data that are not the training's, or weights whose hedge hangs on the landmarks they have."""
     shutil.copytree(workplace / folder, tmp_path / "copy")

@@ -5,7 +5,7 @@ most similar questions; and the one LLM that was best elsewhere.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -33,6 +33,7 @@ from embedllm_router.training.fit.leave_out import (
     leave_each_out,
     nested_constants,
 )
+from embedllm_router.training.fit.published import with_listed_prices
 
 __all__ = [
     "COST_WEIGHTS",
@@ -335,6 +336,7 @@ def measure_left_out(  # noqa: PLR0913 - data, a recipe and where
     if len(folders) < _MIN_SETS:
         raise DataError(f"{len(folders)} data sets to leave out in turn, expected at least {_MIN_SETS}. Add --data.")
     matrix = chat_llms(merge_folders(folders, OnConflict.MEAN).matrix, recipe.facts, min_labels)
+    recipe = replace(recipe, facts=with_listed_prices(recipe.facts, recipe.published, matrix.llm_ids))
     runs = leave_each_out(matrix, recipe, options, cache=cache, progress=progress)
     if not runs:
         raise DataError("no LLM was graded on several of the data sets, so no set says anything of another. Add data.")

@@ -10,7 +10,7 @@ with few LLMs does not count. Nothing needs these files: without them abilities 
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -228,18 +228,25 @@ def _read(
     return frame.drop_nulls(list(needed))
 
 
-def with_listed_prices(facts: Facts, published: Published) -> Facts:
-    """The facts, with the list prices that were published of LLMs that have none."""
-    listed = {
-        llm: Price(
+def with_listed_prices(facts: Facts, published: Published, llm_ids: Iterable[str]) -> Facts:
+    """The facts, with the list prices that were published of LLMs that have none.
+
+    Args:
+        facts: What is known already.
+        published: Where else to look; a setting costs what its LLM does.
+        llm_ids: Canonical ids.
+    """
+    prices = dict(facts.prices)
+    for llm in llm_ids:
+        one = published.listings.get(llm) or published.listings.get(base_id(llm))
+        if llm in prices or one is None or not (one.input_usd_per_mtok and one.output_usd_per_mtok):
+            continue  # a price of 0 is a free trial
+        prices[llm] = Price(
             input_usd_per_mtok=one.input_usd_per_mtok,
             output_usd_per_mtok=one.output_usd_per_mtok,
             source=one.price_source,
         )
-        for llm, one in published.listings.items()
-        if one.input_usd_per_mtok and one.output_usd_per_mtok  # 0 is a free trial, not a price
-    }
-    return replace(facts, prices={**listed, **facts.prices})
+    return replace(facts, prices=prices)
 
 
 def kinds(

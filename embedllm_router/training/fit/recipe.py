@@ -165,8 +165,8 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     """
     check_place(out)
     published = published or Published()
-    facts = with_listed_prices(facts, published)
     merged = merge_folders(folders, on_conflict)
+    facts = with_listed_prices(facts, published, merged.matrix.llm_ids)
     matrix = chat_llms(merged.matrix, facts, min_labels)
     recipe = Recipe(encoder, facts, published, options, prompt_columns, tuple(ngrams))
     if options.hedged:
@@ -432,12 +432,14 @@ def add_landmarks(folder: Path, data: Sequence[Path], on_progress: OnProgress = 
 
     Raises:
         ArtifactError: The folder cannot be read or written.
-        ConfigError: The artifact's split cannot be rebuilt from the data.
+        ConfigError: The artifact has a hedge, or its split cannot be rebuilt from the data.
         DataError: No category has enough training prompts.
     """
     artifact = load_artifact(folder)
     if artifact.manifest.hedge is not None:
-        raise ConfigError(f"{folder}: its hedge is measured from its landmarks; train anew to change both.")
+        raise ConfigError(
+            f"{folder} has a hedge, which was fitted to the landmarks it has. Train again to have others."
+        )
     card = read_card(folder)
     inputs = read_inputs(artifact, data, on_progress=on_progress)
     assert inputs.train is not None  # split "test" always has one

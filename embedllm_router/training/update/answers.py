@@ -37,9 +37,9 @@ class Answers:
         score: Mean verdict, in [0, 1].
         weight: How often it counts: one over the propensity, clipped; 1 where the decision was deterministic.
         logit: What the current weights predict.
-        own: The part of it that comes from the LLM's own row; the rest, with a hedge, all LLMs share. NaN where only a
-            probability was recorded, of which one cannot tell.
-        columns: float32 (n, n_free), what the LLM's own row is multiplied by; NaN where neither text nor embedding was
+        own: The part of it that comes from the free entries of the LLM's row: all of it but with a hedge. NaN where
+            only a probability was recorded and one cannot tell.
+        columns: float32 (n, n_free), what those entries are multiplied by; NaN where neither text nor embedding was
             recorded.
         key: Equal for equal prompts, where they can be told.
         verdicts: Everything that was said.
@@ -157,7 +157,7 @@ def _lay_out(found: list[_Answer], decoder: LinearDecoder, max_weight: float) ->
     columns = np.full((len(found), decoder.rows.shape[1]), np.nan, dtype=np.float32)
     columns[embedded] = decoder.columns([one.embedding for one in found if one.embedded])
     own = np.einsum("ij,ij->i", columns[:, :n], decoder.rows[llm, :n], dtype=np.float64)
-    shared = columns[:, n:].sum(axis=1, dtype=np.float64)  # one column with a hedge, none without
+    rest = np.einsum("ij,ij->i", columns[:, n:], decoder.rows[llm, n:], dtype=np.float64)
     p_recorded = np.array([np.nan if one.p_recorded is None else one.p_recorded for one in found])
     recorded = logit(np.clip(p_recorded, _SURE, 1 - _SURE))
     weight = np.array([_weight(one.request) for one in found], dtype=np.float64)
@@ -165,7 +165,7 @@ def _lay_out(found: list[_Answer], decoder: LinearDecoder, max_weight: float) ->
         llm=llm,
         score=np.array([one.request.score for one in found], dtype=np.float64),
         weight=np.minimum(weight, max_weight),
-        logit=np.where(embedded, own + shared, recorded),
+        logit=np.where(embedded, own + rest, recorded),
         own=np.where(embedded | (n < columns.shape[1]), own, recorded),
         columns=columns[:, :n],
         key=tuple(one.request.prompt_hash or one.request.request_id for one in found),

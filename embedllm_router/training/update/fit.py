@@ -4,7 +4,7 @@ What may change about one LLM, as the columns of a regression, is
 
     new logit = logit + common + slope · (own - mean own) + offset + v · φ
 
-`own` is the part of the logit that comes from the LLM's row: all of it without a hedge, less what all LLMs share with
+`own` is the part of the logit that comes from the LLM's row: all of it without a hedge, all but what LLMs share with
 one. φ are the main directions of the prompts in the log, of f(x) or of what a hedge makes of it (`LinearDecoder`),
 scaled so that a prompt's φ has length 1 on average: the prior on v then says how far the logit of an average prompt may
 move. How far an LLM may move is a ladder of priors that starts with no
