@@ -83,7 +83,7 @@ class Published:
         Raises:
             DataError: It is not a month.
         """
-        if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
+        if not _MONTH.fullmatch(month):
             raise DataError(f"--ungraded-since is {month!r}, expected a month such as 2025-01.")
         return tuple(
             llm
@@ -267,6 +267,15 @@ def kinds(
     return tuple(_kind(llm, facts, published, factor) for llm in llm_ids)
 
 
+_MONTH: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+
+
+def _month(date: str | None) -> str | None:
+    """The year and month of a date that has both."""
+    found = _MONTH.match(date or "")
+    return found[0] if found else None
+
+
 def _kind(llm: str, facts: Facts, published: Published, factor: Mapping[str, float]) -> LLMKind:
     known, base = facts.llms.get(llm), base_id(llm)
     listing = published.listings.get(llm) or published.listings.get(base) or Listing()
@@ -279,7 +288,7 @@ def _kind(llm: str, facts: Facts, published: Published, factor: Mapping[str, flo
         family=family_of(llm),
         thinking=thinking,
         small=is_small(llm),
-        released=listing.released[:7] if listing.released else month_in_name(llm),
+        released=_month(listing.released) or month_in_name(llm),
         size_b=listing.size_b or size_in_name(llm),
         output_usd_per_mtok=usd,
         published=factor.get(llm, factor.get(base)),
