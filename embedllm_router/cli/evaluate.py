@@ -192,9 +192,12 @@ def _print_evaluation(found: "Evaluation", *, as_json: bool) -> None:
         print_json(evaluation_fields(found))
         return
     from embedllm_router.artifact.guarantees import guarantee_tables
-    from embedllm_router.evaluation.report import evaluation_table, slice_table, summary_lines
+    from embedllm_router.evaluation.report import evaluation_table, left_out_table, slice_table, summary_lines
 
     console = stdout()
+    left_out = left_out_table(found)
+    if left_out is not None:
+        console.print(left_out)
     console.print(evaluation_table(found))
     print_lines(console, summary_lines(found))
     for table in (*guarantee_tables([row for row in found.guarantee if row.data is None]), slice_table(found)):

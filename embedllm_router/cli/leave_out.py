@@ -44,12 +44,9 @@ def leave_out(
         cache: Folder where finished sets are kept.
         as_json: Whether to print JSON.
     """
-    import torch
-
     from embedllm_router.training.fit.leave_out import LeaveOutOptions
     from embedllm_router.training.fit.leave_out_figures import measure_left_out
 
-    torch.set_num_threads(1)
     recipe = _recipe(artifact, data, sources)
     options = LeaveOutOptions.full_size(recipe.options) if full_size else LeaveOutOptions()
     with progress() as on_progress:

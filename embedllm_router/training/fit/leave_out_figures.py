@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from embedllm_router._stats import Estimate, paired_difference, ratio_of_sums, resamples, sigmoid
@@ -335,6 +336,7 @@ def measure_left_out(  # noqa: PLR0913 - data, a recipe and where
     """
     if len(folders) < _MIN_SETS:
         raise DataError(f"{len(folders)} data sets to leave out in turn, expected at least {_MIN_SETS}. Add --data.")
+    torch.set_num_threads(1)  # the networks are small: a second thread gains little
     matrix = chat_llms(merge_folders(folders, OnConflict.MEAN).matrix, recipe.facts, min_labels)
     recipe = replace(recipe, facts=with_listed_prices(recipe.facts, recipe.published, matrix.llm_ids))
     runs = leave_each_out(matrix, recipe, options, cache=cache, progress=progress)
