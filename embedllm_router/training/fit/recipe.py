@@ -18,7 +18,7 @@ from embedllm_router.data.folder import merge_folders, read_folders
 from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.data.matrix import CorrectnessMatrix, Merged
 from embedllm_router.data.split import Split, split_by_stem
-from embedllm_router.errors import DataError
+from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.evaluation.baselines import repeat_means
 from embedllm_router.evaluation.guarantee import card_with_guarantee, with_guarantee
 from embedllm_router.evaluation.inputs import OnProgress, Part, find_pools, llm_means, pool_means, read_inputs
