@@ -114,7 +114,8 @@ class RequestRecord:
         category: Name of the training category nearest to the prompt; None when the weights hold none.
         novelty: OOD score: share of ordinary prompts that lie nearer to the training prompts, in [0, 1]; None when not
             measured.
-        hedge: How far predictions were moved towards each LLM's mean for it, in [0, 1]; None when routing failed open.
+        hedge: How far predictions were moved to what holds on unknown kinds of prompt, in [0, 1], because the prompt or
+            its caller's prompts are unlike those of training; None when routing failed open.
         prompt_chars: Length of the embedded text in characters.
         input_tokens: Estimated tokens of the whole request.
         max_output_tokens: The request's own limit on the answer; None when it set none.

@@ -32,7 +32,7 @@ def average_performance(artifact: Artifact) -> Average:
 
     Takes some 40 ms.
     """
-    scorer = Scorer(artifact.decoder)
+    scorer = Scorer.from_artifact(artifact, shrinks=False)
     drawn = [scorer.score(embedding) for embedding in usual_embeddings(artifact.decoder, _N_DRAWN)]
     return Average(
         p_correct=np.mean([one.p_correct for one in drawn], axis=0, dtype=np.float64),
