@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from embedllm_router.artifact.weights import default_artifact_path
-from embedllm_router.prediction.word_pieces import AsciiWordPieces
+from embedllm_router.prediction.static_encoder import AsciiWordPieces
 
 ASCII = st.text(st.characters(max_codepoint=127), max_size=300)
 PRINTED = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300)
