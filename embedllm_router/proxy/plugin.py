@@ -33,6 +33,7 @@ from embedllm_router.proxy.request_context import (
     eligibility_of,
     key_id_of,
     key_overrides,
+    last_fallback,
     names_among,
     no_candidate_left,
     read_context,
@@ -388,6 +389,9 @@ def _send(
     """Writes the choice and its fallbacks into the request."""
     names, ranking = decision.pool.names, decision.ranking
     next_best = [names[i] for i in ranking[1 : settings.max_fallbacks + 1]]
+    last = last_fallback(decision, settings, eligibility)
+    if last is not None and last not in next_best:
+        next_best.append(last)
     bond = session.bond if session is not None else None
     alone = bond is not None and bond.forbids_fallbacks  # no other LLM could read the request at all
     bind_fallbacks(data, None if alone else next_best, eligibility)

@@ -31,7 +31,8 @@ class VirtualModel:
     Attributes:
         name: What clients send as `model`.
         settings: Its settings.
-        policy: What it decides by. Unknown groups and LLMs stay in its pool, excluded, so every record names them.
+        policy: What it decides by. Unknown groups and LLMs stay in its pool, excluded, so every record names them. The
+            default is always in it.
         rules: Which candidates may answer at all.
         allowed: What a request may set for itself.
         budgets: Spend targets.
@@ -80,6 +81,8 @@ def build_virtual_model(
         The virtual model with its candidates.
     """
     names = settings.candidates or tuple(groups)
+    if settings.default in groups:  # whoever declares a default wants its answers
+        names = (*names, settings.default)
     candidates = [groups[n].candidate if n in groups else _absent(n) for n in dict.fromkeys(names)]
     pool = CandidatePool(candidates) if average is None else pool_with_averages(candidates, average)
     exploration = settings.exploration.exploration if settings.exploration.exploration.on else NO_EXPLORATION

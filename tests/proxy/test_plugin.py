@@ -96,6 +96,43 @@ async def test_a_virtual_model_becomes_the_chosen_group(handler: ProxyHandler, l
     assert event["chosen"] == "wizard"
 
 
+@pytest.mark.parametrize(
+    ("virtual", "body", "fallbacks"),
+    [
+        ({"default": "stranger", "candidates": ["wizard"]}, {}, ["stranger"]),
+        ({"default": "novice"}, {}, ["sprinter", "novice"]),
+        ({"default": "novice", "max_fallbacks": 1}, {}, ["sprinter", "novice"]),
+        ({"default": "novice", "max_fallbacks": 0}, {}, None),
+        ({"default": "novice", "labels": ["zero-retention"]}, {}, []),
+        ({"default": "novice"}, {"embedllm": {"candidates": ["wizard", "sprinter"]}}, ["sprinter"]),
+        ({"default": "absent", "candidates": ["wizard"]}, {}, None),
+    ],
+)
+async def test_the_default_is_the_last_fallback_unless_it_may_not_answer(
+    make_handler: Callable[..., ProxyHandler],
+    proxy_server: ModuleType,
+    virtual: dict[str, Any],
+    body: dict[str, Any],
+    fallbacks: list[str] | None,
+) -> None:
+    for row in proxy_server.llm_model_list:
+        if row["model_name"] == "wizard":
+            row["model_info"]["embedllm_labels"] = ["zero-retention"]
+    data = await routed(make_handler(virtual_models={"auto": virtual}), **body)
+    assert data["model"] == "wizard"
+    assert data.get("fallbacks") == fallbacks
+
+
+async def test_the_default_is_a_candidate_whether_it_is_listed_or_not(
+    make_handler: Callable[..., ProxyHandler],
+) -> None:
+    handler = make_handler(
+        virtual_models={"auto": {"default": "sprinter", "candidates": ["wizard"], "profile": "cheap"}}
+    )
+    data = await routed(handler, messages=[{"role": "user", "content": "hello"}])
+    assert data["model"] == "sprinter"
+
+
 async def test_any_other_model_is_left_alone(handler: ProxyHandler, log_text: io.StringIO) -> None:
     data = await routed(handler, model="sprinter", embedllm={"cost_weight": 3})
     assert data["model"] == "sprinter"
