@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedllm_router.artifact.catalog import Catalog, Match
+from embedllm_router.artifact.names import EFFORTS
 from embedllm_router.routing.pool import PARAMETERS, Candidate, Capability, Exclusion, PriceTier
 
 __all__ = [
@@ -94,7 +95,8 @@ def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Cata
     rows = [row for row in rows if not is_paused(row)] or rows  # LiteLLM sends nothing to those that are paused
     declared = next((i for row in rows if (i := _section(row, "model_info").get("embedllm"))), None)
     names = [str(declared)] if declared else [*(n for row in rows for n in _llm_names(row)), name]
-    matches = [catalog.match(n) for n in names]
+    effort = next((found for row in rows if (found := _effort(row))), None)
+    matches = [catalog.match(n, effort) for n in names]
     match = next((m for m in matches if m.llm), matches[0])
     candidate = Candidate(
         name=name,
@@ -135,8 +137,27 @@ def _mode(row: Row, prices: PriceMap) -> object:
 
 
 def _llm_names(row: Row) -> list[str]:
-    base, model = _section(row, "model_info").get("base_model"), _section(row, "litellm_params").get("model")
-    return [str(name) for name in (base, model) if name]
+    params = _section(row, "litellm_params")
+    provider, base, model = (
+        params.get("custom_llm_provider"),
+        _section(row, "model_info").get("base_model"),
+        _model_of(row),
+    )
+    whole = f"{provider}/{model}" if provider and model and "/" not in model else model
+    return [str(name) for name in (base, whole) if name]
+
+
+def _effort(row: Row) -> str | None:
+    """The reasoning effort that a deployment is set to; None where it sets none, or turns reasoning off."""
+    params = _section(row, "litellm_params")
+    stated = params.get("reasoning_effort")
+    if isinstance(stated, Mapping):  # of the Responses endpoint: {"effort": "high", "summary": …}
+        stated = stated.get("effort")
+    if isinstance(stated, str) and stated.lower() in EFFORTS:
+        return stated.lower()
+    thinking = params.get("thinking")
+    on = isinstance(thinking, Mapping) and thinking.get("type") in {"enabled", "adaptive"}
+    return "thinking" if on else None
 
 
 def _lacking(row: Row, prices: PriceMap, accepts: Accepts) -> set[Capability]:
