@@ -53,7 +53,7 @@ def test_match(catalog: Catalog, name: str, llm: str, how: str) -> None:
         ("gpt-4o-2024-11-20", ("gpt-4o-2024-08-06", "gpt-4o-2024-05-13")),
         ("gpt-5-mini", ("gpt-4o-mini-2024-07-18",)),
         ("gemini-1.5-pro", ("gemini-1.5-pro-001", "gemini-1.5-pro-exp-0827")),  # it stands for 002 by now
-        ("acme-chat-latest", ()),
+        ("acme-chat-latest", ("acme-chat-2026-02-01",)),
         ("ft:gpt-4o-2024-08-06:acme::1", ("gpt-4o-2024-08-06", "gpt-4o-2024-05-13")),
         ("replicate/meta/llama-3.3-70b", ("llama-3.3-70b-instruct",)),  # the base model
         ("claude-3-5-haiku", ()),
