@@ -11,13 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 __all__ = [
     "FORMAT_VERSION",
+    "BroadSpec",
+    "Covariate",
     "DataSource",
     "DecoderSpec",
     "EncoderSpec",
     "FileRecord",
     "GuaranteeRow",
+    "HedgeSpec",
+    "KinSpec",
     "Landmark",
     "LearnedLLM",
+    "LeftOutSet",
     "Manifest",
     "NgramSpec",
     "OodSpec",
@@ -64,6 +69,8 @@ class EncoderSpec(Record):
         source: What it was distilled from, and how.
         vocab_size: Rows of the token table.
         d_embedding: Columns of the token table.
+        blocks: Widths of groups of neighbouring columns of the token table, in order; each group is pooled to unit
+            length by itself. Empty where all columns are one group.
         pools: Averages taken, in order; "mean" over all tokens, "tail" over the last `tail_tokens`.
         tail_tokens: Length of the "tail" window, in tokens.
         ngrams: Tables whose pools follow, in order; none in folders written before there were any.
@@ -74,6 +81,7 @@ class EncoderSpec(Record):
     source: str
     vocab_size: int = Field(gt=0)
     d_embedding: int = Field(gt=0)
+    blocks: tuple[Annotated[int, Field(gt=0)], ...] = ()
     pools: tuple[Literal["mean", "tail"], ...] = Field(min_length=1)
     tail_tokens: int = Field(gt=0)
     ngrams: tuple[NgramSpec, ...] = ()
@@ -91,6 +99,12 @@ class EncoderSpec(Record):
         repeated = sorted(name for name, n in Counter(["token", *names]).items() if n > 1)
         if repeated:
             raise ValueError(f"ngrams repeat {repeated}; every table needs a name of its own, none is 'token'")
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_make_up_the_token_table(self) -> "EncoderSpec":
+        if self.blocks and sum(self.blocks) != self.d_embedding:
+            raise ValueError(f"blocks sum to {sum(self.blocks)}, expected d_embedding, {self.d_embedding}")
         return self
 
 
@@ -138,6 +152,37 @@ class TransformerSpec(Record):
 FORMAT_VERSION = 1
 
 
+class BroadSpec(Record):
+    """The broad network `f_W` of a decoder; see `prediction.scorer`.
+
+    It was trained beside a free intercept for every LLM on every data set, so it holds only what tells prompts of one
+    set apart, which carries over to other sets better. It and the prompt's difficulty read some columns only.
+
+    Attributes:
+        columns: Half-open ranges of the prompt embedding that are read, ascending and apart.
+        max_deviation: Standardised inputs are clipped to this; at most what the decoder clips to.
+        hidden: Widths of the hidden layers.
+        d_llm: Length of an LLM's broad embedding.
+    """
+
+    columns: tuple[tuple[int, int], ...] = Field(min_length=1)
+    max_deviation: float = Field(default=4.0, gt=0)
+    hidden: tuple[Annotated[int, Field(gt=0)], ...]
+    d_llm: int = Field(gt=0)
+
+    @property
+    def n_columns(self) -> int:
+        """How many columns are read."""
+        return sum(end - start for start, end in self.columns)
+
+    @model_validator(mode="after")
+    def _columns_ascend(self) -> "BroadSpec":
+        edges = [edge for span in self.columns for edge in span]
+        if edges[0] < 0 or any(start >= end for start, end in self.columns) or edges != sorted(edges):
+            raise ValueError(f"columns must be ascending half-open ranges that do not overlap, found {self.columns}")
+        return self
+
+
 class DecoderSpec(Record):
     """The decoder `logit[llm] = e_llm · f(x) + b_llm` and its twin for output length.
 
@@ -147,6 +192,8 @@ class DecoderSpec(Record):
         d_llm: Length of an LLM embedding.
         length_hidden: Hidden widths of the network that predicts output length.
         d_length: Length of an LLM's output-length embedding.
+        max_deviation: Standardised inputs are clipped to this: a strange prompt extrapolates no further.
+        broad: A second network, for prompts unlike those of training; None without one.
     """
 
     kind: Literal["mf", "network"]
@@ -154,6 +201,17 @@ class DecoderSpec(Record):
     d_llm: int = Field(gt=0)
     length_hidden: tuple[int, ...]
     d_length: int = Field(gt=0)
+    max_deviation: float = Field(default=8.0, gt=0)
+    broad: BroadSpec | None = None
+
+    @model_validator(mode="after")
+    def _broad_clips_no_later(self) -> "DecoderSpec":
+        if self.broad is not None and self.broad.max_deviation > self.max_deviation:
+            raise ValueError(
+                f"broad.max_deviation is {self.broad.max_deviation}, expected at most max_deviation, "
+                f"{self.max_deviation}: its inputs are those of the decoder, clipped further"
+            )
+        return self
 
 
 class LearnedLLM(Record):
@@ -164,7 +222,13 @@ class LearnedLLM(Record):
         vendor: Who made it.
         thinking: Whether it reasons before it answers.
         n_labels: How many graded answers it was learned from.
-        mean_correctness: Share of those that were correct, in [0, 1].
+        mean_correctness: Share of those that were correct, in [0, 1]; without any, the mean probability predicted of it
+            on prompts such as the weights learned from.
+        known_by: What is known of it: graded answers; only published benchmark results; or only what its name, vendor,
+            family, price and date say.
+        family: The line of LLMs it belongs to, for example "gpt-4o"; None when unknown.
+        released: Month of its release, "YYYY-MM"; None when unknown.
+        size_b: Billions of parameters; None when unknown.
         input_usd_per_mtok: List price per million input tokens in USD; None when unknown.
         output_usd_per_mtok: List price per million output tokens in USD; None when unknown.
         price_source: Where the price was read; None when unknown.
@@ -173,11 +237,21 @@ class LearnedLLM(Record):
     id: str = Field(min_length=1)
     vendor: str
     thinking: bool
-    n_labels: int = Field(gt=0)
+    n_labels: int = Field(ge=0)
     mean_correctness: float = Field(ge=0, le=1)
+    known_by: Literal["labels", "published", "family"] = "labels"
+    family: str | None = None
+    released: str | None = Field(default=None, pattern=r"^\d{4}-(0[1-9]|1[0-2])$")
+    size_b: float | None = Field(default=None, gt=0)
     input_usd_per_mtok: float | None = Field(default=None, ge=0)
     output_usd_per_mtok: float | None = Field(default=None, ge=0)
     price_source: str | None = None
+
+    @model_validator(mode="after")
+    def _is_known_by_something(self) -> "LearnedLLM":
+        if not self.n_labels and self.known_by == "labels":
+            raise ValueError(f"{self.id} is known by labels and has none; known_by must be published or family")
+        return self
 
 
 class Landmark(Record):
@@ -202,7 +276,8 @@ class OodSpec(Record):
     Attributes:
         ranks: Distances of ordinary held-out prompts to their nearest landmark in units of its spread, at equally
             spaced ranks, ascending.
-        shrinkage: What predictions of prompts of an unknown kind are multiplied by in log-odds, in (0, 1].
+        shrinkage: What predictions of prompts of an unknown kind are multiplied by in log-odds, in (0, 1]; not read
+            where the manifest has a hedge.
         n_prompts: Held-out prompts that were measured.
     """
 
@@ -215,6 +290,129 @@ class OodSpec(Record):
         if any(later < earlier for earlier, later in pairwise(self.ranks)):
             raise ValueError("the ranks do not ascend")
         return self
+
+
+class LeftOutSet(Record):
+    """A data set that weights of the same recipe never saw, and how well they predicted it.
+
+    Attributes:
+        name: The data set.
+        domain: What it asks about.
+        n_prompts: Prompts it was measured on.
+        n_llms: LLMs that were graded on them.
+        n_labels: Graded answers.
+        log_loss: Of the predictions, in nats.
+        means_log_loss: Of each LLM's mean on the other sets.
+        change_low: Lower end of the 95 % interval of log_loss - means_log_loss, paired by prompt.
+        change_high: Upper end.
+        auc: Of the predictions, in [0, 1]; None where it is undefined. So are the next two.
+        means_auc: Of each LLM's mean.
+        auc_within: Of the predictions among the answers of one LLM, averaged over the LLMs.
+    """
+
+    name: str = Field(min_length=1)
+    domain: str
+    n_prompts: int = Field(gt=0)
+    n_llms: int = Field(gt=0)
+    n_labels: int = Field(gt=0)
+    log_loss: float = Field(ge=0)
+    means_log_loss: float = Field(ge=0)
+    change_low: float
+    change_high: float
+    auc: float | None = Field(default=None, ge=0, le=1)
+    means_auc: float | None = Field(default=None, ge=0, le=1)
+    auc_within: float | None = Field(default=None, ge=0, le=1)
+
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class HedgeSpec(Record):
+    """How predictions pass from what holds on prompts like those of training to what holds elsewhere.
+
+    All of it was fitted so that data sets left out of training are predicted well. The formula is in
+    `prediction.scorer`, the novelty of a prompt, n1 and n2, in `prediction.ood_score`.
+
+    Attributes:
+        base: Logit of an average LLM on an average prompt of an unknown kind.
+        ability_share: What an LLM's ability counts for there.
+        difficulty_share: What the difficulty of the prompt counts for there.
+        common_share: What the broad network says of all reference LLMs together counts for there.
+        difference_share: What it says of the differences between LLMs counts for there.
+        mean_ability: Mean ability of the reference LLMs, those of many labels.
+        broad_weight: Weight of the broad network on prompts like those of training.
+        temperature: Factor of the logit of prompts like those of training.
+        slope: Calibration of the final logit: its factor.
+        offset: Calibration of the final logit: what is added.
+        gate_bias: Logit of the gate at average novelty.
+        gate_weights: Weights of the standardised n1 and n2 in it.
+        gate_means: Means of n1 and n2.
+        gate_scales: Standard deviations of n1 and n2.
+        d_point: Dimension of the space in which n2 is measured.
+        n_points: Training prompts that are kept as points of it.
+        fitted_on: Data sets that were left out in turn to fit it.
+        left_out: How well each of these was predicted when nothing of it was known.
+    """
+
+    base: float
+    ability_share: float = Field(gt=0)
+    difficulty_share: float
+    common_share: float
+    difference_share: float
+    mean_ability: float
+    broad_weight: float = Field(ge=0, le=1)
+    temperature: float = Field(gt=0)
+    slope: float = Field(gt=0)
+    offset: float
+    gate_bias: float
+    gate_weights: tuple[float, float]
+    gate_means: tuple[float, float]
+    gate_scales: tuple[Positive, Positive]
+    d_point: int = Field(gt=0)
+    n_points: int = Field(gt=0)
+    fitted_on: tuple[str, ...]
+    left_out: tuple[LeftOutSet, ...]
+
+
+class Covariate(Record):
+    """A figure about an LLM that says something of its ability: `weight · (value - mean) / scale` in logits.
+
+    Attributes:
+        name: Of the figure.
+        mean: Its mean over the learned LLMs.
+        scale: Its standard deviation.
+        weight: Of the standardised figure.
+    """
+
+    name: str = Field(min_length=1)
+    mean: float
+    scale: float = Field(gt=0)
+    weight: float
+
+
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class KinSpec(Record):
+    """What is expected of an LLM that nobody graded, from its name, vendor, family, price and date.
+
+    Attributes:
+        base_ability: Ability of an LLM of which nothing is known.
+        covariates: What figures about it add.
+        vendors: By vendor, the posterior mean of what its LLMs add beyond the covariates, and the standard deviation of
+            the ability of a new one.
+        families: By "vendor|family", likewise; replaces what the vendor says.
+        unknown_vendor: Likewise of a vendor nobody knows: nothing is added.
+        features: Names of what an LLM's embeddings are expected from; rows of the decoder's `kin_embeddings` and
+            `kin_broad_embeddings`.
+    """
+
+    base_ability: float
+    covariates: tuple[Covariate, ...]
+    vendors: dict[str, tuple[float, NotNegative]]
+    families: dict[str, tuple[float, NotNegative]]
+    unknown_vendor: tuple[float, NotNegative]
+    features: tuple[str, ...] = Field(min_length=1)
 
 
 class GuaranteeRow(Record):
@@ -275,7 +473,8 @@ class Manifest(Record):
     """All there is to know of an artifact besides its tensors.
 
     Landmarks are optional: a folder without them has an empty list and a `d_landmark` of 0. So are the contract,
-    the measured guarantee of τ, and the novelty, the measurements for the OOD score, which needs landmarks.
+    the measured guarantee of τ, and the novelty, the measurements for the OOD score, which needs landmarks. A decoder
+    with a broad network has a hedge, which needs landmarks too, and no other decoder has one; kin is for such decoders.
     """
 
     format: Literal["embedllm-router artifact"] = "embedllm-router artifact"
@@ -290,6 +489,8 @@ class Manifest(Record):
     landmarks: tuple[Landmark, ...] = ()
     d_landmark: int = Field(default=0, ge=0)
     novelty: OodSpec | None = None
+    hedge: HedgeSpec | None = None
+    kin: KinSpec | None = None
     contract: tuple[GuaranteeRow, ...] = ()
     files: dict[str, FileRecord] = Field(default_factory=dict)
 
@@ -303,4 +504,21 @@ class Manifest(Record):
             raise ValueError(f"{len(self.landmarks)} landmarks of length {self.d_landmark}: both or neither must be 0")
         if self.novelty is not None and not self.landmarks:
             raise ValueError("novelty is a distance to landmarks, of which there are none")
+        return self
+
+    @model_validator(mode="after")
+    def _broad_and_hedge_belong_together(self) -> "Manifest":
+        broad = self.decoder.broad
+        if (broad is None) != (self.hedge is None):
+            has, lacks = ("hedge", "decoder.broad") if broad is None else ("decoder.broad", "hedge")
+            raise ValueError(f"{has} is given and {lacks} is not; expected both or neither")
+        if broad is not None and broad.columns[-1][1] > self.encoder.d_prompt:
+            raise ValueError(
+                f"decoder.broad reads columns up to {broad.columns[-1][1]}, the prompt embedding has "
+                f"{self.encoder.d_prompt}"
+            )
+        if self.hedge is not None and not self.landmarks:
+            raise ValueError("the hedge measures distances to landmarks, of which there are none")
+        if self.kin is not None and broad is None:
+            raise ValueError("kin is given and decoder.broad is not; what is expected of an LLM needs both networks")
         return self

@@ -5,7 +5,8 @@
       encoder.safetensors   token and n-gram vectors of a static encoder; absent where the manifest names a transformer
       tokenizer.json        its tokenizer (Hugging Face `tokenizers` format); absent likewise
       decoder.safetensors   prompt networks, LLM embeddings and biases
-      landmarks.safetensors mean prompts by category; absent where the manifest lists no landmarks
+      landmarks.safetensors mean prompts by category, and prompts as points where the manifest has a hedge; absent where
+                            it lists no landmarks
       README.md             the model card
 
 Training writes it, serving reads it, and they meet nowhere else. Loading checks everything: hashes, tensor names,
@@ -28,7 +29,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from embedllm_router._files import draft_beside, put_in_place, why_no_place
-from embedllm_router.artifact.manifest import FORMAT_VERSION, EncoderSpec, FileRecord, Manifest
+from embedllm_router.artifact.manifest import FORMAT_VERSION, BroadSpec, EncoderSpec, FileRecord, Manifest
 from embedllm_router.errors import ArtifactError, ConfigError
 
 __all__ = [
@@ -61,28 +62,59 @@ def encoder_shapes(spec: EncoderSpec) -> dict[str, tuple[tuple[int, ...], str]]:
 def decoder_shapes(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and dtype of every tensor of decoder.safetensors."""
     d_prompt, n_llms, spec = manifest.encoder.d_prompt, len(manifest.llms), manifest.decoder
-    shapes: dict[str, tuple[int, ...]] = {"input_mean": (d_prompt,), "input_scale": (d_prompt,)}
-    for network, hidden, d_out in (
-        ("prompt_network", spec.hidden, spec.d_llm),
-        ("length_network", spec.length_hidden, spec.d_length),
-    ):
-        widths = (d_prompt, *hidden, d_out)
-        for layer, (d_in, d_next) in enumerate(pairwise(widths)):
-            shapes[f"{network}.{layer}.weight"] = (d_next, d_in)
-            shapes[f"{network}.{layer}.bias"] = (d_next,)
-    shapes["llm_embeddings"] = (n_llms, spec.d_llm)
-    shapes["llm_bias"] = (n_llms,)
-    shapes["length_embeddings"] = (n_llms, spec.d_length)
-    shapes["length_bias"] = (n_llms,)
+    shapes: dict[str, tuple[int, ...]] = {
+        "input_mean": (d_prompt,),
+        "input_scale": (d_prompt,),
+        **_network_shapes("prompt_network", (d_prompt, *spec.hidden, spec.d_llm)),
+        **_network_shapes("length_network", (d_prompt, *spec.length_hidden, spec.d_length)),
+        "llm_embeddings": (n_llms, spec.d_llm),
+        "llm_bias": (n_llms,),
+        "length_embeddings": (n_llms, spec.d_length),
+        "length_bias": (n_llms,),
+    }
+    if spec.broad is not None:
+        shapes |= _broad_shapes(spec.broad, n_llms)
+    if manifest.kin is not None and spec.broad is not None:
+        n_features = len(manifest.kin.features)
+        shapes |= {
+            "kin_embeddings": (n_features, spec.d_llm),
+            "kin_broad_embeddings": (n_features, spec.broad.d_llm),
+        }
     return {name: (shape, "float32") for name, shape in shapes.items()}
+
+
+def _network_shapes(network: str, widths: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer, (d_in, d_out) in enumerate(pairwise(widths)):
+        shapes[f"{network}.{layer}.weight"] = (d_out, d_in)
+        shapes[f"{network}.{layer}.bias"] = (d_out,)
+    return shapes
+
+
+def _broad_shapes(broad: BroadSpec, n_llms: int) -> dict[str, tuple[int, ...]]:
+    return {
+        **_network_shapes("broad_network", (broad.n_columns, *broad.hidden, broad.d_llm)),
+        "broad_embeddings": (n_llms, broad.d_llm),
+        "broad_bias": (n_llms,),
+        "difficulty_weight": (broad.n_columns,),
+        "difficulty_bias": (1,),
+        "reference_embedding": (broad.d_llm,),
+        "reference_bias": (1,),
+        "ability": (n_llms,),
+        "ability_sd": (n_llms,),
+    }
 
 
 def landmark_shapes(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shape and dtype of every tensor of landmarks.safetensors."""
-    return {
-        "projection": ((manifest.d_landmark, manifest.encoder.d_prompt), "float16"),
-        "landmarks": ((len(manifest.landmarks), manifest.d_landmark), "float16"),
+    d_prompt, hedge = manifest.encoder.d_prompt, manifest.hedge
+    shapes = {
+        "projection": (manifest.d_landmark, d_prompt),
+        "landmarks": (len(manifest.landmarks), manifest.d_landmark),
     }
+    if hedge is not None:
+        shapes |= {"point_projection": (hedge.d_point, d_prompt), "points": (hedge.n_points, hedge.d_point)}
+    return {name: (shape, "float16") for name, shape in shapes.items()}
 
 
 MANIFEST, ENCODER, DECODER, TOKENIZER, LANDMARKS, CARD = (
@@ -153,6 +185,8 @@ def load_artifact(path: Path) -> Artifact:
     if manifest.landmarks:
         landmarks = _tensors(path / LANDMARKS, contents[LANDMARKS], landmark_shapes(manifest))
     _check_positive(path / DECODER, "input_scale", decoder["input_scale"])
+    if manifest.hedge is not None:
+        _check_positive(path / DECODER, "ability_sd", decoder["ability_sd"])
     return Artifact(
         id=hashlib.sha256(manifest_bytes).hexdigest()[:12],
         manifest=manifest,

@@ -14,9 +14,15 @@ difficulty still orders prompts and differences hardly do (docs/results.md), so 
 the second. Then all of it shrinks towards 0 by as much as not knowing the difficulty of a new kind of prompt demands:
 the logistic function of a normal variable of mean m and standard deviation s has nearly the mean that it has of m / √(1
 + πs²/8) itself (MacKay, Neural Computation 4, 1992), where s is how much the difficulty of learned categories varies.
+
+Weights with a hedge have two predictions, one that holds on prompts like those of training and one that was fitted on
+data sets left out of training, and a gate that tells by how much the second replaces the first. It is a logistic
+regression on two distances, of which every prompt has some: n1, the logarithm of the distance to the nearest landmark
+in units of its spread, and n2, that of the distance to the nearest of many single training prompts.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -25,12 +31,13 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from embedllm_router.artifact.manifest import Landmark, LearnedLLM, OodSpec
+from embedllm_router.artifact.manifest import HedgeSpec, Landmark, LearnedLLM, OodSpec
 from embedllm_router.artifact.weights import Artifact, Tensors
 
 __all__ = [
     "MAX_DEVIATION",
     "NO_SHRINKAGE",
+    "Gate",
     "Landmarks",
     "Nearest",
     "OneThread",
@@ -40,7 +47,8 @@ __all__ = [
 ]
 
 MAX_DEVIATION = 8.0
-"""Standardised inputs are clipped to this: a strange prompt extrapolates no further than training saw."""
+"""Standardised inputs are clipped to this unless the decoder's spec says otherwise: a strange prompt extrapolates no
+further than training saw."""
 
 _RARE = 0.99
 """OOD score from which a single prompt is shrunk: one ordinary prompt in a hundred is."""
@@ -49,6 +57,7 @@ _DIFFICULTY_SHARE = 0.75
 _DIFFERENCE_SHARE = 0.25
 """Likewise of the differences between LLMs."""
 _TINY = 1e-6
+_MAX_EXPONENT = 60.0
 Floats = NDArray[np.float32]
 T = TypeVar("T")
 
@@ -75,20 +84,24 @@ class OneThread:
                 library.set_num_threads(n_threads)
 
 
-def standardised(prompt_embedding: Floats, mean: Floats, per_scale: Floats) -> Floats:
+def standardised(
+    prompt_embedding: Floats, mean: Floats, per_scale: Floats, max_deviation: float = MAX_DEVIATION
+) -> Floats:
     """A prompt embedding in units of how training prompts vary.
 
     Args:
         prompt_embedding: float32 (d_prompt,).
         mean: Of the training prompts, float32 (d_prompt,).
         per_scale: One over their spread, float32 (d_prompt,).
+        max_deviation: Largest absolute value of the result, positive.
 
     Returns:
-        float32 (d_prompt,), within ± `MAX_DEVIATION`.
+        float32 (d_prompt,).
     """
-    x = (prompt_embedding - mean) * per_scale
-    np.maximum(x, -MAX_DEVIATION, out=x)  # np.clip does the same in three times the time
-    np.minimum(x, MAX_DEVIATION, out=x)
+    x = prompt_embedding - mean
+    x *= per_scale
+    np.maximum(x, -max_deviation, out=x)  # np.clip does the same in three times the time
+    np.minimum(x, max_deviation, out=x)
     return x
 
 
@@ -121,14 +134,23 @@ class Landmarks:
         known: One record per landmark.
         tensors: Those of `weights.landmark_shapes`; empty without landmarks.
         decoder: The decoder's tensors, for their `input_mean` and `input_scale`.
+        max_deviation: What the decoder clips standardised inputs to.
     """
 
-    def __init__(self, known: Sequence[Landmark], tensors: Tensors, decoder: Tensors) -> None:
+    def __init__(
+        self,
+        known: Sequence[Landmark],
+        tensors: Tensors,
+        decoder: Tensors,
+        max_deviation: float = MAX_DEVIATION,
+    ) -> None:
         self._known = tuple(known)
         self._total = sum(landmark.n_prompts for landmark in self._known)
+        self._max_deviation = max_deviation
         if self._known:
-            t = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
-            self._projection, self._landmarks = t["projection"], t["landmarks"]
+            self._projection, self._landmarks = (
+                tensors[name].astype(np.float32) for name in ("projection", "landmarks")
+            )
             self._squares = (self._landmarks**2).sum(axis=1)
         self._mean = decoder["input_mean"].astype(np.float32)
         self._scale = 1.0 / decoder["input_scale"].astype(np.float32)
@@ -137,7 +159,8 @@ class Landmarks:
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> "Landmarks":
         """The landmarks an artifact holds."""
-        return cls(artifact.manifest.landmarks, artifact.landmarks, artifact.decoder)
+        manifest = artifact.manifest
+        return cls(manifest.landmarks, artifact.landmarks, artifact.decoder, manifest.decoder.max_deviation)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -159,7 +182,7 @@ class Landmarks:
         """
         if prompt_embedding is None or not self._known:
             return ()
-        x = standardised(prompt_embedding, self._mean, self._scale)
+        x = standardised(prompt_embedding, self._mean, self._scale, self._max_deviation)
         squares = self._one_thread(lambda: self._squared_distances(x))
         return tuple(self._nearest(row, squares) for row in squares.argsort(kind="stable")[:n].tolist())
 
@@ -189,6 +212,44 @@ class Landmarks:
         return Nearest(known.name, distance, known.n_prompts, share, known.mean_correctness, known.spread)
 
 
+class Gate:
+    """By how much what holds on unknown kinds of prompt replaces what holds on prompts like those of training.
+
+    Args:
+        hedge: Its constants.
+        tensors: Those of `weights.landmark_shapes`, for `point_projection` and `points`.
+    """
+
+    def __init__(self, hedge: HedgeSpec, tensors: Tensors) -> None:
+        self._projection, self._points = (tensors[name].astype(np.float32) for name in ("point_projection", "points"))
+        self._half_squares = (self._points**2).sum(axis=1) / 2
+        self._weights = [weight / scale for weight, scale in zip(hedge.gate_weights, hedge.gate_scales, strict=True)]
+        means = zip(self._weights, hedge.gate_means, strict=True)
+        self._bias = hedge.gate_bias - sum(weight * mean for weight, mean in means)
+
+    def opening(self, x: Floats, near: Nearest) -> float:
+        """How far it is open for a prompt, h in [0, 1]; BLAS is the caller's to bound.
+
+        Args:
+            x: What `standardised` makes of its embedding, float32 (d_prompt,).
+            near: The category nearest to it.
+        """
+        place = self._projection @ x
+        least = float((self._half_squares - self._points @ place).min())
+        square = 2.0 * least + float(place @ place)
+        of_landmark, of_point = self._weights
+        novelty = of_landmark * _log(near.distance / near.spread) + of_point * _log(math.sqrt(max(square, 0.0)))
+        return _logistic(self._bias + novelty)
+
+
+def _log(distance: float) -> float:
+    return math.log(max(distance, _TINY))
+
+
+def _logistic(value: float) -> float:
+    return 1.0 / (1.0 + math.exp(-min(max(value, -_MAX_EXPONENT), _MAX_EXPONENT)))
+
+
 @dataclass(frozen=True, slots=True)
 class Shrinkage:
     """How far predictions of a prompt were shrunk, and why.
@@ -197,17 +258,20 @@ class Shrinkage:
         nearest: The category the prompt lies nearest to; None without landmarks or text.
         ood_score: Share of ordinary prompts that lie nearer to what was learned, in [0, 1]; None where that was never
             measured.
-        strength: From 0, predictions as they are, to 1, shrunk in full.
+        strength: From 0, predictions as they are on prompts like those of training, to 1, as they are on prompts of an
+            unknown kind. Weights with a hedge have some strength for ordinary prompts too.
+        unfamiliarity: How far the prompt, or its caller's prompts, are beyond ordinary ones, from 0, not at all, to 1.
     """
 
     nearest: Nearest | None = None
     ood_score: float | None = None
     strength: float = 0.0
+    unfamiliarity: float = 0.0
 
     @property
     def widening(self) -> float:
         """How many times as wide the uncertainty is as that of ordinary prompts, from 1 to 2."""
-        return 1.0 + self.strength
+        return 1.0 + self.unfamiliarity
 
 
 NO_SHRINKAGE = Shrinkage()
@@ -218,14 +282,18 @@ class OodScorer:
 
     Args:
         landmarks: Possibly none.
-        spec: What was measured on held-out prompts; None where nothing was: then nothing is shrunk.
+        spec: What was measured on held-out prompts; None where nothing was: then nothing is shrunk without a gate.
         llms: The learned LLMs.
+        gate: Of weights with a hedge, whose scorer passes between two predictions instead of shrinking one.
     """
 
-    def __init__(self, landmarks: Landmarks, spec: OodSpec | None, llms: Sequence[LearnedLLM]) -> None:
+    def __init__(
+        self, landmarks: Landmarks, spec: OodSpec | None, llms: Sequence[LearnedLLM], gate: Gate | None = None
+    ) -> None:
         self._landmarks = landmarks
         self._spec = spec
-        self._ranks = np.array(spec.ranks if spec else (), dtype=np.float64)
+        self._gate = gate
+        self._ranks = spec.ranks if spec else ()
         right = np.array([llm.mean_correctness * llm.n_labels for llm in llms])
         n_labels = np.array([llm.n_labels for llm in llms])
         self._average = _logit(((right + 1) / (n_labels + 2)).astype(np.float32))
@@ -233,7 +301,9 @@ class OodScorer:
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> "OodScorer":
         """What an artifact knows of it."""
-        return cls(Landmarks.from_artifact(artifact), artifact.manifest.novelty, artifact.manifest.llms)
+        manifest = artifact.manifest
+        gate = None if manifest.hedge is None else Gate(manifest.hedge, artifact.landmarks)
+        return cls(Landmarks.from_artifact(artifact), manifest.novelty, manifest.llms, gate)
 
     def shrinkage(self, x: Floats | None, of_caller: float = 0.0) -> Shrinkage:
         """How far predictions of a prompt shall be shrunk; BLAS is the caller's to bound.
@@ -243,12 +313,20 @@ class OodScorer:
             of_caller: What the drift of its caller demands, in [0, 1].
         """
         near = None if x is None else self._landmarks.nearest_to_inputs(x)
+        score, unfamiliarity = self._unfamiliarity(near, of_caller)
+        if self._gate is None:
+            return Shrinkage(near, score, unfamiliarity, unfamiliarity)
+        opening = 1.0 if x is None or near is None else self._gate.opening(x, near)
+        return Shrinkage(near, score, opening + (1.0 - opening) * of_caller, unfamiliarity)
+
+    def _unfamiliarity(self, near: Nearest | None, of_caller: float) -> tuple[float | None, float]:
+        """The OOD score, and how far prompt or caller are beyond ordinary prompts."""
         if self._spec is None:
-            return Shrinkage(near)
+            return None, 0.0
         if near is None:
-            return Shrinkage(strength=of_caller)
-        score = float(self._ranks.searchsorted(near.distance / near.spread)) / len(self._ranks)
-        return Shrinkage(near, score, max(of_caller, (score - _RARE) / (1 - _RARE)))
+            return None, of_caller
+        score = bisect_left(self._ranks, near.distance / near.spread) / len(self._ranks)
+        return score, max(of_caller, (score - _RARE) / (1 - _RARE))
 
     def shrunk(self, p_correct: Floats, strength: float) -> Floats:
         """Predictions moved towards what is known of each LLM without looking at the prompt.

@@ -1,6 +1,25 @@
 """Prompt embedding → p_correct and expected output tokens of every learned LLM, in numpy.
 
-`training/fit/decoder.py` is the same decoder with gradients; a test holds the two together.
+`logit[llm] = e_llm · f(x) + b_llm`, after EmbedLLM (arXiv 2410.02223) with f a small network. `training/fit/decoder.py`
+is the same decoder with gradients; a test holds the two together.
+
+Weights with a hedge have two predictions. With x standardised and clipped, f the prompt network, g the broad network
+and d the prompt's difficulty, both of which read some columns of x and clip them further,
+
+    d       = difficulty_weight · x + difficulty_bias
+    w[llm]  = broad_embedding[llm] · g(x) + broad_bias[llm]
+    in[llm] = llm_embedding[llm] · f(x) + llm_bias[llm] + d + broad_weight · w[llm]
+
+holds on prompts like those of training, and
+
+    common   = reference_embedding · g(x) + reference_bias
+    out[llm] = base + ability_share · (ability[llm] - mean_ability) + difficulty_share · d + common_share · common
+               + difference_share · (w[llm] - common)
+
+on others: `common` is the mean of w over LLMs with many labels, and what the shares are was fitted on data sets that
+were left out of training. The gate h, in [0, 1], of `ood_score` says which of both holds:
+
+    logit[llm] = offset + slope · ((1 - h) · temperature · in[llm] + h · out[llm])
 """
 
 from collections.abc import Mapping
@@ -10,6 +29,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from embedllm_router.artifact.manifest import BroadSpec, DecoderSpec, HedgeSpec
 from embedllm_router.artifact.weights import Artifact, Tensors
 from embedllm_router.prediction.ood_score import (
     MAX_DEVIATION,
@@ -44,18 +64,27 @@ class Scores:
 
 
 class Scorer:
-    """`logit[llm] = e_llm · f(x) + b_llm`, after EmbedLLM (arXiv 2410.02223) with f a small network.
+    """Predicts correctness and length of every LLM's answer.
 
     Args:
         tensors: The decoder's tensors, as `weights.decoder_shapes` lists them.
         ood_scorer: Shrinks predictions of prompts unlike the training prompts; None shrinks nothing.
+        spec: What the manifest says of the decoder; None of one without a broad network that clips to `MAX_DEVIATION`.
+        hedge: The manifest's hedge; given exactly when the spec has a broad network.
     """
 
-    def __init__(self, tensors: Tensors, ood_scorer: OodScorer | None = None) -> None:
+    def __init__(
+        self,
+        tensors: Tensors,
+        ood_scorer: OodScorer | None = None,
+        spec: DecoderSpec | None = None,
+        hedge: HedgeSpec | None = None,
+    ) -> None:
         self._ood_scorer = ood_scorer
         t = {name: tensor.astype(np.float32, copy=False) for name, tensor in tensors.items()}
         self._mean = t["input_mean"]
         self._scale = 1.0 / t["input_scale"]
+        self._max_deviation = MAX_DEVIATION if spec is None else spec.max_deviation
         prompt, length = _layers(t, "prompt_network"), _layers(t, "length_network")
         (prompt_weight, prompt_bias), (length_weight, length_bias) = prompt[0], length[0]
         # Both networks read the same inputs, so their first layers are one product.
@@ -64,28 +93,40 @@ class Scorer:
         self._prompt_rest, self._length_rest = prompt[1:], length[1:]
         self._llm_embeddings, self._llm_bias = t["llm_embeddings"], t["llm_bias"]
         self._length_embeddings, self._length_bias = t["length_embeddings"], t["length_bias"]
+        broad = None if spec is None else spec.broad
+        self._blend = None if broad is None or hedge is None else _Blend(t, broad, hedge)
         self._one_thread = OneThread()
 
     @classmethod
-    def from_artifact(cls, artifact: Artifact) -> "Scorer":
-        """Builds the scorer an artifact holds."""
-        return cls(artifact.decoder, OodScorer.from_artifact(artifact))
+    def from_artifact(cls, artifact: Artifact, *, shrinks: bool = True) -> "Scorer":
+        """Builds the scorer an artifact holds.
+
+        Args:
+            artifact: Loaded weights.
+            shrinks: Whether predictions of prompts unlike the training prompts are shrunk; without it every prompt is
+                predicted as one like those of training.
+        """
+        manifest = artifact.manifest
+        ood_scorer = OodScorer.from_artifact(artifact) if shrinks else None
+        return cls(artifact.decoder, ood_scorer, manifest.decoder, manifest.hedge)
 
     def score(self, prompt_embedding: Floats | None, caller_shrinkage: float = 0.0) -> Scores:
         """Scores one prompt for every LLM.
 
         Args:
             prompt_embedding: float32 (d_prompt,); None for a prompt without text, which is scored as the average
-                training prompt.
+                training prompt, and with a hedge as one of an unknown kind.
             caller_shrinkage: How far the drift of its caller demands that predictions are shrunk, in [0, 1].
 
         Returns:
             Predictions for all LLMs, in the artifact's order.
         """
-        x = None if prompt_embedding is None else standardised(prompt_embedding, self._mean, self._scale)
+        x = None
+        if prompt_embedding is not None:
+            x = standardised(prompt_embedding, self._mean, self._scale, self._max_deviation)
         logits, log_tokens, shrinkage = self._one_thread(lambda: self._products(x, caller_shrinkage))
         p_correct = _sigmoid(logits)
-        if self._ood_scorer is not None and shrinkage.strength:
+        if self._ood_scorer is not None and self._blend is None and shrinkage.strength:
             p_correct = self._ood_scorer.shrunk(p_correct, shrinkage.strength)
         return Scores(
             p_correct=p_correct,
@@ -97,10 +138,89 @@ class Scorer:
         """Logits and log tokens of every LLM, and how far to shrink: all that multiplies matrices."""
         weight, bias = self._first
         first = bias if x is None else weight @ x + bias
-        logits = self._llm_embeddings @ _forward(self._prompt_rest, first[: self._n_prompt]) + self._llm_bias
         log_tokens = self._length_embeddings @ _forward(self._length_rest, first[self._n_prompt :]) + self._length_bias
         shrinkage = NO_SHRINKAGE if self._ood_scorer is None else self._ood_scorer.shrinkage(x, caller_shrinkage)
-        return logits, log_tokens, shrinkage
+        hidden = _forward(self._prompt_rest, first[: self._n_prompt])
+        if self._blend is None:
+            return self._llm_embeddings @ hidden + self._llm_bias, log_tokens, shrinkage
+        return self._blend.logits(hidden, x, shrinkage.strength), log_tokens, shrinkage
+
+
+class _Blend:
+    """The logits of weights with a hedge, in one product.
+
+    Both predictions are linear in an LLM's row and share all of its parts, so they are mixed before the product instead
+    of after it.
+
+    Args:
+        t: The decoder's tensors, float32.
+        broad: What the manifest says of the broad network.
+        hedge: And of the hedge.
+    """
+
+    def __init__(self, t: Mapping[str, Floats], broad: BroadSpec, hedge: HedgeSpec) -> None:
+        self._hedge = hedge
+        self._broad = _BroadNetwork(t, broad)
+        of_in = t["llm_bias"] + hedge.broad_weight * t["broad_bias"]
+        of_out = hedge.difference_share * t["broad_bias"] + hedge.ability_share * (t["ability"] - hedge.mean_ability)
+        biases = np.stack([of_in, of_out], axis=1, dtype=np.float32)
+        self._rows = np.concatenate([t["llm_embeddings"], t["broad_embeddings"], biases], axis=1)
+        self._n_prompt = t["llm_embeddings"].shape[1]
+
+    def logits(self, hidden: Floats, x: Floats | None, h: float) -> Floats:
+        """Calibrated logits of every LLM.
+
+        Args:
+            hidden: f(x), float32 (d_llm,).
+            x: Decoder inputs, float32 (d_prompt,); None for a prompt without text.
+            h: How far the gate is open, in [0, 1].
+
+        Returns:
+            float32 (n_llms,).
+        """
+        hedge, n = self._hedge, self._n_prompt
+        broad, common, difficulty = self._broad.read(x)
+        of_in, of_out = hedge.slope * hedge.temperature * (1.0 - h), hedge.slope * h
+        mixed = np.empty(self._rows.shape[1], dtype=np.float32)
+        np.multiply(hidden, of_in, out=mixed[:n])
+        np.multiply(broad, of_in * hedge.broad_weight + of_out * hedge.difference_share, out=mixed[n:-2])
+        mixed[-2], mixed[-1] = of_in, of_out
+        logits: Floats = self._rows @ mixed
+        shared = hedge.base + hedge.difficulty_share * difficulty
+        shared += (hedge.common_share - hedge.difference_share) * common
+        logits += hedge.offset + of_in * difficulty + of_out * shared
+        return logits
+
+
+class _BroadNetwork:
+    """The broad network, the mean of what it says of the reference LLMs, and the difficulty of a prompt.
+
+    All read the same inputs: difficulty is one more row of the first layer, the mean one more row of the last.
+    """
+
+    def __init__(self, t: Mapping[str, Floats], spec: BroadSpec) -> None:
+        self._spans = tuple(slice(*span) for span in spec.columns)
+        self._bound = spec.max_deviation
+        layers = _layers(t, "broad_network")
+        weight, bias = layers[-1]
+        reference, reference_bias = t["reference_embedding"], t["reference_bias"]
+        layers[-1] = np.vstack([weight, reference @ weight]), np.append(bias, reference @ bias + reference_bias)
+        weight, bias = layers[0]
+        self._weight = np.vstack([weight, t["difficulty_weight"]])
+        self._bias = np.append(bias, t["difficulty_bias"])
+        self._rest = layers[1:]
+
+    def read(self, x: Floats | None) -> tuple[Floats, float, float]:
+        """g(x), float32 (d_llm,), the mean over the reference LLMs, and the difficulty, in logits."""
+        first = self._bias
+        if x is not None:
+            inputs = np.concatenate([x[span] for span in self._spans])
+            np.maximum(inputs, -self._bound, out=inputs)
+            np.minimum(inputs, self._bound, out=inputs)
+            first = self._weight @ inputs
+            first += self._bias
+        out = _forward(self._rest, first[:-1])
+        return out[:-1], float(out[-1]), float(first[-1])
 
 
 class PromptNetwork:

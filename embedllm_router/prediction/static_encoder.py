@@ -4,6 +4,7 @@ The whole text is read up to a bound. An n-gram is a run of n tokens or of n kin
 table; `training/fit/encoding.py` fits the tables with this same definition of an n-gram and of its row.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -85,20 +86,29 @@ def read_sequence(spec: NgramSpec, token_ids: NDArray[np.int64], kinds: NDArray[
     return merged
 
 
-def unit_sum(weights: NDArray[np.float32], vectors: NDArray[np.int8]) -> NDArray[np.float32]:
+def unit_sum(
+    weights: NDArray[np.float32], vectors: NDArray[np.int8], blocks: Sequence[int] = ()
+) -> NDArray[np.float32]:
     """The weighted sum of some vectors, scaled to length 1 if it has any.
 
     Args:
         weights: float32 (n,).
         vectors: int8 (n, d).
+        blocks: Widths of groups of columns that are scaled each by itself; they sum to d. Empty scales all as one.
 
     Returns:
         float32 (d,).
     """
     # einsum, as a product by BLAS wakes its second thread for a text of 75 tokens; see ood_score.OneThread
     total: NDArray[np.float32] = np.einsum("i,ij->j", weights, vectors.astype(np.float32))
-    length = np.float32(np.sqrt(total @ total))
-    return total / length if length > 0 else total
+    start = 0
+    for width in blocks or (len(total),):
+        part = total[start : start + width]
+        length = math.sqrt(part @ part)
+        if length > 0:
+            part /= np.float32(length)
+        start += width
+    return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +280,7 @@ class StaticEncoder:
         return ids
 
     def _pool(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        return unit_sum(self._scales[ids], self._embeddings.take(ids, axis=0))
+        return unit_sum(self._scales[ids], self._embeddings.take(ids, axis=0), self.spec.blocks)
 
 
 def clip_middle(text: str, max_chars: int) -> str:

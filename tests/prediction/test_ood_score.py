@@ -97,13 +97,13 @@ def test_novelty_is_the_rank_of_the_distance_in_units_of_the_landmark(
 
 
 def test_what_is_hedged_in_full_is_twice_as_uncertain() -> None:
-    assert [Shrinkage(strength=strength).widening for strength in (0.0, 0.5, 1.0)] == [1.0, 1.5, 2.0]
+    assert [Shrinkage(unfamiliarity=far).widening for far in (0.0, 0.5, 1.0)] == [1.0, 1.5, 2.0]
 
 
 def test_traffic_hedges_what_the_prompt_alone_would_not() -> None:
     known = OodScorer(LANDMARKS, SPEC, LLMS)
     assert known.shrinkage(np.zeros(2, np.float32), 0.4).strength == 0.4
-    assert known.shrinkage(None, 0.4) == Shrinkage(strength=0.4)
+    assert known.shrinkage(None, 0.4) == Shrinkage(strength=0.4, unfamiliarity=0.4)
 
 
 def test_weights_whose_novelty_was_never_measured_hedge_nothing() -> None:
