@@ -49,7 +49,9 @@ _RELEASE = re.compile(
 _SIZE = re.compile(r"(?<![a-z\d.])(?:(\d+)x)?(\d+(?:\.\d+)?)b(?![a-z\d])")
 _TUNED = re.compile(r"-(?:instruct|it)(?=-|$)")
 _OFFERS_BASE = frozenset({"fireworks_ai", "replicate"})
-_HAS_BASE = re.compile(rf"^(?:code)?{_OPEN}.*\d+b")
+_HAS_BASE = re.compile(r"^(?:code)?(?:llama|qwen[12]|mistral|mixtral|gemma|yi|deepseek-(?:coder|llm)).*\d+b")
+_NO_ANSWERS = re.compile(r"-base$|guard|moderation|embed|rerank|ocr")
+_VERSION = re.compile(r"(?<!\d)(\d{1,2})(?:-(\d{1,2})(?![\dbkmx]))?(?![\dbkmx])")
 _THINKS = re.compile(r"(?<!non-)(?:thinking|reasoning|reasoner|think)(?=-|$)|(?:^|-)r1(?=-|$)|^o\d|^qwq|^magistral")
 
 _VENDORS: Final = (
@@ -119,6 +121,7 @@ class LLMName:
     """What a name says.
 
     Attributes:
+        id: The name without provider, region and way of serving: what an LLM is called that has no id.
         spelling: The name without provider, region, way of serving, release and effort; spelled in one way.
         release: What tells releases apart, as it is written: a date, a number or "latest"; "" without one.
         effort: Its reasoning effort, one of `EFFORTS`; None where the name sets none.
@@ -126,11 +129,13 @@ class LLMName:
         family: Vendor's word and tier, such as "claude-sonnet" or "gpt-mini"; "" without a vendor.
         size_b: Parameters in billions; None when the name does not say.
         released: Month of the release, YYYY-MM; None when the name does not say.
+        version: Its version in its line, such as (5, 4) of "gpt-5.4-mini"; () when the name does not say.
         thinking: Whether the name says that it reasons before it answers.
         fine_tuned: Whether it is somebody's own fine-tune of the LLM.
-        base: Whether it may be a base model, which completes texts and answers no prompts.
+        base: Whether it may be a base model, which completes texts, or a classifier: neither answers prompts.
     """
 
+    id: str
     spelling: str
     release: str
     effort: str | None
@@ -138,6 +143,7 @@ class LLMName:
     family: str
     size_b: float | None
     released: str | None
+    version: tuple[int, ...]
     thinking: bool
     fine_tuned: bool
     base: bool
@@ -170,10 +176,11 @@ def read_name(name: str) -> LLMName:
     dotted = _spelled(head)
     spelling, release = _release(dotted.replace(".", "-"))
     vendor = next((vendor for vendor, known in _VENDOR_OF if known.match(spelling)), None)
-    base = spelling.endswith("-base") or (
+    base = bool(_NO_ANSWERS.search(spelling)) or (
         provider in _OFFERS_BASE and bool(_HAS_BASE.match(spelling)) and not re.search(r"instruct|-it\b|chat", spelling)
     )
     return LLMName(
+        id=dotted.removesuffix("-latest") + (f":{effort}" if effort else ""),
         spelling=spelling,
         release=release,
         effort=effort,
@@ -181,6 +188,7 @@ def read_name(name: str) -> LLMName:
         family=_family(spelling) if vendor else "",
         size_b=_size(dotted),
         released=_month(release),
+        version=_version(spelling),
         thinking=effort is not None or bool(_THINKS.search(spelling)),
         fine_tuned=tuned,
         base=base,
@@ -267,6 +275,7 @@ def _spelled(text: str) -> str:
     text = _GLUED.sub(r"\1-\2.\3", text)
     text = _FAMILY_VERSION.sub(r"\1-", text)
     text = re.sub(r"^qwen-(?=\d)", "qwen", text)
+    text = re.sub(r"^(claude-3[.-]5-sonnet)-v2", r"\1", text)  # Vertex; its date says the same
     text = _CLAUDE.sub(r"claude-\2-\1", text)
     return _EXPERTS.sub(r"\1", text)
 
@@ -297,6 +306,11 @@ def _month(release: str) -> str | None:
 def _size(dotted: str) -> float | None:
     found = _SIZE.search(dotted)
     return None if found is None else float(found[1] or 1) * float(found[2])
+
+
+def _version(spelling: str) -> tuple[int, ...]:
+    found = _VERSION.search(spelling)
+    return () if found is None else tuple(int(part) for part in found.groups() if part)
 
 
 def _family(spelling: str) -> str:

@@ -225,6 +225,10 @@ class VirtualModelSettings(ObjectiveSettings):
     It is always a candidate."""
     candidates: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Model groups to choose from, besides the default; None takes every group of `model_list`."""
+    uncertainty: Literal["mean", "lower_bound", "exclude"] = "mean"
+    """How LLMs are treated that nobody graded, which are known by their family or by a stand-in: `mean` chooses by
+    their expected p_correct, `lower_bound` chooses among all LLMs by the lower ends of 95 % intervals, `exclude`
+    never chooses them."""
     max_fallbacks: int = Field(default=2, ge=0, le=10)
     """How many of the next best LLMs LiteLLM tries when the chosen one fails, before it tries the default; 0 tries
     none, not even the default."""

@@ -255,6 +255,7 @@ _BARS_THE_DEFAULT = frozenset(
     {Exclusion.TOO_EXPENSIVE, Exclusion.BLOCKED, Exclusion.MODE, Exclusion.WILDCARD, Exclusion.TEAM, Exclusion.TAG}
 )
 """Why not even the default is asked when all others failed: its answer is too dear, or LiteLLM would not send it."""
+_BARRING_CODES = frozenset(reason.code for reason in _BARS_THE_DEFAULT)
 
 
 def last_fallback(decision: Decision, settings: VirtualModelSettings, eligibility: Eligibility) -> str | None:
@@ -268,12 +269,15 @@ def last_fallback(decision: Decision, settings: VirtualModelSettings, eligibilit
     Returns:
         Its name; None where it was chosen, does not exist, or may not answer.
     """
-    default, conditions = decision.named(settings.default), decision.request.conditions
-    if settings.max_fallbacks == 0 or default is None or default == decision.chosen:
+    default, conditions = settings.default, decision.request.conditions
+    index = decision.pool.index.get(default)
+    if settings.max_fallbacks == 0 or index is None or index == decision.ranking[0]:
         return None
-    requested = conditions.only is None or default.name in conditions.only
-    barred = {default.excluded, conditions.barred.get(default.name)} & _BARS_THE_DEFAULT
-    return default.name if requested and not barred and eligibility.against(default.name) is None else None
+    if conditions.only is not None and default not in conditions.only:
+        return None
+    if decision.exclusions[index] in _BARRING_CODES or conditions.barred.get(default) in _BARS_THE_DEFAULT:
+        return None
+    return default if eligibility.against(default) is None else None
 
 
 def drop_fallbacks(data: dict[str, Any]) -> None:

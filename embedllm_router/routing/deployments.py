@@ -7,10 +7,10 @@ pick any; a price nobody states is unknown, never zero.
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from embedllm_router.artifact.catalog import Catalog, Match
-from embedllm_router.artifact.names import EFFORTS
+from embedllm_router.artifact.names import EFFORTS, LLMName, read_name
 from embedllm_router.routing.pool import PARAMETERS, Candidate, Capability, Exclusion, PriceTier
 
 __all__ = [
@@ -55,11 +55,24 @@ class ModelGroup:
         candidate: Its name, LLM, prices and context window.
         match: How its LLM was found.
         declared: Whether the configuration names the LLM (`model_info.embedllm`), or its name was looked up.
+        read: What the name of an LLM that the weights do not know says; None when they know it, or it says nothing.
+        like: A stand-in for such an LLM (`model_info.embedllm_like`); None without one.
+        effort: The reasoning effort that its deployments are set to; None when they set none.
+        thinks: Whether such an LLM reasons before it answers.
     """
 
     candidate: Candidate
     match: Match
     declared: bool
+    read: LLMName | None = None
+    like: str | None = None
+    effort: str | None = None
+    thinks: bool = False
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether its LLM is one that nobody graded, and something is expected of it all the same."""
+        return self.candidate.known_by in {"family", "like"} and self.candidate.row is None
 
 
 def accepts_unknown(_row: Row) -> None:
@@ -98,10 +111,13 @@ def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Cata
     effort = next((found for row in rows if (found := _effort(row))), None)
     matches = [catalog.match(n, effort) for n in names]
     match = next((m for m in matches if m.llm), matches[0])
+    row = catalog.row(match.llm) if match.llm else None
+    like = next((str(said) for one in rows if (said := _section(one, "model_info").get("embedllm_like"))), None)
+    read = None if match.llm else _readable(names)
     candidate = Candidate(
         name=name,
         llm=match.llm,
-        row=catalog.row(match.llm) if match.llm else None,
+        row=row,
         input_usd_per_token=_dearest([_price_above(row, prices, "input", 0) for row in rows]),
         output_usd_per_token=_dearest([_price_above(row, prices, "output", 0) for row in rows]),
         max_input_tokens=_smallest([_figure(row, prices, "max_input_tokens") for row in rows]),
@@ -113,8 +129,39 @@ def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Cata
         regions=frozenset(_region(row) for row in rows),
         labels=frozenset.intersection(*(_labels(row) for row in rows)),
         closed=_closed(name, rows, prices),
+        known_by=catalog.llms[row].known_by if row is not None else None,
     )
-    return ModelGroup(candidate, match, declared is not None)
+    group = ModelGroup(candidate, match, declared is not None, read, like, effort)
+    return group if row is not None else _as_expected(group, catalog, always_thinks=_always_thinks(rows, prices))
+
+
+def _readable(names: Sequence[str]) -> LLMName | None:
+    """What the first name says that names an LLM of some vendor, which answers prompts."""
+    read = (read_name(name) for name in names)
+    return next((one for one in read if one.vendor is not None and not one.base), None)
+
+
+def _as_expected(group: ModelGroup, catalog: Catalog, *, always_thinks: bool) -> ModelGroup:
+    """A group whose LLM the weights do not know, as its stand-in, or else its name, says."""
+    candidate, read = group.candidate, group.read
+    if group.like is not None and catalog.match(group.like, group.effort).llm is not None:
+        known_by = "like"
+    elif group.like is not None:
+        said = read_name(group.like)
+        known_by, read = "family", said if said.vendor is not None else read
+    else:
+        known_by = "family"
+    if known_by == "family" and read is None:
+        return group
+    llm = group.read.id if group.read else candidate.name
+    if group.effort is not None:
+        llm = f"{llm.partition(':')[0]}:{group.effort}"
+    thinks = always_thinks or group.effort is not None or (read is not None and read.thinking)
+    return replace(group, candidate=replace(candidate, llm=llm, known_by=known_by), read=read, thinks=thinks)
+
+
+def _always_thinks(rows: Sequence[Row], prices: PriceMap) -> bool:
+    return all((_map_entry(row, prices) or {}).get("thinking_always_on") is True for row in rows)
 
 
 def is_paused(row: Row) -> bool:

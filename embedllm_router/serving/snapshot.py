@@ -28,6 +28,7 @@ from embedllm_router.routing.deployments import (
     group_of_deployment,
     read_model_groups,
 )
+from embedllm_router.routing.relatives import expect_ungraded
 from embedllm_router.routing.router import Router
 from embedllm_router.serving.arms import Arms, build_arms, findings
 from embedllm_router.serving.caller_drift import CallerDrift
@@ -195,10 +196,12 @@ class LiveSnapshot:
         router = snapshot.router
         if router is None:
             return Served(snapshot, {}, self._groups(real, Catalog(())), group_of_deployment(real))
-        groups = {r: self._groups(real, r.catalog) for r in set(snapshot.routers.values())}
-        arms = {n: build_arms(n, s, snapshot.routers, router, groups, self._drift) for n, s in virtual.items()}
-        self._report(arms, groups[router])
-        return Served(snapshot, arms, groups[router], group_of_deployment(real))
+        applied = {r: expect_ungraded(self._groups(real, r.catalog), r) for r in set(snapshot.routers.values())}
+        routers = {folder: applied[r][1] for folder, r in snapshot.routers.items()}
+        groups, live = {r: its for its, r in applied.values()}, applied[router][1]
+        arms = {n: build_arms(n, s, routers, live, groups, self._drift) for n, s in virtual.items()}
+        self._report(arms, groups[live])
+        return Served(snapshot, arms, groups[live], group_of_deployment(real))
 
     def _groups(self, rows: Sequence[Row], catalog: Catalog) -> dict[str, ModelGroup]:
         return read_model_groups(rows, self._prices, catalog, self._accepts)

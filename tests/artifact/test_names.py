@@ -36,6 +36,7 @@ from embedllm_router.artifact.weights import MANIFEST, default_artifact_path
         ("azure/gpt-35-turbo-0125", "gpt-3-5-turbo", "0125"),
         ("azure_ai/FW-GLM-5", "glm-5", ""),
         ("vertex_ai/claude-3-sonnet@20240229", "claude-sonnet-3", "20240229"),
+        ("vertex_ai/claude-3-5-sonnet-v2@20241022", "claude-sonnet-3-5", "20241022"),
         ("vertex_ai/claude-opus-4-6@default", "claude-opus-4-6", ""),
         ("vertex_ai/meta/llama-3.1-70b-instruct-maas", "llama-3-1-70b-instruct", ""),
         ("groq/llama-3.3-70b-versatile", "llama-3-3-70b", ""),

@@ -220,7 +220,8 @@ def test_start_up_reports_what_matched_and_what_did_not(proxy: RunningProxy) -> 
     assert found["routing.llm_matched", "wizard"]["how"] == "spelling"
     assert found["routing.llm_matched", "sprinter"]["how"] == "declared, exact"
     assert "input_cost_per_token" in str(found["routing.price_unknown", "novice"]["remedy"])
-    assert found["routing.llm_unknown", "stranger"]["nearest"]
+    assert "base_model" in str(found["routing.llm_unknown", "stranger"]["remedy"])
+    assert found["routing.llm_unknown", "stranger"]["nearest"] == []
     assert ("routing.candidate_unknown", "absent") in found
 
 

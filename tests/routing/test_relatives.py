@@ -1,0 +1,204 @@
+"""LLMs that nobody graded: their rows follow the formula, and the learned LLMs' predictions stay as they are."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from planted import planted_artifact
+from random_weights import Sizes, random_weights
+
+from embedllm_router import Router
+from embedllm_router.artifact.kin import LLMKind
+from embedllm_router.artifact.manifest import Covariate, KinSpec
+from embedllm_router.routing.deployments import ModelGroup, Row, read_model_groups
+from embedllm_router.routing.relatives import expect_ungraded
+
+PRICES: Mapping[str, Mapping[str, object]] = {"always": {"litellm_provider": "x", "thinking_always_on": True}}
+
+
+def deployed(
+    name: str, llm: str, usd: float | None = 2.0, info: Mapping[str, object] | None = None, **params: Any
+) -> Row:
+    price = {} if usd is None else {"input_cost_per_token": usd / 1e6, "output_cost_per_token": 4 * usd / 1e6}
+    return {"model_name": name, "litellm_params": {"model": llm, **price, **params}, "model_info": dict(info or {})}
+
+
+def expected(router: Router, *rows: Row) -> tuple[dict[str, ModelGroup], Router]:
+    return expect_ungraded(read_model_groups(rows, PRICES, router.catalog), router)
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Router:
+    return Router.load()
+
+
+def usual(router: Router, group: ModelGroup) -> float:
+    """Mean p_correct on usual prompts."""
+    assert group.candidate.row is not None
+    return float(router.average.p_correct[group.candidate.row])
+
+
+@pytest.fixture(scope="module")
+def with_kin(tmp_path_factory: pytest.TempPathFactory) -> Router:
+    """Random weights that say what vendor, family, date and price tell of an LLM."""
+    folder = tmp_path_factory.mktemp("kin")
+    sizes = Sizes(n_llms=7, blocks=(2, 1, 1), hidden=(5,), d_llm=3, length_hidden=4, d_length=2, broad_hidden=(4,))
+    sizes = replace(sizes, d_broad=2, n_landmarks=6, d_landmark=3, n_points=9)
+    artifact = random_weights(planted_artifact(folder / "base"), folder / "weights", sizes)
+    kin = KinSpec(
+        base_ability=0.3,
+        covariates=(
+            Covariate(name="released", mean=0.2, scale=0.5, weight=0.4),
+            Covariate(name="log_price", mean=0.1, scale=2.0, weight=0.2),
+        ),
+        vendors={"openai": (0.5, 0.3), "anthropic": (0.4, 0.35)},
+        families={"openai|gpt-mini": (-0.6, 0.2)},
+        unknown_vendor=(0.0, 0.9),
+        features=("one", "ability", "vendor:openai"),
+    )
+    rng = np.random.default_rng(1)
+    drawn = {"kin_embeddings": (3, sizes.d_llm), "kin_broad_embeddings": (3, sizes.d_broad)}
+    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in drawn.items()}
+    manifest = artifact.manifest.model_copy(update={"kin": kin})
+    return Router(replace(artifact, manifest=manifest, decoder={**artifact.decoder, **tensors}))
+
+
+@pytest.mark.parametrize(
+    ("llm", "ability", "sd"),
+    [
+        ("openai/gpt-9-mini-2026-07-01", 0.3 + 0.4 * (1.5 - 0.2) / 0.5 + 0.2 * (np.log(4) - 0.1) / 2 - 0.6, 0.2),
+        ("us.anthropic.claude-opus-9-20250101-v1:0", 0.3 + 0.4 * -0.2 / 0.5 + 0.2 * (np.log(4) - 0.1) / 2 + 0.4, 0.35),
+        ("moonshot/kimi-k9", 0.3 + 0.4 * -0.2 / 0.5 + 0.2 * (np.log(4) - 0.1) / 2, 0.9),
+    ],
+)
+def test_the_row_follows_the_formula(with_kin: Router, llm: str, ability: float, sd: float) -> None:
+    groups, router = expected(with_kin, deployed("new", llm))
+    row, t = groups["new"].candidate.row, router.artifact.decoder
+    assert row == 7
+    z = np.array([1.0, ability, float("gpt" in llm)])
+    assert t["ability"][row] == pytest.approx(ability, abs=1e-5)
+    assert t["llm_bias"][row] == pytest.approx(ability, abs=1e-5)
+    assert (t["broad_bias"][row], t["ability_sd"][row]) == (0, pytest.approx(sd))
+    np.testing.assert_allclose(t["llm_embeddings"][row], z @ t["kin_embeddings"], atol=1e-5)
+    np.testing.assert_allclose(t["broad_embeddings"][row], z @ t["kin_broad_embeddings"], atol=1e-5)
+    assert router.average.logit_sd[row] == pytest.approx(sd)
+
+
+def test_figures_mean_what_training_means_by_them() -> None:
+    kind = LLMKind(vendor="v", family="f", thinking=True, small=False, released="2026-07", output_usd_per_mtok=8.0)
+    assert kind.figures()["released"] == 1.5
+    assert kind.figures()["log_price"] == pytest.approx(np.log(4))
+
+
+@pytest.mark.parametrize("fixture", ["shipped", "with_kin"])
+def test_learned_llms_are_predicted_as_before(fixture: str, request: pytest.FixtureRequest) -> None:
+    before: Router = request.getfixturevalue(fixture)
+    groups, after = expected(before, deployed("new", "openai/gpt-9"), deployed("newer", "anthropic/claude-opus-9"))
+    n = len(before.catalog.ids)
+    assert {group.candidate.row for group in groups.values()} == {n, n + 1}
+    embedding = before.encode("How many primes are there below 100?").prompt_embedding
+    one, other = before.scorer.score(embedding), after.scorer.score(embedding)
+    np.testing.assert_allclose(other.p_correct[:n], one.p_correct, rtol=1e-5)
+    np.testing.assert_allclose(other.output_tokens[:n], one.output_tokens, rtol=1e-5)
+    assert len(other.p_correct) == len(other.output_tokens) == n + 2
+    assert (after.artifact_id, after.catalog.ids) == (before.artifact_id, before.catalog.ids)
+    assert before.artifact.manifest.llms == after.artifact.manifest.llms[:n], "the loaded weights are left alone"
+
+
+def test_without_such_llms_nothing_is_built(shipped: Router) -> None:
+    groups, router = expected(shipped, deployed("known", f"openai/{shipped.catalog.ids[0]}"))
+    assert router is shipped
+    assert groups["known"].candidate.known_by == "labels"
+
+
+def test_a_stand_in_lends_its_row_and_is_less_sure(shipped: Router) -> None:
+    known = "claude-3-7-sonnet-20250219"
+    groups, router = expected(
+        shipped,
+        deployed("mine", "hosted_vllm/acme-7", info={"embedllm_like": known}),
+        deployed("theirs", "openai/gpt-9", info={"embedllm_like": f"anthropic/{known}"}),
+        deployed("thinks", "hosted_vllm/acme-8", info={"embedllm_like": known}, reasoning_effort="high"),
+    )
+    mine, theirs, thinks = (groups[name].candidate for name in ("mine", "theirs", "thinks"))
+    assert [one.known_by for one in (mine, theirs, thinks)] == ["like"] * 3
+    assert (mine.llm, theirs.llm, thinks.llm) == ("mine", "gpt-9", "thinks:high"), "never the stand-in's own id"
+    scores = router.scorer.score(router.encode("Prove it.").prompt_embedding)
+    row, thinking = shipped.catalog.row(known), shipped.catalog.row(f"{known}:thinking")
+    assert mine.row is not None
+    assert thinks.row is not None
+    assert scores.output_tokens[mine.row] == pytest.approx(scores.output_tokens[row], rel=1e-5)
+    assert scores.output_tokens[thinks.row] == pytest.approx(scores.output_tokens[thinking], rel=1e-5)
+    assert usual(router, groups["mine"]) == pytest.approx(usual(router, groups["theirs"]))
+    assert router.average.logit_sd[mine.row] > 5 * router.average.logit_sd[row]
+
+
+def test_a_stand_in_that_is_unknown_itself_is_read_by_its_name(shipped: Router) -> None:
+    rows = (deployed("mine", "hosted_vllm/acme-7", info={"embedllm_like": "gpt-9"}), deployed("other", "openai/gpt-9"))
+    groups, router = expected(shipped, *rows)
+    assert groups["mine"].candidate.known_by == "family"
+    assert usual(router, groups["mine"]) == pytest.approx(usual(router, groups["other"]))
+
+
+@pytest.mark.parametrize(
+    "llm", ["hosted_vllm/acme-7", "openai/my-deployment", "replicate/meta/llama-3-70b", "groq/llama-guard-9-8b", ""]
+)
+def test_a_name_that_says_nothing_or_answers_no_prompts_stays_unknown(shipped: Router, llm: str) -> None:
+    groups, router = expected(shipped, deployed("group", llm))
+    assert (groups["group"].candidate.llm, groups["group"].candidate.row) == (None, None)
+    assert router is shipped
+
+
+def test_a_later_version_is_no_worse_than_the_earlier_ones_of_its_class(shipped: Router) -> None:
+    groups, router = expected(
+        shipped,
+        deployed("sonnet", "anthropic/claude-sonnet-9", 3.0),
+        deployed("tiny", "openai/gpt-9-nano", 0.05),
+        deployed("large", "openai/gpt-9", 10.0),
+    )
+    earlier = [
+        row for row, one in enumerate(shipped.catalog.names) if one.family == "claude-sonnet" and not one.thinking
+    ]
+    best = max(shipped.average.p_correct[earlier])
+    assert usual(router, groups["sonnet"]) > best - 0.02
+    assert usual(router, groups["tiny"]) < usual(router, groups["large"])
+
+
+def test_reasoning_is_told_by_effort_by_name_and_by_the_price_map(shipped: Router) -> None:
+    groups, router = expected(
+        shipped,
+        deployed("plain", "openai/gpt-9"),
+        deployed("told", "openai/gpt-9", reasoning_effort="high"),
+        deployed("named", "deepseek/deepseek-r9-reasoner"),
+        deployed("always", "always", info={"base_model": "gpt-9.1"}),
+    )
+    thinks = {name: groups[name].thinks for name in groups}
+    assert thinks == {"plain": False, "told": True, "named": True, "always": True}
+    assert groups["told"].candidate.llm == "gpt-9:high"
+    rows = {name: groups[name].candidate.row for name in groups}
+    tokens = router.average.output_tokens
+    assert tokens[rows["told"]] > 2 * tokens[rows["plain"]], "reasoning is billed"
+
+
+def test_one_llm_behind_two_groups_has_one_row(shipped: Router) -> None:
+    groups, _ = expected(shipped, deployed("a", "openai/gpt-9"), deployed("b", "azure/gpt-9", 5.0))
+    assert groups["a"].candidate.row == groups["b"].candidate.row
+
+
+def test_a_mean_logit_is_the_ability_it_was_given(shipped: Router) -> None:
+    """With older weights the bias is set such that a usual prompt has the expected logit."""
+    groups, router = expected(shipped, deployed("new", "moonshot/kimi-k9"))
+    row = groups["new"].candidate.row
+    assert row is not None
+    stated = router.artifact.manifest.llms[row].mean_correctness
+    assert usual(router, groups["new"]) == pytest.approx(stated, abs=0.05)
+
+
+def test_weights_of_one_vendor_and_no_dates_still_expect_something(tmp_path: Path) -> None:
+    planted_artifact(tmp_path / "weights")
+    groups, router = expected(Router.load(tmp_path / "weights"), deployed("new", "openai/gpt-9"))
+    assert groups["new"].candidate.row == 3
+    assert np.isfinite(router.average.p_correct).all()
+    assert router.average.logit_sd[3] > 0.4
