@@ -21,7 +21,7 @@ from embedllm_router.prediction.scorer import usual_embeddings
 from embedllm_router.proxy.preview import applied, deployments_of
 from embedllm_router.proxy.serve import check_port
 from embedllm_router.records.reader.source import open_source
-from embedllm_router.routing.deployments import ModelGroup, Row
+from embedllm_router.routing.deployments import ModelGroup, Row, through_wildcards
 from embedllm_router.routing.pool import Candidate, Capability, Exclusion
 from embedllm_router.serving.arms import REMEDIES, Arm
 from embedllm_router.serving.snapshot import Served
@@ -139,7 +139,9 @@ def check(config: Path, host: str = "127.0.0.1", port: int = 4000) -> Checkup:
         found = (_of_error("weights", str(settings.artifact or "shipped"), error, remedy), *findings)
         return Checkup(str(config), None, (), _worst_first(found))
     arms = [one.live for one in served.arms.values()]
+    named = [*_used(arms), *(arm.virtual_model.settings.default for arm in arms)]
     rows = deployments_of(config)
+    rows += through_wildcards(rows, named)
     findings += [*_of_groups(served, arms), *_of_virtual_models(served, arms), *_of_deployments(arms, rows, whole)]
     return Checkup(str(config), arms[0].router.artifact_id, _patients(served, arms, rows), _worst_first(findings))
 
@@ -236,6 +238,10 @@ def _of_groups(served: Served, arms: Sequence[Arm]) -> Iterator[Finding]:
         if group is None:
             continue  # reported with the virtual model
         candidate, how = group.candidate, _how(group)
+        if group.members:
+            llms = ", ".join(str(one.candidate.llm) for one in group.members)
+            found = f"its deployments are of several LLMs, {llms}; it is predicted as the worst, {candidate.llm}"
+            yield Finding("warning", "LLM", name, found, REMEDIES["mixed"])
         if how == "unknown":
             near = f"; nearest known: {', '.join(group.match.nearest)}" if group.match.nearest else ""
             found = f"nothing is known of {group.match.name!r}, so it is never chosen{near}"

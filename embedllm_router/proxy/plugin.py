@@ -148,7 +148,8 @@ class ProxyHandler(CustomLogger):
         if record is None:
             return None
         deployment = litellm_state.served_deployment(data, litellm_call_info or {})
-        return response_headers(record, self._group_of(deployment))
+        group = self._group_of(deployment)
+        return response_headers(record, litellm_state.served_group(data) if deployment and group is None else group)
 
     async def async_log_success_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: datetime, end_time: datetime

@@ -23,6 +23,7 @@ __all__ = [
     "group_of_deployment",
     "is_paused",
     "read_model_groups",
+    "through_wildcards",
 ]
 
 Row = Mapping[str, object]
@@ -59,6 +60,7 @@ class ModelGroup:
         like: A stand-in for such an LLM (`model_info.embedllm_like`); None without one.
         effort: The reasoning effort that its deployments are set to; None when they set none.
         thinks: Whether such an LLM reasons before it answers.
+        members: The group as it would be with each of its LLMs alone, where its deployments are of several; else none.
     """
 
     candidate: Candidate
@@ -68,6 +70,7 @@ class ModelGroup:
     like: str | None = None
     effort: str | None = None
     thinks: bool = False
+    members: "tuple[ModelGroup, ...]" = ()
 
     @property
     def is_expected(self) -> bool:
@@ -99,9 +102,48 @@ def read_model_groups(
     return {name: _model_group(name, members, prices, catalog, accepts) for name, members in groups.items()}
 
 
+def through_wildcards(rows: Sequence[Row], names: Iterable[str]) -> list[Row]:
+    """Deployments of names that no model group has, but a wildcard such as `openai/*` serves.
+
+    Args:
+        rows: LiteLLM's deployments.
+        names: What is asked for, such as candidates.
+
+    Returns:
+        As LiteLLM makes them of the most specific wildcard that fits: the name in place of the pattern, and what stands
+        for `*` in its `litellm_params.model`.
+    """
+    groups = {str(row.get("model_name")) for row in rows}
+    patterns = sorted((name for name in groups if "*" in name), key=lambda name: len(_regex(name)), reverse=True)
+    made: list[Row] = []
+    for name in dict.fromkeys(names):
+        fitting = ((pattern, re.fullmatch(_regex(pattern), name)) for pattern in patterns if name not in groups)
+        pattern, found = next(((one, match) for one, match in fitting if match), (None, None))
+        if found is not None:
+            made += [_specific(row, name, found) for row in rows if row.get("model_name") == pattern]
+    return made
+
+
+def _regex(pattern: str) -> str:
+    return re.escape(pattern).replace(r"\*", "(.*)")
+
+
+def _specific(row: Row, name: str, found: re.Match[str]) -> Row:
+    model = _model_of(row)
+    for segment in found.groups():
+        model = model.replace("*", segment, 1)
+    info = {key: value for key, value in _section(row, "model_info").items() if key != "id"}
+    return {
+        "model_name": name,
+        "litellm_params": {**_section(row, "litellm_params"), "model": model},
+        "model_info": info,
+    }
+
+
 def group_of_deployment(rows: Iterable[Row]) -> dict[str, str]:
-    """Model group by deployment id, for naming the one that served."""
-    return {str(_section(row, "model_info").get("id")): str(row.get("model_name")) for row in rows}
+    """Model group by deployment id, for naming the one that served; a wildcard serves many, so it has none."""
+    named = ((_section(row, "model_info").get("id"), str(row.get("model_name"))) for row in rows)
+    return {str(deployment): name for deployment, name in named if "*" not in name}
 
 
 def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Catalog, accepts: Accepts) -> ModelGroup:
@@ -132,7 +174,23 @@ def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Cata
         known_by=catalog.llms[row].known_by if row is not None else None,
     )
     group = ModelGroup(candidate, match, declared is not None, read, like, effort)
+    by_llm = {} if declared or like else _by_llm(rows, catalog)
+    if len(by_llm) > 1:
+        alone = (_model_group(name, its, prices, catalog, accepts) for its in by_llm.values())
+        group = replace(group, members=tuple(alone))
     return group if row is not None else _as_expected(group, catalog, always_thinks=_always_thinks(rows, prices))
+
+
+def _by_llm(rows: Sequence[Row], catalog: Catalog) -> dict[str, list[Row]]:
+    """The deployments of each LLM, by its id; those whose LLM nobody can tell are taken for one of the others."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        matches = [catalog.match(name, _effort(row)).llm for name in _llm_names(row)]
+        read = _readable(_llm_names(row))
+        llm = next((one for one in matches if one), read.id if read else None)
+        if llm is not None:
+            found.setdefault(llm, []).append(row)
+    return found
 
 
 def _readable(names: Sequence[str]) -> LLMName | None:

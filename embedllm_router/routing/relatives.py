@@ -15,7 +15,7 @@ An LLM that is told to be like a learned one has that one's row and is less sure
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -221,6 +221,8 @@ class Relatives:
 def expect_ungraded(groups: Mapping[str, ModelGroup], router: Router) -> tuple[dict[str, ModelGroup], Router]:
     """Gives the LLMs that the weights do not know the rows that are expected of them.
 
+    A group of several LLMs is predicted as the worst of them on usual prompts, since LiteLLM may ask any.
+
     Args:
         groups: Model groups as the router's catalog knows them.
         router: Loaded weights.
@@ -228,7 +230,21 @@ def expect_ungraded(groups: Mapping[str, ModelGroup], router: Router) -> tuple[d
     Returns:
         The groups, and the weights with a row more for each such LLM.
     """
-    strangers = {name: group for name, group in groups.items() if group.is_expected}
+    alone = {(name, i): member for name, group in groups.items() for i, member in enumerate(group.members)}
+    placed, extended = _placed({**{(name, -1): group for name, group in groups.items()}, **alone}, router)
+    found = {name: placed[name, -1] for name in groups}
+    for name, group in groups.items():
+        if group.members:
+            members = [placed[name, i] for i in range(len(group.members))]
+            found[name] = _as_the_worst(found[name], members, extended.average.p_correct)
+    return found, extended
+
+
+Key = tuple[str, int]
+
+
+def _placed(groups: Mapping[Key, ModelGroup], router: Router) -> tuple[dict[Key, ModelGroup], Router]:
+    strangers = {key: group for key, group in groups.items() if group.is_expected}
     if not strangers:
         return dict(groups), router
     relatives, expected = Relatives(router.artifact, router.catalog), dict[str, Expected]()
@@ -239,12 +255,20 @@ def expect_ungraded(groups: Mapping[str, ModelGroup], router: Router) -> tuple[d
             expected[llm] = _expected(group, llm, relatives, router.catalog)
     rows = {llm: len(router.catalog.ids) + i for i, llm in enumerate(expected)}
     placed = {
-        name: replace(group, candidate=replace(group.candidate, row=rows[group.candidate.llm or ""]))
-        for name, group in strangers.items()
+        key: replace(group, candidate=replace(group.candidate, row=rows[group.candidate.llm or ""]))
+        for key, group in strangers.items()
     }
     per_llm = list(expected.values())
     tensors = {name: np.concatenate([one.rows[name] for one in per_llm]) for name in per_llm[0].rows}
     return {**groups, **placed}, router.extended([one.llm for one in per_llm], tensors)
+
+
+def _as_the_worst(group: ModelGroup, members: Sequence[ModelGroup], usual_p_correct: NDArray[np.float64]) -> ModelGroup:
+    """A group of several LLMs, predicted as the one that is right least often on usual prompts."""
+    known = [one.candidate for one in members if one.candidate.row is not None]
+    worst = min(known, key=lambda one: float(usual_p_correct[one.row or 0]))
+    candidate = replace(group.candidate, llm=worst.llm, row=worst.row, known_by=worst.known_by)
+    return replace(group, candidate=candidate, members=tuple(members))
 
 
 def _expected(group: ModelGroup, llm: str, relatives: Relatives, catalog: Catalog) -> Expected:

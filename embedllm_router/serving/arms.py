@@ -115,6 +115,7 @@ REMEDIES = {
     "unknown": f"say in {_PLACE} which LLM it is: base_model by its public name, embedllm by a known id, or "
     "embedllm_like by a known id it is like",
     "unpriced": "set input_cost_per_token and output_cost_per_token in litellm_params (0 if it is free)",
+    "mixed": "give each LLM a model group of its own, so that each can be chosen for what it is good at",
     "absent": "add a deployment of this model_name to model_list, or take the name out of candidates",
 }
 """What to do about a candidate, by what is the matter."""
@@ -136,7 +137,7 @@ def _summary(one: VirtualModel, groups: Mapping[str, ModelGroup]) -> Finding:
     }
     counted = [f"{len(by[kind])} {said}" for kind, said in words.items() if by[kind]]
     summary = ", ".join([f"{len(by['known'])} of {len(one.pool.names)} LLMs are known", *counted])
-    remedies = {kind: REMEDIES[kind] for kind in REMEDIES if by[kind]}
+    remedies = {kind: REMEDIES[kind] for kind in REMEDIES if by.get(kind)}
     fields = {"virtual_model": one.name, "summary": summary, **{k: v for k, v in by.items() if v}, "remedies": remedies}
     trouble = by["unknown"] or by["unpriced"] or by["absent"]
     return Finding("warning" if trouble else "info", "routing.pool", fields)
@@ -157,8 +158,12 @@ def _absent(name: str) -> Candidate:
 
 def _group_finding(group: ModelGroup) -> Finding:
     candidate, match = group.candidate, group.match
+    if group.members:
+        llms = [one.candidate.llm for one in group.members]
+        fields: dict[str, object] = {"group": candidate.name, "llms": llms, "predicted_as": candidate.llm}
+        return Finding("warning", "routing.llms_mixed", {**fields, "remedy": REMEDIES["mixed"]})
     if candidate.known_by is None:
-        fields: dict[str, object] = {
+        fields = {
             "group": candidate.name,
             "looked_up": match.name,
             "nearest": match.nearest,

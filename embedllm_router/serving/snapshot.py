@@ -27,6 +27,7 @@ from embedllm_router.routing.deployments import (
     accepts_unknown,
     group_of_deployment,
     read_model_groups,
+    through_wildcards,
 )
 from embedllm_router.routing.relatives import expect_ungraded
 from embedllm_router.routing.router import Router
@@ -193,6 +194,7 @@ class LiveSnapshot:
     def _apply(self, snapshot: Snapshot, rows: Sequence[Row]) -> Served:
         virtual = snapshot.settings.virtual_models
         real = [row for row in rows if row.get("model_name") not in virtual]
+        real += through_wildcards(real, _named(snapshot.settings))
         router = snapshot.router
         if router is None:
             return Served(snapshot, {}, self._groups(real, Catalog(())), group_of_deployment(real))
@@ -254,12 +256,19 @@ def _check_defaults(settings: RouterSettings, rows: Sequence[Row]) -> None:
     Raises:
         ConfigError: Names the virtual model, its default, and a model group of a similar name.
     """
-    groups = sorted({str(row.get("model_name")) for row in rows} - settings.virtual_models.keys())
+    served = [*rows, *through_wildcards(rows, _named(settings))]
+    groups = sorted({str(row.get("model_name")) for row in served} - settings.virtual_models.keys())
     for name, model in settings.virtual_models.items():
         if model.default not in groups:
             near = difflib.get_close_matches(model.default, groups, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise ConfigError(f"the default {model.default!r} of {name!r} is no model group of the proxy{hint}")
+
+
+def _named(settings: RouterSettings) -> list[str]:
+    """The model groups that virtual models name."""
+    models = settings.virtual_models.values()
+    return [name for one in models for name in (*(one.candidates or ()), one.default)]
 
 
 def _folders(settings: RouterSettings) -> list[Path | None]:

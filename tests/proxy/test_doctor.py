@@ -92,6 +92,8 @@ BARE: dict[str, object] = {
         (add(deployment("newcomer", "gpt-9", (1, 1))), "info", "newcomer", "vendor, family, date and price"),
         (add(deployment("cousin", "a", (1, 1), embedllm_like=WIZARD)), "info", "cousin", "said to be like"),
         (add(deployment("dear", SPRINTER, (99, 99))), "info", "auto: dear", "no cost weight chooses it"),
+        (add(deployment("sprinter", WIZARD, (1, 1))), "warning", "sprinter", "predicted as the worst"),
+        (lambda c: auto(c).update(candidates=["acme/x"]), "error", "auto", "'acme/x' is no model group"),
         (add(AZURE), "warning", "ours", "an Azure deployment"),
         (add(BARE), "warning", "bare", "OPENAI_API_KEY"),
         (add(deployment("auto", WIZARD, (1, 1))), "warning", "auto", "hides it"),

@@ -202,3 +202,27 @@ def test_weights_of_one_vendor_and_no_dates_still_expect_something(tmp_path: Pat
     assert groups["new"].candidate.row == 3
     assert np.isfinite(router.average.p_correct).all()
     assert router.average.logit_sd[3] > 0.4
+
+
+def test_a_group_of_several_llms_is_predicted_as_its_worst(shipped: Router) -> None:
+    groups, router = expected(
+        shipped,
+        deployed("mixed", "openai/gpt-4o-2024-08-06"),
+        deployed("mixed", "groq/llama-3.1-8b-instant"),
+        deployed("mixed", "openai/gpt-9", 9.0),
+        deployed("newest", "openai/gpt-9"),
+        deployed("newest", "openai/gpt-9-nano", 0.05),
+        deployed("same", "openai/gpt-4o"),
+        deployed("same", "azure/my-deployment"),
+        deployed("same", "azure/gpt-4o-2024-08-06"),
+    )
+    mixed = groups["mixed"]
+    assert {one.candidate.llm for one in mixed.members} == {"gpt-4o-2024-08-06", "llama-3.1-8b-instruct", "gpt-9"}
+    assert (mixed.candidate.llm, mixed.candidate.known_by) == ("llama-3.1-8b-instruct", "labels")
+    assert mixed.candidate.input_usd_per_token == 9e-6, "what it may cost"
+    assert groups["newest"].candidate.llm == "gpt-9-nano"
+    assert usual(router, groups["newest"]) == min(
+        float(router.average.p_correct[one.candidate.row or 0]) for one in groups["newest"].members
+    )
+    assert groups["same"].members == ()
+    assert groups["same"].candidate.llm == "gpt-4o-2024-08-06"
