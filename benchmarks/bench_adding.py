@@ -152,8 +152,8 @@ def trained_logit(whole: Artifact, matrix: CorrectnessMatrix, llm: str, rows: ND
     """What weights say that learned from all of an LLM's training answers."""
     population = Population.of(whole, "prompt")
     place = [one.id for one in whole.manifest.llms].index(llm)
-    hidden = population.network.hidden(embed(whole, [matrix.prompts[i] for i in rows.tolist()])).astype(np.float64)
-    logit: Floats = hidden @ population.network.llm_embeddings[place] + population.network.llm_bias[place]
+    columns = population.decoder.columns(embed(whole, [matrix.prompts[i] for i in rows.tolist()])).astype(np.float64)
+    logit: Floats = columns @ population.decoder.rows[place]
     return logit
 
 

@@ -66,6 +66,8 @@ def main() -> None:
     manifest = router.artifact.manifest
     if manifest.novelty is None:
         raise SystemExit("the weights measured no OOD scores: embedllm-router landmarks adds them")
+    if manifest.hedge is not None:
+        raise SystemExit("the weights have a hedge, and these forms of shrinkage are for weights without one")
     learned = {source.name for source in manifest.data}
     llms = {llm.id: i for i, llm in enumerate(manifest.llms)}
     right = np.array([llm.mean_correctness * llm.n_labels for llm in manifest.llms])

@@ -33,7 +33,11 @@ _VENDORS = ("north", "south", "east", "west")
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large the parts are; the defaults are those of weights for every LLM of the sixteen sets."""
+    """How large the parts are; the defaults are those of weights for every LLM of the sixteen sets.
+
+    Landmarks lie in the space of the blocks and n-grams that the broad network does not read, points in that of all
+    blocks and the style features.
+    """
 
     n_llms: int = 390
     blocks: tuple[int, ...] = (256, 256, 128)
@@ -193,9 +197,14 @@ def _decoder(manifest: Manifest, rng: np.random.Generator) -> dict[str, Tensor]:
 def _landmarks(manifest: Manifest, rng: np.random.Generator) -> dict[str, Tensor]:
     d_prompt, hedge = manifest.encoder.d_prompt, manifest.hedge
     assert hedge is not None
-    projections = [
-        rng.normal(scale=(d_prompt * d) ** -0.5, size=(d, d_prompt)) for d in (manifest.d_landmark, hedge.d_point)
-    ]
+    assert manifest.decoder.broad is not None
+    (_, first), (style, _) = manifest.decoder.broad.columns
+    tables = manifest.encoder.d_embedding
+    read = np.arange(first, style), np.array([*range(tables), *range(style, d_prompt)])
+    projections = []
+    for d, columns in zip((manifest.d_landmark, hedge.d_point), read, strict=True):
+        projections.append(np.zeros((d, d_prompt)))
+        projections[-1][:, columns] = rng.normal(scale=(len(columns) * d) ** -0.5, size=(d, len(columns)))
     drawn = [
         np.clip(rng.standard_normal((n, d_prompt)), -_MAX_DEVIATION, _MAX_DEVIATION) @ projection.T
         for n, projection in zip((len(manifest.landmarks), hedge.n_points), projections, strict=True)

@@ -25,8 +25,10 @@ def _start_plugin() -> "ProxyHandler":
     rooms = ("proxy.plugin", "proxy.litellm_state", "web.app")
     plugin, state, web = (import_module(f"{__name__}.{room}") for room in rooms)
     handler: ProxyHandler = plugin.create_proxy_handler()
-    doors = web.Doors(state.any_key, state.admin_only, state.metrics_need_a_key)
-    web.mount(state.application(), web.routers_of(handler.container, doors))
+    doors = web.Doors(state.any_key, state.admin_only, state.metrics_need_a_key, state.is_admin)
+    app = state.application()
+    counting = web.counting_router(app, auth=state.any_key, check=handler.check_unrouted)
+    web.mount(app, [counting, *web.routers_of(handler.container, doors)])
     handler.start()
     return handler
 

@@ -219,6 +219,11 @@ def summary_table(artifact_id: str, manifest: "Manifest") -> Table:
     pools = " + ".join((*encoder.pools, *(table.name for table in encoder.ngrams)))
     table.add_row("encoder", f"{encoder.source}: {encoder.vocab_size} tokens x {encoder.d_embedding}, {pools}")
     table.add_row("decoder", f"{decoder.kind}, hidden {list(decoder.hidden)}, LLM embedding {decoder.d_llm}")
+    if decoder.broad is not None:
+        broad = decoder.broad
+        table.add_row("broad network", f"hidden {list(broad.hidden)}, LLM embedding {broad.d_llm}")
+    if manifest.hedge is not None:
+        table.add_row("hedge", f"fitted on {len(manifest.hedge.fitted_on)} data sets left out of training in turn")
     for source in manifest.data:
         table.add_row("data", f"{source.name}: {source.n_prompts} prompts, {source.n_labels} labels, {source.licence}")
     for name, value in manifest.metrics.items():

@@ -3,6 +3,7 @@
 Results go to stdout, bad rows and progress to stderr. Heavy imports wait until a command runs.
 """
 
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -65,7 +66,9 @@ def _import(
 ) -> None:
     """Store feedback from files: columns request_id and score, or a judge's output."""
     with clear_errors():
-        from embedllm_router.records.feedback import Layout, Scale, pattern_of, read_feedback
+        from embedllm_router.cli.options import places
+        from embedllm_router.records.feedback import Layout, Scale, on_record, pattern_of, read_feedback
+        from embedllm_router.records.reader.source import open_source
 
         layout = Layout(
             score_field=score_field,
@@ -75,31 +78,32 @@ def _import(
             source=source,
         )
         read = read_feedback(files, layout, datetime.now(UTC))
+        where = places([into] if into else None, None)[0]
+        with closing(open_source(where, must_exist=False)) as records:
+            read = on_record(read, records)
         _show(read.bad)
         refused = bool(read.bad) and not skip_bad
         if not (refused or dry_run):
-            _store(read, into)
+            _store(read, where)
     _print_imported(read, stored=not (refused or dry_run), as_json=as_json)
     if refused:
         raise typer.Exit(1)
 
 
-def _store(read: "Read", into: str | None) -> None:
+def _store(read: "Read", where: str) -> None:
     from embedllm_router.records.feedback import store_all
 
     with progress() as on_progress:
-        store_all(_open(into), read.records, on_progress=lambda n: on_progress("storing", n, len(read.records)))
+        store_all(_open(where), read.records, on_progress=lambda n: on_progress("storing", n, len(read.records)))
 
 
-def _open(into: str | None) -> "RecordStore":
+def _open(where: str) -> "RecordStore":
     from pydantic import SecretStr
 
-    from embedllm_router.cli.options import places
     from embedllm_router.config.process import StoreSettings
     from embedllm_router.records.reader.source import is_database
     from embedllm_router.records.writer.store import open_store
 
-    where = places([into] if into else None, None)[0]
     url, path = (SecretStr(where), None) if is_database(where) else (None, Path(where))
     return open_store(StoreSettings(url=url, path=path, flush_s=0.05))
 

@@ -403,7 +403,7 @@ def _prompt(row: Mapping[str, Any]) -> list[str]:
         facts.append(f"OOD score {row['novelty']:.3f}")
     if row["hedge"]:
         facts.append(
-            f"predictions shrunk by {row['hedge']:.0%}: the prompt or the caller's prompts are unlike those of training"
+            f"predictions shrunk by {row['hedge']:.0%}, by how unlike training the prompt or the caller's prompts are"
         )
     return [", ".join(facts), *([row["prompt"]] if row["prompt"] is not None else [])]
 

@@ -3,6 +3,7 @@
 settings.py reads them; values here are checked, nothing is opened or created.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -116,6 +117,12 @@ class RedisAddress:
         password: None for none.
         ssl: Whether the connection is encrypted.
         db: Number of the database.
+        ssl_options: Files of certificates and keys and what is checked, by redis-py's names for them: `ssl_ca_certs`,
+            `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs`.
+        cluster: Nodes of a Redis Cluster, host and port each; when given, `host` and `port` are not read.
+        sentinels: Likewise the Sentinels that know who is the master.
+        service: Name of the master that the Sentinels watch.
+        sentinel_password: Password of the Sentinels; None for none.
     """
 
     url: str | None = field(default=None, repr=False)
@@ -125,10 +132,17 @@ class RedisAddress:
     password: str | None = field(default=None, repr=False)
     ssl: bool = False
     db: int = 0
+    ssl_options: Mapping[str, str] = field(default_factory=dict)
+    cluster: tuple[tuple[str, int], ...] = ()
+    sentinels: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+    sentinel_password: str | None = field(default=None, repr=False)
 
     @property
     def location(self) -> str:
-        """Host and port, or the socket's path, without credentials."""
+        """Host and port, or the socket's path, without credentials; of several nodes all of them."""
+        if nodes := self.cluster or self.sentinels:
+            return ",".join(f"{host}:{port}" for host, port in nodes)
         if self.url is None:
             return f"{self.host}:{self.port}"
         parts = urlsplit(self.url)

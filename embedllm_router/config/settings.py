@@ -9,6 +9,7 @@ An environment variable `EMBEDLLM_ROUTER_…` (nested names joined by `__`) over
 """
 
 import difflib
+import json
 import os
 import stat
 from collections.abc import Iterable, Mapping
@@ -232,6 +233,16 @@ def _inner(value: object) -> Iterable[object]:
     return value if isinstance(value, list) else ()
 
 
+_REDIS_SECRETS = ("username", "password", "sentinel_password")
+_TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs")
+_REDIS_VARIABLES = {
+    **{name: f"REDIS_{name.upper()}" for name in ("url", "host", "port", "ssl", "db", *_REDIS_SECRETS, *_TLS_OPTIONS)},
+    "startup_nodes": "REDIS_CLUSTER_NODES",
+    "sentinel_nodes": "REDIS_SENTINEL_NODES",
+    "service_name": "REDIS_SERVICE_NAME",
+}
+
+
 def read_litellm_redis(path: Path) -> RedisAddress | None:
     """Reads the Redis that LiteLLM itself uses: in `router_settings`, `cache_params` or the environment.
 
@@ -252,25 +263,53 @@ def read_litellm_redis(path: Path) -> RedisAddress | None:
     cache = _resolved(_group(_group(config, "litellm_settings"), "cache_params"))
     said = {name.removeprefix("redis_"): value for name, value in router.items() if name.startswith("redis_")}
     if not said and cache.get("type") == "redis":
-        said = cache
-    for name in ("url", "host", "port", "password", "username", "ssl", "db"):
-        if said.get(name) is None and os.environ.get(f"REDIS_{name.upper()}"):
-            said[name] = os.environ[f"REDIS_{name.upper()}"]
+        said = {name.removeprefix("redis_"): value for name, value in cache.items()}
+    for name, variable in _REDIS_VARIABLES.items():
+        if said.get(name) is None and os.environ.get(variable):
+            said[name] = os.environ[variable]
     return _address(said)
 
 
 def _address(said: Mapping[str, Any]) -> RedisAddress | None:
-    if said.get("url"):
+    cluster, sentinels = _nodes(said, "startup_nodes"), _nodes(said, "sentinel_nodes")
+    if sentinels and not said.get("service_name"):
+        raise ConfigError("LiteLLM's Redis has sentinel_nodes but no service_name: name the master they watch.")
+    if said.get("url") and not (cluster or sentinels):
         return RedisAddress(url=str(said["url"]))
-    if not said.get("host"):
+    if not (said.get("host") or cluster or sentinels):
         return None
     secure = str(said.get("ssl", "")).lower() in {"true", "1", "yes"}
     try:
         port, db = int(said.get("port") or 6379), int(said.get("db") or 0)
     except (TypeError, ValueError):
         raise ConfigError("port and db of LiteLLM's Redis must be numbers.") from None
-    user, password = (str(one) if (one := said.get(name)) is not None else None for name in ("username", "password"))
-    return RedisAddress(host=str(said["host"]), port=port, username=user, password=password, ssl=secure, db=db)
+    secrets = (str(one) if (one := said.get(name)) is not None else None for name in _REDIS_SECRETS)
+    user, password, of_sentinels = secrets
+    return RedisAddress(
+        host=str(said.get("host") or ""),
+        port=port,
+        username=user,
+        password=password,
+        ssl=secure,
+        db=db,
+        ssl_options={name: str(said[name]) for name in _TLS_OPTIONS if said.get(name)},
+        cluster=cluster,
+        sentinels=sentinels,
+        service=str(said.get("service_name") or ""),
+        sentinel_password=of_sentinels,
+    )
+
+
+def _nodes(said: Mapping[str, Any], name: str) -> tuple[tuple[str, int], ...]:
+    """Hosts and ports: a list of mappings or pairs, or JSON of one, as LiteLLM reads it."""
+    found = said.get(name) or ()
+    try:
+        nodes = json.loads(found) if isinstance(found, str) else found
+        pairs = [(one["host"], one["port"]) if isinstance(one, Mapping) else (one[0], one[1]) for one in nodes]
+        return tuple((str(host), int(port)) for host, port in pairs)
+    except (TypeError, ValueError, KeyError, IndexError):
+        expected = "a list of [host, port] or {host: …, port: …}"
+        raise ConfigError(f"{name} of LiteLLM's Redis must be {expected}, found {found!r}.") from None
 
 
 def _group(config: object, name: str) -> Mapping[str, Any]:

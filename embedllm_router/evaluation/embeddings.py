@@ -88,19 +88,29 @@ def centred_embeddings(artifact: Artifact) -> NDArray[np.float64]:
     """LLM embeddings as the prompt network's last layer reads them, less their mean: what tells LLMs apart.
 
     `e · (W·h + b)` fixes embeddings only up to an invertible map that W undoes, so distances between the raw ones mean
-    little. `e·W` is fixed: its inner product with the hidden values h of a prompt is the logit.
+    little. `e·W` is fixed: its inner product with the hidden values h of a prompt is the logit. A broad network's
+    embeddings stand beside, as much as they count on prompts like those of training.
 
     Args:
         artifact: Holds the embeddings.
 
     Returns:
-        float64 (n_llms, width of the last hidden layer).
+        float64 (n_llms, width of the last hidden layer, or of both).
     """
-    depth = len(artifact.manifest.decoder.hidden)
-    last = artifact.decoder[f"prompt_network.{depth}.weight"].astype(np.float64)
-    embeddings = artifact.decoder["llm_embeddings"].astype(np.float64) @ last
+    spec, hedge = artifact.manifest.decoder, artifact.manifest.hedge
+    embeddings = _through_last_layer(artifact, "llm_embeddings", f"prompt_network.{len(spec.hidden)}.weight")
+    if spec.broad is not None and hedge is not None:
+        broad = _through_last_layer(artifact, "broad_embeddings", f"broad_network.{len(spec.broad.hidden)}.weight")
+        embeddings = np.concatenate([embeddings, hedge.broad_weight * broad], axis=1)
     centred: NDArray[np.float64] = embeddings - embeddings.mean(axis=0)
     return centred
+
+
+def _through_last_layer(artifact: Artifact, embeddings: str, weight: str) -> NDArray[np.float64]:
+    through: NDArray[np.float64] = artifact.decoder[embeddings].astype(np.float64) @ artifact.decoder[weight].astype(
+        np.float64
+    )
+    return through
 
 
 def llm_map(artifact: Artifact) -> tuple[NDArray[np.float64], tuple[float, float]]:

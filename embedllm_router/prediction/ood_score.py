@@ -105,6 +105,26 @@ def standardised(
     return x
 
 
+class _Projection:
+    """A linear map of decoder inputs, which reads only the columns that it does not multiply by 0.
+
+    Args:
+        matrix: float16 (d, d_prompt).
+    """
+
+    def __init__(self, matrix: NDArray[np.generic]) -> None:
+        read = np.flatnonzero(matrix.any(axis=0))
+        self._columns: slice | NDArray[np.intp] = read
+        if len(read) and read[-1] - read[0] + 1 == len(read):
+            self._columns = slice(int(read[0]), int(read[-1]) + 1)
+        self._matrix = np.ascontiguousarray(matrix[:, self._columns], dtype=np.float32)
+
+    def __call__(self, x: Floats) -> Floats:
+        """The place of decoder inputs x, float32 (d_prompt,): float32 (d,)."""
+        place: Floats = self._matrix @ x[self._columns]
+        return place
+
+
 @dataclass(frozen=True, slots=True)
 class Nearest:
     """A category of training prompts that a prompt lies near to.
@@ -148,9 +168,7 @@ class Landmarks:
         self._total = sum(landmark.n_prompts for landmark in self._known)
         self._max_deviation = max_deviation
         if self._known:
-            self._projection, self._landmarks = (
-                tensors[name].astype(np.float32) for name in ("projection", "landmarks")
-            )
+            self._project, self._landmarks = _Projection(tensors["projection"]), tensors["landmarks"].astype(np.float32)
             self._squares = (self._landmarks**2).sum(axis=1)
         self._mean = decoder["input_mean"].astype(np.float32)
         self._scale = 1.0 / decoder["input_scale"].astype(np.float32)
@@ -201,7 +219,7 @@ class Landmarks:
         return self._nearest(int(squares.argmin()), squares)
 
     def _squared_distances(self, x: Floats) -> Floats:
-        place = self._projection @ x
+        place = self._project(x)
         found: Floats = self._squares - 2.0 * (self._landmarks @ place) + place @ place
         return found
 
@@ -221,7 +239,7 @@ class Gate:
     """
 
     def __init__(self, hedge: HedgeSpec, tensors: Tensors) -> None:
-        self._projection, self._points = (tensors[name].astype(np.float32) for name in ("point_projection", "points"))
+        self._project, self._points = _Projection(tensors["point_projection"]), tensors["points"].astype(np.float32)
         self._half_squares = (self._points**2).sum(axis=1) / 2
         self._weights = [weight / scale for weight, scale in zip(hedge.gate_weights, hedge.gate_scales, strict=True)]
         means = zip(self._weights, hedge.gate_means, strict=True)
@@ -234,7 +252,7 @@ class Gate:
             x: What `standardised` makes of its embedding, float32 (d_prompt,).
             near: The category nearest to it.
         """
-        place = self._projection @ x
+        place = self._project(x)
         least = float((self._half_squares - self._points @ place).min())
         square = 2.0 * least + float(place @ place)
         of_landmark, of_point = self._weights

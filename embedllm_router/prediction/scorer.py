@@ -24,7 +24,6 @@ were left out of training. The gate h, in [0, 1], of `ood_score` says which of b
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,10 +39,9 @@ from embedllm_router.prediction.ood_score import (
     standardised,
 )
 
-__all__ = ["PromptNetwork", "Scorer", "Scores", "usual_embeddings"]
+__all__ = ["BroadNetwork", "Scorer", "Scores", "layers_of", "usual_embeddings"]
 
 _MAX_LOG_TOKENS = float(np.log(131_072))  # no answer is expected to be longer: keeps exp() finite
-_CHUNK: Final = 4096
 Floats = NDArray[np.float32]
 Layer = tuple[Floats, Floats]
 
@@ -85,7 +83,7 @@ class Scorer:
         self._mean = t["input_mean"]
         self._scale = 1.0 / t["input_scale"]
         self._max_deviation = MAX_DEVIATION if spec is None else spec.max_deviation
-        prompt, length = _layers(t, "prompt_network"), _layers(t, "length_network")
+        prompt, length = layers_of(t, "prompt_network"), layers_of(t, "length_network")
         (prompt_weight, prompt_bias), (length_weight, length_bias) = prompt[0], length[0]
         # Both networks read the same inputs, so their first layers are one product.
         self._first = np.concatenate([prompt_weight, length_weight]), np.concatenate([prompt_bias, length_bias])
@@ -160,7 +158,7 @@ class _Blend:
 
     def __init__(self, t: Mapping[str, Floats], broad: BroadSpec, hedge: HedgeSpec) -> None:
         self._hedge = hedge
-        self._broad = _BroadNetwork(t, broad)
+        self._broad = BroadNetwork(t, broad)
         of_in = t["llm_bias"] + hedge.broad_weight * t["broad_bias"]
         of_out = hedge.difference_share * t["broad_bias"] + hedge.ability_share * (t["ability"] - hedge.mean_ability)
         biases = np.stack([of_in, of_out], axis=1, dtype=np.float32)
@@ -192,16 +190,20 @@ class _Blend:
         return logits
 
 
-class _BroadNetwork:
+class BroadNetwork:
     """The broad network, the mean of what it says of the reference LLMs, and the difficulty of a prompt.
 
     All read the same inputs: difficulty is one more row of the first layer, the mean one more row of the last.
+
+    Args:
+        t: The decoder's tensors, float32.
+        spec: What the manifest says of the broad network.
     """
 
     def __init__(self, t: Mapping[str, Floats], spec: BroadSpec) -> None:
         self._spans = tuple(slice(*span) for span in spec.columns)
         self._bound = spec.max_deviation
-        layers = _layers(t, "broad_network")
+        layers = layers_of(t, "broad_network")
         weight, bias = layers[-1]
         reference, reference_bias = t["reference_embedding"], t["reference_bias"]
         layers[-1] = np.vstack([weight, reference @ weight]), np.append(bias, reference @ bias + reference_bias)
@@ -211,54 +213,34 @@ class _BroadNetwork:
         self._rest = layers[1:]
 
     def read(self, x: Floats | None) -> tuple[Floats, float, float]:
-        """g(x), float32 (d_llm,), the mean over the reference LLMs, and the difficulty, in logits."""
+        """One prompt.
+
+        Args:
+            x: Decoder inputs, float32 (d_prompt,); None for a prompt without text.
+
+        Returns:
+            g(x), float32 (d_llm,), the mean over the reference LLMs, and the difficulty, in logits.
+        """
         first = self._bias
         if x is not None:
-            inputs = np.concatenate([x[span] for span in self._spans])
-            np.maximum(inputs, -self._bound, out=inputs)
-            np.minimum(inputs, self._bound, out=inputs)
-            first = self._weight @ inputs
+            first = self._weight @ self._inputs(x)
             first += self._bias
         out = _forward(self._rest, first[:-1])
         return out[:-1], float(out[-1]), float(first[-1])
 
+    def read_all(self, x: Floats) -> tuple[Floats, Floats, Floats]:
+        """The same of many prompts, float32 (n, d_prompt): (n, d_llm), (n,) and (n,)."""
+        first = self._inputs(x) @ self._weight.T + self._bias
+        out = first[:, :-1]
+        for weight, bias in self._rest:
+            out = np.maximum(out, 0.0) @ weight.T + bias
+        return out[:, :-1], out[:, -1], first[:, -1]
 
-class PromptNetwork:
-    """f(x) of an artifact's decoder, for many prompts at once: what it makes of a prompt before any LLM comes in.
-
-    Args:
-        artifact: Loaded weights.
-        of: "prompt" for the network whose products with LLM embeddings are logits of p_correct, "length" for the one
-            that predicts logarithms of output tokens.
-    """
-
-    def __init__(self, artifact: Artifact, of: Literal["prompt", "length"] = "prompt") -> None:
-        t = {name: tensor.astype(np.float32, copy=False) for name, tensor in artifact.decoder.items()}
-        self._mean, self._scale = t["input_mean"], 1.0 / t["input_scale"]
-        rows = "llm" if of == "prompt" else "length"
-        self._layers = _layers(t, f"{of}_network")
-        self.llm_embeddings, self.llm_bias = t[f"{rows}_embeddings"], t[f"{rows}_bias"]
-
-    def hidden(self, prompts: list[Floats | None]) -> Floats:
-        """f(x) of prompt embeddings.
-
-        Args:
-            prompts: float32 (d_prompt,) each; None for a prompt without text, which is the average prompt.
-
-        Returns:
-            float32 (n_prompts, d_llm), or d_length.
-        """
-        chunks = [self._forward(prompts[i : i + _CHUNK]) for i in range(0, len(prompts), _CHUNK)]
-        return np.concatenate(chunks) if chunks else np.zeros((0, self.llm_embeddings.shape[1]), dtype=np.float32)
-
-    def _forward(self, prompts: list[Floats | None]) -> Floats:
-        raw = np.stack([self._mean if one is None else one for one in prompts])
-        x = np.clip((raw - self._mean) * self._scale, -MAX_DEVIATION, MAX_DEVIATION)
-        for weight, bias in self._layers[:-1]:
-            x = np.maximum(x @ weight.T + bias, 0.0)
-        weight, bias = self._layers[-1]
-        out: Floats = x @ weight.T + bias
-        return out
+    def _inputs(self, x: Floats) -> Floats:
+        inputs = np.concatenate([x[..., span] for span in self._spans], axis=-1)
+        np.maximum(inputs, -self._bound, out=inputs)
+        np.minimum(inputs, self._bound, out=inputs)
+        return inputs
 
 
 def usual_embeddings(decoder: Mapping[str, NDArray[np.generic]], n: int) -> Floats:
@@ -277,7 +259,8 @@ def usual_embeddings(decoder: Mapping[str, NDArray[np.generic]], n: int) -> Floa
     return mean + spread * np.random.default_rng(0).standard_normal((n, len(mean)), dtype=np.float32)
 
 
-def _layers(tensors: Tensors, network: str) -> list[Layer]:
+def layers_of(tensors: Tensors, network: str) -> list[Layer]:
+    """Weight (d_out, d_in) and bias (d_out,) of each layer of a network, float32, from the inputs on."""
     depth = sum(name.startswith(f"{network}.") for name in tensors) // 2
     return [
         (

@@ -33,6 +33,7 @@ class Background:
 
     def start(self) -> None:
         """Begins, where there is an event loop: without one there is no proxy, and the first request reports."""
+        litellm_state.end_in_order()
         with suppress(RuntimeError):
             loop = asyncio.get_running_loop()
             work = (self._watch_files, self._watch_cooldowns, self._watch_store, self._container.state.run)

@@ -13,7 +13,10 @@ from embedllm_router.artifact.weights import default_artifact_path
 from embedllm_router.config.process import RedisAddress, StateSettings
 from embedllm_router.config.settings import RouterSettings, read_litellm_redis
 from embedllm_router.errors import EmbedLLMRouterError
+from embedllm_router.proxy.request_context import key_id_of
 from embedllm_router.proxy.shadow import ShadowRunner
+from embedllm_router.records.owners import Giver, Owners, key_hash_of
+from embedllm_router.records.reader.source import Limits, open_source
 from embedllm_router.records.schema import FeedbackRecord
 from embedllm_router.records.writer.store import RecordStore, open_store
 from embedllm_router.serving.arms import Arms
@@ -31,6 +34,8 @@ from embedllm_router.telemetry.tracker import Keep, RequestTracker, Sink
 
 __all__ = ["Container", "assemble"]
 
+_FOR_A_LOOK = Limits(threads=1, memory="512MB")  # requests come first
+
 
 @dataclass(frozen=True, slots=True)
 class Container:
@@ -46,6 +51,7 @@ class Container:
         budget_enforcer: What keeps decisions within budgets.
         sessions: What keeps sessions on their LLM.
         shadows: What decides in the shadow.
+        owners: Whose requests feedback is on; None where no records are kept.
         started_at: When they were built, UTC.
     """
 
@@ -58,6 +64,7 @@ class Container:
     budget_enforcer: BudgetEnforcer
     sessions: Sessions
     shadows: ShadowRunner
+    owners: Owners | None
     started_at: datetime
 
     def status(self) -> Status:
@@ -79,6 +86,16 @@ class Container:
         self.metrics.reloaded(ok=True)
         return snapshot
 
+    def giver(self, key: object, *, admin: bool) -> Giver:
+        """Who gives feedback with an API key.
+
+        Args:
+            key: LiteLLM's key object.
+            admin: Whether it is an administrator's.
+        """
+        key_id, alias = key_id_of(key), getattr(key, "key_alias", None)
+        return Giver(key_hash_of(key_id), alias if isinstance(alias, str) else None, admin)
+
     def take(self, feedback: FeedbackRecord) -> None:
         """Keeps what somebody thought of an answer."""
         self.store.put(feedback)
@@ -95,6 +112,8 @@ class Container:
         if lost:
             self.log.error("store.records_lost", lost=lost, error=now.last_error, store=now.location)
         self.state.save()
+        if self.owners is not None:
+            self.owners.close()
 
 
 def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: TextIO | None = None) -> Container:
@@ -131,10 +150,18 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
         budget_enforcer=BudgetEnforcer(Ledger(state)),
         sessions=Sessions(state),
         shadows=ShadowRunner(log),
+        owners=_owners(settings),
         started_at=started_at,
     )
     atexit.register(container.close)
     return container
+
+
+def _owners(settings: RouterSettings) -> Owners | None:
+    if not settings.store.enabled:
+        return None
+    place = settings.store.place
+    return Owners(lambda: open_source(place, limits=_FOR_A_LOOK, must_exist=False), settings.store.flush_s)
 
 
 def _redis_address(settings: StateSettings, config: Path | None) -> RedisAddress | None:

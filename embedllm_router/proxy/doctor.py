@@ -203,12 +203,18 @@ def _of_the_state(settings: RouterSettings, config: Path) -> Iterator[Finding]:
         return
     if redis is None or ":" not in redis.location:  # a socket file is looked at when it is used
         return
-    address, _, port = redis.location.rpartition(":")
+    if not any(_answers(node) for node in redis.location.split(",")):
+        found = f"Redis at {redis.location} does not answer"
+        yield Finding("error", "state", "redis", found, "start it, or correct its address")
+
+
+def _answers(place: str) -> bool:
+    address, _, port = place.rpartition(":")
     try:
         socket.create_connection((address, int(port)), _CONNECT_S).close()
-    except OSError as error:
-        found = f"Redis at {redis.location} does not answer: {error.strerror or type(error).__name__}"
-        yield Finding("error", "state", "redis", found, "start it, or correct its address")
+    except OSError:
+        return False
+    return True
 
 
 def _of_folder(what: str, folder: Path, consequence: str) -> Iterator[Finding]:

@@ -4,12 +4,15 @@ With plugin.py the only file that imports litellm. Methods of LiteLLM's Router a
 """
 
 import math
+import signal
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Annotated, Any, ClassVar
 
 import litellm
+import uvicorn
 from fastapi import Depends, FastAPI, HTTPException
 from litellm.proxy._types import LitellmUserRoles, ProxyException, UserAPIKeyAuth
 from litellm.proxy.auth import auth_checks
@@ -27,6 +30,8 @@ __all__ = [
     "cooled_down",
     "denied",
     "deployments",
+    "end_in_order",
+    "is_admin",
     "metrics_need_a_key",
     "outcome_of",
     "prices",
@@ -71,11 +76,29 @@ async def admin_only(key: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)])
     Raises:
         HTTPException: 403 for any other key.
     """
-    from litellm.proxy import proxy_server  # noqa: PLC0415 - it imports us; by now it is complete
-
-    if proxy_server.master_key is not None and key.user_role not in _ADMINS:
+    if not is_admin(key):
         raise HTTPException(403, detail="only an administrator's key opens this; found another one")
     return key
+
+
+def is_admin(key: object) -> bool:
+    """Whether a key is an administrator's; everybody's is where the proxy asks for none."""
+    from litellm.proxy import proxy_server  # noqa: PLC0415 - it imports us; by now it is complete
+
+    return proxy_server.master_key is None or getattr(key, "user_role", None) in _ADMINS
+
+
+def end_in_order() -> None:
+    """Has the process end as Python programs do when it is told to (SIGTERM), so that records in memory are written.
+
+    uvicorn answers what it has accepted, then sends itself the signal once more, and that ends the process on the spot:
+    what is registered with `atexit` does not run. Told by its own flag instead, it returns. Under another server, or
+    outside the main thread, nothing changes.
+    """
+    stop = signal.getsignal(signal.SIGTERM)
+    server = getattr(stop, "__self__", None)
+    if isinstance(server, uvicorn.Server) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
 
 
 def metrics_need_a_key() -> bool:
@@ -133,8 +156,13 @@ def outcome_of(
 
 
 def _usage(payload: Mapping[str, Any]) -> tuple[int | None, int | None, float | None]:
-    """Billed input and output tokens and USD; where an upstream reports a negative figure, none, and a bill of 0."""
+    """Billed input and output tokens and USD; where an upstream reports a negative figure, none, and a bill of 0.
+
+    No answer has no tokens at all: such counts, as LiteLLM makes of streamed text completions, mean that none is known.
+    """
     figures = payload.get("prompt_tokens"), payload.get("completion_tokens"), payload.get("response_cost")
+    if figures[0] == figures[1] == 0 and not payload.get("cache_hit"):
+        return None, None, None
     if any(isinstance(figure, int | float) and not 0 <= figure < math.inf for figure in figures):
         return None, None, 0.0
     return figures

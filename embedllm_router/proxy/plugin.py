@@ -4,6 +4,7 @@ One hook rewrites `model` before LiteLLM routes the request; the others report w
 wrong in here, the request goes to the virtual model's default instead.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -18,7 +19,7 @@ from litellm.integrations.custom_logger import CustomLogger
 from embedllm_router._hashing import digest_of
 from embedllm_router.config.settings import SECTION, read_settings
 from embedllm_router.config.virtual_model import VirtualModelSettings
-from embedllm_router.errors import ArtifactError, RequestError, safe_message, where
+from embedllm_router.errors import ArtifactError, EmbedLLMRouterError, RequestError, safe_message, where
 from embedllm_router.proxy import litellm_state
 from embedllm_router.proxy.background import Background
 from embedllm_router.proxy.container import Container, assemble
@@ -41,6 +42,8 @@ from embedllm_router.proxy.request_context import (
     tracking_id_of,
 )
 from embedllm_router.records.feedback import feedback_in
+from embedllm_router.records.owners import Giver, Owners
+from embedllm_router.records.schema import FeedbackRecord
 from embedllm_router.routing.budget import scopes_of
 from embedllm_router.routing.decision import NO_EXPLORATION, Conditions, Decision, Request
 from embedllm_router.routing.overrides import BODY_FIELD, Override, Overrides, combine
@@ -86,7 +89,8 @@ class ProxyHandler(CustomLogger):
         self.container = container
         self._live, self._tracker, self._log = container.live, container.tracker, container.log
         self._background = Background(container, self._served)
-        self._drops_feedback = container.store.health().kind == "off"
+        self._drops_feedback = True
+        self._judging: set[asyncio.Task[None]] = set()
         self._proxy = litellm_state.proxy()
         self._price_map, self._prices = litellm.model_cost, litellm_state.prices()
         self._refusals = Refusals([])
@@ -268,18 +272,33 @@ class ProxyHandler(CustomLogger):
         return ended
 
     def _take_feedback(self, data: Mapping[str, Any], key: object) -> None:
-        """Keeps feedback on an earlier answer that a request carries in its metadata."""
-        alias = getattr(key, "key_alias", None)
+        """Takes feedback on an earlier answer that a request carries in its metadata."""
+        giver = self.container.giver(key, admin=litellm_state.is_admin(key))
         try:
-            feedback = feedback_in(data.get("metadata"), at=datetime.now(UTC), key_alias=alias)
+            feedback = feedback_in(data.get("metadata"), at=datetime.now(UTC), giver=giver)
         except RequestError as error:
             raise _bad_request(error) from error
         if feedback is None:
             return
-        if self._drops_feedback:
+        if self.container.owners is not None:
+            task = asyncio.create_task(self._keep_feedback(self.container.owners, feedback, giver))
+            self._judging.add(task)
+            task.add_done_callback(self._judging.discard)
+        elif self._drops_feedback:
             self._drops_feedback = False  # reported once
             self._log.warning("feedback.not_kept", found="in a request's metadata", remedy="set store.enabled")
-        self.container.take(feedback)
+
+    async def _keep_feedback(self, owners: Owners, feedback: FeedbackRecord, giver: Giver) -> None:
+        """Keeps feedback on an answer that its giver asked for; the request that carries it does not wait."""
+        try:
+            refused = await owners.refused([feedback.request_id], giver)
+            reason = "no request of this key" if refused else None
+        except EmbedLLMRouterError as error:
+            reason = safe_message(error)
+        if reason is None:
+            self.container.take(feedback)
+        else:
+            self._log.warning("feedback.refused", feedback_for=feedback.request_id, reason=reason)
 
     def _fail_open(
         self,
@@ -319,6 +338,18 @@ class ProxyHandler(CustomLogger):
         if overrides is None:  # no group is known to keep the rules
             return Eligibility(settings.rules, None, {})
         return eligibility_of(settings, overrides, denied, served.groups if served else None)
+
+    async def check_unrouted(self, model: object, key: object) -> None:
+        """Refuses a request for virtual models that none of the hooks routes, where it would go past a rule.
+
+        Args:
+            model: What the request asks for.
+            key: LiteLLM's key object.
+
+        Raises:
+            HTTPException: 400.
+        """
+        await self._check_unrouted(names_among(model, self._live.snapshot.settings.virtual_models), key)
 
     async def _check_unrouted(self, named: list[str], key: object) -> None:
         """Refuses what is asked of virtual models but not routed, where that would go past a rule."""
@@ -371,6 +402,10 @@ class ProxyHandler(CustomLogger):
     def _group_of(self, deployment: object) -> str | None:
         served = self._live.served
         return None if served is None or deployment is None else served.groups_by_deployment.get(str(deployment))
+
+
+# With "no-log" in a body LiteLLM reports the outcome only to callbacks of such a name, its own accounting among them.
+ProxyHandler.__name__ = "_PROXY_EmbedLLMRouter"
 
 
 def _may_explore(model: VirtualModel, combined: Overrides, session: Session | None) -> bool:

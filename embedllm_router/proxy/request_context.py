@@ -119,6 +119,7 @@ def read_context(name: str, data: dict[str, Any], call_type: str, key: object, s
         key_id=key_id_of(key),
         team_id=getattr(key, "team_id", None),
         parent_span=getattr(key, "parent_otel_span", None),
+        private=data.get("no-log") is True,
     )
 
 

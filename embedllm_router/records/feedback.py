@@ -24,6 +24,8 @@ from typing import Any, Final
 import orjson
 
 from embedllm_router.errors import ConfigError, DataError, EmbedLLMRouterError, RequestError
+from embedllm_router.records.owners import USER, Giver, owners_of
+from embedllm_router.records.reader.source import RecordSource
 from embedllm_router.records.schema import LONGEST_ID, FeedbackRecord
 from embedllm_router.records.writer.store import RecordStore
 
@@ -35,6 +37,7 @@ __all__ = [
     "Read",
     "Scale",
     "feedback_in",
+    "on_record",
     "pattern_of",
     "read_feedback",
     "store_all",
@@ -140,13 +143,13 @@ THUMB_SCORES: Final = {"up": 1.0, "down": 0.0}
 _LONGEST_SOURCE = 64
 
 
-def feedback_in(metadata: object, *, at: datetime, key_alias: str | None) -> FeedbackRecord | None:
+def feedback_in(metadata: object, *, at: datetime, giver: Giver) -> FeedbackRecord | None:
     """Reads feedback on an earlier answer out of a request's metadata.
 
     Args:
         metadata: What the request sent as `metadata`; anything that is no mapping holds no feedback.
         at: When it came, UTC.
-        key_alias: Alias of the API key; None when it has none.
+        giver: Who sent the request.
 
     Returns:
         The feedback; None when there is none.
@@ -159,12 +162,15 @@ def feedback_in(metadata: object, *, at: datetime, key_alias: str | None) -> Fee
     if (_THUMB in metadata) == (_SCORE in metadata):
         raise RequestError(f"metadata.{_SCORE}", f"expected either {_SCORE} or {_THUMB}")
     score = _up_or_down(metadata[_THUMB]) if _THUMB in metadata else _score(metadata[_SCORE])
+    source = _metadata_text(metadata.get(_SOURCE, USER), _SOURCE, _LONGEST_SOURCE)
+    if source != USER and not giver.admin:
+        raise RequestError(f"metadata.{_SOURCE}", f"only an administrator's key names a source other than {USER}")
     return FeedbackRecord(
         at=at,
         request_id=_metadata_text(metadata.get(_FOR), _FOR, LONGEST_ID),
         score=score,
-        source=_metadata_text(metadata.get(_SOURCE, "user"), _SOURCE, _LONGEST_SOURCE),
-        key_alias=key_alias,
+        source=source,
+        key_alias=giver.key_alias,
     )
 
 
@@ -292,10 +298,12 @@ class Read:
     Attributes:
         records: Feedback, in the order of the files.
         bad: Rows that were not used.
+        places: File and line of each record.
     """
 
     records: Sequence[FeedbackRecord]
     bad: Sequence[BadRow]
+    places: Sequence[tuple[str, int]] = ()
 
 
 class _Bad(Exception):  # noqa: N818 - a row, not an error: it becomes a BadRow
@@ -319,14 +327,39 @@ def read_feedback(files: Iterable[Path], layout: Layout, now: datetime) -> Read:
         DataError: A file cannot be read, or is of another kind.
     """
     records: list[FeedbackRecord] = []
+    places: list[tuple[str, int]] = []
     bad: list[BadRow] = []
     for file in files:
         for number, row in _rows(file):
             try:
                 records.append(_record(row, layout, now))
+                places.append((str(file), number))
             except _Bad as error:
                 bad.append(BadRow(str(file), number, error.column, error.reason))
-    return Read(records, bad)
+    return Read(records, bad, places)
+
+
+_LOOKED_UP: Final = 5_000  # ids in one query
+
+
+def on_record(read: Read, source: RecordSource) -> Read:
+    """The same without feedback on requests that are not on record, whose rows are bad.
+
+    Args:
+        read: What files hold.
+        source: The records the feedback is on.
+    """
+    ids = list(dict.fromkeys(one.request_id for one in read.records))
+    chunks = (ids[start : start + _LOOKED_UP] for start in range(0, len(ids), _LOOKED_UP))
+    known = {row["given_for"] for chunk in chunks for row in owners_of(source, chunk)}
+    pairs = list(zip(read.records, read.places, strict=True))
+    unknown = [
+        BadRow(*place, None, f"no request on record has the id {one.request_id[:80]!r}")
+        for one, place in pairs
+        if one.request_id not in known
+    ]
+    kept = [(one, place) for one, place in pairs if one.request_id in known]
+    return Read([one for one, _ in kept], [*read.bad, *unknown], [place for _, place in kept])
 
 
 def _rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | _Bad]]:

@@ -81,6 +81,7 @@ class RequestRecord:
         call_type: LiteLLM's name of the endpoint.
         key_alias: Alias of the API key; None when it has none.
         team_alias: Alias of the key's team; None when it has none.
+        key_hash: Hash of the API key's id, see `owners`; None without a key.
         artifact: Id of the weights that decided; None when routing failed open without any.
         encoder: Id of the prompt encoder, which says whether `embedding` may be used with other weights.
         generation: Number of the snapshot of configuration and weights that decided; 1 after start.
@@ -119,7 +120,8 @@ class RequestRecord:
         category: Name of the training category nearest to the prompt; None when the weights hold none.
         novelty: OOD score: share of ordinary prompts that lie nearer to the training prompts, in [0, 1]; None when not
             measured.
-        hedge: How far predictions were moved towards each LLM's mean for it, in [0, 1]; None when routing failed open.
+        hedge: How far predictions were moved to what holds on unknown kinds of prompt, in [0, 1], because the prompt or
+            its caller's prompts are unlike those of training; None when routing failed open.
         prompt_chars: Length of the embedded text in characters.
         input_tokens: Estimated tokens of the whole request.
         max_output_tokens: The request's own limit on the answer; None when it set none.
@@ -153,6 +155,7 @@ class RequestRecord:
     call_type: str
     key_alias: str | None = None
     team_alias: str | None = None
+    key_hash: str | None = None
     artifact: str | None = None
     encoder: str | None = None
     generation: int = 1

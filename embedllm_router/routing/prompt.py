@@ -6,11 +6,20 @@ counted and skipped, never an error here: judging a body is the provider's busin
 """
 
 import base64
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeGuard
 
+from embedllm_router.routing.content import (
+    Content,
+    is_unsaid,
+    json_bytes,
+    n_bytes,
+    own_words,
+    read_content,
+    unsaid,
+)
 from embedllm_router.routing.pool import PARAMETERS, Capability
 
 __all__ = [
@@ -29,7 +38,6 @@ CHARS_OF_CONTEXT = 200
 """A last user turn shorter than this ("yes, go on") is read with the user turns before it."""
 
 _BYTES_PER_TOKEN = 4
-_TOKENS_PER_ATTACHMENT = 1_000  # an image, audio clip or file: a round figure, providers differ tenfold
 _MOST_TOKENS = 1_000_000_000  # a larger limit on the answer is none, and columns of records have 64 bits
 _MOST_ITEMS = 1_024  # messages that are read in full: the first few and the last; of those between only the size counts
 _FIRST_ITEMS = 64
@@ -43,19 +51,9 @@ _LIMITS = {
 }
 _SEVERAL = {"completion": ("n",), "text_completion": ("n", "best_of")}
 _MAX_DEPTH = 6  # nesting of content parts beyond this is nobody's real request
-_TEXT_TYPES = frozenset({"text", "input_text", "output_text", "refusal"})
-_TOOL_TYPES = frozenset({"tool_use", "tool_result", "function_call", "function_call_output"})
-_REASONING_TYPES = frozenset({"reasoning", "thinking", "redacted_thinking"})
-_ATTACHMENTS = {
-    "image_url": Capability.VISION,
-    "input_image": Capability.VISION,
-    "image": Capability.VISION,
-    "input_audio": Capability.AUDIO,
-    "file": Capability.PDF,
-    "input_file": Capability.PDF,
-    "document": Capability.PDF,
-}
 _SYSTEM_ROLES = frozenset({"system", "developer"})
+_CALLED = ("tool_calls", "function_call", "arguments", "output")
+_ALSO_READ = ("tools", "functions", "response_format", "text", "prediction")  # an LLM reads these beside the messages
 _SIGNATURES = frozenset({"signature", "thought_signature", "thought_signatures", "encrypted_content"})
 _SIGNED_IN_ID = "__thought__"  # LiteLLM puts a Gemini signature into the id of the tool call
 _OPAQUE = frozenset({"input", "arguments", "text", "thinking", "summary"})  # the LLM's own words: no signature there
@@ -98,10 +96,7 @@ class Prompt:
 @dataclass(frozen=True, slots=True)
 class _Turn:
     role: str
-    text: str
-    n_bytes: int
-    n_tokens: int  # of what is no text: attachments and token ids
-    needs: frozenset[Capability] = frozenset()
+    content: Content
 
 
 def read_body(
@@ -122,31 +117,44 @@ def read_body(
         The text and the size of the request.
     """
     turns, endpoint = list(_turns(body)), _endpoint(body, call_type)
-    tools = body.get("tools")
-    n_bytes = sum(turn.n_bytes for turn in turns) + (_n_chars(tools) if tools else 0)
+    also_read = sum(json_bytes(body[field]) for field in _ALSO_READ if body.get(field))
+    size = sum(turn.content.n_bytes for turn in turns) + also_read
     return Prompt(
         text=_select(turns, embed_text),
-        input_tokens=-(-n_bytes // _BYTES_PER_TOKEN) + sum(turn.n_tokens for turn in turns),
+        input_tokens=-(-size // _BYTES_PER_TOKEN) + sum(turn.content.n_tokens for turn in turns),
         max_output_tokens=_max_output_tokens(body, endpoint),
-        needs=_needs_of_body(body).union(_parameters(body, endpoint), *(turn.needs for turn in turns)),
+        needs=_needs_of_body(body).union(_parameters(body, endpoint), *(turn.content.needs for turn in turns)),
         n_answers=_n_answers(body, endpoint),
     )
 
 
 def opening(body: Mapping[str, object]) -> str:
     """The first user turn's text, which later turns of a conversation repeat; empty when there is none."""
-    return next((turn.text for turn in _turns(body) if turn.role == "user" and turn.text), "")
+    return next((turn.content.text for turn in _turns(body) if turn.role == "user" and turn.content.text), "")
 
 
 def _select(turns: list[_Turn], embed_text: EmbedText) -> str:
     if embed_text is EmbedText.ALL:
-        return "\n\n".join(turn.text for turn in turns if turn.text)
+        return "\n\n".join(turn.content.text for turn in turns if turn.content.text)
     if embed_text is EmbedText.CONVERSATION:
-        return "\n\n".join(turn.text for turn in turns if turn.text and turn.role in {"user", "assistant"})
+        said = (_words(turn) for turn in turns if turn.role in {"user", "assistant"})
+        return "\n\n".join(text for text in said if text)
+    latest_first = [turn for turn in reversed(turns) if turn.role == "user"]
+    return _last_of(map(_words, latest_first)) or _last_of(turn.content.text for turn in latest_first)
+
+
+def _words(turn: _Turn) -> str:
+    """What was said in a turn, by the person or an LLM."""
+    text = turn.content.text
+    return own_words(text) if turn.role == "user" and "<" in text else text
+
+
+def _last_of(texts: Iterable[str]) -> str:
+    """The last texts, given last first, as far as they give context; empty ones say nothing."""
     taken: list[str] = []
-    for turn in reversed(turns):
-        if turn.role == "user" and turn.text:
-            taken.append(turn.text)
+    for text in texts:
+        if text:
+            taken.append(text)
             if sum(map(len, taken)) >= CHARS_OF_CONTEXT:
                 break
     return "\n\n".join(reversed(taken))
@@ -155,30 +163,31 @@ def _select(turns: list[_Turn], embed_text: EmbedText) -> str:
 def _turns(body: Mapping[str, object]) -> Iterator[_Turn]:
     for field in ("system", "instructions"):
         if body.get(field):
-            yield _turn("system", body[field])
+            yield _Turn("system", read_content(body[field]))
     for field in ("messages", "input", "prompt"):
         value = body.get(field)
         if isinstance(value, str):
-            yield _turn("user", value)
+            yield _Turn("user", read_content(value))
         elif isinstance(value, list):
             yield from _listed_turns(value)
 
 
 def _listed_turns(items: list[object]) -> Iterator[_Turn]:
     if _is_token_ids(items):
-        yield _Turn("user", "", 0, len(items))
+        yield _Turn("user", Content(n_tokens=len(items)))
         return
     if len(items) > _MOST_ITEMS:
         yield from _listed_turns(items[:_FIRST_ITEMS])
-        yield _Turn("tool", "", sum(map(_rough_size, items[_FIRST_ITEMS : _FIRST_ITEMS - _MOST_ITEMS])), 0)
+        passed_over = items[_FIRST_ITEMS : _FIRST_ITEMS - _MOST_ITEMS]
+        yield _Turn("tool", Content(n_bytes=sum(map(_rough_size, passed_over))))
         items = items[_FIRST_ITEMS - _MOST_ITEMS :]
     for item in items:
         if isinstance(item, Mapping):
             yield _message_turn(item)
         elif _is_token_ids(item):
-            yield _Turn("user", "", 0, len(item))
+            yield _Turn("user", Content(n_tokens=len(item)))
         elif isinstance(item, str | list):
-            yield _turn("user", item)
+            yield _Turn("user", read_content(item))
 
 
 def _is_token_ids(value: object) -> TypeGuard[list[int]]:
@@ -189,66 +198,26 @@ def _is_token_ids(value: object) -> TypeGuard[list[int]]:
 
 
 def _rough_size(item: object) -> int:
-    """Characters of a message's text, without a look at what else it holds; token ids count as four each."""
+    """Bytes of a message's text, without a look at what else it holds; token ids count as four each."""
     content = item.get("content") if isinstance(item, dict) else item
     if isinstance(content, str):
-        return len(content)
+        return n_bytes(content)
     if not isinstance(content, list):
         return 0
     if _is_token_ids(content):
         return _BYTES_PER_TOKEN * len(content)
     texts = (part.get("text") for part in content if isinstance(part, Mapping))
-    return sum(len(text) for text in texts if isinstance(text, str))
+    return sum(n_bytes(text) for text in texts if isinstance(text, str))
 
 
 def _message_turn(message: Mapping[str, object]) -> _Turn:
-    role = message.get("role")
-    known = (
-        role
-        if isinstance(role, str)
-        else "tool"
-        if str(message.get("type")) in _TOOL_TYPES | _REASONING_TYPES
-        else "user"
-    )
-    content = message.get("content")
-    turn = _turn("system" if known in _SYSTEM_ROLES else known, content if content is not None else "")
-    extra = [message[f] for f in ("tool_calls", "function_call", "arguments", "output") if message.get(f)]
-    return replace(turn, n_bytes=turn.n_bytes + sum(map(_n_chars, extra))) if extra else turn
-
-
-def _turn(role: str, content: object) -> _Turn:
-    texts: list[str] = []
-    n_bytes, n_tokens = 0, 0
-    needs: frozenset[Capability] = frozenset()
-    for part in _parts(content, 0):
-        if isinstance(part, str):
-            texts.append(part)
-            n_bytes += len(part.encode("utf-8", errors="replace"))
-        else:
-            n_bytes += part.n_bytes
-            n_tokens += part.n_tokens
-            needs |= part.needs
-    return _Turn(role, "\n".join(text for text in texts if text.strip()), n_bytes, n_tokens, needs)
-
-
-def _parts(content: object, depth: int) -> Iterator[str | _Turn]:
-    if isinstance(content, str):
-        yield content
-    elif isinstance(content, list) and depth < _MAX_DEPTH:
-        for item in content:
-            yield from _parts(item, depth + 1)
-    elif isinstance(content, Mapping):
-        yield _part(content)
-
-
-def _part(part: Mapping[str, object]) -> str | _Turn:
-    kind, text = str(part.get("type", "text")), part.get("text")
-    if kind in _TEXT_TYPES and isinstance(text, str):
-        return text
-    if kind in _TOOL_TYPES or kind in _REASONING_TYPES:
-        return _Turn("tool", "", _n_chars(part), 0)
-    needed = _ATTACHMENTS.get(kind)
-    return _Turn("user", "", 0, _TOKENS_PER_ATTACHMENT, frozenset({needed} if needed else ()))
+    role, kind = message.get("role"), str(message.get("type") or "")
+    if not isinstance(role, str):
+        if is_unsaid(kind):
+            return _Turn("tool", unsaid(message))
+        role = "user"
+    called = [message[field] for field in _CALLED if message.get(field)]
+    return _Turn("system" if role in _SYSTEM_ROLES else role, read_content(message.get("content"), called))
 
 
 def _needs_of_body(body: Mapping[str, object]) -> frozenset[Capability]:
@@ -322,14 +291,6 @@ def _n_answers(body: Mapping[str, object], endpoint: str) -> int:
 
 def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _n_chars(value: object) -> int:
-    """About how long it is as JSON; 0 for what is nested too deep to be written."""
-    try:
-        return len(str(value))
-    except RecursionError:
-        return 0
 
 
 class Bond(StrEnum):

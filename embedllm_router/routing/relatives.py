@@ -28,13 +28,14 @@ from embedllm_router.artifact.kin import LLMKind, family_of, is_small
 from embedllm_router.artifact.manifest import Covariate, KinSpec, LearnedLLM
 from embedllm_router.artifact.names import LLMName, aliases_of
 from embedllm_router.artifact.weights import Artifact
-from embedllm_router.prediction.scorer import PromptNetwork, usual_embeddings
+from embedllm_router.prediction.linear_decoder import LinearDecoder
+from embedllm_router.prediction.scorer import usual_embeddings
 from embedllm_router.routing.deployments import ModelGroup
 from embedllm_router.routing.router import Router
 
 __all__ = ["Expected", "Relatives", "expect_ungraded"]
 
-Rows = Mapping[str, NDArray[np.float32]]
+Rows = Mapping[str, NDArray[np.floating]]
 
 _TOKENS_PER_MTOK: Final = 1e6
 _N_USUAL: Final = 256
@@ -73,10 +74,8 @@ class Relatives:
     def __init__(self, artifact: Artifact, catalog: Catalog) -> None:
         self._artifact, self._catalog = artifact, catalog
         self._kinds = [_kind_of_learned(llm, name) for llm, name in zip(catalog.llms, catalog.names, strict=True)]
-        self._usual = _mean_hidden(artifact)
-        tensors = artifact.decoder
-        embeddings, bias = (tensors[name].astype(np.float64) for name in ("llm_embeddings", "llm_bias"))
-        self._mean_logits = embeddings @ self._usual + bias
+        self._decoder = LinearDecoder(artifact)
+        self._mean_logits = self._decoder.rows @ _usual_columns(artifact, self._decoder)
         self._kin = artifact.manifest.kin or self._estimated()
 
     def expect(self, name: LLMName, *, thinking: bool, output_usd_per_token: float | None) -> Expected:
@@ -121,18 +120,16 @@ class Relatives:
         return Expected(known.model_copy(update={"id": llm_id, "known_by": "family", "n_labels": worth}), rows, sd)
 
     def _rows(self, kind: LLMKind, ability: float, sd: float) -> Rows:
-        tensors = self._artifact.decoder
         alike = self._alike(kind)
-        lengths = {
-            name: tensors[name][alike].mean(axis=0, keepdims=True) for name in ("length_embeddings", "length_bias")
-        }
+        rows = {name: its[alike].mean(axis=0, keepdims=True) for name, its in _per_llm(self._artifact).items()}
         if self._artifact.manifest.kin is None:
-            embedding = tensors["llm_embeddings"][alike].mean(axis=0, keepdims=True)
-            bias = np.array([ability - float(embedding[0] @ self._usual)])
-            return {**lengths, "llm_embeddings": embedding, "llm_bias": bias}
-        features = np.array(kind.features(ability, self._kin.features))
+            lacking = ability - float(self._mean_logits[alike].mean())
+            for name, its in self._decoder.tensors(lacking * self._decoder.constant[None]).items():
+                rows[name] = rows[name] + its
+            return rows if "ability_sd" not in rows else {**rows, "ability_sd": np.array([sd])}
+        features, tensors = np.array(kind.features(ability, self._kin.features)), self._artifact.decoder
         return {
-            **lengths,
+            **rows,
             "llm_embeddings": features[None] @ tensors["kin_embeddings"],
             "broad_embeddings": features[None] @ tensors["kin_broad_embeddings"],
             "llm_bias": np.array([ability]),
@@ -330,10 +327,10 @@ def _month_of(name: LLMName) -> str | None:
     return stood_for[-1].since[:7] if stood_for else None
 
 
-def _mean_hidden(artifact: Artifact) -> NDArray[np.float64]:
-    """What the prompt network makes of a usual prompt, on average, (d_llm,)."""
+def _usual_columns(artifact: Artifact, decoder: LinearDecoder) -> NDArray[np.float64]:
+    """What an LLM's row is multiplied by for a usual prompt, on average, (width,)."""
     usual = list(usual_embeddings(artifact.decoder, _N_USUAL))
-    mean: NDArray[np.float64] = PromptNetwork(artifact).hidden([*usual]).mean(axis=0, dtype=np.float64)
+    mean: NDArray[np.float64] = decoder.columns([*usual]).mean(axis=0, dtype=np.float64)
     return mean
 
 

@@ -34,7 +34,7 @@ def average_performance(artifact: Artifact) -> Average:
 
     Takes some 40 ms.
     """
-    scorer = Scorer(artifact.decoder)
+    scorer = Scorer.from_artifact(artifact, shrinks=False)
     drawn = [scorer.score(embedding) for embedding in usual_embeddings(artifact.decoder, _N_DRAWN)]
     p_correct: Floats = np.mean([one.p_correct for one in drawn], axis=0, dtype=np.float64)
     n_labels = np.array([llm.n_labels for llm in artifact.manifest.llms], dtype=np.float64)

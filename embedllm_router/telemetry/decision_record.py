@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.prediction.ood_score import NO_SHRINKAGE, Shrinkage
+from embedllm_router.records.owners import key_hash_of
 from embedllm_router.records.schema import CandidateRecord, RequestRecord
 from embedllm_router.routing.decision import Assessment, Decision, Exploration, known
 from embedllm_router.routing.pipeline import Timing
@@ -34,6 +35,7 @@ class RequestContext:
         team_id: Id of the key's team, likewise.
         parent_span: LiteLLM's OpenTelemetry span of the request; None without one.
         tracking_id: Id of our own, which no two requests share; empty takes the call id.
+        private: Whether the client asked that the request is not logged ("no-log"): nothing of its prompt is kept.
     """
 
     request_id: str
@@ -48,6 +50,7 @@ class RequestContext:
     team_id: str | None = None
     parent_span: object | None = None
     tracking_id: str = ""
+    private: bool = False
 
     @property
     def elapsed_ms(self) -> float:
@@ -185,6 +188,7 @@ def to_record(record: DecisionRecord, outcome: Outcome, *, shadow: ShadowChoice 
         call_type=context.call_type,
         key_alias=context.key_alias,
         team_alias=context.team_alias,
+        key_hash=key_hash_of(context.key_id),
         artifact=record.artifact,
         encoder=record.encoder,
         generation=context.snapshot,

@@ -149,7 +149,7 @@ class RequestTracker:
             on_end: Called with the outcome and the bill.
         """
         self.n_decided += 1
-        text, keep = routing.prompt.text, self._keep
+        text, keep, may_keep = routing.prompt.text, self._keep, not context.private
         record = DecisionRecord(
             context=context,
             chosen=routing.decision.pool.names[routing.decision.ranking[0]],
@@ -163,14 +163,14 @@ class RequestTracker:
             shrinkage=routing.shrinkage,
             wants_several=routing.prompt.n_answers > 1,
             prompt_chars=len(text),
-            prompt_hash=keep.hash_of(text) if text else None,
-            prompt=text if keep.text else None,
-            embedding=routing.prompt_embedding if keep.embedding else None,
+            prompt_hash=keep.hash_of(text) if text and may_keep else None,
+            prompt=text if keep.text and may_keep else None,
+            embedding=routing.prompt_embedding if keep.embedding and may_keep else None,
         )
         self._remember(_Pending(record, time.monotonic(), shadow, on_end))
         self._tracer.decided(record)
         if self._log.is_enabled_for(logging.INFO):
-            self._log.info("routing.decided", **decided(record, prompt=text if self._log_prompt else None))
+            self._log.info("routing.decided", **decided(record, prompt=text if self._log_prompt and may_keep else None))
 
     def failed_open(self, context: RequestContext, default: str, reason: str) -> None:
         """Awaits the outcome of a request that the default answers.

@@ -1,7 +1,9 @@
 """Adds an LLM to existing weights from a few of its answers, and chooses the questions to ask it first.
 
-Nothing else in the weights changes. An LLM is a row θ = (e, b) of the decoder, and e · f(x) + b is linear in it. The
-rows of the learned LLMs are taken as draws from one normal distribution, the population (empirical Bayes; Efron and
+Nothing else in the weights changes. An LLM is a row θ of the decoder, (e, b), and e · f(x) + b is linear in it. With a
+hedge the row holds more, ability among it, and the logit that is served is linear in it (`LinearDecoder`): what answers
+say of an LLM on ordinary prompts and on novel ones is learned at once, each by as much as it bears on what was asked.
+The rows of the learned LLMs are taken as draws from one normal distribution, the population (empirical Bayes; Efron and
 Morris, 1975). A new LLM's row is the most probable one given its answers and the population (maximum a posteriori):
 with few answers an LLM like the others, with many one of its own. Cross-validation tells whether the answers bear the
 row out.
@@ -25,8 +27,9 @@ from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import question_stem
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.evaluation.inputs import OnProgress
+from embedllm_router.prediction.linear_decoder import LinearDecoder
 from embedllm_router.prediction.loading import load_encoder
-from embedllm_router.prediction.scorer import PromptNetwork, usual_embeddings
+from embedllm_router.prediction.scorer import usual_embeddings
 from embedllm_router.training.update.guard import ranking
 
 __all__ = [
@@ -50,23 +53,26 @@ Floats = NDArray[np.float64]
 
 _N_USUAL: Final = 512
 _MIN_LLMS: Final = 3
+_WELL_KNOWN: Final = 200
+"""Answers from which on a row of weights with a hedge says how LLMs differ: fewer leave it near what was expected."""
 _JITTER: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """Where the rows of LLMs lie; columns are (f(x) - centre, 1).
+    """Where the rows of LLMs lie; columns are those of the linear decoder with features less their mean.
 
     Attributes:
-        network: f.
-        centre: Mean of f(x) over usual prompts, (d,).
-        mean: Of the rows, (d + 1,): what is expected of a new LLM.
-        spread: (d + 1, d + 1); mean + spread · z with standard normal z is a new LLM.
-        usual: Columns of usual prompts, (512, d + 1); see `inputs.usual_embeddings`.
+        decoder: Whose rows.
+        turn: (width, width); the decoder's columns times this are the population's.
+        mean: Of the rows, (width,): what is expected of a new LLM.
+        spread: (width, width); mean + spread · z with standard normal z is a new LLM.
+        usual: Columns of usual prompts, (512, width), with a hedge predicted as prompts like those of training; see
+            `scorer.usual_embeddings`.
     """
 
-    network: PromptNetwork
-    centre: Floats
+    decoder: LinearDecoder
+    turn: Floats
     mean: Floats
     spread: Floats
     usual: Floats
@@ -79,7 +85,7 @@ class Population:
 
         Args:
             artifact: Weights.
-            which: Rows of which network; see `PromptNetwork`.
+            which: Rows of what; see `LinearDecoder`.
             thinking: Expect the mean of LLMs that reason before they answer, or of those that do not, where there are
                 any; None expects the mean of all.
 
@@ -92,46 +98,57 @@ class Population:
                 f"the weights know {len(llms)} LLMs, expected at least {_MIN_LLMS} to tell how LLMs differ. Train on "
                 "the answers of all of them instead."
             )
-        network = PromptNetwork(artifact, which)
-        hidden = network.hidden(list(usual_embeddings(artifact.decoder, _N_USUAL))).astype(np.float64)
-        centre = hidden.mean(axis=0)
-        usual = _columns(hidden, centre)
-        embeddings, bias = network.llm_embeddings.astype(np.float64), network.llm_bias.astype(np.float64)
-        rows = np.column_stack([embeddings, bias + embeddings @ centre])
+        decoder = LinearDecoder(artifact, which)
+        prompts = list(usual_embeddings(artifact.decoder, _N_USUAL))
+        centre = decoder.features(prompts).mean(axis=0, dtype=np.float64)
+        turn: Floats = np.eye(decoder.rows.shape[1])
+        turn[:, : len(centre)] -= decoder.factors.T * centre
+        usual, unknown = (_turned(decoder.columns(prompts, h), turn) for h in (0.0, 1.0))
+        rows = _turned(decoder.evened_rows(), np.linalg.inv(turn).T)
         alike = np.array([llm.thinking == thinking for llm in llms])
         return cls(
-            network=network,
-            centre=centre,
+            decoder=decoder,
+            turn=turn,
             mean=rows[alike if alike.any() else slice(None)].mean(axis=0),
-            spread=_spread(rows, usual.T @ usual / len(usual)),
+            spread=_spread(rows[_telling(artifact)], np.concatenate([usual, unknown]), decoder.n_free),
             usual=usual,
         )
 
     def columns(self, embeddings: list[NDArray[np.float32] | None]) -> Floats:
-        """Columns of prompts, (n_prompts, d + 1).
+        """Columns of prompts, (n_prompts, width).
 
         Args:
             embeddings: float32 (d_prompt,) each; None for a prompt without text.
         """
-        return _columns(self.network.hidden(embeddings).astype(np.float64), self.centre)
+        return _turned(self.decoder.columns(embeddings), self.turn)
 
-    def as_tensors(self, row: Floats) -> tuple[NDArray[np.float32], np.float32]:
-        """A row as the decoder holds it: embedding, (d,), and bias."""
-        embedding = row[:-1]
-        return embedding.astype(np.float32), np.float32(row[-1] - embedding @ self.centre)
-
-
-def _columns(hidden: Floats, centre: Floats) -> Floats:
-    return np.column_stack([hidden - centre, np.ones(len(hidden))])
+    def as_tensors(self, row: Floats) -> dict[str, NDArray[np.float32]]:
+        """A row as the decoder's tensors hold it: one entry of each, by name."""
+        return self.decoder.tensors((self.turn @ row)[None])
 
 
-def _spread(rows: Floats, second_moment: Floats) -> Floats:
-    """A square root of the rows' covariance, shrunk where prompts vary alike."""
-    d = len(second_moment)
-    root = np.linalg.cholesky(second_moment + _JITTER * np.trace(second_moment) / d * np.eye(d))
-    covariance = LedoitWolf().fit(rows @ root).covariance_
-    inner = np.linalg.cholesky(covariance + _JITTER * max(np.trace(covariance) / d, _JITTER) * np.eye(d))
-    spread: Floats = np.linalg.solve(root.T, inner)
+def _turned(of_decoder: NDArray[np.floating], turn: NDArray[np.floating]) -> Floats:
+    turned: Floats = of_decoder.astype(np.float64) @ turn
+    return turned
+
+
+def _telling(artifact: Artifact) -> NDArray[np.bool_]:
+    """The LLMs whose rows say how LLMs differ."""
+    llms = artifact.manifest.llms
+    known = np.array([llm.n_labels >= _WELL_KNOWN for llm in llms])
+    hedged = artifact.manifest.hedge is not None
+    return known if hedged and known.sum() >= _MIN_LLMS else np.ones(len(llms), dtype=np.bool_)
+
+
+def _spread(rows: Floats, usual: Floats, n_free: int) -> Floats:
+    """A square root of the rows' covariance, shrunk where prompts vary alike; entries that all share do not vary."""
+    columns = usual[:, :n_free]
+    second_moment = columns.T @ columns / len(columns)
+    root = np.linalg.cholesky(second_moment + _JITTER * np.trace(second_moment) / n_free * np.eye(n_free))
+    covariance = LedoitWolf().fit(rows[:, :n_free] @ root).covariance_
+    inner = np.linalg.cholesky(covariance + _JITTER * max(np.trace(covariance) / n_free, _JITTER) * np.eye(n_free))
+    spread = np.zeros((rows.shape[1], rows.shape[1]))
+    spread[:n_free, :n_free] = np.linalg.solve(root.T, inner)
     return spread
 
 
@@ -177,8 +194,8 @@ class Newcomer:
     """What is known of a new LLM.
 
     Attributes:
-        row: The most probable row, (d + 1,).
-        root: (d + 1, d + 1); row + root · z with standard normal z is as probable as the answers leave it.
+        row: The most probable row, (width,).
+        root: (width, width); row + root · z with standard normal z is as probable as the answers leave it.
     """
 
     row: Floats
@@ -188,7 +205,7 @@ class Newcomer:
         """Its mean probability of a correct answer over some prompts, and the ends of the 95 % credible interval.
 
         Args:
-            columns: (n_prompts, d + 1).
+            columns: (n_prompts, width).
         """
         drawn = self.row[:, None] + self.root @ np.random.default_rng(0).standard_normal((len(self.row), _N_DRAWS))
         low, high = np.quantile(sigmoid(columns @ drawn).mean(axis=0), [0.025, 0.975])
@@ -200,7 +217,7 @@ def newcomer(population: Population, columns: Floats, correct: Floats) -> Newcom
 
     Args:
         population: What LLMs are like.
-        columns: Of the prompts it answered, (n, d + 1); see `Population.columns`.
+        columns: Of the prompts it answered, (n, width); see `Population.columns`.
         correct: Whether it was right, in [0, 1], (n,).
     """
     n, d = columns.shape
@@ -218,7 +235,7 @@ def length_row(population: Population, columns: Floats, tokens: Floats) -> Float
 
     Args:
         population: Of the length network.
-        columns: Of prompts it answered, (n, d + 1).
+        columns: Of prompts it answered, (n, width).
         tokens: Its output tokens, at least 1, (n,).
     """
     row = population.mean
@@ -273,7 +290,7 @@ def judge(population: Population, columns: Floats, correct: Floats, keys: Sequen
 
     Args:
         population: What LLMs are like.
-        columns: Of the prompts it answered, (n, d + 1).
+        columns: Of the prompts it answered, (n, width).
         correct: Whether it was right, in [0, 1], (n,).
         keys: (n,); prompts of equal keys are never on both sides.
 
@@ -412,7 +429,7 @@ def add_llm(
         mean_p_low=low,
         mean_p_high=high,
         judged=judge(population, columns, answers.correct, [question_stem(one) for one in answers.prompts]),
-        tensors=_with_row(artifact.decoder, population, fitted, lengths, row),
+        tensors=_with_row(artifact, population, fitted, lengths.as_tensors(row)),
         learned=_entry(about, answers),
     )
 
@@ -478,16 +495,13 @@ def _answers(matrix: CorrectnessMatrix, llm: str) -> _Answers:
 
 
 def _with_row(
-    decoder: Tensors, population: Population, fitted: Newcomer, lengths: Population, length: Floats
+    artifact: Artifact, population: Population, fitted: Newcomer, length: Tensors
 ) -> dict[str, NDArray[np.generic]]:
-    tensors = dict(decoder)
-    for name, (embedding, bias) in (
-        ("llm", population.as_tensors(fitted.row)),
-        ("length", lengths.as_tensors(length)),
-    ):
-        tensors[f"{name}_embeddings"] = np.vstack([decoder[f"{name}_embeddings"], embedding])
-        tensors[f"{name}_bias"] = np.append(decoder[f"{name}_bias"], bias)
-    return tensors
+    decoder, added = artifact.decoder, {**population.as_tensors(fitted.row), **length}
+    if artifact.manifest.hedge is not None:
+        ability = fitted.root[population.decoder.n_free - 1]
+        added["ability_sd"] = np.array([np.linalg.norm(ability)], dtype=np.float32)
+    return {**decoder, **{name: np.concatenate([decoder[name], row]) for name, row in added.items()}}
 
 
 def _entry(about: About, answers: _Answers) -> LearnedLLM:
@@ -580,7 +594,7 @@ def choose_questions(population: Population, columns: Floats, n: int) -> list[in
 
     Args:
         population: What LLMs are like.
-        columns: Of the questions there are, (n_questions, d + 1).
+        columns: Of the questions there are, (n_questions, width).
         n: How many to choose; all of them where there are fewer.
 
     Returns:

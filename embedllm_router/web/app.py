@@ -3,17 +3,17 @@
 Routes for machines: whether the process lives, whether routing works, and the metrics.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.routing import Match
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ArtifactError, ConfigError
@@ -25,9 +25,21 @@ from embedllm_router.serving.snapshot import Snapshot
 from embedllm_router.telemetry.metrics import Exposition
 from embedllm_router.telemetry.status import Status
 from embedllm_router.web.dashboard import dashboard_router
-from embedllm_router.web.feedback import feedback_router
+from embedllm_router.web.feedback import feedback_router, replay
 
-__all__ = ["Doors", "health_router", "models_router", "mount", "reload_router", "routers_of"]
+__all__ = [
+    "Doors",
+    "ModelCheck",
+    "counting_router",
+    "health_router",
+    "models_router",
+    "mount",
+    "reload_router",
+    "routers_of",
+]
+
+ModelCheck = Callable[[object, object], Awaitable[None]]
+"""Takes the `model` of a request and its key; raises where the request may not go on."""
 
 _SERVICE_UNAVAILABLE = 503
 
@@ -96,15 +108,17 @@ class Doors:
         key: Lets every valid key through.
         admin: Lets administrators through.
         metrics_need_a_key: Whether a scrape needs an administrator; called at every scrape.
+        is_admin: Whether a key is an administrator's.
     """
 
     key: Callable[..., Any]
     admin: Callable[..., Any]
     metrics_need_a_key: Callable[[], bool]
+    is_admin: Callable[[object], bool]
 
 
 def routers_of(container: Container, doors: Doors) -> list[APIRouter]:
-    """All our routes.
+    """All our routes but those in front of LiteLLM's own.
 
     Args:
         container: What the plugin is made of.
@@ -123,7 +137,11 @@ def routers_of(container: Container, doors: Doors) -> list[APIRouter]:
         ),
         reload_router(admin=doors.admin, reload=container.reload),
         feedback_router(
-            auth=doors.key, put=container.take, clock=lambda: datetime.now(UTC), keeps=settings.store.enabled
+            auth=doors.key,
+            put=container.take,
+            clock=lambda: datetime.now(UTC),
+            giver=lambda key: container.giver(key, admin=doors.is_admin(key)),
+            owners=container.owners,
         ),
     ]
     routers.append(models_router(auth=doors.key, virtual_models=lambda: _deciding(container)))
@@ -208,6 +226,50 @@ def mount(app: FastAPI, routers: Sequence[APIRouter]) -> None:
     ours = routes[before:]
     del routes[before:]
     routes[:0] = ours
+
+
+_COUNTED: Final = (
+    "/v1/messages/count_tokens",
+    "/v1/responses/input_tokens",
+    "/responses/input_tokens",
+    "/openai/v1/responses/input_tokens",
+    "/utils/token_counter",
+)
+_CHECKED: Final = "embedllm_router.checked"
+
+
+def counting_router(app: FastAPI, *, auth: Callable[..., Any], check: ModelCheck) -> APIRouter:
+    """Routes in front of those that count tokens, for which LiteLLM calls no hook though it may ask a provider.
+
+    Args:
+        app: Whose own routes go on with what was checked.
+        auth: Dependency that lets holders of a key through, and returns the key.
+        check: Takes a body's `model` and the key; raises where such a request may not go on.
+    """
+
+    class Once(APIRoute):
+        def matches(self, scope: Scope) -> tuple[Match, Scope]:
+            return (Match.NONE, {}) if scope.get(_CHECKED) else super().matches(scope)
+
+    class PassedOn(Response):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            del receive  # the body has been read
+            await app.router({**scope, _CHECKED: True}, replay(bytes(self.body)), send)
+
+    router = APIRouter(include_in_schema=False, route_class=Once)
+
+    async def checked(request: Request, key: Annotated[object, Depends(auth)]) -> Response:
+        body = await request.body()
+        try:
+            parsed = await request.json()
+        except ValueError:  # LiteLLM says so
+            parsed = None
+        await check(parsed.get("model") if isinstance(parsed, dict) else None, key)
+        return PassedOn(body)
+
+    for path in _COUNTED:
+        router.add_api_route(path, checked, methods=["POST"])
+    return router
 
 
 def reload_router(*, admin: Callable[..., Any], reload: Callable[[], Snapshot]) -> APIRouter:

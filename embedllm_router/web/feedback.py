@@ -1,6 +1,6 @@
-"""`POST /embedllm/feedback`: feedback on answers, from everybody with a key of the proxy."""
+"""`POST /embedllm/feedback`: feedback on answers, from those who asked for them and from administrators."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -10,19 +10,23 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import from_json
 
+from embedllm_router.errors import EmbedLLMRouterError
 from embedllm_router.records.feedback import THUMB_SCORES
+from embedllm_router.records.owners import USER, Giver, Owners
 from embedllm_router.records.schema import LONGEST_ID, FeedbackRecord
 
-__all__ = ["MOST_AT_ONCE", "PATH", "feedback_router"]
+__all__ = ["MOST_AT_ONCE", "PATH", "feedback_router", "replay"]
 
 PATH: Final = "/embedllm/feedback"
 MOST_AT_ONCE: Final = 1000
 """Verdicts in one request."""
 
 _MOST_BYTES: Final = 1_000_000
-_BAD_REQUEST, _NOT_FOUND, _TOO_LARGE, _ACCEPTED = 400, 404, 413, 202
+_BAD_REQUEST, _FORBIDDEN, _NOT_FOUND, _TOO_LARGE, _UNAVAILABLE, _ACCEPTED = 400, 403, 404, 413, 503, 202
+_AGAIN_S: Final = 10
 _NOT_KEPT: Final = "no records are kept here, so no feedback either: set store.enabled. Nothing was stored."
 _SHOWN_PROBLEMS: Final = 5
+_SHOWN_ID: Final = 80
 
 
 class _Verdict(BaseModel):
@@ -33,7 +37,7 @@ class _Verdict(BaseModel):
     request_id: str = Field(min_length=1, max_length=LONGEST_ID)
     score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     thumb: Literal["up", "down"] | None = None
-    source: str = Field(default="user", min_length=1, max_length=64)
+    source: str = Field(default=USER, min_length=1, max_length=64)
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> "_Verdict":
@@ -61,27 +65,30 @@ def feedback_router(
     auth: Callable[..., Any],
     put: Callable[[FeedbackRecord], None],
     clock: Callable[[], datetime],
-    keeps: bool = True,
+    giver: Callable[[object], Giver],
+    owners: Owners | None,
 ) -> APIRouter:
     """The route that takes verdicts.
 
     Args:
-        auth: Dependency that lets holders of a key through; what it returns may have a `key_alias`.
+        auth: Dependency that lets holders of a key through, and returns the key.
         put: Takes a record; never blocks and never raises.
         clock: The time, UTC.
-        keeps: Whether `put` keeps what it is given; if not, the route says so and takes nothing.
+        giver: Who holds a key.
+        owners: Whose requests they are; None where `put` keeps nothing: then the route says so and takes nothing.
 
     Returns:
         `POST /embedllm/feedback`. The body is one verdict, `{"request_id": …, "score": …}` or with `"thumb"`, or
-        several: a list of them, or `{"feedback": […]}`. 202 when all are taken, 400 that names the field when none is,
-        404 where nothing is kept.
+        several: a list of them, or `{"feedback": […]}`. 202 when all are taken. None is: 400 that names the field, 403
+        for a source that only administrators name, 404 for ids of no request of the key or where nothing is kept, 503
+        while records cannot be read.
     """
     router = APIRouter(tags=["embedllm_router"], route_class=_BodyRoute)
 
     @router.post(PATH, status_code=_ACCEPTED)
     async def give_feedback(request: Request, key: Annotated[Any, Depends(auth)]) -> Response:
         """Takes verdicts on answers."""
-        if not keeps:
+        if owners is None:
             return _problem(_NOT_FOUND, _NOT_KEPT, None)
         try:
             verdicts = _read(await request.body())
@@ -89,12 +96,32 @@ def feedback_router(
             return _refused(error)
         except ValueError as error:
             return _problem(_BAD_REQUEST, f"not JSON: {error}", None)
-        at, alias = clock(), getattr(key, "key_alias", None)
+        at, who = clock(), giver(key)
+        if (problem := await _not_theirs(verdicts, who, owners)) is not None:
+            return problem
         for one in verdicts:
-            put(one.record(at, alias if isinstance(alias, str) else None))
+            put(one.record(at, who.key_alias))
         return JSONResponse({"accepted": len(verdicts)}, _ACCEPTED)
 
     return router
+
+
+async def _not_theirs(verdicts: Sequence[_Verdict], who: Giver, owners: Owners) -> Response | None:
+    """Why somebody may not give these verdicts; None when they may."""
+    if not who.admin and any(one.source != USER for one in verdicts):
+        return _problem(_FORBIDDEN, f"only an administrator's key names a source other than {USER!r}", "source")
+    try:
+        refused = await owners.refused([one.request_id for one in verdicts], who)
+    except EmbedLLMRouterError as error:
+        return _problem(_UNAVAILABLE, f"whose requests they are cannot be read now: {error} Send it again later.", None)
+    return _problem(_NOT_FOUND, _unknown(refused), "request_id") if refused else None
+
+
+def _unknown(ids: Sequence[str]) -> str:
+    """Says that ids are of no request whose answer somebody may judge."""
+    shown = ", ".join(repr(one[:_SHOWN_ID]) for one in ids[:_SHOWN_PROBLEMS])
+    more = f" and {len(ids) - _SHOWN_PROBLEMS} more" if len(ids) > _SHOWN_PROBLEMS else ""
+    return f"no request of this key has the id {shown}{more}. Nothing was stored."
 
 
 class _BodyRoute(APIRoute):
@@ -114,12 +141,14 @@ class _BodyRoute(APIRoute):
                 body = b'{"feedback": %b}' % body
             elif start != b"{":
                 return _problem(_BAD_REQUEST, "expected a JSON object or a list of them", None)
-            return await handle(Request(request.scope, _replay(body)))
+            return await handle(Request(request.scope, replay(body)))
 
         return read_first
 
 
-def _replay(body: bytes) -> Callable[[], Coroutine[Any, Any, dict[str, Any]]]:
+def replay(body: bytes) -> Callable[[], Coroutine[Any, Any, dict[str, Any]]]:
+    """An ASGI `receive` that hands over a body that was read already."""
+
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
 
@@ -153,4 +182,5 @@ def _field(loc: tuple[int | str, ...]) -> str:
 def _problem(status: int, message: str, field: str | None) -> Response:
     """The shape OpenAI's clients expect of an error."""
     error = {"message": message, "type": "invalid_request_error", "param": field, "code": str(status)}
-    return JSONResponse({"error": error}, status)
+    headers = {"retry-after": str(_AGAIN_S)} if status == _UNAVAILABLE else None
+    return JSONResponse({"error": error}, status, headers)

@@ -198,6 +198,27 @@ def test_references_to_the_environment_are_resolved_as_litellm_does(monkeypatch:
             RedisAddress(host="c", password="hunter2"),
         ),
         ({"litellm_settings": {"cache_params": {"type": "s3", "host": "c"}}}, None),
+        (
+            {
+                "litellm_settings": {
+                    "cache_params": {"type": "redis", "redis_startup_nodes": [{"host": "n", "port": 7001}], "ssl": True}
+                }
+            },
+            RedisAddress(host="", cluster=(("n", 7001),), ssl=True),
+        ),
+        (
+            {
+                "litellm_settings": {
+                    "cache_params": {
+                        "type": "redis",
+                        "service_name": "m",
+                        "sentinel_nodes": [["s", 26379]],
+                        "sentinel_password": "os.environ/SECRET",
+                    }
+                }
+            },
+            RedisAddress(host="", sentinels=(("s", 26379),), service="m", sentinel_password="hunter2"),
+        ),
     ],
 )
 def test_the_redis_that_litellm_uses(
@@ -214,6 +235,33 @@ def test_the_redis_of_the_environment(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("REDIS_HOST", "from-environment")
     monkeypatch.setenv("REDIS_PORT", "6400")
     assert read_litellm_redis(tmp_path / "missing.yaml") == RedisAddress(host="from-environment", port=6400)
+
+
+def test_the_cluster_and_certificates_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_CLUSTER_NODES", '[{"host": "a", "port": "7001"}, {"host": "b", "port": 7002}]')
+    monkeypatch.setenv("REDIS_SSL", "true")
+    monkeypatch.setenv("REDIS_SSL_CA_CERTS", "/ca.pem")
+    found = read_litellm_redis(tmp_path / "missing.yaml")
+    options = {"ssl_ca_certs": "/ca.pem"}
+    assert found == RedisAddress(host="", cluster=(("a", 7001), ("b", 7002)), ssl=True, ssl_options=options)
+    assert found.location == "a:7001,b:7002"
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"sentinel_nodes": [["s", 26379]]}, "no service_name"),
+        ({"redis_startup_nodes": "a:7001"}, "startup_nodes of LiteLLM's Redis must be a list"),
+        ({"redis_startup_nodes": [{"host": "a"}]}, "startup_nodes of LiteLLM's Redis must be a list"),
+    ],
+)
+def test_nodes_of_redis_that_cannot_be_read_are_one_sentence(
+    params: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump({"litellm_settings": {"cache_params": {"type": "redis", **params}}}))
+    with pytest.raises(ConfigError, match=message):
+        read_litellm_redis(file)
 
 
 def test_the_stores_settings_are_read_without_any_virtual_model(monkeypatch: pytest.MonkeyPatch) -> None:

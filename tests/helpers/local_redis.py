@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -26,13 +26,16 @@ class LocalRedis:
         folder: Where it keeps what it keeps.
         keeps: Whether it writes every change to disk, or forgets everything when it dies.
         password: What it asks for; None for nothing.
+        options: More of the command line.
     """
 
-    def __init__(self, folder: Path, *, keeps: bool = False, password: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, keeps: bool = False, password: str | None = None, options: Sequence[str] = ()
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
-        self._folder, self._keeps, self._password = folder, keeps, password
+        self._folder, self._keeps, self._password, self._options = folder, keeps, password, list(options)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -50,6 +53,7 @@ class LocalRedis:
         durable = ["--appendonly", "yes", "--appendfsync", "always"] if self._keeps else ["--appendonly", "no"]
         asks = ["--requirepass", self._password] if self._password else []
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *durable, *asks]
+        command += self._options
         self._process = subprocess.Popen([*command, "--dir", str(self._folder)], stdout=subprocess.DEVNULL)
         end = time.monotonic() + _START_S
         while time.monotonic() < end:

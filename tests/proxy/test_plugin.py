@@ -1,5 +1,6 @@
 """The plugin inside LiteLLM's own process: what it touches, what it leaves alone, and how it fails."""
 
+import asyncio
 import importlib
 import io
 import json
@@ -471,14 +472,28 @@ async def test_lengths_seen_while_serving_sharpen_the_forecast(handler: ProxyHan
 
 
 async def test_a_thumb_in_the_metadata_is_kept_as_feedback(handler: ProxyHandler, records: Path) -> None:
-    thumb = {"embedllm_feedback_for": "chatcmpl-7", "embedllm_thumb": "down"}
+    await asked(handler, a_key(), litellm_call_id="7")
+    await billed(handler, "7", 0.1)
+    thumb = {"embedllm_feedback_for": "7", "embedllm_thumb": "down"}
     assert (await asked(handler, a_key(), metadata=thumb))["model"] == "wizard"
+    await asyncio.gather(*handler._judging)
     with pytest.raises(HTTPException) as caught:
         await asked(handler, a_key(), metadata={**thumb, "embedllm_thumb": "sideways"})
     assert caught.value.param == "metadata.embedllm_thumb"  # type: ignore[attr-defined]  # ours, for LiteLLM
     handler.container.close()
     (kept,) = kept_in(records, "feedback")
-    assert (kept["request_id"], kept["score"], kept["key_alias"]) == ("chatcmpl-7", 0.0, "team-a")
+    assert (kept["request_id"], kept["score"], kept["key_alias"]) == ("7", 0.0, "team-a")
+
+
+async def test_feedback_on_another_key_s_answer_is_refused_and_said_so(
+    handler: ProxyHandler, records: Path, log_text: io.StringIO
+) -> None:
+    await asked(handler, a_key(), metadata={"embedllm_feedback_for": "nobody's", "embedllm_thumb": "up"})
+    await asyncio.gather(*handler._judging)
+    handler.container.close()
+    assert kept_in(records, "feedback") == []
+    (refused,) = logged(log_text, "feedback.refused")
+    assert (refused["feedback_for"], refused["reason"]) == ("nobody's", "no request of this key")
 
 
 async def billed(handler: ProxyHandler, call_id: str, usd: float) -> None:

@@ -50,6 +50,30 @@ def test_enforced_access_keeps_to_what_the_key_may_call(proxy_with_keys: Running
     assert ask(proxy_with_keys, "sk-narrow", "auto-own").headers["x-embedllm-chosen"] == "sprinter"
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/messages/count_tokens", {"messages": MATHS}),
+        ("/v1/responses/input_tokens", {"input": "integral"}),
+        ("/responses/input_tokens", {"input": "integral"}),
+        ("/openai/v1/responses/input_tokens", {"input": "integral"}),
+        ("/utils/token_counter", {"messages": MATHS}),
+    ],
+)
+def test_counting_tokens_goes_past_no_rule(proxy_with_keys: RunningProxy, path: str, body: dict[str, Any]) -> None:
+    """LiteLLM counts for the alias's target, and may ask its provider; only LLMs the key may call see a prompt."""
+
+    def counted(model: str, key: str = "sk-narrow") -> httpx.Response:
+        headers = {"authorization": f"Bearer {key}"}
+        url = f"{proxy_with_keys.base_url.removesuffix('/v1')}{path}"
+        return http_calls.post(url, json={"model": model, **body}, headers=headers, timeout=30)
+
+    assert counted("auto", "sk-frugal").status_code == 200
+    refused = counted("auto-own")
+    assert (refused.status_code, "has rules" in refused.text) == (400, True)
+    assert counted("auto-own", "sk-unknown").status_code == 401
+
+
 def test_a_key_for_an_alias_s_target_alone_gets_litellm_s_own_refusal(proxy_with_keys: RunningProxy) -> None:
     refused = ask(proxy_with_keys, "sk-target")
     assert refused.status_code == 403
@@ -93,15 +117,20 @@ def test_health_is_public_and_holds_no_secret(proxy_with_keys: RunningProxy) -> 
     assert json.loads(ready.text)["ready"]
 
 
-def test_whoever_may_call_the_route_may_give_feedback(proxy_with_keys: RunningProxy) -> None:
+def test_feedback_comes_from_who_asked_and_from_administrators(proxy_with_keys: RunningProxy) -> None:
     """A key of LiteLLM's internal users needs `/embedllm/feedback` in its `allowed_routes`; LiteLLM decides."""
     url = proxy_with_keys.base_url.replace("/v1", "/embedllm/feedback")
     verdict = {"request_id": ask(proxy_with_keys, "sk-narrow").headers["x-litellm-call-id"], "thumb": "up"}
-    status = {
-        key: http_calls.post(url, json=verdict, headers={"authorization": f"Bearer {key}"}, timeout=30).status_code
-        for key in ("sk-admin", "sk-nobody")
-    }
-    assert status["sk-admin"] == 202
-    assert status["sk-nobody"] in {401, 403}
-    wrong = http_calls.post(url, json={**verdict, "score": 2}, headers={"authorization": "Bearer sk-admin"}, timeout=30)
-    assert wrong.status_code == 400
+
+    def given(key: str, **changes: object) -> int:
+        headers = {"authorization": f"Bearer {key}"}
+        return http_calls.post(url, json={**verdict, **changes}, headers=headers, timeout=30).status_code
+
+    assert given("sk-admin") == 202
+    assert given("sk-admin", source="judge:strict") == 202
+    assert given("sk-admin", score=2) == 400
+    assert given("sk-admin", request_id="nobody's") == 404
+    assert given("sk-narrow") == 202
+    assert given("sk-narrow", source="judge:strict") == 403
+    assert given("sk-unlisted") == 404
+    assert given("sk-nobody") in {401, 403}

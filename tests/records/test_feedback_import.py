@@ -208,16 +208,21 @@ def test_the_command_stores_what_a_replay_then_reads(tmp_path: Path) -> None:
 
 
 def test_bad_rows_stop_the_command_unless_told_to_skip_them(tmp_path: Path) -> None:
-    log, file = tmp_path / "log", write(tmp_path / "f.csv", "request_id,score\na,1\nb,two\n")
+    log, lines = tmp_path / "log", ["request_id,score", "request-0,1", "request-1,two", "nobody's,1"]
+    file = write(tmp_path / "f.csv", "\n".join(lines))
+    store = open_store(StoreSettings(path=log))
+    store.put(make_record(0))
+    store.close()
+    before = sorted(log.iterdir())
     command = ["feedback", "import", str(file), "--into", str(log)]
     done = runner.invoke(app, command)
     assert done.exit_code == 1
     assert f"bad row: {file}, row 3, column score" in done.stderr
+    assert f"bad row: {file}, row 4: no request on record has the id" in done.stderr
     assert "nothing stored" in done.stdout
-    assert not log.exists()
     assert runner.invoke(app, [*command, "--skip-bad", "--dry-run"]).exit_code == 0
-    assert not log.exists()
-    assert "1 verdicts stored; 1 bad rows" in runner.invoke(app, [*command, "--skip-bad"]).stdout
+    assert sorted(log.iterdir()) == before
+    assert "1 verdicts stored; 2 bad rows" in runner.invoke(app, [*command, "--skip-bad"]).stdout
 
 
 def feedback(n: int) -> list[FeedbackRecord]:

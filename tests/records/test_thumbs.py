@@ -6,13 +6,14 @@ import pytest
 
 from embedllm_router.errors import RequestError
 from embedllm_router.records.feedback import feedback_in
+from embedllm_router.records.owners import Giver
 from embedllm_router.records.schema import FeedbackRecord
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def read(metadata: object) -> FeedbackRecord | None:
-    return feedback_in(metadata, at=AT, key_alias="team-a")
+def read(metadata: object, *, admin: bool = False) -> FeedbackRecord | None:
+    return feedback_in(metadata, at=AT, giver=Giver("hash", "team-a", admin))
 
 
 @pytest.mark.parametrize("metadata", [None, {}, [], "text", 7, {"user": "x", "tags": ["y"]}])
@@ -35,8 +36,11 @@ def test_a_thumb_or_a_score_is_feedback_on_the_named_answer(said: dict[str, obje
     assert read({"embedllm_feedback_for": "chatcmpl-1", "other": "kept", **said}) == expected
 
 
-def test_a_source_may_be_named() -> None:
-    said = read({"embedllm_feedback_for": "x", "embedllm_thumb": "up", "embedllm_source": "judge"})
+def test_an_administrator_may_name_a_source() -> None:
+    given = {"embedllm_feedback_for": "x", "embedllm_thumb": "up", "embedllm_source": "judge"}
+    with pytest.raises(RequestError, match="only an administrator's key"):
+        read(given)
+    said = read(given, admin=True)
     assert said is not None
     assert said.source == "judge"
 

@@ -37,6 +37,11 @@ SHAPES = {
     "ideographs": "漢字",
     "class heads": "class a",
     "lone surrogates": "\ud800",
+    "open notes of agents": "<system-reminder>",
+    "open notes of many agents": "<system-reminder><user_info><MEMORIES><git_status>",
+    "notes of agents": "<system-reminder>a</system-reminder>",
+    "half tags": "<user_info ",
+    "closing tags": "</system-reminder>",
 }
 
 
@@ -55,6 +60,13 @@ def seconds(act: Callable[[], object]) -> float:
     return best
 
 
+@cache
+def seconds_of_plain_text(size: int) -> float:
+    plain = chat((PLAIN * size)[:size])
+    handled(plain)
+    return seconds(lambda: handled(plain))
+
+
 def chat(text: str) -> dict[str, object]:
     return {"messages": [{"role": "user", "content": text}]}
 
@@ -70,9 +82,8 @@ def handled(body: dict[str, object]) -> None:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_a_hostile_text_takes_little_longer_than_a_plain_one(shape: str, size: int) -> None:
-    hostile, plain = chat((shape * size)[:size]), chat((PLAIN * size)[:size])
-    handled(plain)
-    assert seconds(lambda: handled(hostile)) < 8 * seconds(lambda: handled(plain))
+    hostile = chat((shape * size)[:size])
+    assert seconds(lambda: handled(hostile)) < 8 * seconds_of_plain_text(size)
 
 
 @pytest.mark.parametrize(

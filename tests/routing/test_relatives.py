@@ -187,9 +187,11 @@ def test_one_llm_behind_two_groups_has_one_row(shipped: Router) -> None:
     assert groups["a"].candidate.row == groups["b"].candidate.row
 
 
-def test_a_mean_logit_is_the_ability_it_was_given(shipped: Router) -> None:
-    """With older weights the bias is set such that a usual prompt has the expected logit."""
-    groups, router = expected(shipped, deployed("new", "moonshot/kimi-k9"))
+@pytest.mark.parametrize("form", ["plain", "hedged"])
+def test_a_mean_logit_is_the_ability_it_was_given(shipped: Router, with_kin: Router, form: str) -> None:
+    """Where weights do not say what is expected, the bias is set such that a usual prompt has the expected logit."""
+    silent = Router(replace(with_kin.artifact, manifest=with_kin.artifact.manifest.model_copy(update={"kin": None})))
+    groups, router = expected(silent if form == "hedged" else shipped, deployed("new", "moonshot/kimi-k9"))
     row = groups["new"].candidate.row
     assert row is not None
     stated = router.artifact.manifest.llms[row].mean_correctness

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import io
 import json
+import socket
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -331,3 +333,72 @@ async def test_the_stream_of_entries_stays_bounded(forgetful: LocalRedis) -> Non
     with contextlib.closing(forgetful.client()) as client:
         assert 100 <= client.xlen("embedllm:entries") < 400
     assert state.health().entries == 100
+
+
+# The kinds of Redis that companies run
+
+SENTINEL = """
+port {port}
+bind 127.0.0.1
+sentinel monitor the-master 127.0.0.1 {master} 1
+sentinel down-after-milliseconds the-master 5000
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[RedisAddress]:
+    """A cluster of one node, which owns all slots; clients ask for them as in a large one."""
+    bus = ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
+    with local_redis(tmp_path, options=bus) as server:
+        with contextlib.closing(server.client()) as client:
+            ask: Any = client.execute_command
+            ask("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            end = time.monotonic() + SOON_S
+            while ask("CLUSTER INFO")["cluster_state"] != "ok":
+                assert time.monotonic() < end, "the cluster never came up"
+                time.sleep(0.05)
+        yield RedisAddress(cluster=(("127.0.0.1", server.port),))
+
+
+@pytest.fixture
+def sentinels(tmp_path: Path) -> Iterator[RedisAddress]:
+    port = free_port()
+    with local_redis(tmp_path) as server:
+        file = tmp_path / "sentinel.conf"
+        file.write_text(SENTINEL.format(port=port, master=server.port))
+        with subprocess.Popen(["redis-server", str(file), "--sentinel"], stdout=subprocess.DEVNULL) as process:
+            try:
+                yield RedisAddress(sentinels=(("127.0.0.1", port),), service="the-master")
+            finally:
+                process.kill()
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path) -> Iterator[RedisAddress]:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    make += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(make, check=True, capture_output=True)
+    port = free_port()
+    tls = ["--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
+    tls += ["--tls-auth-clients", "no"]
+    with local_redis(tmp_path, options=tls):
+        yield RedisAddress(host="127.0.0.1", port=port, ssl=True, ssl_options={"ssl_ca_certs": str(certificate)})
+
+
+@pytest.mark.parametrize("kind", ["cluster", "sentinels", "encrypted"])
+async def test_two_proxies_agree_through_it(kind: str, request: pytest.FixtureRequest) -> None:
+    address: RedisAddress = request.getfixturevalue(kind)
+    async with proxies(address, address) as (one, other):
+        one.state.add("spend", 1.5, HOUR)
+        one.state.put("session", "wizard", HOUR)
+        await soon(lambda: other.state.total("spend") == 1.5)
+        await soon(lambda: other.state.get("session") == "wizard")
+        assert not one.events

@@ -54,10 +54,12 @@ class Watched:
         shadow: Objective | None = None,
         objective_from: str = "config",
         prompt: str | Prompt = PROMPT,
+        private: bool = False,
     ) -> None:
         live = self.arm("live", Objective(1.0))
         routing = self.router.route(prompt, objective=live.objective, pool=live.virtual_model.pool)
-        context = RequestContext(request_id, "auto", "acompletion", AT, time.perf_counter(), key_alias="team-a")
+        started = time.perf_counter()
+        context = RequestContext(request_id, "auto", "acompletion", AT, started, key_alias="team-a", private=private)
         beside = None
         if shadow:
             beside = self.shadows.decide(self.arm("shadow", shadow), live, routing, NO_STATE, objective_from, None)
@@ -134,6 +136,14 @@ def test_text_and_embedding_are_kept_when_asked(router: Router) -> None:
     assert record.embedding is not None
     kept = np.frombuffer(base64.b64decode(record.embedding), dtype="<f2")
     np.testing.assert_allclose(kept, router.encode(PROMPT).prompt_embedding, rtol=1e-3)
+
+
+def test_of_a_private_request_nothing_of_the_prompt_is_kept(router: Router) -> None:
+    watched = Watched(router, text=True, embedding=True)
+    watched.decide(private=True)
+    record = watched.end()
+    assert (record.prompt, record.prompt_hash, record.embedding) == (None, None, None)
+    assert (record.chosen, record.billed_cost_usd) == (WIZARD, 0.1)
 
 
 def test_an_outcome_is_recorded_once(watched: Watched) -> None:

@@ -82,7 +82,7 @@ def test_the_population_is_that_of_the_rows(artifact: Artifact, population: Popu
     """Embeddings and biases as they are, but for the place where usual prompts have their mean."""
     known = np.column_stack([artifact.decoder["llm_embeddings"], artifact.decoder["llm_bias"]]).astype(np.float64)
     np.testing.assert_allclose(population.mean[:D], known[:, :D].mean(axis=0), atol=1e-6)
-    assert np.abs(population.centre).max() < 0.15, "usual prompts are drawn around the mean, which is zero here"
+    assert np.abs(population.turn[D, :D]).max() < 0.15, "usual prompts are drawn around the mean, which is zero here"
     covariance, expected = population.spread @ population.spread.T, np.cov(known.T)
     assert np.abs(covariance - expected).max() < 0.3 * np.abs(expected).max()
     assert np.trace(covariance) == pytest.approx(np.trace(expected), rel=0.15)
@@ -174,7 +174,7 @@ def test_without_lengths_it_writes_as_llms_of_its_kind_do(artifact: Artifact) ->
         means.append(length_row(lengths, np.zeros((0, D + 1)), np.zeros(0)))
         alike = [llm.thinking == thinking for llm in artifact.manifest.llms]
         expected = artifact.decoder["length_bias"][alike].mean()
-        assert lengths.as_tensors(means[-1])[1] == pytest.approx(expected, abs=1e-5)
+        assert lengths.as_tensors(means[-1])["length_bias"] == pytest.approx(expected, abs=1e-5)
     assert means[0][-1] - means[1][-1] == pytest.approx(1.0, abs=0.5)
 
 

@@ -11,7 +11,8 @@ from scipy.optimize import minimize
 
 from embedllm_router import Router
 from embedllm_router._stats import Examples, fit_logistic, losses
-from embedllm_router.prediction.scorer import PromptNetwork, Scorer
+from embedllm_router.prediction.linear_decoder import LinearDecoder
+from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.training.update.fit import (
     LADDER,
     Directions,
@@ -40,17 +41,19 @@ def shipped() -> Router:
     return Router.load()
 
 
-def test_the_prompt_network_is_the_scorers(shipped: Router) -> None:
+def test_the_linear_decoder_is_the_scorers(shipped: Router) -> None:
     texts = ["What is 2 + 2?", "Write a poem about rain.", "def f(x):\n    return", "x" * 3000]
-    network = PromptNetwork(shipped.artifact)
-    hidden = network.hidden([*(shipped.encode(text).prompt_embedding for text in texts), None])
-    logits = hidden @ network.llm_embeddings.T + network.llm_bias
+    decoder = LinearDecoder(shipped.artifact)
+    columns = decoder.columns([*(shipped.encode(text).prompt_embedding for text in texts), None])
+    logits = columns @ decoder.rows.T
     for text, row in zip([*texts, ""], logits, strict=True):
         scored = (
             Scorer(shipped.artifact.decoder).score(shipped.encode(text).prompt_embedding if text else None).p_correct
         )
         np.testing.assert_allclose(1 / (1 + np.exp(-row)), scored, atol=1e-5)
-    assert network.hidden([]).shape == (0, network.llm_embeddings.shape[1])
+    assert decoder.columns([]).shape == (0, decoder.rows.shape[1])
+    for name, tensor in decoder.tensors(decoder.rows).items():
+        np.testing.assert_array_equal(tensor, shipped.artifact.decoder[name])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -90,20 +93,18 @@ def test_losses_are_the_definition() -> None:
 @given(st.integers(0, 10**6), st.floats(-0.9, 2), st.floats(-3, 3), st.floats(-3, 3))
 @settings(max_examples=30, deadline=None)
 def test_a_folded_change_is_the_change(seed: int, slope: float, offset: float, common: float) -> None:
+    """Also where LLMs share a part of the logit, which no change of one LLM touches."""
     rng = np.random.default_rng(seed)
-    hidden = rng.normal(size=(40, 6)).astype(np.float32)
-    embedding, bias = rng.normal(size=6), float(rng.normal())
-    directions = Directions.of(hidden)
+    prompts = np.column_stack([rng.normal(size=(40, 6)), np.ones(40)]).astype(np.float32)
+    row, constant, shared = rng.normal(size=7), np.eye(7)[6], rng.normal(size=40)
+    directions = Directions.of(prompts)
     change = LLMChange(common, 0.7, slope, offset, rng.normal(size=len(directions)))
-    logit = hidden @ embedding + bias
-    new_embedding, new_bias = change.folded(embedding, bias, directions)
-    np.testing.assert_allclose(
-        hidden @ new_embedding + new_bias, change.logit(logit, directions.of_prompts(hidden)), atol=1e-4
-    )
-    phi = directions.of_prompts(hidden)
+    own, phi = prompts @ row, directions.of_prompts(prompts)
+    new = prompts @ change.folded(row, constant, directions) + shared
+    np.testing.assert_allclose(new, change.logit(own + shared, own, phi), atol=1e-4)
     assert change.along is not None
-    moved = columns(logit, 0.7, phi) @ np.array([slope, offset, *change.along])
-    np.testing.assert_allclose(change.logit(logit, phi), logit + common + moved, atol=1e-9)
+    moved = columns(own, 0.7, phi) @ np.array([slope, offset, *change.along])
+    np.testing.assert_allclose(change.logit(own + shared, own, phi), own + shared + common + moved, atol=1e-9)
 
 
 def test_directions_have_length_one_on_average_and_are_orthogonal() -> None:

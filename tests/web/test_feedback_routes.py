@@ -1,6 +1,6 @@
 """Verdicts over HTTP: stored as sent, or refused whole with the field named."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
@@ -10,6 +10,8 @@ import orjson
 import pytest
 from fastapi import FastAPI, Header, HTTPException, Request
 
+from embedllm_router.errors import DataError
+from embedllm_router.records.owners import Giver, Owners
 from embedllm_router.records.schema import FeedbackRecord
 from embedllm_router.web.feedback import MOST_AT_ONCE, PATH, feedback_router
 
@@ -20,6 +22,23 @@ Post = Callable[..., Awaitable[httpx.Response]]
 @dataclass
 class Key:
     key_alias: str | None = "team-a"
+    admin: bool = True
+
+
+class Owned(Owners):
+    """Every request but "unknown" is on record; "foreign" is of another key."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: pytest.fail("reads nothing"), 0.0)
+
+    async def refused(self, ids: Collection[str], giver: Giver) -> list[str]:
+        if "unreadable" in ids:
+            raise DataError("the database is away.")
+        return [one for one in ids if one == "unknown" or (one == "foreign" and not giver.admin)]
+
+
+def giver_of(key: object) -> Giver:
+    return Giver("hash", getattr(key, "key_alias", None), getattr(key, "admin", False))
 
 
 async def check_key(request: Request, authorization: Annotated[str, Header()] = "") -> object:
@@ -30,6 +49,8 @@ async def check_key(request: Request, authorization: Annotated[str, Header()] = 
         raise HTTPException(400, "invalid JSON") from error
     if authorization == "Bearer anonymous":
         return object()
+    if authorization == "Bearer user":
+        return Key(admin=False)
     if authorization != "Bearer good":
         raise HTTPException(401, "no key")
     return Key()
@@ -44,7 +65,10 @@ def stored() -> list[FeedbackRecord]:
 async def post(stored: list[FeedbackRecord]) -> Post:
     async def send(content: object, key: str = "good", *, keeps: bool = True) -> httpx.Response:
         app = FastAPI()
-        app.include_router(feedback_router(auth=check_key, put=stored.append, clock=lambda: NOW, keeps=keeps))
+        owners = Owned() if keeps else None
+        app.include_router(
+            feedback_router(auth=check_key, put=stored.append, clock=lambda: NOW, giver=giver_of, owners=owners)
+        )
         body = content if isinstance(content, bytes) else orjson.dumps(content)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
@@ -148,4 +172,32 @@ async def test_where_nothing_is_kept_it_says_so(post: Post, stored: list[Feedbac
     assert answer.status_code == 404
     assert "store.enabled" in answer.json()["error"]["message"]
     assert (await post(body, key="stolen", keeps=False)).status_code == 401
+    assert stored == []
+
+
+async def test_only_administrators_speak_for_others(post: Post, stored: list[FeedbackRecord]) -> None:
+    judged = {"request_id": "r", "score": 1, "source": "judge:strict"}
+    answer = await post(judged, key="user")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (403, "source")
+    assert (await post({**judged, "source": "user"}, key="user")).status_code == 202
+    assert stored == [record("r")]
+
+
+@pytest.mark.parametrize(("one", "key"), [("unknown", "user"), ("unknown", "good"), ("foreign", "user")])
+async def test_feedback_is_on_requests_of_one_s_own(
+    post: Post, stored: list[FeedbackRecord], one: str, key: str
+) -> None:
+    """An unknown id and another key's are answered alike: nobody learns which ids exist."""
+    answer = await post([{"request_id": "r", "score": 1}, {"request_id": one, "score": 1}], key=key)
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"] == f"no request of this key has the id {one!r}. Nothing was stored."
+    assert stored == []
+
+
+async def test_while_records_cannot_be_read_the_client_is_told_to_come_again(
+    post: Post, stored: list[FeedbackRecord]
+) -> None:
+    answer = await post({"request_id": "unreadable", "score": 1})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+    assert "the database is away" in answer.json()["error"]["message"]
     assert stored == []

@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from structlog.typing import FilteringBoundLogger
@@ -46,6 +48,10 @@ return 0
 """Sets fields `replica` to `version:amount` where the version is newer; arguments: lifetime in ms, then triples."""
 
 
+_TIME = "return redis.call('TIME')"
+"""The time; with a key, so that a cluster knows which node is asked."""
+
+
 class RedisLink:
     """Exchanges the replica state with every proxy on the same Redis.
 
@@ -61,14 +67,15 @@ class RedisLink:
 
     def __init__(self, address: RedisAddress, namespace: str, state: ReplicaState, log: FilteringBoundLogger) -> None:
         self._address = address
-        self._namespace = namespace
+        self._prefix = f"{{{namespace}}}" if address.cluster else namespace  # in a cluster one node holds all of it
         self._counters = state.counters
         self._entries = state.entries
         self._clock = state.clock
         self._unsent_sums = state.counters.follow()
         self._unsent_entries = state.entries.follow_puts()
         self._log = log
-        self._client: Redis | None = self._connected()
+        self._sentinels: list[Redis] = []
+        self._client: Redis | RedisCluster | None = self._connected()
         self._theirs: dict[str, dict[str, int]] = {}
         self._read_to: str | None = None
         self._failures = 0
@@ -102,10 +109,12 @@ class RedisLink:
     async def close(self) -> None:
         """Ends the connection."""
         client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        clients, self._sentinels = [client, *self._sentinels], []
+        for one in clients:
+            if one is not None:
+                await one.aclose()
 
-    def _connected(self) -> Redis:
+    def _connected(self) -> Redis | RedisCluster:
         """A client; it connects when it is first used."""
         address = self._address
         options: dict[str, Any] = {
@@ -116,28 +125,35 @@ class RedisLink:
             "retry": Retry(NoBackoff(), 0),
         }
         if address.url is None:
-            return Redis(
-                host=address.host,
-                port=address.port,
-                db=address.db,
-                username=address.username,
-                password=address.password,
-                ssl=address.ssl,
-                **options,
-            )
+            options |= {"username": address.username, "password": address.password, **address.ssl_options}
+            if address.cluster:
+                nodes = [ClusterNode(host, port) for host, port in address.cluster]
+                return RedisCluster(startup_nodes=nodes, ssl=address.ssl, **options)
+            if address.sentinels:
+                return self._by_sentinels(options)
+            return Redis(host=address.host, port=address.port, db=address.db, ssl=address.ssl, **options)
         try:
             return Redis.from_url(address.url, **options)
         except ValueError as error:
             expected = "expected redis://, rediss:// or unix:// with a host and a port"
             raise ConfigError(f"the address of Redis in the state settings cannot be read: {expected}.") from error
 
-    async def _exchange(self, client: Redis) -> None:
+    def _by_sentinels(self, options: dict[str, Any]) -> Redis:
+        """A client that asks the Sentinels who is the master, whenever it connects."""
+        address = self._address
+        of_sentinels = {"password": address.sentinel_password, "socket_timeout": _TIMEOUT_S, "protocol": 2}
+        sentinel = Sentinel(list(address.sentinels), sentinel_kwargs=of_sentinels)  # type: ignore[no-untyped-call]  # redis leaves it untyped
+        self._sentinels = sentinel.sentinels
+        master: Redis = sentinel.master_for(address.service, db=address.db, ssl=address.ssl, **options)
+        return master
+
+    async def _exchange(self, client: Redis | RedisCluster) -> None:
         keys = list(dict.fromkeys([*self._unsent_sums, *self._counters.wanted()]))[:_AT_ONCE]
         await self._send(client, keys)
         await self._receive(client, keys)
         self._theirs = {key: self._theirs[key] for key in keys}
 
-    async def _send(self, client: Redis, keys: list[str]) -> None:
+    async def _send(self, client: Redis | RedisCluster, keys: list[str]) -> None:
         entries = self._entries_to_send()
         now = self._clock()
         async with client.pipeline(transaction=False) as pipe:
@@ -163,9 +179,9 @@ class RedisLink:
         found = ((key, self._entries.entry(key)) for key in islice(self._unsent_entries, _AT_ONCE))
         return [(key, entry) for key, entry in found if entry is not None]
 
-    async def _receive(self, client: Redis, keys: list[str]) -> None:
+    async def _receive(self, client: Redis | RedisCluster, keys: list[str]) -> None:
         async with client.pipeline(transaction=False) as pipe:
-            pipe.time()
+            pipe.eval(_TIME, 1, self._stream)
             if self._read_to is None:
                 pipe.xrevrange(self._stream, count=self._entries.max_entries)
             else:
@@ -173,8 +189,8 @@ class RedisLink:
             for key in keys:
                 pipe.hgetall(self._key_of(key))
                 pipe.pttl(self._key_of(key))
-            (seconds, micros), news, *sums = await pipe.execute()
-        self._merge_entries(news if self._read_to else news[::-1], seconds * 1e3 + micros / 1e3)
+            time_now, news, *sums = await pipe.execute()
+        self._merge_entries(news if self._read_to else news[::-1], _ms(time_now))
         for key, fields, left_ms in zip(keys, sums[::2], sums[1::2], strict=True):
             self._merge_sum(key, fields, left_ms)
 
@@ -223,11 +239,11 @@ class RedisLink:
         self._retry_at = float("-inf")
 
     def _key_of(self, key: str) -> str:
-        return f"{self._namespace}:sum:{key}"
+        return f"{self._prefix}:sum:{key}"
 
     @property
     def _stream(self) -> str:
-        return f"{self._namespace}:entries"
+        return f"{self._prefix}:entries"
 
 
 def _share(text: str) -> Share | None:
@@ -237,3 +253,9 @@ def _share(text: str) -> Share | None:
     except ValueError:
         return None  # not written by the router
     return share if math.isfinite(share.amount) else None
+
+
+def _ms(time_now: list[str]) -> float:
+    """What Redis's TIME gives, seconds and microseconds, in milliseconds."""
+    seconds, micros = map(int, time_now)
+    return seconds * 1e3 + micros / 1e3

@@ -18,7 +18,7 @@ from embedllm_router.data.folder import merge_folders, read_folders
 from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.data.matrix import CorrectnessMatrix, Merged
 from embedllm_router.data.split import Split, split_by_stem
-from embedllm_router.errors import DataError
+from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.evaluation.baselines import repeat_means
 from embedllm_router.evaluation.guarantee import card_with_guarantee, with_guarantee
 from embedllm_router.evaluation.inputs import OnProgress, Part, find_pools, llm_means, pool_means, read_inputs
@@ -353,10 +353,14 @@ def add_landmarks(folder: Path, data: Sequence[Path], on_progress: OnProgress = 
 
     Raises:
         ArtifactError: The folder cannot be read or written.
-        ConfigError: The artifact's split cannot be rebuilt from the data.
+        ConfigError: The artifact has a hedge, or its split cannot be rebuilt from the data.
         DataError: No category has enough training prompts.
     """
     artifact = load_artifact(folder)
+    if artifact.manifest.hedge is not None:
+        raise ConfigError(
+            f"{folder} has a hedge, which was fitted to the landmarks it has. Train again to have others."
+        )
     card = read_card(folder)
     inputs = read_inputs(artifact, data, on_progress=on_progress)
     assert inputs.train is not None  # split "test" always has one

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from embedllm_router._stats import logit
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.evaluation.inputs import OnProgress
-from embedllm_router.prediction.scorer import PromptNetwork
+from embedllm_router.prediction.linear_decoder import LinearDecoder
 from embedllm_router.records.reader.recorded import Basis, Embedder, Recorded, RecordedRequest
 from embedllm_router.records.reader.verdicts import Verdict
 
@@ -37,7 +37,10 @@ class Answers:
         score: Mean verdict, in [0, 1].
         weight: How often it counts: one over the propensity, clipped; 1 where the decision was deterministic.
         logit: What the current weights predict.
-        hidden: float32 (n, d_llm), f(x); NaN where neither text nor embedding was recorded.
+        own: The part of it that comes from the free entries of the LLM's row: all of it but with a hedge. NaN where
+            only a probability was recorded and one cannot tell.
+        columns: float32 (n, n_free), what those entries are multiplied by; NaN where neither text nor embedding was
+            recorded.
         key: Equal for equal prompts, where they can be told.
         verdicts: Everything that was said.
     """
@@ -46,7 +49,8 @@ class Answers:
     score: Floats
     weight: Floats
     logit: Floats
-    hidden: NDArray[np.float32]
+    own: Floats
+    columns: NDArray[np.float32]
     key: tuple[str, ...]
     verdicts: tuple[tuple[Verdict, ...], ...]
 
@@ -54,9 +58,9 @@ class Answers:
         return len(self.llm)
 
     @property
-    def has_hidden(self) -> NDArray[np.bool_]:
-        """Which ones have f(x)."""
-        return np.isfinite(self.hidden[:, 0])
+    def has_columns(self) -> NDArray[np.bool_]:
+        """Of which ones the prompt is known."""
+        return np.isfinite(self.columns[:, 0])
 
     def select(self, rows: NDArray[np.bool_]) -> "Answers":
         """Some of them."""
@@ -66,7 +70,8 @@ class Answers:
             score=self.score[rows],
             weight=self.weight[rows],
             logit=self.logit[rows],
-            hidden=self.hidden[rows],
+            own=self.own[rows],
+            columns=self.columns[rows],
             key=tuple(self.key[i] for i in which),
             verdicts=tuple(self.verdicts[i] for i in which),
         )
@@ -124,7 +129,7 @@ def gather(
             basis[answer[1]] += 1
         if on_progress is not None and i % _EVERY == 0:
             on_progress("embedding", i, len(recorded.requests))
-    answers, n_clipped = _lay_out(found, PromptNetwork(artifact), max_weight)
+    answers, n_clipped = _lay_out(found, LinearDecoder(artifact), max_weight)
     return Gathered(answers, basis, skipped, n_clipped)
 
 
@@ -145,12 +150,14 @@ def _answer(
     return _Answer(request, row, served.p_correct, None, embedded=False), RECORDED_P
 
 
-def _lay_out(found: list[_Answer], network: PromptNetwork, max_weight: float) -> tuple[Answers, int]:
+def _lay_out(found: list[_Answer], decoder: LinearDecoder, max_weight: float) -> tuple[Answers, int]:
     llm = np.array([one.row for one in found], dtype=np.intp)
     embedded = np.array([one.embedded for one in found], dtype=bool)
-    hidden = np.full((len(found), network.llm_embeddings.shape[1]), np.nan, dtype=np.float32)
-    hidden[embedded] = network.hidden([one.embedding for one in found if one.embedded])
-    predicted = np.einsum("ij,ij->i", hidden, network.llm_embeddings[llm]).astype(np.float64) + network.llm_bias[llm]
+    n = decoder.n_free
+    columns = np.full((len(found), decoder.rows.shape[1]), np.nan, dtype=np.float32)
+    columns[embedded] = decoder.columns([one.embedding for one in found if one.embedded])
+    own = np.einsum("ij,ij->i", columns[:, :n], decoder.rows[llm, :n], dtype=np.float64)
+    rest = np.einsum("ij,ij->i", columns[:, n:], decoder.rows[llm, n:], dtype=np.float64)
     p_recorded = np.array([np.nan if one.p_recorded is None else one.p_recorded for one in found])
     recorded = logit(np.clip(p_recorded, _SURE, 1 - _SURE))
     weight = np.array([_weight(one.request) for one in found], dtype=np.float64)
@@ -158,8 +165,9 @@ def _lay_out(found: list[_Answer], network: PromptNetwork, max_weight: float) ->
         llm=llm,
         score=np.array([one.request.score for one in found], dtype=np.float64),
         weight=np.minimum(weight, max_weight),
-        logit=np.where(embedded, predicted, recorded),
-        hidden=hidden,
+        logit=np.where(embedded, own + rest, recorded),
+        own=np.where(embedded | (n < columns.shape[1]), own, recorded),
+        columns=columns[:, :n],
         key=tuple(one.request.prompt_hash or one.request.request_id for one in found),
         verdicts=tuple(one.request.verdicts for one in found),
     )

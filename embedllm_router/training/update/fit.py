@@ -2,10 +2,12 @@
 
 What may change about one LLM, as the columns of a regression, is
 
-    new logit = logit + common + slope · (logit - mean logit) + offset + v · φ
+    new logit = logit + common + slope · (own - mean own) + offset + v · φ
 
-φ are the main directions of f(x) in the log, scaled so that a prompt's φ has length 1 on average: the prior on v then
-says how far the logit of an average prompt may move. How far an LLM may move is a ladder of priors that starts with no
+`own` is the part of the logit that comes from the LLM's row: all of it without a hedge, all but what LLMs share with
+one. φ are the main directions of the prompts in the log, of f(x) or of what a hedge makes of it (`LinearDecoder`),
+scaled so that a prompt's φ has length 1 on average: the prior on v then says how far the logit of an average prompt may
+move. How far an LLM may move is a ladder of priors that starts with no
 change at all, climbed by cross-validation. Of the rungs within one standard error of the best, the lowest is taken
 (Breiman et al., 1984): data that show nothing change nothing.
 
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 
 from embedllm_router._stats import Examples, fit_logistic, losses
 from embedllm_router.artifact.weights import Artifact, Tensors
+from embedllm_router.prediction.linear_decoder import LinearDecoder
 from embedllm_router.training.update.answers import Answers
 
 __all__ = [
@@ -75,26 +78,26 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Directions:
-    """The main directions of f(x).
+    """The main directions of the columns of prompts.
 
     Attributes:
-        mean: (d_llm,).
-        basis: (d_llm, n_directions), orthogonal columns.
+        mean: (n_free,).
+        basis: (n_free, n_directions), orthogonal columns.
     """
 
     mean: Floats
     basis: Floats
 
     @classmethod
-    def of(cls, hidden: NDArray[np.float32]) -> "Directions":
+    def of(cls, prompts: NDArray[np.float32]) -> "Directions":
         """Principal components, most varied first.
 
         Args:
-            hidden: (n, d_llm), at least one row, finite.
+            prompts: Their columns that meet an LLM's own entries, (n, n_free), at least one row, finite.
         """
-        mean = hidden.mean(axis=0, dtype=np.float64)
-        spread = hidden - mean
-        _, singular, right = np.linalg.svd(spread.T @ spread / len(hidden), hermitian=True)
+        mean = prompts.mean(axis=0, dtype=np.float64)
+        spread = prompts - mean
+        _, singular, right = np.linalg.svd(spread.T @ spread / len(prompts), hermitian=True)
         n = min(_MOST_DIRECTIONS, int((singular > singular[0] * 1e-6).sum()) if singular[0] > 0 else 0)
         scale = np.sqrt(max(float(singular.sum()), 1e-12))
         return cls(mean, (right[:n] / scale).T)
@@ -102,9 +105,9 @@ class Directions:
     def __len__(self) -> int:
         return int(self.basis.shape[1])
 
-    def of_prompts(self, hidden: NDArray[np.float32]) -> Floats:
+    def of_prompts(self, prompts: NDArray[np.float32]) -> Floats:
         """φ, (n, n_directions)."""
-        phi: Floats = (hidden - self.mean) @ self.basis
+        phi: Floats = (prompts - self.mean) @ self.basis
         return phi
 
 
@@ -114,46 +117,51 @@ class LLMChange:
 
     Attributes:
         common: Shift of every LLM's logit.
-        mean_logit: Where the slope turns.
+        mean_own: Where the slope turns.
         slope: At least -0.9; 0 is no change.
         offset: Shift of its own.
         along: (n_directions,), v; None when only the calibration changes.
     """
 
     common: float
-    mean_logit: float = 0.0
+    mean_own: float = 0.0
     slope: float = 0.0
     offset: float = 0.0
     along: Floats | None = None
 
     @classmethod
-    def from_fit(cls, fit: Floats, common: float, mean_logit: float, *, embedding: bool) -> "LLMChange":
+    def from_fit(cls, fit: Floats, common: float, mean_own: float, *, embedding: bool) -> "LLMChange":
         """Reads the coefficients of `columns`."""
-        return cls(common, mean_logit, max(float(fit[0]), _MIN_SLOPE), float(fit[1]), fit[2:] if embedding else None)
+        return cls(common, mean_own, max(float(fit[0]), _MIN_SLOPE), float(fit[1]), fit[2:] if embedding else None)
 
     @property
     def changes(self) -> bool:
         """Whether it differs from the common shift."""
         return bool(self.slope or self.offset or self.along is not None)
 
-    def logit(self, logit: Floats, phi: Floats | None) -> Floats:
-        """New logits of old ones, (n,); `phi` is (n, n_directions)."""
-        moved: Floats = logit + self.common + self.slope * (logit - self.mean_logit) + self.offset
+    def logit(self, logit: Floats, own: Floats, phi: Floats | None) -> Floats:
+        """New logits of old ones, (n,), with the LLM's own part of each, (n,); `phi` is (n, n_directions)."""
+        moved: Floats = logit + self.common + self.slope * np.nan_to_num(own - self.mean_own) + self.offset
         return moved if self.along is None or phi is None else moved + phi @ self.along
 
-    def folded(self, embedding: Floats, bias: float, directions: Directions | None) -> tuple[Floats, float]:
-        """The LLM's new embedding, (d_llm,), and bias: e · f(x) + b is then the new logit."""
-        stretch = 1.0 + self.slope
-        new_bias = stretch * bias + self.common + self.offset - self.slope * self.mean_logit
+    def folded(self, row: Floats, constant: Floats, directions: Directions | None) -> Floats:
+        """The LLM's new row, (n_free,), whose product with a prompt's columns is the new logit's own part.
+
+        Args:
+            row: The old one, (n_free,).
+            constant: The row that adds 1 to every logit, (n_free,).
+            directions: Those of `along`.
+        """
+        shift = self.common + self.offset - self.slope * self.mean_own
         if self.along is None or directions is None:
-            return stretch * embedding, new_bias
+            return (1.0 + self.slope) * row + shift * constant
         turn = directions.basis @ self.along
-        return stretch * embedding + turn, new_bias - float(directions.mean @ turn)
+        return (1.0 + self.slope) * row + turn + (shift - float(directions.mean @ turn)) * constant
 
 
-def columns(logit: Floats, mean_logit: float, phi: Floats | None) -> Floats:
-    """The regression's columns, (n, 2 + n_directions): slope, offset, directions."""
-    line = np.stack([logit - mean_logit, np.ones(len(logit))], axis=1)
+def columns(own: Floats, mean_own: float, phi: Floats | None) -> Floats:
+    """The regression's columns, (n, 2 + n_directions): slope, offset, directions; 0 where the own part is unknown."""
+    line = np.stack([np.nan_to_num(own - mean_own), np.ones(len(own))], axis=1)
     return line if phi is None else np.concatenate([line, phi], axis=1)
 
 
@@ -281,7 +289,7 @@ class Update:
 
     Attributes:
         common: Shift of every LLM's logit, also of those without feedback.
-        directions: The main directions of f(x); None when no answer had any.
+        directions: The main directions of the prompts; None when no answer had a known prompt.
         fits: By row of the LLM, those with enough answers.
     """
 
@@ -295,26 +303,24 @@ class Update:
         return bool(self.common) or any(one.change.changes for one in self.fits.values())
 
     def logit(self, answers: Answers) -> Floats:
-        """What the updated weights predict for answers; of one without f(x), what its LLM's calibration says."""
+        """What the updated weights predict for answers; without a known prompt, what the LLM's calibration says."""
         new = answers.logit + self.common
         for row, one in self.fits.items():
-            own = answers.llm == row
-            phi = self._phi(answers.hidden[own])
-            new[own] = one.change.logit(answers.logit[own], phi)
+            mine = answers.llm == row
+            prompts = answers.columns[mine]
+            phi = None if self.directions is None else np.nan_to_num(self.directions.of_prompts(prompts))
+            new[mine] = one.change.logit(answers.logit[mine], answers.own[mine], phi)
         return new
 
     def applied(self, artifact: Artifact) -> Tensors:
         """The decoder's tensors, updated."""
-        embeddings = artifact.decoder["llm_embeddings"].astype(np.float64)
-        bias = artifact.decoder["llm_bias"].astype(np.float64) + self.common
+        decoder = LinearDecoder(artifact)
+        n, constant = decoder.n_free, decoder.constant[: decoder.n_free]
+        rows = decoder.rows.copy()
+        rows[:, :n] += self.common * constant
         for row, one in self.fits.items():
-            own_bias = float(artifact.decoder["llm_bias"][row])
-            embeddings[row], bias[row] = one.change.folded(embeddings[row], own_bias, self.directions)
-        new = {"llm_embeddings": embeddings.astype(np.float32), "llm_bias": bias.astype(np.float32)}
-        return {**artifact.decoder, **new}
-
-    def _phi(self, hidden: NDArray[np.float32]) -> Floats | None:
-        return None if self.directions is None else np.nan_to_num(self.directions.of_prompts(hidden))
+            rows[row, :n] = one.change.folded(decoder.rows[row, :n], constant, self.directions)
+        return {**artifact.decoder, **decoder.tensors(rows)}
 
 
 def learn_update(answers: Answers) -> Update:
@@ -326,8 +332,8 @@ def learn_update(answers: Answers) -> Update:
     Returns:
         What changes.
     """
-    known = answers.has_hidden
-    directions = Directions.of(answers.hidden[known]) if known.any() else None
+    known = answers.has_columns
+    directions = Directions.of(answers.columns[known]) if known.any() else None
     rows, counts = np.unique(answers.llm, return_counts=True)
     enough = rows[counts >= _FEWEST].tolist()
     shifts = [_shift(answers.select(answers.llm == row)) for row in enough]
@@ -343,20 +349,22 @@ def _shift(own: Answers) -> tuple[float, float]:
     return float(theta[0]), float(1.0 / curvature[0, 0])
 
 
-def _fit_llm(own: Answers, directions: Directions | None, common: float) -> LLMFit:
-    """Learns one LLM: from the answers with f(x) where most have it, else its calibration from all."""
-    known = own.has_hidden
-    embedding = directions is not None and len(directions) > 0 and int(known.sum()) >= max(_FEWEST, len(own) / 2)
+def _fit_llm(mine: Answers, directions: Directions | None, common: float) -> LLMFit:
+    """Learns one LLM: from the answers with known prompts where most have them, else its calibration from all."""
+    known = mine.has_columns
+    embedding = directions is not None and len(directions) > 0 and int(known.sum()) >= max(_FEWEST, len(mine) / 2)
     if embedding:
-        own = own.select(known)
-    phi = directions.of_prompts(own.hidden) if embedding and directions is not None else None
-    mean_logit = float(own.logit.mean())
-    examples = Examples(columns(own.logit, mean_logit, phi), own.logit + common, own.score, _evened(own.weight))
+        mine = mine.select(known)
+    phi = directions.of_prompts(mine.columns) if embedding and directions is not None else None
+    told = mine.own[np.isfinite(mine.own)]
+    mean_own = float(told.mean()) if len(told) else 0.0
+    x = columns(mine.own, mean_own, phi)
+    examples = Examples(x, mine.logit + common, mine.score, _evened(mine.weight))
     ladder = LADDER if embedding else [rung for rung in LADDER if rung.along is None]
-    rung = choose_rung(examples, own.key, ladder)
+    rung = choose_rung(examples, mine.key, ladder)
     theta = fit_rung(examples, rung)
-    change = LLMChange.from_fit(theta, common, mean_logit, embedding=rung.along is not None)
-    return LLMFit(change, rung, len(own), float(examples.weight.sum()))
+    change = LLMChange.from_fit(theta, common, mean_own, embedding=rung.along is not None)
+    return LLMFit(change, rung, len(mine), float(examples.weight.sum()))
 
 
 def _evened(weight: Floats) -> Floats:

@@ -37,6 +37,8 @@ def write_update(parent: Artifact, card: str, update: Update, lesson: Lesson, ou
         ArtifactError: `out` holds something else.
     """
     held = lesson.held
+    # Without a hedge the update was judged without shrinkage, and these weights know this traffic.
+    unshrunk = {"novelty": None} if parent.manifest.hedge is None else {}
     return write_derived(
         parent,
         out,
@@ -50,7 +52,7 @@ def write_update(parent: Artifact, card: str, update: Update, lesson: Lesson, ou
                 "feedback.auc": held.auc_after,
                 "feedback.n_held_out": float(held.n),
             },
-            "novelty": None,  # they know this traffic, and were judged on it without shrinkage
+            **unshrunk,
         },
         card=f"{card.rstrip()}\n\n{_section(lesson)}",
     )
