@@ -180,7 +180,7 @@ def read_name(name: str) -> LLMName:
         provider in _OFFERS_BASE and bool(_HAS_BASE.match(spelling)) and not re.search(r"instruct|-it\b|chat", spelling)
     )
     return LLMName(
-        id=dotted.removesuffix("-latest") + (f":{effort}" if effort else ""),
+        id=("ft:" if tuned else "") + dotted.removesuffix("-latest") + (f":{effort}" if effort else ""),
         spelling=spelling,
         release=release,
         effort=effort,

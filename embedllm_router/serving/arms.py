@@ -85,7 +85,7 @@ def build_virtual_model(
         names = (*names, settings.default)
     candidates = [groups[n].candidate if n in groups else _absent(n) for n in dict.fromkeys(names)]
     if settings.uncertainty == "exclude":
-        candidates = [replace(one, row=None) if one.known_by in _NOT_GRADED else one for one in candidates]
+        candidates = [replace(one, llm=None, row=None) if one.known_by in _NOT_GRADED else one for one in candidates]
     lower = settings.uncertainty == "lower_bound"
     pool = (
         CandidatePool(candidates) if average is None else pool_with_averages(candidates, average, by_lower_bound=lower)

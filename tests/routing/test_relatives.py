@@ -182,6 +182,13 @@ def test_reasoning_is_told_by_effort_by_name_and_by_the_price_map(shipped: Route
     assert tokens[rows["told"]] > 2 * tokens[rows["plain"]], "reasoning is billed"
 
 
+def test_a_fine_tune_is_never_taken_for_the_llm_it_was_tuned_from(shipped: Router) -> None:
+    groups, _ = expected(shipped, deployed("tuned", "openai/ft:gpt-4o-mini-2024-07-18:acme::1"))
+    tuned = groups["tuned"].candidate
+    assert (tuned.llm, tuned.known_by) == ("ft:gpt-4o-mini-2024-07-18", "family")
+    assert tuned.row == len(shipped.catalog.ids)
+
+
 def test_one_llm_behind_two_groups_has_one_row(shipped: Router) -> None:
     groups, _ = expected(shipped, deployed("a", "openai/gpt-9"), deployed("b", "azure/gpt-9", 5.0))
     assert groups["a"].candidate.row == groups["b"].candidate.row
