@@ -45,6 +45,9 @@ UNKNOWN_PLACE = "unknown"
 
 _ANSWERING = frozenset({None, "chat", "completion", "responses"})  # modes of deployments that answer prompts
 _TIER = re.compile(r"input_cost_per_token_above_(\d+)k_tokens")
+_PROFILE = re.compile(r"(?:^|/)(global|us-gov|us|eu|apac|jp|au|ca)\.[a-z0-9-]+\.|[:/]application-inference-profile/")
+"""An inference profile of Bedrock answers from any region of its part of the world, whatever region is called."""
+_ANYWHERE = frozenset({None, "", "global"})
 _REGIONS = ("region_name", "aws_region_name", "vertex_location", "vertex_ai_location")
 
 
@@ -381,8 +384,12 @@ def _provider(row: Row, prices: PriceMap) -> str:
 
 def _region(row: Row) -> str:
     params, info = _section(row, "litellm_params"), _section(row, "model_info")
-    said = info.get("region") or next((params[name] for name in _REGIONS if params.get(name)), None)
-    return str(said).lower() if said else UNKNOWN_PLACE
+    if info.get("region"):
+        return str(info["region"]).lower()
+    if profile := _PROFILE.search(str(params.get("model", ""))):
+        return UNKNOWN_PLACE if profile[1] in _ANYWHERE else profile[1]
+    said = str(next((params[name] for name in _REGIONS if params.get(name)), "")).lower()
+    return UNKNOWN_PLACE if said in _ANYWHERE else said
 
 
 def _labels(row: Row) -> frozenset[str]:

@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import io
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -502,6 +503,23 @@ async def billed(handler: ProxyHandler, call_id: str, usd: float) -> None:
     await handler.async_log_success_event(
         {"litellm_call_id": call_id, "standard_logging_object": payload}, None, now, now
     )
+
+
+def test_the_start_says_that_no_record_will_fit(
+    make_handler: Callable[..., ProxyHandler], records: Path, log_text: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make_handler()
+    handler.start()
+    assert logged(log_text, "store.trouble") == []
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=3_000_000))
+        handler.start()
+    records.write_text("a file in the way of the folder")
+    make_handler().start()
+    full, in_the_way = logged(log_text, "store.trouble")
+    assert full["error"] == f"{records.parent} has 3 MB left"
+    assert in_the_way["error"] == f"{records} is a file, expected a folder"
+    assert "store.path" in full["remedy"]
 
 
 async def test_the_end_says_what_could_not_be_written(

@@ -191,6 +191,30 @@ def test_where_a_deployment_runs_and_what_it_is_labelled(router: Router) -> None
     assert (three.providers, three.labels) == ({UNKNOWN_PLACE}, frozenset())
 
 
+@pytest.mark.parametrize(
+    ("params", "region"),
+    [
+        ({"model": "bedrock/global.anthropic.claude-sonnet-4-20250514-v1:0"}, UNKNOWN_PLACE),
+        ({"model": "bedrock/eu.anthropic.claude-sonnet-4-20250514-v1:0"}, "eu"),
+        ({"model": "us.amazon.nova-pro-v1:0", "custom_llm_provider": "bedrock"}, "us"),
+        ({"model": "bedrock/converse/apac.amazon.nova-pro-v1:0"}, "apac"),
+        ({"model": "bedrock/arn:aws:bedrock:eu-west-1:1:inference-profile/eu.anthropic.claude-sonnet-4-v1:0"}, "eu"),
+        ({"model": "bedrock/arn:aws:bedrock:eu-west-1:1:application-inference-profile/abc"}, UNKNOWN_PLACE),
+        ({"model": "bedrock/anthropic.claude-sonnet-4-20250514-v1:0"}, "eu-west-1"),
+        ({"model": "vertex_ai/gemini-2.5-pro", "vertex_location": "global"}, UNKNOWN_PLACE),
+    ],
+)
+def test_what_may_answer_from_elsewhere_has_not_the_region_it_is_called_in(
+    router: Router, params: dict[str, object], region: str
+) -> None:
+    """A rule that allows one region would otherwise send prompts out of it."""
+    stated = {"aws_region_name": "eu-west-1", **params} if "vertex_location" not in params else params
+    row: dict[str, object] = {"model_name": "one", "litellm_params": stated}
+    assert read_model_groups([row], {}, router.catalog)["one"].candidate.regions == {region}
+    row["model_info"] = {"region": "EU-West-1"}
+    assert read_model_groups([row], {}, router.catalog)["one"].candidate.regions == {"eu-west-1"}
+
+
 def test_prices_of_long_requests_cached_tokens_and_requests(router: Router) -> None:
     prices = {
         "long": {
