@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 import litellm
 import numpy as np
 
+from embedllm_router._files import why_nothing_fits
 from embedllm_router.config.process import RedisAddress, StoreSettings
 from embedllm_router.config.settings import RouterSettings, load_config, read_litellm_redis, read_proxy_config
 from embedllm_router.errors import ConfigError, EmbedLLMRouterError
@@ -36,6 +37,7 @@ _INPUT_TOKENS: Final = 100
 _N_USUAL: Final = 256
 _COST_WEIGHTS: Final = (0.0, *np.geomspace(0.1, 1e6, 71).tolist())
 _CONNECT_S: Final = 3.0
+_ROOM_BYTES: Final = 64 << 20
 _LITELLM_WAITS_S: Final = 6_000
 _SHOWN = (Capability.VISION, Capability.AUDIO, Capability.PDF, Capability.TOOLS, Capability.JSON_SCHEMA)
 
@@ -219,10 +221,12 @@ def _answers(place: str) -> bool:
 
 def _of_folder(what: str, folder: Path, consequence: str) -> Iterator[Finding]:
     place = folder.expanduser().absolute()
-    existing = next(one for one in (place, *place.parents) if one.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        found = f"{existing} is no folder that this user may write, so {consequence}"
-        yield Finding("error", what, str(place), found, f"set {what}.path to one, or change its owner")
+    problem = why_nothing_fits(place, _ROOM_BYTES)
+    if problem is not None:
+        found = f"{problem}, so {consequence}"
+        yield Finding(
+            "error", what, str(place), found, f"make room or set the rights there, or set {what}.path to another"
+        )
 
 
 def _of_the_port(host: str, port: int) -> Iterator[Finding]:
