@@ -205,20 +205,17 @@ def _readable(names: Sequence[str]) -> LLMName | None:
 def _as_expected(group: ModelGroup, catalog: Catalog, *, always_thinks: bool) -> ModelGroup:
     """A group whose LLM the weights do not know, as its stand-in, or else its name, says."""
     candidate, read = group.candidate, group.read
-    if group.like is not None and catalog.match(group.like, group.effort).llm is not None:
-        known_by = "like"
-    elif group.like is not None:
+    by_stand_in = group.like is not None and catalog.match(group.like, group.effort).llm is not None
+    if group.like is not None and not by_stand_in:
         said = read_name(group.like)
-        known_by, read = "family", said if said.vendor is not None else read
-    else:
-        known_by = "family"
-    if known_by == "family" and read is None:
+        read = said if said.vendor is not None else read
+    if read is None and not by_stand_in:
         return group
-    llm = group.read.id if group.read else candidate.name
-    if group.effort is not None:
-        llm = f"{llm.partition(':')[0]}:{group.effort}"
+    llm = group.read.id if group.read else candidate.name  # its own, so that nothing said of it is learned of another
+    llm = llm if group.effort is None else f"{llm.partition(':')[0]}:{group.effort}"
     thinks = always_thinks or group.effort is not None or (read is not None and read.thinking)
-    return replace(group, candidate=replace(candidate, llm=llm, known_by=known_by), read=read, thinks=thinks)
+    known = replace(candidate, llm=llm, known_by="like" if by_stand_in else "family")
+    return replace(group, candidate=known, read=read, thinks=thinks)
 
 
 def _always_thinks(rows: Sequence[Row], prices: PriceMap) -> bool:

@@ -78,10 +78,11 @@ class Relatives:
         self._mean_logits = self._decoder.rows @ _usual_columns(artifact, self._decoder)
         self._kin = artifact.manifest.kin or self._estimated()
 
-    def expect(self, name: LLMName, *, thinking: bool, output_usd_per_token: float | None) -> Expected:
+    def expect(self, llm_id: str, name: LLMName, *, thinking: bool, output_usd_per_token: float | None) -> Expected:
         """What is expected of an LLM.
 
         Args:
+            llm_id: What it is called.
             name: What its name says.
             thinking: Whether it reasons before it answers.
             output_usd_per_token: Its price; None when unknown.
@@ -100,7 +101,7 @@ class Relatives:
         if self._artifact.manifest.kin is None:
             ability = max([ability, *self._mean_logits[self._earlier(name, kind)].tolist()])
         rows = self._rows(kind, ability, sd)
-        return Expected(_as_learned(name.id, kind, ability, sd), rows, sd)
+        return Expected(_as_learned(llm_id, kind, ability, sd), rows, sd)
 
     def like(self, stand_in: str, llm_id: str) -> Expected:
         """What is expected of an LLM that is said to be like a learned one.
@@ -275,7 +276,7 @@ def _expected(group: ModelGroup, llm: str, relatives: Relatives, catalog: Catalo
     read = group.read
     assert read is not None
     price = group.candidate.output_usd_per_token
-    return relatives.expect(read, thinking=group.thinks, output_usd_per_token=price)
+    return relatives.expect(llm, read, thinking=group.thinks, output_usd_per_token=price)
 
 
 def _ability(kin: KinSpec, kind: LLMKind) -> tuple[float, float]:

@@ -221,6 +221,8 @@ def test_reasoning_is_told_by_effort_by_name_and_by_the_price_map(graded: Router
     rows = {name: groups[name].candidate.row for name in groups}
     tokens = router.average.output_tokens
     assert tokens[rows["told"]] > 2 * tokens[rows["plain"]], "reasoning is billed"
+    ids = [llm.id for llm in router.artifact.manifest.llms]
+    assert len(set(ids)) == len(ids)
 
 
 def test_a_fine_tune_is_never_taken_for_the_llm_it_was_tuned_from(graded: Router) -> None:
