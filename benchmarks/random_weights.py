@@ -50,8 +50,7 @@ class Sizes:
     d_broad: int = 48
     n_landmarks: int = 350
     d_landmark: int = 128
-    n_points: int = 1024
-    d_point: int = 48
+    n_points: int = 512
 
 
 def random_weights(base: Artifact, out: Path, sizes: Sizes | None = None, *, seed: int = 0) -> Artifact:
@@ -123,10 +122,9 @@ def _hedge(size: Sizes) -> HedgeSpec:
         slope=1.05,
         offset=0.02,
         gate_bias=-0.19,
-        gate_weights=(0.73, 0.73),
-        gate_means=(-0.1, 1.5),
-        gate_scales=(0.5, 0.7),
-        d_point=size.d_point,
+        gate_weight=1.3,
+        gate_mean=-0.1,
+        gate_scale=0.3,
         n_points=size.n_points,
         fitted_on=(),
         left_out=(),
@@ -197,20 +195,14 @@ def _decoder(manifest: Manifest, rng: np.random.Generator) -> dict[str, Tensor]:
 def _landmarks(manifest: Manifest, rng: np.random.Generator) -> dict[str, Tensor]:
     d_prompt, hedge = manifest.encoder.d_prompt, manifest.hedge
     assert hedge is not None
-    assert manifest.decoder.broad is not None
-    (_, first), (style, _) = manifest.decoder.broad.columns
-    tables = manifest.encoder.d_embedding
-    read = np.arange(first, style), np.array([*range(tables), *range(style, d_prompt)])
-    projections = []
-    for d, columns in zip((manifest.d_landmark, hedge.d_point), read, strict=True):
-        projections.append(np.zeros((d, d_prompt)))
-        projections[-1][:, columns] = rng.normal(scale=(len(columns) * d) ** -0.5, size=(d, len(columns)))
-    drawn = [
-        np.clip(rng.standard_normal((n, d_prompt)), -_MAX_DEVIATION, _MAX_DEVIATION) @ projection.T
-        for n, projection in zip((len(manifest.landmarks), hedge.n_points), projections, strict=True)
-    ]
-    names = "projection", "point_projection", "landmarks", "points"
-    return {name: one.astype(np.float16) for name, one in zip(names, [*projections, *drawn], strict=True)}
+    projection = rng.normal(scale=(d_prompt * manifest.d_landmark) ** -0.5, size=(manifest.d_landmark, d_prompt))
+
+    def places(n: int) -> Tensor:
+        drawn = np.clip(rng.standard_normal((n, d_prompt)), -_MAX_DEVIATION, _MAX_DEVIATION)
+        return (drawn @ projection.T).astype(np.float16)
+
+    landmarks, points = places(len(manifest.landmarks)), places(hedge.n_points)
+    return {"projection": projection.astype(np.float16), "landmarks": landmarks, "points": points}
 
 
 def main() -> None:

@@ -324,14 +324,11 @@ class LeftOutSet(Record):
     auc_within: float | None = Field(default=None, ge=0, le=1)
 
 
-Positive = Annotated[float, Field(gt=0)]
-
-
 class HedgeSpec(Record):
     """How predictions pass from what holds on prompts like those of training to what holds elsewhere.
 
     All of it was fitted so that data sets left out of training are predicted well. The formula is in
-    `prediction.scorer`, the novelty of a prompt, n1 and n2, in `prediction.ood_score`.
+    `prediction.scorer`, the novelty of a prompt in `prediction.ood_score`.
 
     Attributes:
         base: Logit of an average LLM on an average prompt of an unknown kind.
@@ -345,11 +342,10 @@ class HedgeSpec(Record):
         slope: Calibration of the final logit: its factor.
         offset: Calibration of the final logit: what is added.
         gate_bias: Logit of the gate at average novelty.
-        gate_weights: Weights of the standardised n1 and n2 in it.
-        gate_means: Means of n1 and n2.
-        gate_scales: Standard deviations of n1 and n2.
-        d_point: Dimension of the space in which n2 is measured.
-        n_points: Training prompts that are kept as points of it.
+        gate_weight: Weight of the standardised novelty in it.
+        gate_mean: Mean novelty of ordinary prompts.
+        gate_scale: Standard deviation of it.
+        n_points: Points that novelty is measured from.
         fitted_on: Data sets that were left out in turn to fit it.
         left_out: How well each of these was predicted when nothing of it was known.
     """
@@ -365,10 +361,9 @@ class HedgeSpec(Record):
     slope: float = Field(gt=0)
     offset: float
     gate_bias: float
-    gate_weights: tuple[float, float]
-    gate_means: tuple[float, float]
-    gate_scales: tuple[Positive, Positive]
-    d_point: int = Field(gt=0)
+    gate_weight: float
+    gate_mean: float
+    gate_scale: float = Field(gt=0)
     n_points: int = Field(gt=0)
     fitted_on: tuple[str, ...]
     left_out: tuple[LeftOutSet, ...]

@@ -5,8 +5,8 @@
       encoder.safetensors   token and n-gram vectors of a static encoder; absent where the manifest names a transformer
       tokenizer.json        its tokenizer (Hugging Face `tokenizers` format); absent likewise
       decoder.safetensors   prompt networks, LLM embeddings and biases
-      landmarks.safetensors mean prompts by category, and prompts as points where the manifest has a hedge; absent where
-                            it lists no landmarks
+      landmarks.safetensors mean prompts by category, and points among prompts where the manifest has a hedge; absent
+                            where it lists no landmarks
       README.md             the model card
 
 Training writes it, serving reads it, and they meet nowhere else. Loading checks everything: hashes, tensor names,
@@ -113,7 +113,7 @@ def landmark_shapes(manifest: Manifest) -> dict[str, tuple[tuple[int, ...], str]
         "landmarks": (len(manifest.landmarks), manifest.d_landmark),
     }
     if hedge is not None:
-        shapes |= {"point_projection": (hedge.d_point, d_prompt), "points": (hedge.n_points, hedge.d_point)}
+        shapes["points"] = (hedge.n_points, manifest.d_landmark)
     return {name: (shape, "float16") for name, shape in shapes.items()}
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console import AsJson, print_json, print_lines, progress, stdout, warn
+from embedllm_router.cli.console import AsJson, clear_errors, print_json, print_lines, progress, stdout, warn
 from embedllm_router.errors import ConfigError, EmbedLLMRouterError
 
 if TYPE_CHECKING:
@@ -54,9 +54,38 @@ def _evaluate(
     mf_epochs: Annotated[
         int, typer.Option(min=1, help="Epochs of the baseline mf, the matrix factorisation of the EmbedLLM paper.")
     ] = 50,
+    leave_out: Annotated[
+        bool,
+        typer.Option(
+            "--leave-out",
+            help="Instead, leave out each data set in turn, train on the others and predict it: what is known of kinds "
+            "of prompt that nobody trained on (at least 3 sets).",
+        ),
+    ] = False,
+    sources: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --leave-out: JSON file that names the published benchmarks with a set's questions, whose scores "
+            'are not read when it is left out: {"datasets": {NAME: {"licence", "attribution", "benchmarks"}}}.'
+        ),
+    ] = None,
+    min_labels: Annotated[
+        int, typer.Option(min=1, help="With --leave-out: smallest number of labels with which an LLM takes part.")
+    ] = 30,
+    full_size: Annotated[
+        bool,
+        typer.Option("--full-size", help="With --leave-out: train networks of full size; takes several times as long."),
+    ] = False,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="With --leave-out: folder for finished sets, so that an interrupted run goes on there."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare weights with baselines on held-out prompts; say whether routing pays."""
+    if leave_out:
+        _leave_out(artifact, data, sources, min_labels, full_size, cache, as_json)
+        return
     from embedllm_router.evaluation.baselines import parse_names
     from embedllm_router.evaluation.run import EvaluationOptions, evaluate, seed_folders
 
@@ -70,6 +99,29 @@ def _evaluate(
     if out is not None:
         _write_report(out, found)
     _print_evaluation(found, as_json=as_json)
+
+
+def _leave_out(
+    artifact: Path | None,
+    data: list[Path],
+    sources: Path | None,
+    min_labels: int,
+    full_size: bool,
+    cache: Path | None,
+    as_json: bool,
+) -> None:
+    with clear_errors():
+        from embedllm_router.cli import leave_out
+
+        leave_out.leave_out(
+            _load(artifact),
+            data,
+            sources=sources,
+            min_labels=min_labels,
+            full_size=full_size,
+            cache=cache,
+            as_json=as_json,
+        )
 
 
 def _print_spread(
@@ -140,9 +192,12 @@ def _print_evaluation(found: "Evaluation", *, as_json: bool) -> None:
         print_json(evaluation_fields(found))
         return
     from embedllm_router.artifact.guarantees import guarantee_tables
-    from embedllm_router.evaluation.report import evaluation_table, slice_table, summary_lines
+    from embedllm_router.evaluation.report import evaluation_table, left_out_table, slice_table, summary_lines
 
     console = stdout()
+    left_out = left_out_table(found)
+    if left_out is not None:
+        console.print(left_out)
     console.print(evaluation_table(found))
     print_lines(console, summary_lines(found))
     for table in (*guarantee_tables([row for row in found.guarantee if row.data is None]), slice_table(found)):

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +23,6 @@ from embedllm_router.errors import ConfigError
 if TYPE_CHECKING:
     from embedllm_router.prediction.transformer_encoder import TransformerEncoder
     from embedllm_router.training.fit.distill import TokenTable
-    from embedllm_router.training.fit.facts import Facts
     from embedllm_router.training.fit.options import TrainingOptions
     from embedllm_router.training.fit.recipe import LearnedArtifact
 
@@ -35,6 +35,7 @@ class DecoderName(StrEnum):
     """Which decoder to train."""
 
     NETWORK = "network"
+    PLAIN = "plain"
     MF = "mf"
 
 
@@ -47,16 +48,22 @@ def register(app: typer.Typer) -> None:
 
 def _distill(
     out: Annotated[Path, typer.Option(help="Folder to write; a token table that is there is replaced.")],
-    source: Annotated[str, typer.Option(help="Sentence transformer to distill: name or path.")] = _DEFAULT_SOURCE,
-    dims: Annotated[int, typer.Option(min=8, help="Dimensions to keep after PCA.")] = 128,
+    source: Annotated[
+        list[str],
+        typer.Option(
+            help="Sentence transformer to distill: name or path; repeat for several side by side, with the tokens of "
+            "the first."
+        ),
+    ] = [_DEFAULT_SOURCE],  # noqa: B006 - typer wants a list and copies it
+    dims: Annotated[int, typer.Option(min=8, help="Dimensions to keep of each after PCA.")] = 128,
     as_json: AsJson = False,
 ) -> None:
-    """Make a static prompt encoder's token table from a sentence transformer."""
+    """Make a static prompt encoder's token table from one or several sentence transformers."""
     with clear_errors():
-        from embedllm_router.training.fit.distill import check_table_place, save_table
+        from embedllm_router.training.fit.distill import check_table_place, save_table, side_by_side
 
         check_table_place(out)
-        table = _make_table(source, dims)
+        table = side_by_side([_make_table(one, dims) for one in source])
         save_table(out, table)
     rows, columns = table.token_embeddings.shape
     result = {"out": str(out), "source": table.source, "vocab_size": rows, "d_embedding": columns}
@@ -94,12 +101,38 @@ def _train(
     sources: Annotated[
         Path | None, typer.Option(help='JSON file of licences: {"datasets": {NAME: {"licence", "attribution"}}}.')
     ] = None,
+    published: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with what was published of LLMs, llms.parquet and scores.parquet. Default: published_scores "
+            "beside the data, if there is one."
+        ),
+    ] = None,
     min_labels: Annotated[
         int, typer.Option(min=1, help="Smallest number of labels (graded answers) with which an LLM is learned.")
     ] = 1000,
+    ungraded_since: Annotated[
+        str | None,
+        typer.Option(
+            help="YYYY-MM: published LLMs released since then that no data set grades join with what is expected of "
+            "their kind."
+        ),
+    ] = None,
     decoder: Annotated[
-        DecoderName, typer.Option(help="Decoder to train. mf: the matrix factorisation of the EmbedLLM paper.")
+        DecoderName,
+        typer.Option(
+            help="Decoder to train. network: with a hedge for prompts of new kinds. plain: one network alone. mf: the "
+            "matrix factorisation of the EmbedLLM paper."
+        ),
     ] = DecoderName.NETWORK,
+    fit_hedge: Annotated[
+        bool,
+        typer.Option(
+            "--fit-hedge",
+            help="Leave out each data set in turn to find how far to trust predictions for new kinds of prompt (at "
+            "least 4 sets; takes many times as long). Default: the constants found on sixteen public sets.",
+        ),
+    ] = False,
     balance: Annotated[
         float, typer.Option(min=0, help="Balance of data sets: 0 weights them by their number of labels, 1 equally.")
     ] = 0.0,
@@ -112,6 +145,13 @@ def _train(
         OnConflict, typer.Option(help="Rule where data sets have different scores for the same prompt and LLM.")
     ] = OnConflict.MEAN,
     split_seed: Annotated[int, typer.Option(help="Random seed for the split into train, validation and test.")] = 0,
+    split_first: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Data set whose questions are split as if there were no others, so that what weights trained on it "
+            "held out stays held out; repeat for several."
+        ),
+    ] = None,
     members: Annotated[int | None, typer.Option(min=1, help="Networks in the ensemble.")] = None,
     max_epochs: Annotated[int | None, typer.Option(min=1, help="Largest number of epochs per network.")] = None,
     perturbed_copies: Annotated[
@@ -135,8 +175,12 @@ def _train(
     """Train weights on correctness data; on several GPUs with `accelerate launch -m` or `torchrun -m`."""
     with clear_errors():
         from embedllm_router.training.fit.facts import find_llm_table, read_facts
+        from embedllm_router.training.fit.leave_out import LeaveOutOptions
+        from embedllm_router.training.fit.published import find_published, read_published
+        from embedllm_router.training.fit.recipe import learn
 
         facts = read_facts(llms or find_llm_table(data), prices=prices, reasoning=reasoning, sources=sources)
+        known = read_published(published or find_published(data))
         copies = 0 if encoder_model and perturbed_copies is None else perturbed_copies
         options = _options(
             decoder,
@@ -147,9 +191,22 @@ def _train(
             perturbed_copies=copies,
             consistency=consistency,
         )
-        chosen = _choose_encoder(encoder, encoder_model)
-        runs = _runs(out, options, seeds)
-        learned = _run(data, runs, chosen, facts, min_labels, split_seed, on_conflict, threads, resume)
+        teach = partial(
+            learn,
+            data,
+            encoder=_choose_encoder(encoder, encoder_model),
+            facts=facts,
+            published=known,
+            min_labels=min_labels,
+            unlabelled=known.released_since(ungraded_since, facts) if ungraded_since else (),
+            split_seed=split_seed,
+            split_first=split_first or (),
+            on_conflict=on_conflict,
+            fit_hedge=LeaveOutOptions(seed=seed) if fit_hedge else None,
+            resume=resume,
+            command=_command_line(),
+        )
+        learned = _run(teach, _runs(out, options, seeds), threads)
     for place, one in learned.items():
         _print_learned(one, place, as_json=as_json)
 
@@ -196,9 +253,10 @@ def _options(
     consistency: float | None,
 ) -> "TrainingOptions":
     """The decoder's own options, but for those that were given."""
-    from embedllm_router.training.fit.options import TrainingOptions, paper_options
+    from embedllm_router.training.fit.options import TrainingOptions, paper_options, plain_options
 
-    start = paper_options() if decoder is DecoderName.MF else TrainingOptions()
+    starts = {DecoderName.MF: paper_options, DecoderName.PLAIN: plain_options, DecoderName.NETWORK: TrainingOptions}
+    start = starts[decoder]()
     return replace(
         start,
         seed=seed,
@@ -211,20 +269,11 @@ def _options(
 
 
 def _run(
-    data: list[Path],
-    runs: "Mapping[Path, TrainingOptions]",
-    encoder: "TokenTable | TransformerEncoder",
-    facts: "Facts",
-    min_labels: int,
-    split_seed: int,
-    on_conflict: OnConflict,
-    threads: int,
-    resume: bool,
+    teach: "Callable[..., LearnedArtifact | None]", runs: "Mapping[Path, TrainingOptions]", threads: int
 ) -> "dict[Path, LearnedArtifact]":
     """What each run made, by its folder; nothing in a process that only helps the main one."""
     import torch
 
-    from embedllm_router.training.fit.recipe import learn
     from embedllm_router.training.fit.team import Team, is_main_process
 
     team = Team.gather()
@@ -232,20 +281,7 @@ def _run(
     made = {}
     for out, options in runs.items():
         with progress(shown=is_main_process()) as on_progress:
-            learned = learn(
-                data,
-                out,
-                encoder=encoder,
-                facts=facts,
-                options=options,
-                min_labels=min_labels,
-                split_seed=split_seed,
-                on_conflict=on_conflict,
-                resume=resume,
-                command=_command_line(),
-                progress=_epochs(on_progress),
-                team=team,
-            )
+            learned = teach(out, options=options, progress=_epochs(on_progress), team=team)
         if learned is not None:
             made[out] = learned
     team.leave()

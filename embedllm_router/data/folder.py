@@ -1,11 +1,16 @@
-"""Reads a correctness data set from its folder: items.parquet, results.parquet.
+"""Reads a correctness data set from its folder: items.parquet, results.parquet, and where there is one sets.csv.
 
 items.parquet     item_id (unique), category, prompt
 results.parquet   item_id, model, score in [0, 1]; where known output_tokens, output_chars, input_tokens, graded,
-                  parsed
+                  parsed (a boolean, a number or a text that means one: whether a verdict could be read)
+sets.csv          set, label_threshold, domain: in the folder or beside it, one row per data set. An answer counts as
+                  right from a score of label_threshold; from 0.5 in a set without a row.
 """
 
+import csv
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,18 +19,70 @@ import polars as pl
 from numpy.typing import NDArray
 
 from embedllm_router.data.ingest_options import OnConflict
-from embedllm_router.data.matrix import CorrectnessMatrix, Merged, merge
+from embedllm_router.data.matrix import DEFAULT_THRESHOLD, CorrectnessMatrix, Merged, merge
 from embedllm_router.errors import DataError
 
-__all__ = ["merge_folders", "read_folder", "read_folders"]
+__all__ = ["DEFAULT_THRESHOLD", "SetFacts", "find_set_facts", "merge_folders", "read_folder", "read_folders"]
 
 CHARS_PER_TOKEN: Final = 4
 """Characters of English per token of a current LLM's tokenizer, roughly; for lengths given in characters only."""
 
 _MIN_ANSWER: Final = 4  # a set whose median answer has fewer characters or tokens grades a letter: no word of length
 _AMOUNTS: Final = ("output_tokens", "output_chars", "input_tokens")
+_TRUE: Final = ("true", "yes", "y", "t")
+_FALSE: Final = ("false", "no", "n", "f")
 _ITEMS: Final = {"item_id": pl.String, "category": pl.String, "prompt": pl.String}
 _RESULTS: Final = {"item_id": pl.String, "model": pl.String, "score": pl.Float32}
+
+
+@dataclass(frozen=True, slots=True)
+class SetFacts:
+    """One row of sets.csv: what a data set's files do not say.
+
+    Attributes:
+        label_threshold: Lowest score of an answer that counts as right, in (0, 1].
+        domain: What the set is about, in a few words; empty where nothing is said.
+    """
+
+    label_threshold: float = DEFAULT_THRESHOLD
+    domain: str = ""
+
+
+def find_set_facts(folder: Path) -> SetFacts:
+    """What sets.csv, in a data set's folder or beside it, says of the set.
+
+    Args:
+        folder: The data set's.
+
+    Returns:
+        Its row; the defaults without a file or a row.
+
+    Raises:
+        DataError: The file cannot be read, or its row is not as described.
+    """
+    place = folder.resolve()
+    file = next((f for f in (place / "sets.csv", place.parent / "sets.csv") if f.is_file()), None)
+    if file is None:
+        return SetFacts()
+    try:
+        rows = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}: cannot be read ({error}). Mend or remove the file.") from error
+    mine = [(line, row) for line, row in enumerate(rows, start=2) if row.get("set") == place.name]
+    if len(mine) > 1:
+        raise DataError(f"{file}: lines {[line for line, _ in mine]} are all of set {place.name}; expected one.")
+    return _set_facts(file, *mine[0]) if mine else SetFacts()
+
+
+def _set_facts(file: Path, line: int, row: Mapping[str, str | None]) -> SetFacts:
+    text = row.get("label_threshold") or str(DEFAULT_THRESHOLD)
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = math.nan
+    if not 0 < threshold <= 1:
+        raise DataError(f"{file}: line {line}, column label_threshold: expected a number in (0, 1], found {text!r}.")
+    return SetFacts(threshold, row.get("domain") or "")
 
 
 def read_folders(folders: Sequence[Path], *, keep_unparsed: bool = False) -> CorrectnessMatrix:
@@ -87,9 +144,10 @@ def read_folder(folder: Path, *, keep_unparsed: bool = False) -> CorrectnessMatr
         results["model"].replace_strict(columns, return_dtype=pl.Int64).to_numpy(),
     )
     shape = (items.height, len(llm_ids))
-    keep = np.ones(results.height, dtype=np.bool_) if keep_unparsed else _parsed(results)
+    file = folder / "results.parquet"
+    keep = np.ones(results.height, dtype=np.bool_) if keep_unparsed else _parsed(file, results)
     score = np.where(keep, results["score"].to_numpy(), 0.0)
-    amounts = {name: _amount(folder / "results.parquet", results, name) for name in _AMOUNTS}
+    amounts = {name: _amount(file, results, name) for name in _AMOUNTS}
     tokens, counted = _lengths(amounts["output_tokens"], amounts["output_chars"])
     return CorrectnessMatrix(
         prompts=tuple(items["prompt"].to_list()),
@@ -102,6 +160,7 @@ def read_folder(folder: Path, *, keep_unparsed: bool = False) -> CorrectnessMatr
         output_tokens=_dense(shape, at, np.where(keep, tokens, np.nan), np.nan),
         counted=_dense(shape, at, counted & keep, 0.0).astype(np.bool_),
         input_tokens=_mean_by_row(at[0], amounts["input_tokens"], items.height),
+        thresholds=np.full(items.height, find_set_facts(folder).label_threshold, dtype=np.float32),
     )
 
 
@@ -116,13 +175,29 @@ def _dense(
     return matrix
 
 
-def _parsed(results: pl.DataFrame) -> NDArray[np.bool_]:
+def _parsed(file: Path, results: pl.DataFrame) -> NDArray[np.bool_]:
     keep = np.ones(results.height, dtype=np.bool_)
     if "graded" in results.columns:
         keep &= (results["graded"].cast(pl.String).fill_null("") != "none").to_numpy()
     if "parsed" in results.columns:
-        keep &= (results["parsed"].fill_null(1.0) > 0).to_numpy()
+        keep &= (_share_parsed(file, results) > 0).fill_null(value=True).to_numpy()
     return keep
+
+
+def _share_parsed(file: Path, results: pl.DataFrame) -> pl.Series:
+    """Column parsed as numbers of at least 0; null where it says nothing."""
+    try:
+        words = results.select(pl.col("parsed").cast(pl.String).str.strip_chars().str.to_lowercase())
+    except pl.exceptions.PolarsError as error:
+        dtype = results["parsed"].dtype
+        raise DataError(f"{file}: column parsed is {dtype}, expected booleans, numbers or texts like true.") from error
+    word = pl.col("parsed")
+    meant = pl.when(word.is_in(_TRUE)).then(1.0).when(word.is_in(_FALSE)).then(0.0)
+    numbers = words.select(meant.otherwise(word.cast(pl.Float64, strict=False))).to_series()
+    silent = words.select(word.is_null() | word.is_in(["", "nan", "none", "null"])).to_series()
+    bad = ~silent & ~(numbers.is_finite() & (numbers >= 0)).fill_null(value=False)
+    _refuse_first(file, results, "parsed", pl.lit(bad), "true, false or a number of at least 0")
+    return numbers.set(silent, None)
 
 
 def _amount(file: Path, results: pl.DataFrame, name: str) -> NDArray[np.float32]:

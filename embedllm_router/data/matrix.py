@@ -7,8 +7,10 @@ are resolved by a named rule. The same text under another id is another item: se
 split keeps all of them on one side.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,12 @@ from numpy.typing import NDArray
 from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.errors import DataError
 
-__all__ = ["Conflicts", "CorrectnessMatrix", "Merged", "merge"]
+__all__ = ["DEFAULT_THRESHOLD", "Conflicts", "CorrectnessMatrix", "Merged", "merge"]
+
+DEFAULT_THRESHOLD: Final = 0.5
+"""Score from which an answer counts as right, where a data set says nothing else."""
+_T = TypeVar("_T", np.float32, np.bool_)
+_ROUNDING: Final = 1e-6  # a score of 0.8 that was averaged or stored in float32 still reaches 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class CorrectnessMatrix:
             included; False where it is an estimate from the visible characters, or unknown.
         input_tokens: Recorded length of the request, mean over the LLMs that recorded it, float32 (n_prompts,); NaN
             where none did.
+        thresholds: Lowest correctness that counts as right, float32 (n_prompts,); None is `DEFAULT_THRESHOLD` for all.
 
     Raises:
         DataError: Shapes, ids or values do not fit.
@@ -64,9 +72,12 @@ class CorrectnessMatrix:
     output_tokens: NDArray[np.float32]
     counted: NDArray[np.bool_]
     input_tokens: NDArray[np.float32]
+    thresholds: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n_prompts, n_llms = len(self.prompts), len(self.llm_ids)
+        if self.thresholds is not None:
+            _check_equal("length of thresholds", len(self.thresholds), n_prompts)
         for name in ("prompt_ids", "categories", "datasets", "input_tokens"):
             _check_equal(f"length of {name}", len(getattr(self, name)), n_prompts)
         for name in ("correctness", "observed", "output_tokens", "counted"):
@@ -82,8 +93,15 @@ class CorrectnessMatrix:
         return int(self.observed.sum())
 
     def labels(self) -> NDArray[np.float32]:
-        """Binary labels, float32 (n_prompts, n_llms): 1 where correctness is at least 0.5, else 0."""
-        return (self.correctness >= 0.5).astype(np.float32)  # noqa: PLR2004 - the threshold is the definition
+        """Binary labels, float32 (n_prompts, n_llms): 1 where correctness reaches the prompt's threshold, else 0."""
+        thresholds = self.label_thresholds()[:, None]
+        return (self.correctness >= thresholds - _ROUNDING).astype(np.float32)
+
+    def label_thresholds(self) -> NDArray[np.float32]:
+        """The threshold of each prompt, float32 (n_prompts,)."""
+        if self.thresholds is None:
+            return np.full(len(self.prompts), DEFAULT_THRESHOLD, dtype=np.float32)
+        return self.thresholds
 
     def category_names(self) -> NDArray[np.str_]:
         """Data set and category of each prompt, for example "mmlu_pro/law", (n_prompts,)."""
@@ -110,6 +128,7 @@ class CorrectnessMatrix:
             output_tokens=self.output_tokens[rows],
             counted=self.counted[rows],
             input_tokens=self.input_tokens[rows],
+            thresholds=None if self.thresholds is None else self.thresholds[rows],
         )
 
     def select_llms(self, ids: Sequence[str]) -> "CorrectnessMatrix":
@@ -138,6 +157,28 @@ class CorrectnessMatrix:
             counted=self.counted[:, columns],
         )
         return narrow.select_prompts(np.flatnonzero(narrow.observed.any(axis=1)))
+
+    def with_llms(self, ids: Iterable[str]) -> "CorrectnessMatrix":
+        """The matrix with more LLMs, of which nothing was observed, in the order of ids.
+
+        Args:
+            ids: Of the new columns.
+        """
+        new = sorted(ids)
+        order = np.argsort(np.array([*self.llm_ids, *new]), kind="stable")
+
+        def widened(values: NDArray[_T], fill: float) -> NDArray[_T]:
+            blank = np.full((len(values), len(new)), fill, dtype=values.dtype)
+            return np.hstack([values, blank])[:, order]
+
+        return replace(
+            self,
+            llm_ids=tuple(sorted([*self.llm_ids, *new])),
+            correctness=widened(self.correctness, 0),
+            observed=widened(self.observed, 0),
+            output_tokens=widened(self.output_tokens, math.nan),
+            counted=widened(self.counted, 0),
+        )
 
 
 def _check_equal(what: str, found: object, expected: object) -> None:
@@ -188,7 +229,8 @@ def merge(matrices: Sequence[CorrectnessMatrix], rule: OnConflict = OnConflict.M
         matrices: At least one. An id that names different prompts in two of them is prefixed with the later one's set.
         rule: What becomes of several answers of one LLM to one prompt. `mean` averages scores and lengths, counted
             lengths before estimated ones; the others take one answer whole: of the first or last set, or the first of
-            those with the highest score; `error` refuses conflicts. Lengths of a request are the first set's.
+            those with the highest score; `error` refuses conflicts. Lengths of a request and the threshold of
+            a right answer are the first set's.
 
     Returns:
         The matrix and what was resolved.
@@ -233,9 +275,11 @@ def _stack(matrices: Sequence[CorrectnessMatrix], ids: Sequence[str], places: Se
     correctness, observed = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.bool_)
     output_tokens, counted = np.full(shape, np.nan, dtype=np.float32), np.zeros(shape, dtype=np.bool_)
     input_tokens = np.full(len(ids), np.nan, dtype=np.float32)
+    thresholds = np.empty(len(ids), dtype=np.float32)
     texts = np.empty((3, len(ids)), dtype=np.object_)
     for m, place in reversed(list(zip(matrices, places, strict=True))):
         texts[:, place] = m.prompts, m.categories, m.datasets
+        thresholds[place] = m.label_thresholds()
         input_tokens[place] = np.where(np.isfinite(m.input_tokens), m.input_tokens, input_tokens[place])
         block = np.ix_(place, np.array([column[llm] for llm in m.llm_ids]))
         correctness[block], observed[block] = m.correctness, m.observed
@@ -252,6 +296,7 @@ def _stack(matrices: Sequence[CorrectnessMatrix], ids: Sequence[str], places: Se
         output_tokens=output_tokens,
         counted=counted,
         input_tokens=input_tokens,
+        thresholds=thresholds,
     )
 
 

@@ -7,7 +7,7 @@ never saw; questions that also stand in the held-out part leave the training par
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,7 +77,11 @@ def question_stem(prompt: str) -> str:
 
 
 def split_by_stem(
-    prompts: Sequence[str], *, seed: int = 0, shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    prompts: Sequence[str],
+    *,
+    seed: int = 0,
+    shares: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    first: NDArray[np.bool_] | None = None,
 ) -> Split:
     """Splits prompts into train, validation and test by question stem.
 
@@ -85,6 +89,8 @@ def split_by_stem(
         prompts: One text per row.
         seed: Same seed, same prompts, same split; the order of the prompts has no say in who goes with whom.
         shares: Of train, validation, test; they sum to 1 and hold approximately, as stems stay whole.
+        first: bool (n_prompts,), prompts that are split as if there were no others; the others' stems are split after
+            them. Prompts that were held out before others joined stay held out. None splits all at once.
 
     Returns:
         The split.
@@ -95,12 +101,18 @@ def split_by_stem(
     if abs(sum(shares) - 1) > 1e-9 or min(shares) < 0:  # noqa: PLR2004 - rounding of three decimal shares
         raise DataError(f"split shares are {shares}, expected three non-negative numbers that sum to 1.")
     stems = [question_stem(p) for p in prompts]
-    unique = sorted(set(stems))
-    order = np.random.default_rng(seed).permutation(len(unique))
-    part_of_order = np.searchsorted(np.cumsum(shares[:2]), (order + 0.5) / max(len(unique), 1))
-    part_of_stem = dict(zip(unique, part_of_order.tolist(), strict=True))
+    early = set(stems) if first is None else {stems[i] for i in np.flatnonzero(first).tolist()}
+    part_of_stem = _dealt_parts(early, seed, shares) | _dealt_parts(set(stems) - early, seed, shares)
     part = np.array([part_of_stem[s] for s in stems], dtype=np.int64)
     return Split(*(np.flatnonzero(part == i) for i in range(3)))
+
+
+def _dealt_parts(stems: Collection[str], seed: int, shares: tuple[float, float, float]) -> dict[str, int]:
+    """Number of the part of each stem."""
+    unique = sorted(stems)
+    order = np.random.default_rng(seed).permutation(len(unique))
+    part_of_order = np.searchsorted(np.cumsum(shares[:2]), (order + 0.5) / max(len(unique), 1))
+    return dict(zip(unique, part_of_order.tolist(), strict=True))
 
 
 def leakage(prompts: Sequence[str], train: NDArray[np.int64], test: NDArray[np.int64]) -> Leakage:

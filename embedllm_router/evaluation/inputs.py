@@ -321,7 +321,9 @@ def _rebuild_split(artifact: Artifact, matrix: CorrectnessMatrix) -> Split:
                 "not the same data, so its test part cannot be rebuilt. Use the original, or --split all."
             )
     learned = _in_training_order(artifact, datasets)
-    split = split_by_stem([matrix.prompts[i] for i in learned.tolist()], seed=seed)
+    first = str(artifact.manifest.training.get("split_first") or "")
+    early = np.isin(datasets[learned], first.split(",")) if first else None
+    split = split_by_stem([matrix.prompts[i] for i in learned.tolist()], seed=seed, first=early)
     seen = {question_stem(matrix.prompts[i]) for i in learned[np.concatenate([split.train, split.validation])].tolist()}
     others = np.setdiff1d(np.arange(len(datasets)), learned)
     fresh = np.array([i for i in others.tolist() if question_stem(matrix.prompts[i]) not in seen], dtype=np.int64)

@@ -16,12 +16,12 @@ from rich.table import Table
 
 from embedllm_router._stats import SEEDS, Estimate
 from embedllm_router.artifact.guarantees import verdict
-from embedllm_router.artifact.manifest import GuaranteeRow
+from embedllm_router.artifact.manifest import GuaranteeRow, LeftOutSet
 from embedllm_router.evaluation.frontier import CostMetrics
 from embedllm_router.evaluation.metrics import Correctness
 from embedllm_router.evaluation.result import BaselineResult, Evaluation, GroupResult, RouterResult
 
-__all__ = ["evaluation_fields", "evaluation_table", "report_page", "slice_table", "summary_lines"]
+__all__ = ["evaluation_fields", "evaluation_table", "left_out_table", "report_page", "slice_table", "summary_lines"]
 
 SLICE_HEAD: Final = ("", "slice", "prompts", "labels", "log-loss", "AUC", "ECE", "routing accuracy", "best single LLM")
 GUARANTEE_HEAD: Final = ("promise", "value", "answers", "predicted", "right", "95 % interval", "at least", "kept?")
@@ -50,6 +50,49 @@ def slice_table(e: Evaluation) -> Table:
     for i, name in enumerate(SLICE_HEAD):
         table.add_column(name, justify="left" if i < 2 else "right")  # noqa: PLR2004 - two columns of words
     for row in slice_rows(e):
+        table.add_row(*row)
+    return table
+
+
+LEFT_OUT_HEAD: Final = ("data set", "about", "prompts", "log-loss", "LLM means", "change [95 %]", "AUC within an LLM")
+LEFT_OUT_NOTE: Final = (
+    "Kinds of prompt that nobody trained on: each data set predicted by smaller weights of the same recipe that never "
+    "saw it, as measured when these weights were trained."
+)
+
+
+def left_out_rows(sets: Sequence[LeftOutSet]) -> list[list[str]]:
+    """How data sets left out of training were predicted, largest first, as text."""
+    return [
+        [
+            one.name,
+            one.domain,
+            f"{one.n_prompts:,}",
+            f"{one.log_loss:.4f}",
+            f"{one.means_log_loss:.4f}",
+            f"{one.log_loss - one.means_log_loss:+.4f} [{one.change_low:+.4f}, {one.change_high:+.4f}]",
+            _number(math.nan if one.auc_within is None else one.auc_within),
+        ]
+        for one in sorted(sets, key=lambda one: -one.n_prompts)
+    ]
+
+
+def left_out_of(evaluation: Evaluation) -> tuple[LeftOutSet, ...]:
+    """What the artifact says of data sets left out of training; nothing where it was not measured."""
+    hedge = evaluation.artifact.manifest.hedge
+    return () if hedge is None else hedge.left_out
+
+
+def left_out_table(evaluation: Evaluation) -> Table | None:
+    """The figures of `left_out_rows`; None without any."""
+    rows = left_out_rows(left_out_of(evaluation))
+    if not rows:
+        return None
+    table = Table(title="data sets left out of training", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.caption, table.caption_justify = LEFT_OUT_NOTE, "left"
+    for i, name in enumerate(LEFT_OUT_HEAD):
+        table.add_column(name, justify="left" if i < 2 else "right")  # noqa: PLR2004 - two columns of words
+    for row in rows:
         table.add_row(*row)
     return table
 
@@ -90,6 +133,7 @@ def evaluation_fields(evaluation: Evaluation) -> dict[str, object]:
         "baselines": {name: _baseline(b) for name, b in e.baselines.items()},
         "by_category": {name: _group(c) for name, c in e.categories.items()},
         "slices": {kind: {name: _group(g) for name, g in found.items()} for kind, found in e.slices.items()},
+        "left_out": [one.model_dump() for one in left_out_of(e)],
         "contract": [{**row.model_dump(), "verdict": verdict(row)} for row in e.guarantee],
         "artifact": e.artifact.id,
         "recorded_log_loss": e.artifact.manifest.metrics.get("log_loss"),
@@ -479,6 +523,7 @@ def report_page(evaluation: Evaluation, plots: Mapping[str, bytes]) -> str:
         f"<h1>Evaluation of artifact {html.escape(e.artifact.id)}</h1>",
         _intro(e),
         *(f'<p class="warning">{html.escape(text)}</p>' for text in e.inputs.warnings),
+        *_left_out_part(e),
         "<h2>Does routing pay?</h2>",
         _verdict(e),
         "<h2>Predicting correctness, and routing by it</h2>",
@@ -503,6 +548,13 @@ def report_page(evaluation: Evaluation, plots: Mapping[str, bytes]) -> str:
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{_STYLE}</style></head><body>\n{body}\n</body></html>\n"
     )
+
+
+def _left_out_part(e: Evaluation) -> list[str]:
+    rows = left_out_rows(left_out_of(e))
+    if not rows:
+        return []
+    return ["<h2>Kinds of prompt nobody trained on</h2>", html_table(LEFT_OUT_HEAD, rows, None), _note(LEFT_OUT_NOTE)]
 
 
 def _intro(e: Evaluation) -> str:

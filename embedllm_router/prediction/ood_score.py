@@ -17,8 +17,8 @@ the logistic function of a normal variable of mean m and standard deviation s ha
 
 Weights with a hedge have two predictions, one that holds on prompts like those of training and one that was fitted on
 data sets left out of training, and a gate that tells by how much the second replaces the first. It is a logistic
-regression on two distances, of which every prompt has some: n1, the logarithm of the distance to the nearest landmark
-in units of its spread, and n2, that of the distance to the nearest of many single training prompts.
+regression on the prompt's novelty, the logarithm of its distance to the nearest of many points among the training
+prompts, more than there are landmarks.
 """
 
 import math
@@ -36,6 +36,7 @@ from embedllm_router.artifact.weights import Artifact, Tensors
 
 __all__ = [
     "MAX_DEVIATION",
+    "NEAREST",
     "NO_SHRINKAGE",
     "Gate",
     "Landmarks",
@@ -56,6 +57,8 @@ _DIFFICULTY_SHARE = 0.75
 """Share of a prompt's difficulty, as the network predicts it, that is kept far from what it was trained on."""
 _DIFFERENCE_SHARE = 0.25
 """Likewise of the differences between LLMs."""
+NEAREST = 1e-3
+"""Distances to a point count as at least this: nearer than it, a prompt is on the point."""
 _TINY = 1e-6
 _MAX_EXPONENT = 60.0
 Floats = NDArray[np.float32]
@@ -201,25 +204,30 @@ class Landmarks:
         if prompt_embedding is None or not self._known:
             return ()
         x = standardised(prompt_embedding, self._mean, self._scale, self._max_deviation)
-        squares = self._one_thread(lambda: self._squared_distances(x))
+        squares = self._one_thread(lambda: self._squared_distances(self.place(x)))
         return tuple(self._nearest(row, squares) for row in squares.argsort(kind="stable")[:n].tolist())
 
-    def nearest_to_inputs(self, x: Floats) -> Nearest | None:
-        """The category nearest to a prompt whose decoder inputs are at hand; BLAS is the caller's to bound.
+    def place(self, x: Floats) -> Floats:
+        """Where a prompt lies among the landmarks, of which there must be some; BLAS is the caller's to bound.
 
         Args:
             x: What `standardised` makes of its embedding, float32 (d_prompt,).
 
         Returns:
-            The first of `nearest`; None without landmarks.
+            float32 (d_landmark,).
         """
-        if not self._known:
-            return None
-        squares = self._squared_distances(x)
+        return self._project(x)
+
+    def nearest_to_place(self, place: Floats) -> Nearest:
+        """The first of `nearest`; BLAS is the caller's to bound.
+
+        Args:
+            place: See `place`.
+        """
+        squares = self._squared_distances(place)
         return self._nearest(int(squares.argmin()), squares)
 
-    def _squared_distances(self, x: Floats) -> Floats:
-        place = self._project(x)
+    def _squared_distances(self, place: Floats) -> Floats:
         found: Floats = self._squares - 2.0 * (self._landmarks @ place) + place @ place
         return found
 
@@ -235,33 +243,25 @@ class Gate:
 
     Args:
         hedge: Its constants.
-        tensors: Those of `weights.landmark_shapes`, for `point_projection` and `points`.
+        tensors: Those of `weights.landmark_shapes`, for `points`.
     """
 
     def __init__(self, hedge: HedgeSpec, tensors: Tensors) -> None:
-        self._project, self._points = _Projection(tensors["point_projection"]), tensors["points"].astype(np.float32)
+        self._points = tensors["points"].astype(np.float32)
         self._half_squares = (self._points**2).sum(axis=1) / 2
-        self._weights = [weight / scale for weight, scale in zip(hedge.gate_weights, hedge.gate_scales, strict=True)]
-        means = zip(self._weights, hedge.gate_means, strict=True)
-        self._bias = hedge.gate_bias - sum(weight * mean for weight, mean in means)
+        self._weight = hedge.gate_weight / hedge.gate_scale
+        self._bias = hedge.gate_bias - self._weight * hedge.gate_mean
 
-    def opening(self, x: Floats, near: Nearest) -> float:
+    def opening(self, place: Floats) -> float:
         """How far it is open for a prompt, h in [0, 1]; BLAS is the caller's to bound.
 
         Args:
-            x: What `standardised` makes of its embedding, float32 (d_prompt,).
-            near: The category nearest to it.
+            place: Where the prompt lies among the landmarks, float32 (d_landmark,).
         """
-        place = self._project(x)
         least = float((self._half_squares - self._points @ place).min())
         square = 2.0 * least + float(place @ place)
-        of_landmark, of_point = self._weights
-        novelty = of_landmark * _log(near.distance / near.spread) + of_point * _log(math.sqrt(max(square, 0.0)))
-        return _logistic(self._bias + novelty)
-
-
-def _log(distance: float) -> float:
-    return math.log(max(distance, _TINY))
+        novelty = math.log(max(math.sqrt(max(square, 0.0)), NEAREST))
+        return _logistic(self._bias + self._weight * novelty)
 
 
 def _logistic(value: float) -> float:
@@ -330,11 +330,12 @@ class OodScorer:
             x: What `standardised` makes of its embedding, float32 (d_prompt,); None for a prompt without text.
             of_caller: What the drift of its caller demands, in [0, 1].
         """
-        near = None if x is None else self._landmarks.nearest_to_inputs(x)
+        place = None if x is None or not len(self._landmarks) else self._landmarks.place(x)
+        near = None if place is None else self._landmarks.nearest_to_place(place)
         score, unfamiliarity = self._unfamiliarity(near, of_caller)
         if self._gate is None:
             return Shrinkage(near, score, unfamiliarity, unfamiliarity)
-        opening = 1.0 if x is None or near is None else self._gate.opening(x, near)
+        opening = 1.0 if place is None else self._gate.opening(place)
         return Shrinkage(near, score, opening + (1.0 - opening) * of_caller, unfamiliarity)
 
     def _unfamiliarity(self, near: Nearest | None, of_caller: float) -> tuple[float | None, float]:

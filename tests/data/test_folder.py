@@ -1,11 +1,13 @@
+import math
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import polars as pl
 import pytest
 from synthetic import LLMS, write_set
 
-from embedllm_router.data.folder import read_folder, read_folders
+from embedllm_router.data.folder import SetFacts, find_set_facts, read_folder, read_folders
 from embedllm_router.errors import DataError
 
 
@@ -44,11 +46,76 @@ def test_pairs_without_a_row_are_unobserved(tmp_path: Path) -> None:
     assert not matrix.correctness[~matrix.observed].any()
 
 
-@pytest.mark.parametrize(("column", "value"), [("graded", "none"), ("parsed", 0.0)])
+NOT_PARSED: Final = (0.0, 0, False, "0", "0.0", "false", " False ", "no")
+PARSED: Final = (1.0, 3, 0.25, True, "1", "true", "TRUE", "yes", None, math.nan, "")
+
+
+@pytest.mark.parametrize(("column", "value"), [("graded", "none"), *(("parsed", value) for value in NOT_PARSED)])
 def test_unparsed_answers_are_unobserved_unless_asked_for(folder: Path, column: str, value: object) -> None:
     rewrite(folder / "results.parquet", pl.lit(value).alias(column))
     assert not read_folder(folder).observed.any()
     assert read_folder(folder, keep_unparsed=True).observed.all()
+
+
+@pytest.mark.parametrize("value", PARSED)
+@pytest.mark.parametrize("dtype", [None, pl.Categorical])
+def test_parsed_answers_are_observed_whatever_the_column_is_made_of(
+    folder: Path, value: object, dtype: type[pl.DataType] | None
+) -> None:
+    column = pl.lit(value) if dtype is None else pl.lit(None if value is None else str(value)).cast(dtype)
+    rewrite(folder / "results.parquet", column.alias("parsed"))
+    assert read_folder(folder).observed.all()
+
+
+def test_only_the_rows_of_a_boolean_column_that_are_false_are_unobserved(folder: Path) -> None:
+    rewrite(folder / "results.parquet", (pl.col("model") != LLMS[1]).alias("parsed"))
+    assert read_folder(folder).observed.all(axis=0).tolist() == [True, False, True]
+
+
+def table(folder: Path, text: str) -> None:
+    (folder.parent / "sets.csv").write_text(text, encoding="utf-8")
+
+
+def test_a_sets_table_decides_from_which_score_an_answer_is_right(folder: Path) -> None:
+    rewrite(folder / "results.parquet", pl.lit(0.8).cast(pl.Float32).alias("score"))
+    assert read_folder(folder).labels().all()
+    table(folder, "set,domain,label_threshold\nother,poems,0.9\n")
+    assert read_folder(folder).labels().all()
+    table(folder, "set,domain,label_threshold\nmade_up,poems,0.8\n")
+    assert read_folder(folder).labels().all(), "0.8 in float32 still reaches 0.8"
+    table(folder, "set,domain,label_threshold\nmade_up,poems,0.81\n")
+    assert not read_folder(folder).labels().any()
+    assert find_set_facts(folder) == SetFacts(0.81, "poems")
+
+
+def test_a_sets_table_without_thresholds_changes_nothing(folder: Path) -> None:
+    before = read_folder(folder).labels()
+    table(folder, "set,domain\nmade_up,poems\n")
+    np.testing.assert_array_equal(read_folder(folder).labels(), before)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("set,label_threshold\nmade_up,high\n", ["line 2", "label_threshold", "high"]),
+        ("set,label_threshold\nmade_up,0\n", [r"\(0, 1\]", "'0'"]),
+        ("set,label_threshold\nmade_up,0.5\nmade_up,0.6\n", [r"lines \[2, 3\]", "expected one"]),
+    ],
+)
+def test_a_bad_sets_table_is_named(folder: Path, text: str, words: list[str]) -> None:
+    table(folder, text)
+    with pytest.raises(DataError, match=r"sets\.csv") as caught:
+        read_folder(folder)
+    for word in words:
+        assert caught.match(word)
+
+
+def test_each_set_keeps_its_threshold_when_several_are_merged(tmp_path: Path) -> None:
+    folders = [write_set(tmp_path / "a", n=6), write_set(tmp_path / "b", n=9)]
+    for folder in folders:
+        rewrite(folder / "results.parquet", pl.lit(0.6).alias("score"))
+    table(folders[0], "set,label_threshold\nb,0.7\n")
+    assert read_folders(folders).labels().all(axis=1).tolist() == [True] * 6 + [False] * 9
 
 
 def test_lengths_of_a_set_of_one_letter_answers_are_unknown(folder: Path) -> None:
@@ -106,6 +173,9 @@ def test_several_sets_are_merged(tmp_path: Path) -> None:
         ("results.parquet", pl.lit(-3).alias("output_tokens"), ["row 0", "output_tokens", "at least 0", "-3"]),
         ("results.parquet", pl.lit(float("inf")).alias("output_chars"), ["output_chars", "inf", "36 such rows"]),
         ("results.parquet", pl.lit("many").alias("input_tokens"), ["input_tokens is String, expected numbers"]),
+        ("results.parquet", pl.lit("perhaps").alias("parsed"), ["row 0", "parsed", "true, false", "perhaps"]),
+        ("results.parquet", pl.lit(-1).alias("parsed"), ["row 0", "parsed", "-1"]),
+        ("results.parquet", pl.concat_list(pl.lit(1)).alias("parsed"), ["parsed is List", "booleans"]),
         ("results.parquet", pl.lit("one").alias("model"), ["row 1", "model", "one row per item and model"]),
         ("items.parquet", pl.lit("same").alias("item_id"), ["row 1", "item_id", "not repeated", "same"]),
         ("items.parquet", pl.lit(None, dtype=pl.String).alias("prompt"), ["prompt", "a value"]),

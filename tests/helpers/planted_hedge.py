@@ -53,7 +53,7 @@ def hedged_artifact(folder: Path, rows: np.ndarray, llms: Sequence[str] = ()) ->
             "hedge": _hedge(),
         }
     )
-    landmarks = {"projection": projection, "landmarks": places, "point_projection": projection, "points": places}
+    landmarks = {"projection": projection, "landmarks": places, "points": places}
     return save_artifact(
         folder,
         manifest,
@@ -79,10 +79,9 @@ def _hedge() -> HedgeSpec:
         slope=1.05,
         offset=0.05,
         gate_bias=0.0,
-        gate_weights=(8.0, 8.0),
-        gate_means=(0.1, 0.1),
-        gate_scales=(1.0, 1.0),
-        d_point=D,
+        gate_weight=16.0,
+        gate_mean=0.1,
+        gate_scale=1.0,
         n_points=len(ORDINARY),
         fitted_on=(),
         left_out=(),

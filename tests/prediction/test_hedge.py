@@ -30,7 +30,6 @@ SMALL = Sizes(
     n_landmarks=6,
     d_landmark=3,
     n_points=9,
-    d_point=3,
 )
 LINEAR = replace(SMALL, hidden=(), broad_hidden=())
 DEEP = replace(SMALL, hidden=(5, 4), broad_hidden=(4, 3))
@@ -79,15 +78,10 @@ class Naive:
         if embedding is None:
             return 1.0
         x = self.inputs(embedding)
-        place, point = ([dot(row, x) for row in self.l[name]] for name in ("projection", "point_projection"))
-        far = [math.dist(place, one) for one in self.l["landmarks"]]
-        nearest = min(range(len(far)), key=far.__getitem__)
-        n = (
-            math.log(far[nearest] / self.manifest.landmarks[nearest].spread),
-            math.log(min(math.dist(point, one) for one in self.l["points"])),
-        )
-        parts = zip(hedge.gate_weights, n, hedge.gate_means, hedge.gate_scales, strict=True)
-        return 1 / (1 + math.exp(-hedge.gate_bias - sum(w * (v - mean) / sd for w, v, mean, sd in parts)))
+        place = [dot(row, x) for row in self.l["projection"]]
+        novelty = math.log(max(min(math.dist(place, one) for one in self.l["points"]), 1e-3))
+        opened = hedge.gate_bias + hedge.gate_weight * (novelty - hedge.gate_mean) / hedge.gate_scale
+        return 1 / (1 + math.exp(-opened))
 
     def p_correct(self, embedding: Sequence[float] | None, h: float) -> list[float]:
         t, hedge, broad = self.t, self.manifest.hedge, self.manifest.decoder.broad
@@ -308,7 +302,7 @@ def edited(manifest: Manifest, path: str, value: object) -> dict[str, object]:
         ("decoder", {"broad_bias": None}, r"missing \['broad_bias'\]"),
         ("decoder", {"kin_embeddings": np.zeros((2, 3), np.float32)}, r"unexpected \['kin_embeddings'\]"),
         ("landmarks", {"points": np.zeros((9, 3), np.float32)}, "points is float32"),
-        ("landmarks", {"point_projection": np.full((3, 124), np.inf, np.float16)}, "holds NaN or infinity"),
+        ("landmarks", {"points": np.full((9, 3), np.inf, np.float16)}, "holds NaN or infinity"),
     ],
 )
 def test_tensors_that_do_not_fit_are_refused(
@@ -352,8 +346,7 @@ KIN = {
         ("decoder.broad.columns", [[0, 125]], "reads columns up to 125, the prompt embedding has 124"),
         ("decoder.broad.max_deviation", 9.0, r"broad.max_deviation is 9.0, expected at most max_deviation, 6.0"),
         ("decoder.max_deviation", 0.0, "greater than 0"),
-        ("hedge.gate_scales", [1.0, 0.0], "greater than 0"),
-        ("hedge.gate_weights", [1.0], "Field required"),
+        ("hedge.gate_scale", 0.0, "greater than 0"),
         ("hedge.slope", 0.0, "greater than 0"),
         ("hedge.ability_share", 0.0, "greater than 0"),
         ("hedge.temperature", -1.0, "greater than 0"),

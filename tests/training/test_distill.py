@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from embedllm_router.cli.train import app
 from embedllm_router.errors import ConfigError
-from embedllm_router.training.fit.distill import TokenTable, load_table, quantise, save_table
+from embedllm_router.training.fit.distill import TokenTable, load_table, quantise, save_table, side_by_side
 from embedllm_router.training.fit.encoding import add_prompt_columns
 
 FLOATS = st.floats(-100, 100, width=32)
@@ -46,6 +47,53 @@ def test_a_saved_table_is_loaded_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.token_embeddings, table().token_embeddings)
     np.testing.assert_array_equal(loaded.token_scales, table().token_scales)
     assert (loaded.source, loaded.tokenizer_json) == ("made up", "{}")
+
+
+def words_table(words: list[str], d: int, *, size: float = 1.0) -> TokenTable:
+    tokenizer: dict[str, object] = {
+        "version": "1.0",
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "Whitespace"},
+        "post_processor": None,
+        "decoder": None,
+        "model": {"type": "WordLevel", "vocab": {word: i for i, word in enumerate(words)}, "unk_token": words[0]},
+    }
+    rng = np.random.default_rng(len(words))
+    vectors, scales = quantise((size * rng.normal(size=(len(words), d))).astype(np.float32))
+    return TokenTable(f"{len(words)} words", vectors, scales, json.dumps(tokenizer))
+
+
+def test_tables_stand_side_by_side_by_the_text_of_their_tokens(tmp_path: Path) -> None:
+    first = words_table(["?", "sun", "moon", "star"], 3)
+    second = words_table(["star", "?", "comet", "moon", "dust"], 2, size=100.0)
+    both = side_by_side([first, second])
+    assert both.blocks == (3, 2)
+    assert both.tokenizer_json == first.tokenizer_json
+    vectors = both.vectors()
+    np.testing.assert_allclose(vectors[:, :3], first.vectors(), atol=0.05)
+    theirs = second.vectors()
+    factor = np.linalg.norm(vectors[3, 3:]) / np.linalg.norm(theirs[0])
+    np.testing.assert_allclose(vectors[[0, 2, 3], 3:], factor * theirs[[1, 3, 0]], atol=0.05)
+    assert not vectors[1, 3:].any(), "the second has no sun"
+    lengths = [np.linalg.norm(part, axis=1).mean() for part in (vectors[:, :3], vectors[:, 3:])]
+    assert lengths[0] == pytest.approx(lengths[1], rel=0.05)
+    save_table(tmp_path / "t", both)
+    assert load_table(tmp_path / "t").blocks == (3, 2)
+
+
+def test_tables_of_other_vocabularies_are_refused() -> None:
+    with pytest.raises(ConfigError, match="1 of the 3 tokens"):
+        side_by_side([words_table(["?", "a", "b"], 2), words_table(["?", "x", "y", "z"], 2)])
+
+
+def test_prompt_columns_may_be_a_block_of_their_own() -> None:
+    tokens = [np.array([1, 2]), np.array([2, 3]), np.array([1, 3])]
+    one = add_prompt_columns(table(), tokens, 2)
+    assert one.blocks == ()
+    own = add_prompt_columns(table(), tokens, 2, own_block=True)
+    assert own.blocks == (4, 2)
+    np.testing.assert_array_equal(own.token_embeddings, one.token_embeddings)
 
 
 def test_a_folder_that_is_no_table_is_refused_and_kept(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from embedllm_router.errors import DataError
-from embedllm_router.training.fit.facts import find_llm_table, read_facts, read_llm_table
+from embedllm_router.training.fit.facts import LLMFacts, find_llm_table, read_facts, read_llm_table
 
 HEADER = "dataset,canonical,vendor,access,kind,thinking,note\n"
 WEIGHTS = Path(__file__).parents[2] / "weights"
@@ -18,12 +18,22 @@ def test_models_are_read_by_canonical_id(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("rows", "words"),
-    [("a,x,acme,open,chat,True,\nb,x,other,open,chat,True,\n", "line 3"), ("a,,acme,open,chat,True,\n", "canonical")],
+    [
+        ("a,x,acme,open,chat,True,\na,x,umbrella,open,chat,True,\n", "line 3"),
+        ("a,x,acme,open,chat,True,\nb,x,acme,open,base,True,\n", "line 3"),
+        ("a,,acme,open,chat,True,\n", "canonical"),
+    ],
 )
 def test_contradictions_and_gaps_are_named(tmp_path: Path, rows: str, words: str) -> None:
     (tmp_path / "models.csv").write_text(HEADER + rows)
     with pytest.raises(DataError, match=words):
         read_llm_table(tmp_path / "models.csv")
+
+
+def test_data_sets_may_differ_in_vendor_and_setting(tmp_path: Path) -> None:
+    file = tmp_path / "models.csv"
+    file.write_text(HEADER + "a,x,other,open,chat,False,\nb,x,acme,open,chat,True,\nc,x,ACME,open,chat,False,\n")
+    assert read_llm_table(file) == {"x": LLMFacts("acme", chat=True, thinking=True)}
 
 
 def test_the_table_is_found_in_or_beside_the_data(tmp_path: Path) -> None:

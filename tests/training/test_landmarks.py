@@ -78,7 +78,8 @@ def test_a_direction_in_which_categories_vary_but_do_not_differ_counts_for_littl
     train, x = clouds(25, 0)
     test, x_test = clouds(200, 1)
     found = find_landmarks(train, x, PLAIN)
-    assert measure_landmarks(found, PLAIN, x_test, test.category_names())["landmark_own"] > 0.99
+    landmarks = Landmarks(found.known, found.tensors, PLAIN)
+    assert measure_landmarks(landmarks, x_test, test.category_names())["landmark_own"] > 0.99
     means = np.stack([x[:25].mean(axis=0), x[25:].mean(axis=0)])
     plain = ((x_test[:, None] - means) ** 2).sum(axis=2).argmin(axis=1) == np.repeat([0, 1], 200)
     assert plain.mean() < 0.8
@@ -101,7 +102,8 @@ def test_measured_shares_are_of_prompts_whose_category_has_a_landmark() -> None:
     found = FoundLandmarks(known, {"projection": np.eye(1, 5, dtype=np.float16), "landmarks": row})
     x = np.zeros((5, 5), np.float32)
     x[:, 0] = (0.1, 0.1, 3.1, 1.9, 0.0)
-    measured = measure_landmarks(found, PLAIN, x, np.array(["a/x", "a/y", "a/x", "b/x", "c/none"]))
+    landmarks = Landmarks(found.known, found.tensors, PLAIN)
+    measured = measure_landmarks(landmarks, x, np.array(["a/x", "a/y", "a/x", "b/x", "c/none"]))
     assert measured == {"landmark_own": 0.5, "landmark_own_in_3": 0.75, "landmark_own_set": 0.75}
 
 

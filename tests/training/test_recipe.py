@@ -57,7 +57,7 @@ def arguments(place: Path, out: Path) -> list[str]:
         f"--out={out}",
         f"--encoder={place / 'table'}",
         "--min-labels=100",
-        "--max-epochs=20",
+        "--max-epochs=40",
         "--threads=1",
     ]
 
@@ -74,7 +74,7 @@ def test_train_prints_one_json_object_and_finds_the_planted_skills(trained: dict
 def test_the_artifact_on_disk_predicts_the_planted_skills(trained: dict[str, Any], workplace: Path) -> None:
     artifact = load_artifact(workplace / "out")
     assert artifact.id == trained["artifact"]
-    encoder, scorer = StaticEncoder.from_artifact(artifact), Scorer(artifact.decoder)  # bare: what was learned
+    encoder, scorer = StaticEncoder.from_artifact(artifact), Scorer.from_artifact(artifact, shrinks=False)
     ids = [llm.id for llm in artifact.manifest.llms]
     assert ids == sorted(SKILL)
     for topic, words in TOPICS.items():
@@ -116,11 +116,22 @@ def test_training_makes_a_landmark_of_every_category_and_measures_them(
     assert "## Landmarks" in (workplace / "out" / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def plain(workplace: Path) -> dict[str, Any]:
+    """Weights of the form without a hedge, in the folder plain."""
+    given = [*arguments(workplace, workplace / "plain"), "--decoder=plain", "--max-epochs=3", "--perturbed-copies=0"]
+    result = CliRunner().invoke(app, [*given, "--json"])
+    assert result.exit_code == 0, result.output
+    parsed: dict[str, Any] = json.loads(result.stdout)
+    return parsed
+
+
 def test_landmarks_added_later_are_those_of_training_and_touch_nothing_else(
-    trained: dict[str, Any], workplace: Path
+    plain: dict[str, Any], workplace: Path
 ) -> None:
-    whole, folder = load_artifact(workplace / "out"), workplace / "later"
-    bare = {"landmarks": (), "d_landmark": 0, "novelty": None, "metrics": {"auc": trained["metrics"]["auc"]}}
+    whole, folder = load_artifact(workplace / "plain"), workplace / "later"
+    assert whole.manifest.hedge is None
+    bare = {"landmarks": (), "d_landmark": 0, "novelty": None, "metrics": {"auc": plain["metrics"]["auc"]}}
     save_artifact(
         folder,
         whole.manifest.model_copy(update=bare),
@@ -143,7 +154,7 @@ def test_landmarks_added_later_are_those_of_training_and_touch_nothing_else(
     assert said["artifact"] == found.id
     assert found.manifest.landmarks == whole.manifest.landmarks
     assert found.manifest.files == whole.manifest.files
-    assert said["metrics"] == pytest.approx({n: v for n, v in trained["metrics"].items() if n.startswith("landmark")})
+    assert said["metrics"] == pytest.approx({n: v for n, v in plain["metrics"].items() if n.startswith("landmark")})
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert card.startswith("# A card\n\nMended by hand.\n")
     assert card.count("## Landmarks") == 1
@@ -230,13 +241,61 @@ def test_where_no_length_is_recorded_output_is_not_taken_to_be_free(workplace: P
         assert one.expected_output_tokens == pytest.approx(300, rel=1e-3)
 
 
-def test_landmarks_from_data_that_are_not_the_trainings_are_refused(workplace: Path, tmp_path: Path) -> None:
-    shutil.copytree(workplace / "out", tmp_path / "copy")
+@pytest.mark.usefixtures("plain", "trained")
+@pytest.mark.parametrize(
+    ("folder", "words"), [("plain", "cannot be rebuilt"), ("out", "which was fitted to the landmarks")]
+)
+def test_landmarks_that_cannot_be_renewed_are_refused(workplace: Path, tmp_path: Path, folder: str, words: str) -> None:
+    """Data that are not the training's, or weights whose hedge hangs on the landmarks they have."""
+    shutil.copytree(workplace / folder, tmp_path / "copy")
     other = write_set(tmp_path / "data" / "one", n=90)
     result = CliRunner().invoke(app, ["landmarks", f"--artifact={tmp_path / 'copy'}", f"--data={other}"])
     assert result.exit_code == 2
-    assert "cannot be rebuilt" in result.stderr
-    assert load_artifact(tmp_path / "copy").id == load_artifact(workplace / "out").id
+    assert words in result.stderr
+    assert load_artifact(tmp_path / "copy").id == load_artifact(workplace / folder).id
+
+
+def test_the_serving_scorer_computes_what_training_measured(trained: dict[str, Any], workplace: Path) -> None:
+    """The metrics were measured with the manifest that was written, so the folder must give the same figures again."""
+    found = evaluate(load_artifact(workplace / "out"), [workplace / "one", workplace / "two"], EvaluationOptions())
+    assert found.router.correctness is not None
+    assert found.router.correctness.log_loss == pytest.approx(trained["metrics"]["log_loss"], abs=1e-5)
+
+
+def test_one_data_set_alone_is_learned_with_the_usual_hedge(workplace: Path, tmp_path: Path) -> None:
+    given = [f"--data={workplace / 'one'}", f"--encoder={workplace / 'table'}", "--min-labels=100", "--threads=1"]
+    options = ["--max-epochs=40", "--perturbed-copies=0", "--json"]
+    made = CliRunner().invoke(app, ["train", *given, f"--out={tmp_path / 'out'}", *options])
+    assert made.exit_code == 0, made.output
+    manifest = load_artifact(tmp_path / "out").manifest
+    assert manifest.hedge is not None
+    assert manifest.hedge.fitted_on == ()
+    assert manifest.metrics["auc"] > 0.8
+
+
+def test_prompts_held_out_before_other_sets_joined_stay_held_out(
+    trained: dict[str, Any], workplace: Path, tmp_path: Path
+) -> None:
+    third = write_set(tmp_path / "three", n=100, seed=9)
+    given = [*arguments(workplace, tmp_path / "out"), f"--data={third}", "--split-first=one", "--split-first=two"]
+    made = CliRunner().invoke(app, [*given, "--max-epochs=1", "--perturbed-copies=0", "--json"])
+    assert made.exit_code == 0, made.output
+    artifact = load_artifact(tmp_path / "out")
+    assert artifact.manifest.training["split_first"] == "one,two"
+    folders = [workplace / "one", workplace / "two"]
+    before = evaluate(load_artifact(workplace / "out"), folders, EvaluationOptions()).inputs.test.matrix
+    shutil.copytree(workplace / "one", tmp_path / "one")
+    shutil.copytree(workplace / "two", tmp_path / "two")
+    after = evaluate(artifact, [tmp_path / "one", tmp_path / "two"], EvaluationOptions()).inputs.test.matrix
+    assert set(after.prompts) == set(before.prompts)
+    assert trained["metrics"]["n_prompts"] == len(before.prompts)
+
+
+def test_an_unknown_set_to_split_first_is_named(workplace: Path, tmp_path: Path) -> None:
+    given = [*arguments(workplace, tmp_path / "out"), "--split-first=three", "--perturbed-copies=0"]
+    made = CliRunner().invoke(app, given)
+    assert made.exit_code == 2
+    assert "--split-first names ['three']" in made.stderr
 
 
 @pytest.mark.parametrize(

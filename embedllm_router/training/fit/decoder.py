@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from embedllm_router.data.split import Split
 from embedllm_router.prediction.ood_score import MAX_DEVIATION
 
-__all__ = ["Decoder", "EpochRecord", "Head", "LearningData", "PairModel", "Progress", "Trained", "fold"]
+__all__ = ["Decoder", "EpochRecord", "Head", "KinHead", "LearningData", "PairModel", "Progress", "Trained", "fold"]
 
 _SMALL: Final = 0.1  # standard deviation of fresh LLM embeddings: predictions start near the LLM means
 
@@ -68,11 +68,73 @@ class Head(nn.Module):
         Returns:
             float32 (batch, n_llms).
         """
+        out: Tensor = self.of_prompt(x) @ self.llm_embeddings.T + self.llm_bias
+        return out
+
+    def of_prompt(self, x: Tensor) -> Tensor:
+        """f(x) of a batch, float32 (batch, d_llm)."""
         *hidden, last = self.layers
         for layer in hidden:
             x = self.dropout(torch.relu(layer(x)))
-        out: Tensor = last(x) @ self.llm_embeddings.T + self.llm_bias
+        out: Tensor = last(x)
         return out
+
+
+class KinHead(nn.Module):
+    """A head whose LLM embeddings are expected from what is known of an LLM: `e = z · M + trust · own`.
+
+    An LLM of few answers gets the row of its kind, one of many its own. The bias is trusted as much as the own row.
+
+    Args:
+        head: Its embeddings and biases are what LLMs have of their own.
+        features: z, float32 (n_llms, n_features).
+        trust: float32 (n_llms,), in [0, 1].
+        n_sets: Data sets that each have a free intercept for every LLM while it is taught; 0 for none. They take up
+            what tells sets apart, so that the network learns what tells prompts of one set apart, and are then left.
+    """
+
+    features: Tensor
+    trust: Tensor
+
+    def __init__(self, head: Head, features: Tensor, trust: Tensor, *, n_sets: int = 0) -> None:
+        super().__init__()
+        self.head = head
+        self.register_buffer("features", features)
+        self.register_buffer("trust", trust)
+        d_llm = head.llm_embeddings.shape[1]
+        self.kin_embeddings = nn.Parameter(_SMALL * torch.randn(features.shape[1], d_llm))
+        self.set_intercepts = nn.Parameter(torch.zeros(n_sets, len(features)))
+
+    def llm_rows(self) -> tuple[Tensor, Tensor]:
+        """Embedding and bias of every LLM, float32 (n_llms, d_llm) and (n_llms,)."""
+        own = self.trust[:, None] * self.head.llm_embeddings
+        return self.features @ self.kin_embeddings + own, self.trust * self.head.llm_bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predicts for a batch.
+
+        Args:
+            x: Standardised prompt embeddings, float32 (batch, d_prompt).
+
+        Returns:
+            float32 (batch, n_llms), without the intercepts of data sets.
+        """
+        embeddings, bias = self.llm_rows()
+        out: Tensor = self.head.of_prompt(x) @ embeddings.T + bias
+        return out
+
+    @torch.no_grad()
+    def folded(self) -> Head:
+        """The head that predicts the same."""
+        widths = [layer.out_features for layer in self.head.linear_layers()]
+        head = Head(self.head.linear_layers()[0].in_features, widths[:-1], widths[-1], len(self.trust))
+        head.to(self.trust.device)
+        for mine, theirs in zip(head.linear_layers(), self.head.linear_layers(), strict=True):
+            mine.load_state_dict(theirs.state_dict())
+        embeddings, bias = self.llm_rows()
+        head.llm_embeddings.copy_(embeddings)
+        head.llm_bias.copy_(bias)
+        return head.eval()
 
 
 class _PairDots(torch.autograd.Function):
@@ -150,22 +212,32 @@ class Decoder(nn.Module):
         input_scale: float32 (d_prompt,), positive; divides the rest.
         correctness: Head whose output is a logit.
         length: Head whose output is the logarithm of output tokens.
+        max_deviation: What standardised inputs are clipped to.
     """
 
     input_mean: Tensor
     input_scale: Tensor
 
-    def __init__(self, input_mean: Tensor, input_scale: Tensor, correctness: Head, length: Head) -> None:
+    def __init__(
+        self,
+        input_mean: Tensor,
+        input_scale: Tensor,
+        correctness: Head,
+        length: Head,
+        *,
+        max_deviation: float = MAX_DEVIATION,
+    ) -> None:
         super().__init__()
+        self.max_deviation = max_deviation
         self.register_buffer("input_mean", input_mean)
         self.register_buffer("input_scale", input_scale)
         self.correctness = correctness
         self.length = length
 
     def standardise(self, prompt_embeddings: Tensor) -> Tensor:
-        """Prompt embeddings in training's units, float32 (batch, d_prompt), clipped to `MAX_DEVIATION`."""
+        """Prompt embeddings in training's units, float32 (batch, d_prompt), clipped to `max_deviation`."""
         x = (prompt_embeddings - self.input_mean) / self.input_scale
-        return x.clamp(-MAX_DEVIATION, MAX_DEVIATION)
+        return x.clamp(-self.max_deviation, self.max_deviation)
 
     def forward(self, prompt_embeddings: Tensor) -> DecoderOutput:
         """Predicts correctness and length.

@@ -55,7 +55,11 @@ _POWER_ITERATIONS: Final = 3
 
 
 def add_prompt_columns(
-    table: TokenTable, prompt_tokens: Sequence[Sequence[int] | NDArray[np.integer]], n_columns: int
+    table: TokenTable,
+    prompt_tokens: Sequence[Sequence[int] | NDArray[np.integer]],
+    n_columns: int,
+    *,
+    own_block: bool = False,
 ) -> TokenTable:
     """Appends latent semantic columns to a token table.
 
@@ -63,6 +67,7 @@ def add_prompt_columns(
         table: Distilled token vectors.
         prompt_tokens: Token ids of each training prompt.
         n_columns: Columns to add; no more than there are prompts or tokens.
+        own_block: Whether they are pooled by themselves rather than together with the others.
 
     Returns:
         A table of d_embedding + n_columns columns. The new ones are scaled so that both parts weigh the same in a
@@ -71,12 +76,13 @@ def add_prompt_columns(
     vocab_size = len(table.token_scales)
     counts = count_rows(prompt_tokens, vocab_size)
     new = latent_columns(counts, min(n_columns, vocab_size - 1, len(prompt_tokens)), n_iter=_POWER_ITERATIONS)
-    old = table.token_embeddings * table.token_scales[:, None]
+    old = table.vectors()
     sizes = [float(np.linalg.norm(counts @ part, axis=1).mean()) for part in (old, new)]
     joint = np.hstack([old, new * (sizes[0] / max(sizes[1], 1e-12))]).astype(np.float32)
     vectors, scales = quantise(joint)
     source = f"{table.source}; {new.shape[1]} latent semantic columns of the training prompts"
-    return replace(table, source=source, token_embeddings=vectors, token_scales=scales)
+    blocks = (*(table.blocks or (old.shape[1],)), new.shape[1]) if own_block else ()
+    return replace(table, source=source, token_embeddings=vectors, token_scales=scales, blocks=blocks)
 
 
 def count_rows(prompt_rows: Sequence[Sequence[int] | NDArray[np.integer]], n_rows: int) -> sparse.csr_matrix:
@@ -279,10 +285,60 @@ _BLOCK: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
+class BroadColumns:
+    """The columns of a prompt embedding that mean the same whatever was trained on: pooled vectors and text statistics.
+
+    Columns of the latent semantic index are not among them: they were fitted to the training prompts.
+
+    Attributes:
+        pools: Half-open ranges, each the pool of one transformer's vectors.
+        style: Half-open range of the text statistics.
+    """
+
+    pools: tuple[tuple[int, int], ...]
+    style: tuple[int, int]
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """All of them, ascending, neighbours as one."""
+        merged: list[tuple[int, int]] = []
+        for start, end in (*self.pools, self.style):
+            if merged and merged[-1][1] == start:
+                merged[-1] = (merged[-1][0], end)
+            else:
+                merged.append((start, end))
+        return tuple(span for span in merged if span[0] < span[1])
+
+    def numbers(self) -> NDArray[np.int64]:
+        """Their places in a prompt embedding, int64 (n_columns,)."""
+        return np.concatenate([np.arange(start, end) for start, end in self.ranges])
+
+    def weights(self, scale: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What turns standardised columns into groups that weigh alike.
+
+        A pool keeps its shape: its columns of small spread stay small. Text statistics have no common unit, so they
+        weigh alike.
+
+        Args:
+            scale: Spread of every column of a prompt embedding, float32 (d_prompt,).
+
+        Returns:
+            float32 (n_columns,), in the order of `numbers`.
+        """
+        weights = np.zeros(len(scale), dtype=np.float32)
+        for start, end in self.pools:
+            weights[start:end] = scale[start:end] / np.linalg.norm(scale[start:end])
+        start, end = self.style
+        weights[start:end] = 1 / np.sqrt(max(end - start, 1))
+        return weights[self.numbers()]
+
+
+@dataclass(frozen=True, slots=True)
 class ReadyEncoder:
     """An encoder, and what an artifact shall hold of it; a transformer leaves only its name."""
 
     encoder: StaticEncoder | TransformerEncoder
+    broad: BroadColumns
     tensors: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     tokenizer_json: str = ""
 
@@ -293,6 +349,7 @@ def prepare_encoder(
     *,
     n_columns: int,
     ngrams: Sequence[NgramSpec],
+    own_block: bool = False,
 ) -> ReadyEncoder:
     """Adds to a token table what the training prompts say of words and n-grams; a transformer is ready as it is.
 
@@ -301,21 +358,31 @@ def prepare_encoder(
         prompts: Of the training part.
         n_columns: Latent semantic columns to add to the token table.
         ngrams: Tables of n-grams to fit.
+        own_block: See `add_prompt_columns`.
 
     Returns:
         The encoder, and its tensors.
     """
     if isinstance(encoder, TransformerEncoder):
-        return ReadyEncoder(encoder)
+        return ReadyEncoder(encoder, _broad_columns((encoder.spec.d_embedding,), encoder.spec.d_prompt))
     reader = _static(encoder, ())
     texts = [clip_middle(prompt, MAX_CHARS).encode("utf-8", "replace").decode("utf-8") for prompt in prompts]
     ids = [np.asarray(reader.token_ids(text), dtype=np.int64) for text in texts]
-    table = add_prompt_columns(encoder, ids, n_columns) if n_columns else encoder
+    table = add_prompt_columns(encoder, ids, n_columns, own_block=own_block) if n_columns else encoder
     tables = _fit_tables(ngrams, ids, texts)
     tensors = table.tensors()
     for one in tables:
         tensors |= one.tensors()
-    return ReadyEncoder(_static(table, tables), tensors, table.tokenizer_json)
+    ready = _static(table, tables)
+    d_distilled = encoder.token_embeddings.shape[1] if own_block else table.token_embeddings.shape[1]
+    broad = _broad_columns(encoder.blocks or (d_distilled,), ready.spec.d_prompt)
+    return ReadyEncoder(ready, broad, tensors, table.tokenizer_json)
+
+
+def _broad_columns(widths: Sequence[int], d_prompt: int) -> BroadColumns:
+    ends = np.cumsum(widths).tolist()
+    pools = tuple(zip([0, *ends[:-1]], ends, strict=True))
+    return BroadColumns(pools, (d_prompt - len(STYLE_FEATURES), d_prompt))
 
 
 def encode_prompts(
@@ -396,6 +463,7 @@ def _static(table: TokenTable, ngrams: Sequence[NgramTable]) -> StaticEncoder:
         source=table.source,
         vocab_size=vocab_size,
         d_embedding=d_embedding,
+        blocks=table.blocks,
         pools=("mean",),
         tail_tokens=64,
         ngrams=tuple(one.spec for one in ngrams),

@@ -23,6 +23,9 @@ from embedllm_router.errors import DataError
 __all__ = [
     "UNRECORDED_TOKENS",
     "Facts",
+    "LLMFacts",
+    "Price",
+    "Source",
     "fill_unknown",
     "find_llm_table",
     "log_output_tokens",
@@ -34,6 +37,7 @@ __all__ = [
 UNRECORDED_TOKENS: Final = 300.0
 """Taken for every answer where no data set records a length: an assumption, but free output would be a wrong one."""
 
+_NO_VENDOR: Final = "other"
 _SPREAD: Final = 4.0  # a prompt moves the reasoning estimate by at most this factor either way
 _PRIOR_LABELS: Final = 50.0  # an LLM's smearing factor counts fully when it has many more labels than this
 
@@ -128,10 +132,11 @@ class Price(_Entry):
 
 
 class Source(_Entry):
-    """Licence and attribution of a data set."""
+    """Licence and attribution of a data set, and the published benchmarks that ask its questions."""
 
     licence: str
     attribution: str
+    benchmarks: tuple[str, ...] = ()
 
 
 class _Reasoning(_Entry):
@@ -180,7 +185,7 @@ def read_facts(
         llm_table: models.csv; without it every LLM counts as a chat LLM of an unknown vendor that does not reason.
         prices: {"llms": {id: {"input_usd_per_mtok", "output_usd_per_mtok", "source"}}}.
         reasoning: {"llms": {id: {"tokens", "source"}}}.
-        sources: {"datasets": {name: {"licence", "attribution"}}}.
+        sources: {"datasets": {name: {"licence", "attribution", optionally "benchmarks": [name]}}}.
 
     Returns:
         The facts.
@@ -207,7 +212,9 @@ def read_llm_table(file: Path) -> dict[str, LLMFacts]:
     """Reads models.csv: columns canonical, vendor, kind ("chat" or "base"), thinking ("True" or "False").
 
     Args:
-        file: Where it is. An LLM may have several rows, one per data set; they must agree.
+        file: Where it is. An LLM may have several rows, one per data set (column dataset). Data sets may name its
+            vendor differently, of which the first but "other" counts, and may have run it with reasoning and without,
+            which counts as with; everything else must agree.
 
     Returns:
         Facts by canonical id.
@@ -215,15 +222,19 @@ def read_llm_table(file: Path) -> dict[str, LLMFacts]:
     Raises:
         DataError: The file is missing, lacks a column or contradicts itself.
     """
+    rows: dict[tuple[str, str], LLMFacts] = {}
     facts: dict[str, LLMFacts] = {}
     for number, row in enumerate(csv.DictReader(_text(file).splitlines()), start=2):
         missing = [c for c in ("canonical", "vendor", "kind", "thinking") if not row.get(c)]
         if missing:
             raise DataError(f"{file}: line {number}: {missing} expected, found {row}.")
-        found = LLMFacts(row["vendor"], row["kind"] == "chat", row["thinking"] == "True")
-        known = facts.setdefault(row["canonical"], found)
-        if known != found:
-            raise DataError(f"{file}: line {number}: {row['canonical']} was {known} before, found {found}.")
+        llm, found = row["canonical"], LLMFacts(row["vendor"], row["kind"] == "chat", row["thinking"] == "True")
+        of_set = rows.setdefault((llm, row.get("dataset") or ""), found)
+        known = facts.setdefault(llm, found)
+        if of_set != found or known.chat != found.chat:
+            raise DataError(f"{file}: line {number}: {llm} was {known} before, found {found}.")
+        vendor = found.vendor if known.vendor == _NO_VENDOR else known.vendor
+        facts[llm] = LLMFacts(vendor, found.chat, known.thinking or found.thinking)
     return facts
 
 

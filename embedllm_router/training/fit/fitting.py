@@ -137,9 +137,15 @@ class Checkpoint:
         return self._folder / f"{head.replace(' ', '-').replace('/', '-of-')}.safetensors"
 
 
-def fingerprint(data: LearningData, options: TrainingOptions) -> str:
-    """SHA-256 of everything that decides the weights, save the number of threads: 64 hex digits."""
-    digest = hashlib.sha256(f"{options} torch {torch.__version__}".encode())
+def fingerprint(data: LearningData, options: TrainingOptions, *more: object) -> str:
+    """SHA-256 of everything that decides the weights, save the number of threads: 64 hex digits.
+
+    Args:
+        data: What is learned from.
+        options: How.
+        more: What else decides, told apart by its representation.
+    """
+    digest = hashlib.sha256(f"{options} torch {torch.__version__}{more or ''}".encode())
     split = (data.split.train, data.split.validation)
     extras = [array for array in (data.datasets, data.copies) if array is not None]
     everything = (data.x, data.labels, data.observed, data.log_tokens, data.thinking, data.categories, *split)
@@ -386,6 +392,8 @@ class RowLesson:
         device: Where it happens; all tensors are there.
         team: Who shares the batches.
         copies: What is learned beside the prompts themselves; None for nothing.
+        beside: (module, rows) → what is added to the module's outputs before they are compared, float32 (n_rows,
+            n_llms); None adds nothing.
     """
 
     name: str
@@ -400,6 +408,7 @@ class RowLesson:
     device: Device
     team: Team
     copies: Copies | None = None
+    beside: Callable[[nn.Module, Tensor], Tensor] | None = None
 
     def steps_per_epoch(self) -> int:
         """How many batches an epoch has."""
@@ -412,7 +421,7 @@ class RowLesson:
         for step, batch in enumerate(batches, epochs_done * self.steps_per_epoch()):
             rows = train[self.team.share(batch)].to(self.device.type)
             if self.copies is None:
-                yield self._taught(self._outputs(module, self.x[rows]), rows)
+                yield self._taught(module, self._outputs(module, self.x[rows]), rows)
             else:
                 yield self._taught_with(self.copies.weight(step), module, rows, self.copies.draw(batch, self.team))
 
@@ -420,7 +429,8 @@ class RowLesson:
     def validation_loss(self, module: nn.Module) -> float:
         """Mean loss over known pairs of the validation part, prompts unweighted."""
         rows = self.team.share(torch.from_numpy(self.split.validation)).to(self.device.type)
-        return self.team.sum(self._share(module(self.x[rows]), self.truth(rows), self.mask[rows].float())).item()
+        outputs = self._with_what_is_beside(module, module(self.x[rows]), rows)
+        return self.team.sum(self._share(outputs, self.truth(rows), self.mask[rows].float())).item()
 
     def _batch_size(self) -> int:
         return self.options.batch_prompts * self.team.size
@@ -433,7 +443,11 @@ class RowLesson:
             outputs: Tensor = module(x)
         return outputs.float()
 
-    def _taught(self, outputs: Tensor, rows: Tensor) -> Tensor:
+    def _with_what_is_beside(self, module: nn.Module, outputs: Tensor, rows: Tensor) -> Tensor:
+        return outputs if self.beside is None else outputs + self.beside(module, rows)
+
+    def _taught(self, module: nn.Module, outputs: Tensor, rows: Tensor) -> Tensor:
+        outputs = self._with_what_is_beside(module, outputs, rows)
         return self._share(outputs, self.target(rows), self.mask[rows] * self.weight[rows, None])
 
     def _taught_with(self, consistency: float, module: nn.Module, rows: Tensor, copies: Tensor) -> Tensor:
@@ -446,7 +460,8 @@ class RowLesson:
         theirs = self._outputs(module, copies)
         apart = ((mine - theirs) ** 2).sum()
         n = self.team.sum(torch.tensor(float(mine.numel())))
-        return (self._taught(mine, rows) + self._taught(theirs, rows)) / 2 + consistency * apart / n
+        taught = self._taught(module, mine, rows) + self._taught(module, theirs, rows)
+        return taught / 2 + consistency * apart / n
 
     def _share(self, outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """What these rows add to the weighted mean over everyone's rows."""

@@ -1,4 +1,4 @@
-"""Landmarks from training prompts by category, how well they describe prompts, and the measurements for the OOD score.
+"""Landmarks from training prompts by category, how well they describe prompts, and the measurements for novelty.
 
 The projection is Fisher's linear discriminant for many classes (Rao, 1948), its within-category covariance shrunk
 towards a sphere. The OOD score needs two measurements: how far ordinary prompts lie from their nearest landmark, and
@@ -12,20 +12,23 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.cluster import MiniBatchKMeans
 
 from embedllm_router._stats import Examples, fit_logistic, logit
 from embedllm_router.artifact.manifest import Landmark, Manifest, OodSpec
 from embedllm_router.artifact.weights import Tensors
 from embedllm_router.data.matrix import CorrectnessMatrix
-from embedllm_router.prediction.ood_score import MAX_DEVIATION, Landmarks
+from embedllm_router.prediction.ood_score import MAX_DEVIATION, NEAREST, Landmarks
 
 __all__ = [
     "LANDMARK_METRICS",
     "FoundLandmarks",
     "difficulty_spread",
     "find_landmarks",
+    "find_points",
     "measure_landmarks",
     "measure_ood",
+    "novelty",
 ]
 
 _MAX_RANKS: Final = 1001
@@ -113,13 +116,22 @@ class FoundLandmarks:
         return manifest.model_copy(update={"landmarks": self.known, "d_landmark": d_landmark})
 
 
-def find_landmarks(train: CorrectnessMatrix, x: NDArray[np.float32], decoder: Tensors) -> FoundLandmarks:
+def find_landmarks(
+    train: CorrectnessMatrix,
+    x: NDArray[np.float32],
+    decoder: Tensors,
+    max_deviation: float = MAX_DEVIATION,
+    *,
+    at_least_one: bool = False,
+) -> FoundLandmarks:
     """Makes a landmark of every category with at least 20 training prompts.
 
     Args:
         train: The training part.
         x: Its prompt embeddings, float32 (n_prompts, d_prompt).
         decoder: The decoder's tensors, for their `input_mean` and `input_scale`.
+        max_deviation: What the decoder clips standardised inputs to.
+        at_least_one: Whether each data set as a whole is a landmark where no category is large enough.
 
     Returns:
         The landmarks; none where no category is large enough.
@@ -127,31 +139,74 @@ def find_landmarks(train: CorrectnessMatrix, x: NDArray[np.float32], decoder: Te
     of_prompt = train.category_names()
     names, counts = np.unique(of_prompt, return_counts=True)
     names = names[counts >= _MIN_PROMPTS]
+    if not len(names) and at_least_one:
+        of_prompt = np.array([f"{name}/all" for name in train.datasets])
+        names = np.unique(of_prompt)
     if not len(names):
         return FoundLandmarks((), {})
     rows = np.flatnonzero(np.isin(of_prompt, names))
     number = np.searchsorted(names, of_prompt[rows])
-    inputs = _standardised(x[rows], decoder)
+    inputs = _standardised(x[rows], decoder, max_deviation)
     means = _means(inputs, number)
     projection = _discriminant(inputs, number, means)
     right, graded = train.labels()[rows].sum(axis=1), train.observed[rows].sum(axis=1)
-    shares = np.bincount(number, right) / np.bincount(number, graded)
+    shares = np.bincount(number, right) / np.maximum(np.bincount(number, graded), 1)
     known = tuple(
         Landmark(name=str(name), n_prompts=int(n), mean_correctness=round(float(share), 4))
         for name, n, share in zip(names, np.bincount(number), shares, strict=True)
     )
     tensors = {"projection": projection.astype(np.float16), "landmarks": (means @ projection.T).astype(np.float16)}
-    return FoundLandmarks(_with_spreads(known, tensors, decoder, x), tensors)
+    return FoundLandmarks(_with_spreads(Landmarks(known, tensors, decoder, max_deviation), known, x), tensors)
 
 
-def measure_landmarks(
-    found: FoundLandmarks, decoder: Tensors, x: NDArray[np.float32], categories: NDArray[np.str_]
-) -> dict[str, float]:
+def find_points(inputs: NDArray[np.float32], found: FoundLandmarks, n_points: int, *, seed: int = 0) -> FoundLandmarks:
+    """Adds points to landmarks, from which `novelty` is measured.
+
+    Args:
+        inputs: Standardised and clipped inputs of the training prompts, float32 (n_prompts, d_prompt).
+        found: Landmarks; at least one.
+        n_points: How many; fewer where there are fewer prompts.
+        seed: Decides the start of k-means, and which prompts it reads where there are very many.
+
+    Returns:
+        The landmarks with the tensor `points`, float16 (n_points, d_landmark).
+    """
+    places = inputs @ found.tensors["projection"].astype(np.float32).T
+    read = places[np.random.default_rng(seed).permutation(len(places))[:_READ_PROMPTS]]
+    n_points = min(n_points, len(np.unique(read, axis=0)))
+    means = MiniBatchKMeans(n_points, batch_size=_KMEANS_BATCH, n_init=1, max_iter=_KMEANS_STEPS, random_state=seed)
+    points = means.fit(read).cluster_centers_.astype(np.float16)
+    return FoundLandmarks(found.known, {**found.tensors, "points": points})
+
+
+_READ_PROMPTS: Final = 20_000
+_KMEANS_BATCH: Final = 4096
+_KMEANS_STEPS: Final = 30
+
+
+def novelty(inputs: NDArray[np.float32], tensors: Tensors) -> NDArray[np.float32]:
+    """Logarithm of each prompt's distance to the nearest point, as `prediction.ood_score` measures it.
+
+    Args:
+        inputs: Standardised and clipped, float32 (n_prompts, d_prompt).
+        tensors: With `projection` and `points`.
+
+    Returns:
+        float32 (n_prompts,).
+    """
+    projection, points = (tensors[name].astype(np.float32) for name in ("projection", "points"))
+    places = inputs @ projection.T
+    squares = (points**2).sum(axis=1) - 2 * (places @ points.T)
+    nearest = squares.min(axis=1) + (places**2).sum(axis=1)
+    found: NDArray[np.float32] = np.log(np.maximum(np.sqrt(np.maximum(nearest, 0)), NEAREST)).astype(np.float32)
+    return found
+
+
+def measure_landmarks(landmarks: Landmarks, x: NDArray[np.float32], categories: NDArray[np.str_]) -> dict[str, float]:
     """How often prompts lie nearest to the landmark of their own category.
 
     Args:
-        found: Asked as serving asks them.
-        decoder: The decoder's tensors.
+        landmarks: Asked as serving asks them.
         x: Prompt embeddings that made no landmark, float32 (n_prompts, d_prompt).
         categories: "data set/category" of each, (n_prompts,); those without a landmark do not count.
 
@@ -159,7 +214,6 @@ def measure_landmarks(
         `landmark_own`: share whose nearest landmark is their own; `landmark_own_in_3`: share with their own among the
         three nearest; `landmark_own_set`: share whose nearest is of their own data set. Empty where none can be asked.
     """
-    landmarks = Landmarks(found.known, found.tensors, decoder)
     asked = [i for i, name in enumerate(categories.tolist()) if name in landmarks.names]
     if not asked:
         return {}
@@ -171,14 +225,12 @@ def measure_landmarks(
     return {name: round(float(n) / len(asked), 6) for name, n in zip(LANDMARK_METRICS, hits, strict=True)}
 
 
-def _with_spreads(
-    known: Sequence[Landmark], tensors: Tensors, decoder: Tensors, x: NDArray[np.float32]
-) -> tuple[Landmark, ...]:
+def _with_spreads(landmarks: Landmarks, known: Sequence[Landmark], x: NDArray[np.float32]) -> tuple[Landmark, ...]:
     """The landmarks with the root mean square distance of the training prompts nearest to each.
 
     Where hardly a prompt is nearest, what is usual everywhere is taken.
     """
-    landmarks, places = Landmarks(known, tensors, decoder), {one.name: i for i, one in enumerate(known)}
+    places = {one.name: i for i, one in enumerate(known)}
     squares, counts = np.zeros(len(known)), np.zeros(len(known))
     for row in x:
         near = landmarks.nearest(row, 1)[0]
@@ -193,9 +245,9 @@ def _with_spreads(
     )
 
 
-def _standardised(x: NDArray[np.float32], decoder: Tensors) -> Floats:
+def _standardised(x: NDArray[np.float32], decoder: Tensors, max_deviation: float) -> Floats:
     mean, scale = (decoder[name].astype(np.float64) for name in ("input_mean", "input_scale"))
-    return np.clip((x - mean) / scale, -MAX_DEVIATION, MAX_DEVIATION)
+    return np.clip((x - mean) / scale, -max_deviation, max_deviation)
 
 
 def _means(x: Floats, number: NDArray[np.intp]) -> Floats:

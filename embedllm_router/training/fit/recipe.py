@@ -6,15 +6,15 @@ decoder stay as they are.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router.artifact.manifest import NgramSpec
+from embedllm_router.artifact.manifest import BroadSpec, LeftOutSet, Manifest, NgramSpec
 from embedllm_router.artifact.weights import Artifact, check_place, load_artifact, read_card, save_artifact
-from embedllm_router.data.folder import merge_folders, read_folders
+from embedllm_router.data.folder import find_set_facts, merge_folders, read_folders
 from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.data.matrix import CorrectnessMatrix, Merged
 from embedllm_router.data.split import Split, split_by_stem
@@ -24,24 +24,25 @@ from embedllm_router.evaluation.guarantee import card_with_guarantee, with_guara
 from embedllm_router.evaluation.inputs import OnProgress, Part, find_pools, llm_means, pool_means, read_inputs
 from embedllm_router.evaluation.learned_baselines import knn
 from embedllm_router.evaluation.metrics import auc, brier, expected_calibration_error, log_loss, routing
-from embedllm_router.prediction.ood_score import Landmarks, OodScorer
+from embedllm_router.prediction.ood_score import Gate, Landmarks, OodScorer
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.prediction.text_features import STYLE_FEATURES
 from embedllm_router.prediction.transformer_encoder import TransformerEncoder
+from embedllm_router.training.fit.ability import kin_spec
 from embedllm_router.training.fit.decoder import LearningData, Progress, Trained
-from embedllm_router.training.fit.description import describe, model_card, with_landmarks
+from embedllm_router.training.fit.description import Learned, describe, model_card, with_landmarks
 from embedllm_router.training.fit.distill import TokenTable
-from embedllm_router.training.fit.encoding import (
-    DEFAULT_NGRAMS,
-    ReadyEncoder,
-    encode_copies,
-    encode_prompts,
-    prepare_encoder,
-)
-from embedllm_router.training.fit.facts import UNRECORDED_TOKENS, Facts, log_output_tokens
+from embedllm_router.training.fit.encoding import DEFAULT_NGRAMS, ReadyEncoder, encode_prompts
+from embedllm_router.training.fit.facts import UNRECORDED_TOKENS, Facts
 from embedllm_router.training.fit.fitting import Checkpoint, fingerprint
-from embedllm_router.training.fit.landmarks import find_landmarks, measure_landmarks, measure_ood
+from embedllm_router.training.fit.form import Form, Recipe, chat_llms, learning_data, train_form
+from embedllm_router.training.fit.hedge import USUAL_CONSTANTS, calibrate, fit_constants, hedge_spec, hedged_logits
+from embedllm_router.training.fit.hedged import BROAD_DEVIATION, EXAM_DEVIATION, KnownLLMs
+from embedllm_router.training.fit.landmarks import FoundLandmarks, find_landmarks, measure_landmarks, measure_ood
+from embedllm_router.training.fit.leave_out import LeaveOutOptions, leave_each_out, nested_constants
+from embedllm_router.training.fit.leave_out_figures import left_out_set
 from embedllm_router.training.fit.options import TrainingOptions
+from embedllm_router.training.fit.published import Published, with_listed_prices
 from embedllm_router.training.fit.team import Team
 from embedllm_router.training.fit.training import train_decoder
 
@@ -119,11 +120,15 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     encoder: TokenTable | TransformerEncoder,
     facts: Facts,
     options: TrainingOptions,
+    published: Published | None = None,
     prompt_columns: int = 128,
     ngrams: Sequence[NgramSpec] = DEFAULT_NGRAMS,
     min_labels: int = 1000,
+    unlabelled: Sequence[str] = (),
     split_seed: int = 0,
+    split_first: Sequence[str] = (),
     on_conflict: OnConflict = OnConflict.MEAN,
+    fit_hedge: LeaveOutOptions | None = None,
     resume: bool = False,
     command: str = "",
     progress: Progress | None = None,
@@ -137,11 +142,15 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
         encoder: A static encoder's token vectors, or a sentence transformer as it is.
         facts: What the data do not say.
         options: How the decoder is trained.
+        published: What was published of LLMs; nothing by default.
         prompt_columns: Latent semantic columns added to a token table; see `encoding`.
         ngrams: Tables of n-grams fitted beside a token table; see `encoding`.
         min_labels: LLMs with fewer graded answers are left out.
+        unlabelled: LLMs that join with what is expected of their kind, by a decoder with a hedge.
         split_seed: Decides who is in train, validation and test.
+        split_first: Names of data sets whose questions are split as if there were no others.
         on_conflict: What becomes of several answers of one LLM to one prompt in several data sets.
+        fit_hedge: How data sets are left out in turn to find the constants of the hedge; None takes the usual ones.
         resume: Continue a run to the same `out` that was interrupted, if there is one.
         command: Written into the model card.
         progress: Told about each epoch, and about prompts and their copies being encoded.
@@ -155,22 +164,85 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
         ArtifactError: `out` cannot be written.
     """
     check_place(out)
+    published = published or Published()
     merged = merge_folders(folders, on_conflict)
-    matrix = _chat_llms(merged.matrix, facts, min_labels)
-    split = _split(matrix, split_seed)
-    train = [matrix.prompts[i] for i in split.train]
-    made = prepare_encoder(encoder, train, n_columns=prompt_columns, ngrams=ngrams)
-    ready = _Ready(matrix, split, made, encode_prompts(made.encoder, matrix.prompts, progress=progress))
+    facts = with_listed_prices(facts, published, merged.matrix.llm_ids)
+    matrix = chat_llms(merged.matrix, facts, min_labels)
+    recipe = Recipe(encoder, facts, published, options, prompt_columns, tuple(ngrams))
+    if options.hedged:
+        matrix = matrix.with_llms(llm for llm in unlabelled if llm not in matrix.llm_ids)
+    split = _split(matrix, split_seed, split_first)
+    made = recipe.encoder_for([matrix.prompts[i] for i in split.train])
+    domains = {folder.resolve().name: find_set_facts(folder).domain for folder in folders}
+    ready = _Ready(matrix, split, made, encode_prompts(made.encoder, matrix.prompts, progress=progress), domains)
     team = team or Team()
-    copies = encode_copies(made.encoder, train, options.perturbed_copies, seed=options.seed, progress=progress)
-    learned_from = replace(learning_data(matrix, ready.x, split, facts), copies=copies)
-    trained = _train(learned_from, options, out, team, resume=resume, progress=progress)
-    if team.rank:
+    data = recipe.learning_data(matrix, ready.x, split, made, progress=progress)
+    llms = recipe.known_llms(matrix.llm_ids)
+    checkpoint = _checkpoint(out, fingerprint(data, options, llms if options.hedged else ""), team, resume=resume)
+    if options.hedged:
+        form = train_form(data, matrix, llms, made.broad, options, progress=progress, checkpoint=checkpoint, team=team)
+        learned = None if team.rank else _hedged(recipe, ready, form, llms, fit_hedge, out, progress)
+    else:
+        trained = train_decoder(data, options, progress, checkpoint=checkpoint, team=team)
+        learned = _plain(ready, llms, trained)
+    if team.rank or learned is None:
         return None
-    how = {"split_seed": split_seed, "on_conflict": on_conflict.value}
-    artifact = _write(out, ready, facts, options, trained, how, command)
-    Checkpoint(_checkpoint_folder(out), "").remove()  # not before: what cannot be written is not lost
-    return LearnedArtifact(artifact, artifact.manifest.metrics, merged, _warnings(artifact, learned_from))
+    how: dict[str, str | int] = {"split_seed": split_seed, "on_conflict": on_conflict.value}
+    if split_first:
+        how["split_first"] = ",".join(split_first)
+    artifact = _write(out, ready, recipe, learned, how, command)
+    checkpoint.remove()  # not before: what cannot be written is not lost
+    return LearnedArtifact(artifact, artifact.manifest.metrics, merged, _warnings(artifact, data))
+
+
+def _plain(ready: "_Ready", llms: KnownLLMs, trained: Trained) -> "_Assembled":
+    tensors = trained.decoder.tensors()
+    found = find_landmarks(ready.matrix.select_prompts(ready.split.train), ready.x[ready.split.train], tensors)
+    return _Assembled(Learned(tensors, len(trained.history), llms), found)
+
+
+def _hedged(  # noqa: PLR0913, PLR0917 - everything a hedge is made of
+    recipe: Recipe,
+    ready: "_Ready",
+    form: Form,
+    llms: KnownLLMs,
+    fit_hedge: LeaveOutOptions | None,
+    out: Path,
+    progress: Progress | None,
+) -> "_Assembled":
+    """Weighs the parts of a decoder against each other, by the usual constants or by leaving data sets out."""
+    matrix, options, held_out = ready.matrix, recipe.options, ready.split.validation
+    labels, observed = matrix.labels()[held_out], matrix.observed[held_out]
+    ordinary = form.answers(ready.x[held_out], labels, observed)
+    constants, figures = USUAL_CONSTANTS, tuple[LeftOutSet, ...]()
+    if fit_hedge is not None:
+        sets = np.array(matrix.datasets)[held_out][ordinary.prompt]
+        runs = leave_each_out(matrix, recipe, fit_hedge, cache=_left_out_folder(out), progress=progress)
+        constants = fit_constants([run.left for run in runs], ordinary, options.broad_weight)
+        nested = nested_constants(runs, lambda name: ordinary.select(sets != name), options.broad_weight)
+        figures = tuple(
+            left_out_set(run, own, options.broad_weight, ready.domains.get(run.name, ""))
+            for run, own in zip(runs, nested, strict=True)
+        )
+    calibration = calibrate(hedged_logits(ordinary, constants, options.broad_weight), ordinary.right)
+    broad = BroadSpec(
+        columns=ready.made.broad.ranges,
+        max_deviation=BROAD_DEVIATION,
+        hidden=options.broad_hidden,
+        d_llm=options.broad_d_llm,
+    )
+    hedge = hedge_spec(
+        constants,
+        calibration,
+        form.parts.ability.mean[form.parts.reference],
+        broad_weight=options.broad_weight,
+        usual_novelty=form.usual_novelty,
+        n_points=len(form.found.tensors["points"]),
+        left_out=figures,
+    )
+    kin = kin_spec(form.parts.ability.kin, form.parts.features)
+    learned = Learned(form.tensors(), len(form.parts.history), llms, broad, EXAM_DEVIATION, hedge, kin)
+    return _Assembled(learned, form.found)
 
 
 def _warnings(artifact: Artifact, learned_from: LearningData) -> tuple[str, ...]:
@@ -192,70 +264,113 @@ def _warnings(artifact: Artifact, learned_from: LearningData) -> tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """What there is to learn from: labels, who trains, and embeddings, float32 (n_prompts, d_prompt)."""
+    """What there is to learn from: labels, who trains, embeddings, float32 (n_prompts, d_prompt), and sets' domains."""
 
     matrix: CorrectnessMatrix
     split: Split
     made: ReadyEncoder
     x: NDArray[np.float32]
+    domains: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Assembled:
+    """What an artifact is made of, besides its encoder."""
+
+    learned: Learned
+    found: FoundLandmarks
+
+    def complete(self, manifest: Manifest) -> Manifest:
+        """The manifest with landmarks and hedge."""
+        learned = self.learned
+        decoder = manifest.decoder.model_copy(update={"broad": learned.broad})
+        described = self.found.described_in(manifest)
+        return described.model_copy(update={"decoder": decoder, "hedge": learned.hedge, "kin": learned.kin})
 
 
 def _write(  # noqa: PLR0913, PLR0917 - everything an artifact is made of
     out: Path,
     ready: _Ready,
-    facts: Facts,
-    options: TrainingOptions,
-    trained: Trained,
+    recipe: Recipe,
+    made: _Assembled,
     how: Mapping[str, str | int],
     command: str,
 ) -> Artifact:
     """Measures on the test part, then writes the folder."""
-    matrix, decoder = ready.matrix, trained.decoder.tensors()
+    matrix, tensors, encoder = ready.matrix, made.learned.tensors, ready.made
     train, test = ready.split.train, ready.split.test
-    found = find_landmarks(matrix.select_prompts(train), ready.x[train], decoder)
-    landmarks = Landmarks(found.known, found.tensors, decoder)
-    manifest = found.described_in(
-        describe(matrix, facts, encoder=ready.made.encoder.spec, options=options, trained=trained, how=how)
+    manifest = made.complete(
+        describe(
+            matrix,
+            recipe.facts,
+            encoder=encoder.encoder.spec,
+            options=recipe.options,
+            learned=made.learned,
+            how=how,
+        )
     )
-    novelty = measure_ood(landmarks, matrix.select_prompts(train), ready.x[ready.split.validation])
-    scorer = Scorer(decoder, OodScorer(landmarks, novelty, manifest.llms))
+    landmarks = Landmarks(made.found.known, made.found.tensors, tensors, made.learned.max_deviation)
+    measured = measure_ood(landmarks, matrix.select_prompts(train), ready.x[ready.split.validation])
+    manifest = manifest.model_copy(update={"novelty": measured})
+    scorer = _scorer(manifest, made, landmarks)
+    manifest = _with_expected_correctness(manifest, predict(scorer, ready.x[ready.split.validation]))
     metrics = _measure(matrix, ready.x, ready.split, scorer)
-    metrics |= measure_landmarks(found, decoder, ready.x[test], matrix.category_names()[test])
-    rounded = {name: round(value, 6) for name, value in metrics.items()}
-    manifest = manifest.model_copy(update={"novelty": novelty, "metrics": rounded})
+    metrics |= measure_landmarks(landmarks, ready.x[test], matrix.category_names()[test])
+    manifest = manifest.model_copy(update={"metrics": {name: round(value, 6) for name, value in metrics.items()}})
     manifest = with_guarantee(manifest, scorer, Part(matrix.select_prompts(test), ready.x[test]))
     return save_artifact(
         out,
         manifest,
-        encoder=ready.made.tensors,
-        decoder=decoder,
-        tokenizer_json=ready.made.tokenizer_json,
+        encoder=encoder.tensors,
+        decoder=tensors,
+        tokenizer_json=encoder.tokenizer_json,
         model_card=card_with_guarantee(model_card(manifest, command), manifest.contract),
-        landmarks=found.tensors,
+        landmarks=made.found.tensors,
     )
 
 
-def _train(  # noqa: PLR0913 - a run and where it leaves its checkpoint
-    data: LearningData, options: TrainingOptions, out: Path, team: Team, *, resume: bool, progress: Progress | None
-) -> Trained:
-    """Trains with a checkpoint beside `out`, or goes on from there."""
-    run = fingerprint(data, options)
+def _scorer(manifest: Manifest, made: _Assembled, landmarks: Landmarks) -> Scorer:
+    gate = None if manifest.hedge is None else Gate(manifest.hedge, made.found.tensors)
+    ood_scorer = OodScorer(landmarks, manifest.novelty, manifest.llms, gate)
+    return Scorer(made.learned.tensors, ood_scorer, manifest.decoder, manifest.hedge)
+
+
+def _with_expected_correctness(manifest: Manifest, p_correct: NDArray[np.float32]) -> Manifest:
+    """The manifest, the mean correctness of LLMs without answers being the one predicted of them."""
+    expected = p_correct.mean(axis=0).tolist()
+    llms = tuple(
+        llm if llm.n_labels else llm.model_copy(update={"mean_correctness": round(mean, 4)})
+        for llm, mean in zip(manifest.llms, expected, strict=True)
+    )
+    return manifest.model_copy(update={"llms": llms})
+
+
+def _checkpoint(out: Path, run: str, team: Team, *, resume: bool) -> Checkpoint:
+    """The checkpoint beside `out`, emptied unless the run goes on from there."""
     team.check_same(run)
     of_team = f" in {team.size} processes" if team.size > 1 else ""
     checkpoint = Checkpoint(_checkpoint_folder(out), run + of_team)
     if not resume and not team.rank:
         checkpoint.remove()
     team.wait()
-    return train_decoder(data, options, progress, checkpoint=checkpoint, team=team)
+    return checkpoint
 
 
 def _checkpoint_folder(out: Path) -> Path:
     return out.with_name(f".{out.name}-checkpoint")
 
 
-def _split(matrix: CorrectnessMatrix, seed: int) -> Split:
+def _left_out_folder(out: Path) -> Path:
+    return out.with_name(f".{out.name}-left-out")
+
+
+def _split(matrix: CorrectnessMatrix, seed: int, first: Sequence[str]) -> Split:
     """The split by stem, each of whose parts must have something to learn from or to judge by."""
-    split = split_by_stem(matrix.prompts, seed=seed)
+    unknown = sorted(set(first) - set(matrix.datasets))
+    if unknown:
+        raise DataError(f"--split-first names {unknown}, the data sets are {sorted(set(matrix.datasets))}.")
+    early = np.isin(np.array(matrix.datasets), list(first)) if first else None
+    split = split_by_stem(matrix.prompts, seed=seed, first=early)
     labels = [int(matrix.observed[rows].sum()) for rows in (split.train, split.validation, split.test)]
     if not all(labels):
         raise DataError(
@@ -279,22 +394,7 @@ def load_matrix(folders: Sequence[Path], facts: Facts, *, min_labels: int) -> Co
     Raises:
         DataError: The data cannot be used, or no LLM is left.
     """
-    return _chat_llms(read_folders(folders), facts, min_labels)
-
-
-def _chat_llms(matrix: CorrectnessMatrix, facts: Facts, min_labels: int) -> CorrectnessMatrix:
-    counts = matrix.observed.sum(axis=0)
-    ids = [
-        llm
-        for llm, n in zip(matrix.llm_ids, counts.tolist(), strict=True)
-        if n >= min_labels and (llm not in facts.llms or facts.llms[llm].chat)
-    ]
-    if not ids:
-        raise DataError(
-            f"no chat LLM has {min_labels} graded answers; the largest has {int(counts.max())}. "
-            "Lower --min-labels or add data."
-        )
-    return matrix.select_llms(ids)
+    return chat_llms(read_folders(folders), facts, min_labels)
 
 
 def predict(scorer: Scorer, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -317,27 +417,6 @@ def _measure(matrix: CorrectnessMatrix, x: NDArray[np.float32], split: Split, sc
         for name, guess in yardsticks.items()
         for metric in (auc, log_loss)
     }
-
-
-def learning_data(matrix: CorrectnessMatrix, x: NDArray[np.float32], split: Split, facts: Facts) -> LearningData:
-    """What training sees of a matrix.
-
-    Args:
-        matrix: All parts.
-        x: Prompt embeddings, float32 (n_prompts, d_prompt).
-        split: Who trains.
-        facts: What the data do not say.
-    """
-    return LearningData(
-        x=x,
-        labels=matrix.labels().astype(np.uint8),
-        observed=matrix.observed,
-        log_tokens=log_output_tokens(matrix, facts.reasoning_tokens),
-        thinking=np.array([llm in facts.llms and facts.llms[llm].thinking for llm in matrix.llm_ids]),
-        categories=np.unique(matrix.category_names(), return_inverse=True)[1],
-        split=split,
-        datasets=np.unique(matrix.datasets, return_inverse=True)[1],
-    )
 
 
 def add_landmarks(folder: Path, data: Sequence[Path], on_progress: OnProgress = lambda *_: None) -> Artifact:
@@ -364,12 +443,13 @@ def add_landmarks(folder: Path, data: Sequence[Path], on_progress: OnProgress = 
     card = read_card(folder)
     inputs = read_inputs(artifact, data, on_progress=on_progress)
     assert inputs.train is not None  # split "test" always has one
-    found = find_landmarks(inputs.train.matrix, inputs.train.x, artifact.decoder)
+    bound = artifact.manifest.decoder.max_deviation
+    found = find_landmarks(inputs.train.matrix, inputs.train.x, artifact.decoder, bound)
     if not found.known:
         raise DataError("no category has enough training prompts for a landmark. Nothing was changed.")
-    metrics = measure_landmarks(found, artifact.decoder, inputs.test.x, inputs.test.matrix.category_names())
+    landmarks = Landmarks(found.known, found.tensors, artifact.decoder, bound)
+    metrics = measure_landmarks(landmarks, inputs.test.x, inputs.test.matrix.category_names())
     manifest = found.described_in(artifact.manifest)
-    landmarks = Landmarks(found.known, found.tensors, artifact.decoder)
     novelty = measure_ood(landmarks, inputs.train.matrix, inputs.test.x)
     manifest = manifest.model_copy(update={"metrics": {**manifest.metrics, **metrics}, "novelty": novelty})
     return save_artifact(

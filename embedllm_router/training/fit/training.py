@@ -1,7 +1,8 @@
-"""Trains both heads of the decoder, calibrates them on validation and joins them.
+"""Trains both heads of a plain decoder, calibrates them on validation and joins them.
 
 Every LLM's answer to a prompt is learned in one step, unobserved pairs masked; or pair by pair, as in the paper. What
-training aims at and starts from is computed from the training part alone.
+training aims at and starts from is computed from the training part alone. `hedged` trains decoders with a hedge, of
+the same lessons.
 
 Calibration makes probabilities mean what they say: a slope and an offset per LLM, fitted on validation labels. It is
 Platt scaling (Platt, 1999) in two levels: one fit for all LLMs, then one per LLM pulled towards it, so an LLM with few
@@ -35,7 +36,19 @@ from embedllm_router.training.fit.fitting import Checkpoint, Copies, Device, Pai
 from embedllm_router.training.fit.options import TrainingOptions
 from embedllm_router.training.fit.team import Team
 
-__all__ = ["LearningData", "data_set_weights", "fit_calibration", "mean_logits", "standardisation", "train_decoder"]
+__all__ = [
+    "LearningData",
+    "Session",
+    "correctness_lesson",
+    "data_set_weights",
+    "fit_calibration",
+    "length_head",
+    "mean_logits",
+    "standardisation",
+    "start_session",
+    "teach",
+    "train_decoder",
+]
 
 _MIN_SCALE: Final = 1e-4
 _PRIOR_LABELS: Final = 3.0  # weight of an LLM's overall mean in its mean on a category
@@ -154,7 +167,7 @@ _PREDICT_ROWS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class _Session:
+class Session:
     """What every head's training shares; x is standardised and, like everything else, on the device."""
 
     data: LearningData
@@ -168,6 +181,7 @@ class _Session:
     history: list[EpochRecord] = field(default_factory=list)
 
     def tensor(self, values: NDArray[np.generic]) -> Tensor:
+        """An array on the device."""
         return torch.from_numpy(values).to(self.device.type)
 
 
@@ -198,44 +212,75 @@ def train_decoder(  # noqa: PLR0913 - data and options; the rest is where and wh
         DataError: The checkpoint is of another run.
     """
     mean, scale = standardisation(data.x[data.split.train], unit_length=options.pairs)
+    nothing = Head(1, (), 1, 1)
+    scaler = Decoder(mean, scale, nothing, nothing)
+    session = start_session(data, scaler, options, progress, checkpoint=checkpoint, device=device, team=team)
+    correctness = _calibrated(session, _paper_head(session) if options.pairs else _ensemble(session))
+    length = length_head(session)
+    return Trained(Decoder(mean, scale, correctness.cpu(), length.cpu()).eval(), tuple(session.history))
+
+
+def start_session(  # noqa: PLR0913 - data and options; the rest is where and who
+    data: LearningData,
+    scaler: Decoder,
+    options: TrainingOptions,
+    progress: Progress | None,
+    *,
+    checkpoint: Checkpoint | None,
+    device: Device | None,
+    team: Team | None,
+) -> Session:
+    """Standardises the prompt embeddings and puts everything where training happens.
+
+    Args:
+        data: What to learn from.
+        scaler: Standardises; its heads are not used.
+        options: How.
+        progress: Told about each epoch.
+        checkpoint: Written after each epoch.
+        device: Where; the best there is by default.
+        team: Who trains together.
+    """
     device = device or Device.best()
-    scaler = Decoder(mean, scale, Head(1, (), 1, 1), Head(1, (), 1, 1)).to(device.type)
+    scaler = scaler.to(device.type)
     x = scaler.standardise(torch.from_numpy(data.x).to(device.type))
     copies = None
     if data.copies is not None:
         copies = Copies(torch.from_numpy(data.copies).to(device.type), scaler.standardise, options.consistency)
-    session = _Session(data, x, copies, options, device, checkpoint, progress or (lambda *_: None), team or Team())
-    correctness = _calibrated(session, _paper_head(session) if options.pairs else _ensemble(session))
-    length = _length_head(session)
-    return Trained(Decoder(mean, scale, correctness.cpu(), length.cpu()).eval(), tuple(session.history))
+    return Session(data, x, copies, options, device, checkpoint, progress or (lambda *_: None), team or Team())
 
 
-def _ensemble(s: _Session) -> Head:
+def _ensemble(s: Session) -> Head:
     """Networks from several seeds, taught whole rows, as one head."""
-    labels, categories, share = s.tensor(s.data.labels), s.tensor(s.data.categories), s.options.category_smoothing
-    means = s.tensor(category_means(s.data))
     heads = []
     for member in range(s.options.members):
-        lesson = RowLesson(
-            name=f"correctness {member + 1}/{s.options.members}",
-            x=s.x,
-            target=lambda rows: (1 - share) * labels[rows].float() + share * means[categories[rows]],
-            truth=lambda rows: labels[rows].float(),
-            mask=s.tensor(s.data.observed),
-            weight=s.tensor(data_set_weights(s.data, s.options.balance)),
-            loss=_log_loss,
-            split=s.data.split,
-            copies=s.copies,
-            options=s.options,
-            device=s.device,
-            team=s.team,
-        )
+        lesson = correctness_lesson(s, f"correctness {member + 1}/{s.options.members}")
         widths, seed = (*s.options.hidden, s.options.d_llm), s.options.seed * 1000 + member
         heads.append(_taught_by_rows(s, lesson, widths, mean_logits(s.data), seed))
     return fold(heads)
 
 
-def _paper_head(s: _Session) -> Head:
+def correctness_lesson(s: Session, name: str) -> RowLesson:
+    """Teaches a head who answers what correctly; targets are smoothed by the LLM's mean on the prompt's category."""
+    labels, categories, share = s.tensor(s.data.labels), s.tensor(s.data.categories), s.options.category_smoothing
+    means = s.tensor(category_means(s.data))
+    return RowLesson(
+        name=name,
+        x=s.x,
+        target=lambda rows: (1 - share) * labels[rows].float() + share * means[categories[rows]],
+        truth=lambda rows: labels[rows].float(),
+        mask=s.tensor(s.data.observed),
+        weight=s.tensor(data_set_weights(s.data, s.options.balance)),
+        loss=_log_loss,
+        split=s.data.split,
+        copies=s.copies,
+        options=s.options,
+        device=s.device,
+        team=s.team,
+    )
+
+
+def _paper_head(s: Session) -> Head:
     """The paper's decoder, taught pair by pair."""
     torch.manual_seed(s.options.seed)
     model = PairModel(s.x.shape[1], s.options.d_llm, s.data.labels.shape[1]).to(s.device.type)
@@ -261,11 +306,12 @@ def _paper_head(s: _Session) -> Head:
     return model.folded()
 
 
-def _length_head(s: _Session) -> Head:
+def length_head(s: Session) -> Head:
+    """Trains the head of output lengths and makes its exponential right on average."""
     if s.options.pairs:  # the paper has no such head: it is taught as the default one is, on inputs of the same size
         stretch = float(s.x.shape[1] ** 0.5)
         plain = TrainingOptions(seed=s.options.seed, max_epochs=min(s.options.max_epochs, TrainingOptions().max_epochs))
-        return _stretched(_length_head(replace(s, x=s.x * stretch, options=plain)), stretch)
+        return _stretched(length_head(replace(s, x=s.x * stretch, options=plain)), stretch)
     known = np.isfinite(s.data.log_tokens)
     log_tokens = s.tensor(s.data.log_tokens)
     lesson = RowLesson(
@@ -297,25 +343,31 @@ def _stretched(head: Head, factor: float) -> Head:
 
 
 def _taught_by_rows(
-    s: _Session, lesson: RowLesson, widths: tuple[int, ...], start_bias: NDArray[np.float32], seed: int
+    s: Session, lesson: RowLesson, widths: tuple[int, ...], start_bias: NDArray[np.float32], seed: int
 ) -> Head:
     torch.manual_seed(seed)
     *hidden, d_llm = widths
     head = Head(s.x.shape[1], hidden, d_llm, len(start_bias), dropout=s.options.dropout)
     head.llm_bias.data.copy_(torch.from_numpy(start_bias))
+    teach(s, lesson, head)
+    return head.eval()
+
+
+def teach(s: Session, lesson: RowLesson, module: nn.Module) -> None:
+    """Trains a module by AdamW on the one-cycle schedule, in place."""
     rate, decay = s.options.learning_rate, s.options.weight_decay
     plan = Plan(
         epochs=s.options.max_epochs,
         patience=s.options.patience,
         optimiser=lambda parameters: torch.optim.AdamW(parameters, rate, weight_decay=decay),
     )
-    head.to(s.device.type)
-    s.history.extend(fit(lesson, head, plan, checkpoint=s.checkpoint, progress=s.progress, team=s.team))
-    return head.eval()
+    module.to(s.device.type)
+    s.history.extend(fit(lesson, module, plan, checkpoint=s.checkpoint, progress=s.progress, team=s.team))
+    module.eval()
 
 
 @torch.no_grad()
-def _finished_length(s: _Session, head: Head) -> Head:
+def _finished_length(s: Session, head: Head) -> Head:
     rows, data = s.data.split.validation, s.data
     head.llm_bias.add_(s.tensor(smearing(_predict(s, head, rows), data.log_tokens[rows])))
     known = np.asarray(np.isfinite(data.log_tokens[data.split.train]).any(axis=0))
@@ -329,7 +381,7 @@ def _finished_length(s: _Session, head: Head) -> Head:
 
 
 @torch.no_grad()
-def _predict(s: _Session, head: Head, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def _predict(s: Session, head: Head, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     head.eval()
     batches = torch.split(torch.from_numpy(rows).to(s.device.type), _PREDICT_ROWS)
     predicted: NDArray[np.float32] = torch.cat([head(s.x[batch]) for batch in batches]).cpu().numpy()
@@ -337,7 +389,7 @@ def _predict(s: _Session, head: Head, rows: NDArray[np.int64]) -> NDArray[np.flo
 
 
 @torch.no_grad()
-def _calibrated(s: _Session, head: Head) -> Head:
+def _calibrated(s: Session, head: Head) -> Head:
     rows = s.data.split.validation
     labels = s.data.labels[rows].astype(np.float32)
     calibration: Calibration = fit_calibration(
