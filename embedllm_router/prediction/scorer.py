@@ -198,9 +198,13 @@ class BroadNetwork:
     Args:
         t: The decoder's tensors, float32.
         spec: What the manifest says of the broad network.
+
+    Attributes:
+        widths: Of the blocks of columns that they read.
     """
 
     def __init__(self, t: Mapping[str, Floats], spec: BroadSpec) -> None:
+        self.widths = tuple(stop - start for start, stop in spec.columns)
         self._spans = tuple(slice(*span) for span in spec.columns)
         self._bound = spec.max_deviation
         layers = layers_of(t, "broad_network")
@@ -223,20 +227,21 @@ class BroadNetwork:
         """
         first = self._bias
         if x is not None:
-            first = self._weight @ self._inputs(x)
+            first = self._weight @ self.inputs(x)
             first += self._bias
         out = _forward(self._rest, first[:-1])
         return out[:-1], float(out[-1]), float(first[-1])
 
     def read_all(self, x: Floats) -> tuple[Floats, Floats, Floats]:
         """The same of many prompts, float32 (n, d_prompt): (n, d_llm), (n,) and (n,)."""
-        first = self._inputs(x) @ self._weight.T + self._bias
+        first = self.inputs(x) @ self._weight.T + self._bias
         out = first[:, :-1]
         for weight, bias in self._rest:
             out = np.maximum(out, 0.0) @ weight.T + bias
         return out[:, :-1], out[:, -1], first[:, -1]
 
-    def _inputs(self, x: Floats) -> Floats:
+    def inputs(self, x: Floats) -> Floats:
+        """What networks and difficulty read of decoder inputs, float32 (..., d_prompt): (..., n_columns)."""
         inputs = np.concatenate([x[..., span] for span in self._spans], axis=-1)
         np.maximum(inputs, -self._bound, out=inputs)
         np.minimum(inputs, self._bound, out=inputs)
