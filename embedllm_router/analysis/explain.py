@@ -261,6 +261,7 @@ class Explained:
         cost_to_win_usd: Cost it would have to fall below to be chosen, all else the same; None when no cost would do.
         p_to_win: p_correct it would have to reach; None when none up to 1 would do.
         would_win: Whether it would be chosen if it were not excluded; None when it is not, or its numbers are unknown.
+        p_unshrunk: p_correct before it was shrunk; None where nothing was, and in older records.
     """
 
     name: str
@@ -274,6 +275,7 @@ class Explained:
     cost_to_win_usd: float | None = None
     p_to_win: float | None = None
     would_win: bool | None = None
+    p_unshrunk: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,4 +390,4 @@ def _would_win(index: int, objective: Objective, weighed: Weighed) -> bool | Non
 
 def _explained(one: Mapping[str, Any], **found: Any) -> Explained:
     recorded = ("name", "llm", "p_correct", "expected_output_tokens", "cost_usd", "utility", "excluded")
-    return Explained(**{name: one[name] for name in recorded}, **found)
+    return Explained(**{name: one[name] for name in recorded}, p_unshrunk=one.get("p_unshrunk"), **found)

@@ -50,6 +50,8 @@ class CandidateRecord:
         usual_p_correct: Its mean p_correct on typical prompts, by which near ties are settled; None where they are not.
         usual_cost_usd: What a typical request to it costs; None likewise.
         propensity: Probability with which exploration would have chosen it; None where nothing was explored.
+        p_unshrunk: Its p_correct before it was shrunk because prompt or caller are unlike training; None where nothing
+            was.
     """
 
     name: str
@@ -62,6 +64,7 @@ class CandidateRecord:
     usual_p_correct: float | None = None
     usual_cost_usd: float | None = None
     propensity: float | None = None
+    p_unshrunk: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

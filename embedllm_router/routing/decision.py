@@ -223,6 +223,7 @@ class Decision:
         propensity: Probability with which this choice was made, in (0, 1]; 1 for a deterministic one.
         explored: How the choice was drawn; None when nothing is tried.
         instead: Why something else comes first than the objective alone would have put there; None when nothing does.
+        p_unshrunk: (n_candidates,), p_correct before it was shrunk; NaN likewise. None where nothing was.
     """
 
     pool: CandidatePool
@@ -237,6 +238,7 @@ class Decision:
     propensity: float = 1.0
     explored: Explored | None = None
     instead: Reason | None = None
+    p_unshrunk: Floats | None = None
 
     @property
     def chosen(self) -> Assessment | None:

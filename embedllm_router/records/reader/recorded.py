@@ -233,6 +233,7 @@ def _candidate(one: Mapping[str, Any]) -> CandidateRecord:
         one.get("usual_p_correct"),
         one.get("usual_cost_usd"),
         one.get("propensity"),
+        one.get("p_unshrunk"),
     )
 
 
