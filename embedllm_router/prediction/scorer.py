@@ -54,14 +54,14 @@ class Scores:
         p_correct: Probability of a correct answer, float32 (n_llms,), in [0, 1].
         output_tokens: Expected output tokens, reasoning included, float32 (n_llms,), positive.
         shrinkage: How far the probabilities were shrunk, and why.
-        p_unshrunk: The probabilities before that, as on prompts like those of training, float32 (n_llms,); None where
-            nothing was shrunk.
+        unshrunk_logits: Logits of the probabilities before that, as on prompts like those of training, float32
+            (n_llms,); None where nothing was shrunk.
     """
 
     p_correct: Floats
     output_tokens: Floats
     shrinkage: Shrinkage = NO_SHRINKAGE
-    p_unshrunk: Floats | None = None
+    unshrunk_logits: Floats | None = None
 
 
 class Scorer:
@@ -126,16 +126,17 @@ class Scorer:
         if prompt_embedding is not None:
             x = standardised(prompt_embedding, self._mean, self._scale, self._max_deviation)
         logits, log_tokens, shrinkage = self._one_thread(lambda: self._products(x, caller_shrinkage))
-        p_correct = p_plain = _sigmoid(logits[0])
-        if shrinkage.strength and self._blend is not None:
+        if self._blend is not None and shrinkage.strength:
             p_correct = _sigmoid(logits[0] + shrinkage.strength * (logits[1] - logits[0]))
-        elif shrinkage.strength and self._ood_scorer is not None:
-            p_correct = self._ood_scorer.shrunk(p_plain, shrinkage.strength)
+        else:
+            p_correct = _sigmoid(logits[0])
+        if self._ood_scorer is not None and self._blend is None and shrinkage.strength:
+            p_correct = self._ood_scorer.shrunk(p_correct, shrinkage.strength)
         return Scores(
             p_correct=p_correct,
             output_tokens=np.exp(np.minimum(np.maximum(log_tokens, 0.0), _MAX_LOG_TOKENS)),
             shrinkage=shrinkage,
-            p_unshrunk=p_plain if shrinkage.strength else None,
+            unshrunk_logits=logits[0] if shrinkage.strength else None,
         )
 
     def _products(self, x: Floats | None, caller_shrinkage: float) -> tuple[Floats, Floats, Shrinkage]:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from embedllm_router.routing.pool import NO_RULES, CandidatePool, Capability, Codes, Exclusion, Floats, Rules
 
 __all__ = [
@@ -223,7 +226,7 @@ class Decision:
         propensity: Probability with which this choice was made, in (0, 1]; 1 for a deterministic one.
         explored: How the choice was drawn; None when nothing is tried.
         instead: Why something else comes first than the objective alone would have put there; None when nothing does.
-        p_unshrunk: (n_candidates,), p_correct before it was shrunk; NaN likewise. None where nothing was.
+        unshrunk_logits: Of every learned LLM, see `Scores`; None where nothing was shrunk.
     """
 
     pool: CandidatePool
@@ -238,7 +241,7 @@ class Decision:
     propensity: float = 1.0
     explored: Explored | None = None
     instead: Reason | None = None
-    p_unshrunk: Floats | None = None
+    unshrunk_logits: NDArray[np.float32] | None = None
 
     @property
     def chosen(self) -> Assessment | None:
@@ -286,6 +289,14 @@ class Decision:
             Assessment(one.name, one.llm, p, tokens, cost, utility, reason)
             for one, reason, p, tokens, cost, utility in zip(self.pool.candidates, self.excluded, *figures, strict=True)
         )
+
+    @cached_property
+    def p_unshrunk(self) -> Floats | None:
+        """p_correct before it was shrunk, (n_candidates,), NaN likewise; None where nothing was."""
+        if self.unshrunk_logits is None:
+            return None
+        plain = self.unshrunk_logits[self.pool.rows].astype(np.float64)
+        return np.where(self.pool.scored, 1.0 / (1.0 + np.exp(-plain)), np.nan)
 
     @property
     def _ranked(self) -> list[Assessment]:

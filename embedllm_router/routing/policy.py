@@ -39,8 +39,6 @@ def rank_candidates(pool: CandidatePool, scores: Scores, request: Request) -> De
     """
     objective = request.objective
     p_correct = np.where(pool.scored, scores.p_correct[pool.rows].astype(np.float64), np.nan)
-    plain = scores.p_unshrunk
-    p_unshrunk = None if plain is None else np.where(pool.scored, plain[pool.rows].astype(np.float64), np.nan)
     tokens = np.where(pool.scored, scores.output_tokens[pool.rows].astype(np.float64), np.nan)
     given = request.conditions
     if given.observed is not None:
@@ -55,8 +53,9 @@ def rank_candidates(pool: CandidatePool, scores: Scores, request: Request) -> De
     best_first, floor_met = rank(objective, p_correct, cost_usd, usable, latency_cost)
     ranking = tuple(best_first[usable[best_first]].tolist())
     utility = p_correct - objective.cost_weight * cost_usd - latency_cost
+    plain = scores.unshrunk_logits
     return Decision(
-        pool, request, p_correct, tokens, cost_usd, utility, exclusions, ranking, floor_met, p_unshrunk=p_unshrunk
+        pool, request, p_correct, tokens, cost_usd, utility, exclusions, ranking, floor_met, unshrunk_logits=plain
     )
 
 

@@ -143,11 +143,11 @@ def test_what_was_predicted_before_the_hedge_is_kept_beside(artifact: Artifact) 
     naive, scorer = Naive(artifact), Scorer.from_artifact(artifact)
     for embedding in [*embeddings(artifact), None]:
         scores = scorer.score(embedding)
-        assert scores.p_unshrunk is not None
-        given = None if embedding is None else embedding.tolist()
-        np.testing.assert_allclose(scores.p_unshrunk, naive.p_correct(given, 0.0), atol=2e-5)
-        assert np.abs(scores.p_unshrunk - scores.p_correct).max() > 1e-3
-    assert Scorer.from_artifact(artifact, shrinks=False).score(None).p_unshrunk is None
+        assert scores.unshrunk_logits is not None
+        given, before = None if embedding is None else embedding.tolist(), 1 / (1 + np.exp(-scores.unshrunk_logits))
+        np.testing.assert_allclose(before, naive.p_correct(given, 0.0), atol=2e-5)
+        assert np.abs(before - scores.p_correct).max() > 1e-3
+    assert Scorer.from_artifact(artifact, shrinks=False).score(None).unshrunk_logits is None
 
 
 def test_a_prompt_without_text_is_the_average_prompt_of_an_unknown_kind(artifact: Artifact) -> None:
