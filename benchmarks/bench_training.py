@@ -24,7 +24,7 @@ import torch
 from embedllm_router._stats import sigmoid
 from embedllm_router.data.split import Split
 from embedllm_router.training.fit.decoder import LearningData
-from embedllm_router.training.fit.options import TrainingOptions, paper_options
+from embedllm_router.training.fit.options import TrainingOptions, paper_options, plain_options
 from embedllm_router.training.fit.training import train_decoder
 
 RANK = 8
@@ -64,7 +64,7 @@ def time_generated(case: str, epochs: int | None) -> dict[str, float]:
     """Trains on generated data."""
     data, best = generated(*SHAPES[case])
     paper = paper_options()
-    options = paper if case == "mf-paper" else replace(TrainingOptions(), members=1)
+    options = paper if case == "mf-paper" else replace(plain_options(), members=1)
     options = replace(options, max_epochs=epochs or (50 if case == "mf-paper" else 1))
     started = time.perf_counter()
     trained = train_decoder(data, options, lambda head, n, of, loss: print(f"{head} {n}/{of} {loss:.4f}", flush=True))

@@ -33,7 +33,7 @@ from embedllm_router.training.fit.distill import TokenTable, distill
 from embedllm_router.training.fit.encoding import DEFAULT_NGRAMS, encode_copies, encode_prompts, prepare_encoder
 from embedllm_router.training.fit.facts import Facts, find_llm_table, read_facts
 from embedllm_router.training.fit.landmarks import find_landmarks, measure_ood
-from embedllm_router.training.fit.options import TrainingOptions
+from embedllm_router.training.fit.options import TrainingOptions, plain_options
 from embedllm_router.training.fit.recipe import learning_data, load_matrix
 from embedllm_router.training.fit.training import train_decoder
 
@@ -53,7 +53,7 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     facts = read_facts(find_llm_table(asked.data))
     matrix = load_matrix(asked.data, facts, min_labels=1000)
-    options = TrainingOptions(members=asked.members, perturbed_copies=asked.perturbed_copies)
+    options = replace(plain_options(), members=asked.members, perturbed_copies=asked.perturbed_copies)
     teacher = distill(d_embedding=COLUMNS)
     names = ("labels", "means", "network", "hedged", "hedge", "ordinary", "ordinary hedged", "by category")
     table, result = Table("left out", *names), {}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["draft_beside", "put_in_place", "why_no_place"]
+__all__ = ["draft_beside", "put_in_place", "why_no_place", "why_nothing_fits"]
 
 
 def why_no_place(folder: Path, mark: str, kind: str) -> str | None:
@@ -30,6 +30,22 @@ def why_no_place(folder: Path, mark: str, kind: str) -> str | None:
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         return f"{folder}: cannot be written in {above}. Check the rights there, or name another folder."
     return None
+
+
+def why_nothing_fits(folder: Path, n_bytes: int) -> str | None:
+    """Why files of some size could not be written in a folder at the moment; None where they could.
+
+    Args:
+        folder: Need not exist.
+        n_bytes: What shall fit.
+    """
+    place = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    if not place.is_dir():
+        return f"{place} is a file, expected a folder"
+    if not os.access(place, os.W_OK | os.X_OK) or os.statvfs(place).f_flag & os.ST_RDONLY:
+        return f"{place} cannot be written"
+    free = shutil.disk_usage(place).free
+    return None if free >= n_bytes else f"{place} has {free / 1e6:,.0f} MB left"
 
 
 @contextmanager

@@ -261,6 +261,9 @@ class Explained:
         cost_to_win_usd: Cost it would have to fall below to be chosen, all else the same; None when no cost would do.
         p_to_win: p_correct it would have to reach; None when none up to 1 would do.
         would_win: Whether it would be chosen if it were not excluded; None when it is not, or its numbers are unknown.
+        known_by: What its LLM was known by; None in records that do not say it.
+        p_correct_low: Lower end of the 95 % interval of p_correct; None likewise.
+        p_correct_high: Upper end.
         p_unshrunk: p_correct before it was shrunk; None where nothing was, and in older records.
     """
 
@@ -275,6 +278,9 @@ class Explained:
     cost_to_win_usd: float | None = None
     p_to_win: float | None = None
     would_win: bool | None = None
+    known_by: str | None = None
+    p_correct_low: float | None = None
+    p_correct_high: float | None = None
     p_unshrunk: float | None = None
 
 
@@ -390,4 +396,6 @@ def _would_win(index: int, objective: Objective, weighed: Weighed) -> bool | Non
 
 def _explained(one: Mapping[str, Any], **found: Any) -> Explained:
     recorded = ("name", "llm", "p_correct", "expected_output_tokens", "cost_usd", "utility", "excluded")
-    return Explained(**{name: one[name] for name in recorded}, p_unshrunk=one.get("p_unshrunk"), **found)
+    later = ("known_by", "p_correct_low", "p_correct_high", "p_unshrunk")
+    since_later: dict[str, Any] = {name: one.get(name) for name in later}
+    return Explained(**{name: one[name] for name in recorded}, **since_later, **found)

@@ -192,16 +192,21 @@ def ranking_table(routing: "Routing", n_shown: int | None) -> Table:
     caption = f"artifact {routing.artifact_id} · {timing.total:.2f} ms"
     table = Table(caption=caption + (f" · {left_out} more with --all" if left_out else ""))
     table.add_column("LLM", overflow="fold")
-    for header in ("p_correct", "output tokens", "cost USD", "utility"):
+    for header in ("p_correct", "95 %", "output tokens", "cost USD", "utility"):
         table.add_column(header, justify="right")
+    by_what = {a.known_by for a in shown} - {None, "labels"}
+    if by_what:
+        table.add_column("known by")
     table.add_column("excluded")
     for a in shown:
         table.add_row(
             a.name,
             figure(a.p_correct, ".3f"),
+            "-" if a.p_correct_low is None else f"{a.p_correct_low:.2f} to {a.p_correct_high:.2f}",
             figure(a.expected_output_tokens, ".0f"),
             figure(a.cost_usd, ".6f"),
             figure(a.utility, ".4f"),
+            *([a.known_by or ""] if by_what else []),
             a.excluded or "",
         )
     return table

@@ -426,12 +426,16 @@ def p_correct(one: Explained) -> str:
 def _candidates(explanation: Explanation) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("candidate", overflow="fold")
-    for header in ("p_correct", "tokens", "cost", "utility"):
+    intervals = any(one.p_correct_low is not None for one in explanation.candidates)
+    for header in ("p_correct", *(["95 %"] if intervals else []), "tokens", "cost", "utility"):
         table.add_column(header, justify="right")
     table.add_column("chosen if", overflow="fold")
     for one in explanation.candidates:
-        figures = (p_correct(one), number(one.expected_output_tokens), usd(one.cost_usd))
+        interval = [f"{probability(one.p_correct_low)} to {probability(one.p_correct_high)}"] if intervals else []
+        figures = (p_correct(one), *interval, number(one.expected_output_tokens), usd(one.cost_usd))
         remark = to_win(explanation, one)
+        if one.known_by not in {None, "labels"}:
+            remark = f"known by {one.known_by}" + (f"; {remark}" if remark else "")
         if one.excluded is not None:
             remark = f"excluded: {one.excluded}" + (f"; {remark}" if remark else "")
         style = "bold" if one.name == explanation.chosen else "dim" if one.excluded is not None else ""

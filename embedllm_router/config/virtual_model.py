@@ -221,11 +221,17 @@ class VirtualModelSettings(ObjectiveSettings):
     }
 
     default: str = Field(min_length=1)
-    """Model group that answers when routing fails or no candidate can take the request."""
+    """Model group that answers when routing fails, no candidate can take the request, or all that were tried failed.
+    It is always a candidate."""
     candidates: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Model groups to choose from; None takes every group of `model_list`."""
+    """Model groups to choose from, besides the default; None takes every group of `model_list`."""
+    uncertainty: Literal["mean", "lower_bound", "exclude"] = "mean"
+    """How LLMs are treated that nobody graded, which are known by their family or by a stand-in: `mean` chooses by
+    their expected p_correct, `lower_bound` chooses among all LLMs by the lower ends of 95 % intervals, `exclude`
+    never chooses them."""
     max_fallbacks: int = Field(default=2, ge=0, le=10)
-    """How many of the next best LLMs LiteLLM tries when the chosen one fails."""
+    """How many of the next best LLMs LiteLLM tries when the chosen one fails, before it tries the default; 0 tries
+    none, not even the default."""
     embed_text: EmbedText = EmbedText.LAST_USER
     """Which text is embedded: `last_user`, `conversation` or `all` (with the system prompt)."""
     access: Literal["inherit", "enforce"] = "inherit"

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from embedllm_router._files import why_nothing_fits
 from embedllm_router.errors import ArtifactError, ConfigError, safe_message, where
 from embedllm_router.proxy import litellm_state
 from embedllm_router.proxy.container import Container
@@ -14,6 +15,7 @@ __all__ = ["Background"]
 _START_POLLS, _START_POLL_S = 300, 0.1
 _COOLDOWN_POLL_S = 1.0
 _STORE_POLL_S = 10.0
+_ROOM_BYTES = 64 << 20  # of records: a day of many proxies, and the least that a full disk should have
 _AGAIN_S = 5.0  # after an error of ours
 
 
@@ -34,10 +36,19 @@ class Background:
     def start(self) -> None:
         """Begins, where there is an event loop: without one there is no proxy, and the first request reports."""
         litellm_state.end_in_order()
+        self._check_place()
         with suppress(RuntimeError):
             loop = asyncio.get_running_loop()
             work = (self._watch_files, self._watch_cooldowns, self._watch_store, self._container.state.run)
             self._tasks = [loop.create_task(self.keep_up(one)) for one in work]
+
+    def _check_place(self) -> None:
+        """Reports a place that will take no records, before the first one is lost for want of it."""
+        store = self._live.snapshot.settings.store
+        problem = why_nothing_fits(store.folder, _ROOM_BYTES) if store.enabled and store.url is None else None
+        if problem:
+            remedy = "make room or set the rights there, or name another folder in store.path"
+            self._log.warning("store.trouble", store=str(store.folder), error=problem, remedy=remedy)
 
     async def keep_up(self, work: Callable[[], Awaitable[None]], again_s: float = _AGAIN_S) -> None:
         """Does work to its end. An error of ours is logged, once per place, and the work begun again.

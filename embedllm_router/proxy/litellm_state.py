@@ -37,6 +37,7 @@ __all__ = [
     "prices",
     "proxy",
     "served_deployment",
+    "served_group",
 ]
 
 _CUT = frozenset({"length", "max_tokens", "content_filter", "refusal", "error", "failed", "incomplete", "cancelled"})
@@ -112,6 +113,17 @@ def served_deployment(data: Mapping[str, Any], call_info: Mapping[str, Any]) -> 
     # The request's own metadata still names the first attempt after a fallback; the logging object does not.
     details = getattr(data.get("litellm_logging_obj"), "model_call_details", None) or {}
     return ((details.get("litellm_params") or {}).get("model_info") or {}).get("id")
+
+
+def served_group(data: Mapping[str, Any]) -> str | None:
+    """The model group that was asked last, for a deployment that serves many; None when unknown."""
+    details = getattr(data.get("litellm_logging_obj"), "model_call_details", None) or {}
+    params = details.get("litellm_params") or {}
+    for place in ("litellm_metadata", "metadata"):
+        group = (params.get(place) or {}).get("model_group")
+        if group is not None:
+            return str(group)
+    return None
 
 
 def outcome_of(

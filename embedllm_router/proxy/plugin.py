@@ -34,6 +34,7 @@ from embedllm_router.proxy.request_context import (
     eligibility_of,
     key_id_of,
     key_overrides,
+    last_fallback,
     names_among,
     no_candidate_left,
     read_context,
@@ -151,7 +152,8 @@ class ProxyHandler(CustomLogger):
         if record is None:
             return None
         deployment = litellm_state.served_deployment(data, litellm_call_info or {})
-        return response_headers(record, self._group_of(deployment))
+        group = self._group_of(deployment)
+        return response_headers(record, litellm_state.served_group(data) if deployment and group is None else group)
 
     async def async_log_success_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: datetime, end_time: datetime
@@ -423,6 +425,9 @@ def _send(
     """Writes the choice and its fallbacks into the request."""
     names, ranking = decision.pool.names, decision.ranking
     next_best = [names[i] for i in ranking[1 : settings.max_fallbacks + 1]]
+    last = last_fallback(decision, settings, eligibility)
+    if last is not None and last not in next_best:
+        next_best.append(last)
     bond = session.bond if session is not None else None
     alone = bond is not None and bond.forbids_fallbacks  # no other LLM could read the request at all
     bind_fallbacks(data, None if alone else next_best, eligibility)

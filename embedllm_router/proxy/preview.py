@@ -11,22 +11,22 @@ from pathlib import Path
 import yaml
 
 from embedllm_router.config.process import LogSettings
-from embedllm_router.config.settings import read_proxy_config
+from embedllm_router.config.settings import load_config, read_proxy_config
 from embedllm_router.errors import ArtifactError, ConfigError
 from embedllm_router.routing.budget import scopes_of
 from embedllm_router.routing.decision import Conditions, Request
-from embedllm_router.routing.deployments import PriceMap
+from embedllm_router.routing.deployments import PriceMap, Row
 from embedllm_router.routing.overrides import Overrides, combine, read_override
 from embedllm_router.routing.pipeline import RequestState, Routing, decide
 from embedllm_router.routing.pool import PARAMETERS
 from embedllm_router.routing.prompt import is_said, read_body
 from embedllm_router.serving.arms import Arm
 from embedllm_router.serving.budget_enforcer import BudgetEnforcer, Ledger
-from embedllm_router.serving.snapshot import LiveSnapshot
+from embedllm_router.serving.snapshot import LiveSnapshot, Served
 from embedllm_router.serving.state.opening import open_state
 from embedllm_router.telemetry.log import configure_logging
 
-__all__ = ["preview"]
+__all__ = ["applied", "deployments_of", "preview"]
 
 
 def preview(config: Path, virtual_model: str | None, body: Mapping[str, object]) -> Routing:
@@ -64,14 +64,37 @@ def _live_arm(config: Path, virtual_model: str | None) -> Arm:
     wanted = virtual_model or ("auto" if "auto" in names else names[0])
     if wanted not in names:
         raise ConfigError(f"{config} has no virtual model {wanted!r}; it has {', '.join(names)}.")
+    return applied(config).arms[wanted].live
+
+
+def applied(config: Path) -> Served:
+    """A proxy configuration with its weights, applied to its deployments as the proxy does when it starts.
+
+    Args:
+        config: The YAML file.
+
+    Raises:
+        ConfigError: The configuration cannot be used.
+        ArtifactError: Its weights cannot be loaded.
+    """
+    settings = read_proxy_config(config)
     live = LiveSnapshot(settings, configure_logging(LogSettings(level="error"), io.StringIO()), config)
     if live.snapshot.router is None:
         raise ArtifactError(f"the weights that {config} names cannot be loaded; `embedllm-router inspect` says why.")
-    rows = yaml.safe_load(config.read_text(encoding="utf-8")).get("model_list") or []
     prices = _price_map()
     from embedllm_router.proxy.parameters import accepted_parameters  # noqa: PLC0415 - it imports LiteLLM
 
-    return live.serve(rows, prices, accepted_parameters).arms[wanted].live
+    return live.serve(deployments_of(config), prices, accepted_parameters)
+
+
+def deployments_of(config: Path) -> list[Row]:
+    """The `model_list` of a proxy configuration.
+
+    Raises:
+        ConfigError: The configuration cannot be read.
+    """
+    listed = load_config(config).get("model_list")
+    return [row for row in listed if isinstance(row, Mapping)] if isinstance(listed, list) else []
 
 
 def _drops_parameters(config: Path) -> bool:

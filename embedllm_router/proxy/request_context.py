@@ -37,6 +37,7 @@ __all__ = [
     "eligibility_of",
     "key_id_of",
     "key_overrides",
+    "last_fallback",
     "names_among",
     "no_candidate_left",
     "read_context",
@@ -249,6 +250,35 @@ def bind_fallbacks(data: dict[str, Any], next_best: Sequence[str] | None, eligib
                 raise RequestError(kind, f"one of them may not answer: {reason}")
     data |= {kind: own.get(kind, []) for kind in _KINDS}
     data[_FALLBACKS] = own.get(_FALLBACKS, list(next_best or ()))
+
+
+_BARS_THE_DEFAULT = frozenset(
+    {Exclusion.TOO_EXPENSIVE, Exclusion.BLOCKED, Exclusion.MODE, Exclusion.WILDCARD, Exclusion.TEAM, Exclusion.TAG}
+)
+"""Why not even the default is asked when all others failed: its answer is too dear, or LiteLLM would not send it."""
+_BARRING_CODES = frozenset(reason.code for reason in _BARS_THE_DEFAULT)
+
+
+def last_fallback(decision: Decision, settings: VirtualModelSettings, eligibility: Eligibility) -> str | None:
+    """The default, as what is asked when the chosen LLM and the next best ones have failed.
+
+    Args:
+        decision: With a choice.
+        settings: The virtual model's; without fallbacks there is no last one.
+        eligibility: Which groups may answer at all.
+
+    Returns:
+        Its name; None where it was chosen, does not exist, or may not answer.
+    """
+    default, conditions = settings.default, decision.request.conditions
+    index = decision.pool.index.get(default)
+    if settings.max_fallbacks == 0 or index is None or index == decision.ranking[0]:
+        return None
+    if conditions.only is not None and default not in conditions.only:
+        return None
+    if decision.exclusions[index] in _BARRING_CODES or conditions.barred.get(default) in _BARS_THE_DEFAULT:
+        return None
+    return default if eligibility.against(default) is None else None
 
 
 def drop_fallbacks(data: dict[str, Any]) -> None:

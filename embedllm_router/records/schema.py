@@ -50,6 +50,9 @@ class CandidateRecord:
         usual_p_correct: Its mean p_correct on typical prompts, by which near ties are settled; None where they are not.
         usual_cost_usd: What a typical request to it costs; None likewise.
         propensity: Probability with which exploration would have chosen it; None where nothing was explored.
+        known_by: What its LLM was known by: "labels", "published", "family" or "like"; None when it was not known.
+        p_correct_low: Lower end of the 95 % interval of p_correct, by how well the LLM was known; None when unknown.
+        p_correct_high: Upper end.
         p_unshrunk: Its p_correct before it was shrunk because prompt or caller are unlike training; None where nothing
             was.
     """
@@ -64,6 +67,9 @@ class CandidateRecord:
     usual_p_correct: float | None = None
     usual_cost_usd: float | None = None
     propensity: float | None = None
+    known_by: str | None = None
+    p_correct_low: float | None = None
+    p_correct_high: float | None = None
     p_unshrunk: float | None = None
 
 

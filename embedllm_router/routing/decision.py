@@ -198,6 +198,9 @@ class Assessment:
         cost_usd: Expected cost of this request in USD; None when LLM or price is unknown.
         utility: p_correct - cost_weight * cost_usd - latency_weight * latency_s; None likewise.
         excluded: Why it could not be chosen; None when it could.
+        known_by: What its LLM is known by: "labels", "published", "family" or "like"; None when it is not known.
+        p_correct_low: Lower end of the 95 % interval of p_correct, by how well its LLM is known; None when unknown.
+        p_correct_high: Upper end.
     """
 
     name: str
@@ -207,6 +210,9 @@ class Assessment:
     cost_usd: float | None
     utility: float | None
     excluded: Exclusion | None
+    known_by: str | None = None
+    p_correct_low: float | None = None
+    p_correct_high: float | None = None
 
 
 @dataclass(frozen=True)  # no slots: what is computed from it is kept once made
@@ -284,10 +290,14 @@ class Decision:
     @cached_property
     def assessed(self) -> tuple[Assessment, ...]:
         """What was weighed for each candidate, in pool order."""
-        figures = (known(column) for column in (self.p_correct, self.output_tokens, self.cost_usd, self.utility))
+        columns = (self.p_correct, self.output_tokens, self.cost_usd, self.utility)
+        weighed = zip(*(known(column) for column in columns), strict=True)
+        ends = zip(*(known(column) for column in self.pool.interval(self.p_correct)), strict=True)
         return tuple(
-            Assessment(one.name, one.llm, p, tokens, cost, utility, reason)
-            for one, reason, p, tokens, cost, utility in zip(self.pool.candidates, self.excluded, *figures, strict=True)
+            Assessment(one.name, one.llm, p, tokens, cost, utility, reason, one.known_by, low, high)
+            for one, reason, (p, tokens, cost, utility), (low, high) in zip(
+                self.pool.candidates, self.excluded, weighed, ends, strict=True
+            )
         )
 
     @cached_property

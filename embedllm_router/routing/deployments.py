@@ -7,9 +7,10 @@ pick any; a price nobody states is unknown, never zero.
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from embedllm_router.artifact.catalog import Catalog, Match
+from embedllm_router.artifact.names import EFFORTS, LLMName, read_name
 from embedllm_router.routing.pool import PARAMETERS, Candidate, Capability, Exclusion, PriceTier
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "group_of_deployment",
     "is_paused",
     "read_model_groups",
+    "through_wildcards",
 ]
 
 Row = Mapping[str, object]
@@ -43,6 +45,9 @@ UNKNOWN_PLACE = "unknown"
 
 _ANSWERING = frozenset({None, "chat", "completion", "responses"})  # modes of deployments that answer prompts
 _TIER = re.compile(r"input_cost_per_token_above_(\d+)k_tokens")
+_PROFILE = re.compile(r"(?:^|/)(global|us-gov|us|eu|apac|jp|au|ca)\.[a-z0-9-]+\.|[:/]application-inference-profile/")
+"""An inference profile of Bedrock answers from any region of its part of the world, whatever region is called."""
+_ANYWHERE = frozenset({None, "", "global"})
 _REGIONS = ("region_name", "aws_region_name", "vertex_location", "vertex_ai_location")
 
 
@@ -54,11 +59,26 @@ class ModelGroup:
         candidate: Its name, LLM, prices and context window.
         match: How its LLM was found.
         declared: Whether the configuration names the LLM (`model_info.embedllm`), or its name was looked up.
+        read: What the name of an LLM that the weights do not know says; None when they know it, or it says nothing.
+        like: A stand-in for such an LLM (`model_info.embedllm_like`); None without one.
+        effort: The reasoning effort that its deployments are set to; None when they set none.
+        thinks: Whether such an LLM reasons before it answers.
+        members: The group as it would be with each of its LLMs alone, where its deployments are of several; else none.
     """
 
     candidate: Candidate
     match: Match
     declared: bool
+    read: LLMName | None = None
+    like: str | None = None
+    effort: str | None = None
+    thinks: bool = False
+    members: "tuple[ModelGroup, ...]" = ()
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether its LLM is one that nobody graded, and something is expected of it all the same."""
+        return self.candidate.known_by in {"family", "like"} and self.candidate.row is None
 
 
 def accepts_unknown(_row: Row) -> None:
@@ -85,21 +105,64 @@ def read_model_groups(
     return {name: _model_group(name, members, prices, catalog, accepts) for name, members in groups.items()}
 
 
+def through_wildcards(rows: Sequence[Row], names: Iterable[str]) -> list[Row]:
+    """Deployments of names that no model group has, but a wildcard such as `openai/*` serves.
+
+    Args:
+        rows: LiteLLM's deployments.
+        names: What is asked for, such as candidates.
+
+    Returns:
+        As LiteLLM makes them of the most specific wildcard that fits: the name in place of the pattern, and what stands
+        for `*` in its `litellm_params.model`.
+    """
+    groups = {str(row.get("model_name")) for row in rows}
+    patterns = sorted((name for name in groups if "*" in name), key=lambda name: len(_regex(name)), reverse=True)
+    made: list[Row] = []
+    for name in dict.fromkeys(names):
+        fitting = ((pattern, re.fullmatch(_regex(pattern), name)) for pattern in patterns if name not in groups)
+        pattern, found = next(((one, match) for one, match in fitting if match), (None, None))
+        if found is not None:
+            made += [_specific(row, name, found) for row in rows if row.get("model_name") == pattern]
+    return made
+
+
+def _regex(pattern: str) -> str:
+    return re.escape(pattern).replace(r"\*", "(.*)")
+
+
+def _specific(row: Row, name: str, found: re.Match[str]) -> Row:
+    model = _model_of(row)
+    for segment in found.groups():
+        model = model.replace("*", segment, 1)
+    info = {key: value for key, value in _section(row, "model_info").items() if key != "id"}
+    return {
+        "model_name": name,
+        "litellm_params": {**_section(row, "litellm_params"), "model": model},
+        "model_info": info,
+    }
+
+
 def group_of_deployment(rows: Iterable[Row]) -> dict[str, str]:
-    """Model group by deployment id, for naming the one that served."""
-    return {str(_section(row, "model_info").get("id")): str(row.get("model_name")) for row in rows}
+    """Model group by deployment id, for naming the one that served; a wildcard serves many, so it has none."""
+    named = ((_section(row, "model_info").get("id"), str(row.get("model_name"))) for row in rows)
+    return {str(deployment): name for deployment, name in named if "*" not in name}
 
 
 def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Catalog, accepts: Accepts) -> ModelGroup:
     rows = [row for row in rows if not is_paused(row)] or rows  # LiteLLM sends nothing to those that are paused
     declared = next((i for row in rows if (i := _section(row, "model_info").get("embedllm"))), None)
     names = [str(declared)] if declared else [*(n for row in rows for n in _llm_names(row)), name]
-    matches = [catalog.match(n) for n in names]
+    effort = next((found for row in rows if (found := _effort(row))), None)
+    matches = [catalog.match(n, effort) for n in names]
     match = next((m for m in matches if m.llm), matches[0])
+    row = catalog.row(match.llm) if match.llm else None
+    like = next((str(said) for one in rows if (said := _section(one, "model_info").get("embedllm_like"))), None)
+    read = None if match.llm else _readable(names)
     candidate = Candidate(
         name=name,
         llm=match.llm,
-        row=catalog.row(match.llm) if match.llm else None,
+        row=row,
         input_usd_per_token=_dearest([_price_above(row, prices, "input", 0) for row in rows]),
         output_usd_per_token=_dearest([_price_above(row, prices, "output", 0) for row in rows]),
         max_input_tokens=_smallest([_figure(row, prices, "max_input_tokens") for row in rows]),
@@ -111,8 +174,52 @@ def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Cata
         regions=frozenset(_region(row) for row in rows),
         labels=frozenset.intersection(*(_labels(row) for row in rows)),
         closed=_closed(name, rows, prices),
+        known_by=catalog.llms[row].known_by if row is not None else None,
     )
-    return ModelGroup(candidate, match, declared is not None)
+    group = ModelGroup(candidate, match, declared is not None, read, like, effort)
+    by_llm = {} if declared or like else _by_llm(rows, catalog)
+    if len(by_llm) > 1:
+        alone = (_model_group(name, its, prices, catalog, accepts) for its in by_llm.values())
+        group = replace(group, members=tuple(alone))
+    return group if row is not None else _as_expected(group, catalog, always_thinks=_always_thinks(rows, prices))
+
+
+def _by_llm(rows: Sequence[Row], catalog: Catalog) -> dict[str, list[Row]]:
+    """The deployments of each LLM, by its id; those whose LLM nobody can tell are taken for one of the others."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        matches = [catalog.match(name, _effort(row)).llm for name in _llm_names(row)]
+        read = _readable(_llm_names(row))
+        llm = next((one for one in matches if one), read.id if read else None)
+        if llm is not None:
+            found.setdefault(llm, []).append(row)
+    return found
+
+
+def _readable(names: Sequence[str]) -> LLMName | None:
+    """What the first name says that names an LLM of some vendor, which answers prompts."""
+    read = (read_name(name) for name in names)
+    return next((one for one in read if one.vendor is not None and not one.base), None)
+
+
+def _as_expected(group: ModelGroup, catalog: Catalog, *, always_thinks: bool) -> ModelGroup:
+    """A group whose LLM the weights do not know, as its stand-in, or else its name, says."""
+    candidate, read = group.candidate, group.read
+    by_stand_in = group.like is not None and catalog.match(group.like, group.effort).llm is not None
+    if group.like is not None and not by_stand_in:
+        said = read_name(group.like)
+        read = said if said.vendor is not None else read
+    if read is None and not by_stand_in:
+        return group
+    llm = group.read.id if group.read else candidate.name  # its own, so that nothing said of it is learned of another
+    llm = llm if group.effort is None else f"{llm.partition(':')[0]}:{group.effort}"
+    thinks = always_thinks or group.effort is not None or (read is not None and read.thinking)
+    known = replace(candidate, llm=llm, known_by="like" if by_stand_in else "family")
+    return replace(group, candidate=known, read=read, thinks=thinks)
+
+
+def _always_thinks(rows: Sequence[Row], prices: PriceMap) -> bool:
+    return all((_map_entry(row, prices) or {}).get("thinking_always_on") is True for row in rows)
 
 
 def is_paused(row: Row) -> bool:
@@ -135,8 +242,27 @@ def _mode(row: Row, prices: PriceMap) -> object:
 
 
 def _llm_names(row: Row) -> list[str]:
-    base, model = _section(row, "model_info").get("base_model"), _section(row, "litellm_params").get("model")
-    return [str(name) for name in (base, model) if name]
+    params = _section(row, "litellm_params")
+    provider, base, model = (
+        params.get("custom_llm_provider"),
+        _section(row, "model_info").get("base_model"),
+        _model_of(row),
+    )
+    whole = f"{provider}/{model}" if provider and model and "/" not in model else model
+    return [str(name) for name in (base, whole) if name]
+
+
+def _effort(row: Row) -> str | None:
+    """The reasoning effort that a deployment is set to; None where it sets none, or turns reasoning off."""
+    params = _section(row, "litellm_params")
+    stated = params.get("reasoning_effort")
+    if isinstance(stated, Mapping):  # of the Responses endpoint: {"effort": "high", "summary": …}
+        stated = stated.get("effort")
+    if isinstance(stated, str) and stated.lower() in EFFORTS:
+        return stated.lower()
+    thinking = params.get("thinking")
+    on = isinstance(thinking, Mapping) and thinking.get("type") in {"enabled", "adaptive"}
+    return "thinking" if on else None
 
 
 def _lacking(row: Row, prices: PriceMap, accepts: Accepts) -> set[Capability]:
@@ -255,8 +381,12 @@ def _provider(row: Row, prices: PriceMap) -> str:
 
 def _region(row: Row) -> str:
     params, info = _section(row, "litellm_params"), _section(row, "model_info")
-    said = info.get("region") or next((params[name] for name in _REGIONS if params.get(name)), None)
-    return str(said).lower() if said else UNKNOWN_PLACE
+    if info.get("region"):
+        return str(info["region"]).lower()
+    if profile := _PROFILE.search(str(params.get("model", ""))):
+        return UNKNOWN_PLACE if profile[1] in _ANYWHERE else profile[1]
+    said = str(next((params[name] for name in _REGIONS if params.get(name)), "")).lower()
+    return UNKNOWN_PLACE if said in _ANYWHERE else said
 
 
 def _labels(row: Row) -> frozenset[str]:

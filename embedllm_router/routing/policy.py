@@ -39,6 +39,8 @@ def rank_candidates(pool: CandidatePool, scores: Scores, request: Request) -> De
     """
     objective = request.objective
     p_correct = np.where(pool.scored, scores.p_correct[pool.rows].astype(np.float64), np.nan)
+    if pool.by_lower_bound:
+        p_correct = pool.lower_bound(p_correct)
     tokens = np.where(pool.scored, scores.output_tokens[pool.rows].astype(np.float64), np.nan)
     given = request.conditions
     if given.observed is not None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +35,13 @@ class Average:
         p_correct: (n_llms,), mean probability of a correct answer, in [0, 1].
         output_tokens: (n_llms,), mean expected output tokens.
         n_labels: (n_llms,), answers each was learned from.
+        logit_sd: (n_llms,), standard deviation of each one's ability, in log-odds.
     """
 
     p_correct: Floats
     output_tokens: Floats
     n_labels: Floats
+    logit_sd: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,17 @@ class CandidateAverage:
         p_correct: (n_candidates,), mean probability of a correct answer.
         cost_usd: (n_candidates,), expected cost of a typical request; NaN also where a price is unknown.
         n_labels: (n_candidates,), answers its LLM was learned from.
+        logit_sd: (n_candidates,), standard deviation of its LLM's ability, in log-odds; None when it is not known.
     """
 
     p_correct: Floats
     cost_usd: Floats
     n_labels: Floats
+    logit_sd: Floats | None = None
 
 
+_Z: Final = 1.96
+_LEAST_P: Final = 1e-6
 Codes = NDArray[np.int8]
 Mask = NDArray[np.bool_]
 
@@ -227,6 +234,7 @@ class Candidate:
         regions: Of its deployments; empty when unknown.
         labels: What all of its deployments are labelled with.
         closed: Why it takes no request at all, whatever its LLM and prices; None when it takes some.
+        known_by: What its LLM is known by: "labels", "published", "family" or "like"; None when it is not known.
     """
 
     name: str
@@ -243,6 +251,7 @@ class Candidate:
     regions: frozenset[str] = frozenset()
     labels: frozenset[str] = frozenset()
     closed: Exclusion | None = None
+    known_by: str | None = None
 
     @property
     def standing_exclusion(self) -> Exclusion | None:
@@ -270,10 +279,14 @@ class CandidatePool:
     Args:
         candidates: In the order that breaks ties; names are unique.
         average: How they do on prompts such as the weights learned from; None when it is not known.
+        by_lower_bound: Whether decisions are made by the lower ends of the intervals of p_correct, so that an LLM of
+            which little is known has to be that much better.
     """
 
-    def __init__(self, candidates: Sequence[Candidate], average: CandidateAverage | None = None) -> None:
-        self.average = average
+    def __init__(
+        self, candidates: Sequence[Candidate], average: CandidateAverage | None = None, *, by_lower_bound: bool = False
+    ) -> None:
+        self.average, self.by_lower_bound = average, by_lower_bound
         self.candidates = tuple(candidates)
         self.names = tuple(c.name for c in self.candidates)
         self.index = {name: i for i, name in enumerate(self.names)}
@@ -296,6 +309,30 @@ class CandidatePool:
         """Candidates whose context window does not hold so many tokens; an unknown one holds any."""
         smaller: Mask = self.max_input_tokens < input_tokens + output_tokens
         return smaller
+
+    def lower_bound(self, p_correct: Floats) -> Floats:
+        """What decides of predicted probabilities, (n_candidates,): their lower ends, where that was asked for."""
+        return self._moved(p_correct, -_Z) if self.by_lower_bound else p_correct
+
+    def interval(self, p_correct: Floats) -> tuple[Floats, Floats]:
+        """95 % intervals of the probabilities that decide: how far off they are if the LLMs' abilities are.
+
+        Args:
+            p_correct: (n_candidates,), in [0, 1] or NaN, as `lower_bound` returns it.
+
+        Returns:
+            Lower and upper ends, (n_candidates,) each; NaN where nothing is known of the LLM.
+        """
+        low, high = (0.0, 2 * _Z) if self.by_lower_bound else (-_Z, _Z)
+        return self._moved(p_correct, low), self._moved(p_correct, high)
+
+    def _moved(self, p_correct: Floats, deviations: float) -> Floats:
+        """Probabilities whose logits are moved by so many standard deviations of their LLM's ability."""
+        if self.average is None or self.average.logit_sd is None:
+            return np.full(len(self.names), np.nan)
+        inside = np.clip(p_correct, _LEAST_P, 1 - _LEAST_P)
+        moved: Floats = 1 / (1 + (1 - inside) / inside * np.exp(-deviations * self.average.logit_sd))
+        return moved
 
     def expected_cost(self, input_tokens: int, output_tokens: Floats, cached_tokens: Mapping[str, int]) -> Floats:
         """What a request is expected to cost.

@@ -4,9 +4,14 @@ router = Router.load()
 router.route("How many primes are there below 100?", cost_weight=20).decision.chosen
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from embedllm_router.artifact.catalog import Catalog
 from embedllm_router.artifact.manifest import LearnedLLM
@@ -62,6 +67,29 @@ class Router:
             ArtifactError: The folder is missing, damaged or does not fit this version.
         """
         return cls(load_artifact(Path(path) if path else default_artifact_path()))
+
+    def extended(self, llms: Sequence[LearnedLLM], rows: Mapping[str, NDArray[np.floating]]) -> "Router":
+        """The same weights with more LLMs, which names are not matched to.
+
+        Args:
+            llms: What a manifest would say of them.
+            rows: Their rows of every tensor that has one row per LLM, by its name.
+
+        Returns:
+            Another router; its rows of the learned LLMs are the same.
+        """
+        manifest = self.artifact.manifest
+        tensors = self.artifact.decoder
+        added = {name: np.concatenate([tensors[name], its.astype(np.float32)]) for name, its in rows.items()}
+        other = copy(self)
+        other.__dict__.pop("average", None)
+        other.artifact = replace(
+            self.artifact,
+            manifest=manifest.model_copy(update={"llms": (*manifest.llms, *llms)}),
+            decoder={**tensors, **added},
+        )
+        other.scorer = Scorer.from_artifact(other.artifact)
+        return other
 
     @cached_property
     def average(self) -> Average:
@@ -123,7 +151,7 @@ class Router:
 
     @cached_property
     def _every_llm(self) -> CandidatePool:
-        return pool_with_averages([self._list_candidate(llm) for llm in self.artifact.manifest.llms], self.average)
+        return pool_with_averages([self._list_candidate(llm) for llm in self.catalog.llms], self.average)
 
     def _list_candidate(self, llm: LearnedLLM) -> Candidate:
         return Candidate(
@@ -132,6 +160,7 @@ class Router:
             row=self.catalog.row(llm.id),
             input_usd_per_token=_per_token(llm.input_usd_per_mtok),
             output_usd_per_token=_per_token(llm.output_usd_per_mtok),
+            known_by=llm.known_by,
         )
 
 

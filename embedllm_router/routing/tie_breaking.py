@@ -10,6 +10,7 @@ to repeat it.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import Final
 
@@ -18,7 +19,8 @@ import numpy as np
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.prediction.scorer import Scorer, usual_embeddings
 from embedllm_router.routing.decision import Decision, Reason
-from embedllm_router.routing.pool import Average, Candidate, CandidateAverage, CandidatePool
+from embedllm_router.routing.exploration import logit_spread
+from embedllm_router.routing.pool import Average, Candidate, CandidateAverage, CandidatePool, Floats
 
 __all__ = ["average_performance", "break_ties", "pool_with_averages"]
 
@@ -34,31 +36,41 @@ def average_performance(artifact: Artifact) -> Average:
     """
     scorer = Scorer.from_artifact(artifact, shrinks=False)
     drawn = [scorer.score(embedding) for embedding in usual_embeddings(artifact.decoder, _N_DRAWN)]
+    p_correct: Floats = np.mean([one.p_correct for one in drawn], axis=0, dtype=np.float64)
+    n_labels = np.array([llm.n_labels for llm in artifact.manifest.llms], dtype=np.float64)
+    stated = artifact.decoder.get("ability_sd")
     return Average(
-        p_correct=np.mean([one.p_correct for one in drawn], axis=0, dtype=np.float64),
+        p_correct=p_correct,
         output_tokens=np.mean([one.output_tokens for one in drawn], axis=0, dtype=np.float64),
-        n_labels=np.array([llm.n_labels for llm in artifact.manifest.llms], dtype=np.float64),
+        n_labels=n_labels,
+        logit_sd=logit_spread(p_correct, n_labels) if stated is None else stated.astype(np.float64),
     )
 
 
-def pool_with_averages(candidates: Sequence[Candidate], average: Average) -> CandidatePool:
+def pool_with_averages(
+    candidates: Sequence[Candidate], average: Average, *, by_lower_bound: bool = False
+) -> CandidatePool:
     """Lays out candidates with their average performance.
 
     Args:
         candidates: In the order that breaks exact ties.
         average: Of the weights that know their LLMs.
+        by_lower_bound: Whether decisions are made by the lower ends of the intervals of p_correct.
 
     Returns:
         The pool. Its averages are rounded to the digits that a record holds, so that a replay has the same numbers.
     """
     plain = CandidatePool(candidates)
-    p, tokens, labels = (
+    p, tokens, labels, logit_sd = (
         np.where(plain.scored, column[plain.rows], np.nan)
-        for column in (average.p_correct, average.output_tokens, average.n_labels)
+        for column in (average.p_correct, average.output_tokens, average.n_labels, average.logit_sd)
     )
     cost = plain.expected_cost(_INPUT_TOKENS, tokens, {})
     short = [float(f"{usd:.{_USD_DIGITS}g}") for usd in cost.tolist()]
-    return CandidatePool(candidates, CandidateAverage(p.round(_P_DIGITS), np.array(short), labels))
+    usual = CandidateAverage(p, np.array(short), labels, logit_sd)
+    pool = CandidatePool(candidates, usual, by_lower_bound=by_lower_bound)
+    usual = replace(usual, p_correct=pool.lower_bound(p).round(_P_DIGITS))
+    return CandidatePool(candidates, usual, by_lower_bound=by_lower_bound)
 
 
 def break_ties(decision: Decision) -> Decision:

@@ -6,7 +6,7 @@ Arms are built again whenever LiteLLM's list of deployments changes.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from embedllm_router._hashing import digest_of
@@ -31,7 +31,8 @@ class VirtualModel:
     Attributes:
         name: What clients send as `model`.
         settings: Its settings.
-        policy: What it decides by. Unknown groups and LLMs stay in its pool, excluded, so every record names them.
+        policy: What it decides by. Unknown groups and LLMs stay in its pool, excluded, so every record names them. The
+            default is always in it.
         rules: Which candidates may answer at all.
         allowed: What a request may set for itself.
         budgets: Spend targets.
@@ -80,8 +81,15 @@ def build_virtual_model(
         The virtual model with its candidates.
     """
     names = settings.candidates or tuple(groups)
+    if settings.default in groups:  # whoever declares a default wants its answers
+        names = (*names, settings.default)
     candidates = [groups[n].candidate if n in groups else _absent(n) for n in dict.fromkeys(names)]
-    pool = CandidatePool(candidates) if average is None else pool_with_averages(candidates, average)
+    if settings.uncertainty == "exclude":
+        candidates = [replace(one, llm=None, row=None) if one.known_by in _NOT_GRADED else one for one in candidates]
+    lower = settings.uncertainty == "lower_bound"
+    pool = (
+        CandidatePool(candidates) if average is None else pool_with_averages(candidates, average, by_lower_bound=lower)
+    )
     exploration = settings.exploration.exploration if settings.exploration.exploration.on else NO_EXPLORATION
     policy = Policy(pool, settings.default, settings.max_ood_score, exploration)
     budgets = tuple(one.budget for one in settings.budgets)
@@ -95,7 +103,53 @@ def findings(virtual_models: Mapping[str, VirtualModel], groups: Mapping[str, Mo
     found = [_group_finding(groups[name]) for name in groups if name in used]
     for one in virtual_models.values():
         found.extend(_model_findings(one, groups))
+        found.append(_summary(one, groups))
     return found
+
+
+_NOT_GRADED = frozenset({"family", "like"})
+_PLACE = "model_info of this deployment"
+REMEDIES = {
+    "family": f"nothing; for sharper predictions name a learned LLM it is like in embedllm_like in {_PLACE}, or grade "
+    "some of its answers and run embedllm-router add",
+    "unknown": f"say in {_PLACE} which LLM it is: base_model by its public name, embedllm by a known id, or "
+    "embedllm_like by a known id it is like",
+    "unpriced": "set input_cost_per_token and output_cost_per_token in litellm_params (0 if it is free)",
+    "mixed": "give each LLM a model group of its own, so that each can be chosen for what it is good at",
+    "absent": "add a deployment of this model_name to model_list, or take the name out of candidates",
+}
+"""What to do about a candidate, by what is the matter."""
+
+
+def _summary(one: VirtualModel, groups: Mapping[str, ModelGroup]) -> Finding:
+    """One line about a virtual model: how its LLMs are known, and what helps those that are not."""
+    by: dict[str, list[str]] = {kind: [] for kind in ("known", "family", "like", "unknown", "unpriced", "absent")}
+    for candidate in one.pool.candidates:
+        by[_known_by(groups.get(candidate.name))].append(candidate.name)
+        if candidate.standing_exclusion is Exclusion.PRICE_UNKNOWN:
+            by["unpriced"].append(candidate.name)
+    words = {
+        "family": "by family",
+        "like": "by a stand-in",
+        "unknown": "unknown",
+        "unpriced": "unpriced",
+        "absent": "not in model_list",
+    }
+    counted = [f"{len(by[kind])} {said}" for kind, said in words.items() if by[kind]]
+    summary = ", ".join([f"{len(by['known'])} of {len(one.pool.names)} LLMs are known", *counted])
+    remedies = {kind: REMEDIES[kind] for kind in REMEDIES if by.get(kind)}
+    fields = {"virtual_model": one.name, "summary": summary, **{k: v for k, v in by.items() if v}, "remedies": remedies}
+    trouble = by["unknown"] or by["unpriced"] or by["absent"]
+    return Finding("warning" if trouble else "info", "routing.pool", fields)
+
+
+def _known_by(group: ModelGroup | None) -> str:
+    if group is None:
+        return "absent"
+    known_by = group.candidate.known_by
+    if known_by is None:
+        return "unknown"
+    return known_by if known_by in _NOT_GRADED else "known"
 
 
 def _absent(name: str) -> Candidate:
@@ -104,19 +158,30 @@ def _absent(name: str) -> Candidate:
 
 def _group_finding(group: ModelGroup) -> Finding:
     candidate, match = group.candidate, group.match
-    if match.llm is None:
-        remedy = "set model_info.embedllm of this deployment to a known id"
+    if group.members:
+        llms = [one.candidate.llm for one in group.members]
+        fields: dict[str, object] = {"group": candidate.name, "llms": llms, "predicted_as": candidate.llm}
+        return Finding("warning", "routing.llms_mixed", {**fields, "remedy": REMEDIES["mixed"]})
+    if candidate.known_by is None:
         fields = {
             "group": candidate.name,
             "looked_up": match.name,
             "nearest": match.nearest,
-            "remedy": remedy,
+            "remedy": REMEDIES["unknown"],
         }
         return Finding("warning", "routing.llm_unknown", fields)
     if candidate.standing_exclusion is Exclusion.PRICE_UNKNOWN:
-        remedy = "set input_cost_per_token and output_cost_per_token in litellm_params (0 if it is free)"
-        fields = {"group": candidate.name, "llm": match.llm, "remedy": remedy}
+        fields = {"group": candidate.name, "llm": candidate.llm, "remedy": REMEDIES["unpriced"]}
         return Finding("warning", "routing.price_unknown", fields)
+    if match.llm is None:
+        fields = {
+            "group": candidate.name,
+            "llm": candidate.llm,
+            "known_by": candidate.known_by,
+            **({"like": group.like} if candidate.known_by == "like" else {"nearest": match.nearest}),
+            "remedy": REMEDIES["family"],
+        }
+        return Finding("info", "routing.llm_expected", fields)
     how = f"declared, {match.how}" if group.declared else match.how
     return Finding("info", "routing.llm_matched", {"group": candidate.name, "llm": match.llm, "how": how})
 

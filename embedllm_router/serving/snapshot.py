@@ -27,7 +27,9 @@ from embedllm_router.routing.deployments import (
     accepts_unknown,
     group_of_deployment,
     read_model_groups,
+    through_wildcards,
 )
+from embedllm_router.routing.relatives import expect_ungraded
 from embedllm_router.routing.router import Router
 from embedllm_router.serving.arms import Arms, build_arms, findings
 from embedllm_router.serving.caller_drift import CallerDrift
@@ -192,13 +194,16 @@ class LiveSnapshot:
     def _apply(self, snapshot: Snapshot, rows: Sequence[Row]) -> Served:
         virtual = snapshot.settings.virtual_models
         real = [row for row in rows if row.get("model_name") not in virtual]
+        real += through_wildcards(real, _named(snapshot.settings))
         router = snapshot.router
         if router is None:
             return Served(snapshot, {}, self._groups(real, Catalog(())), group_of_deployment(real))
-        groups = {r: self._groups(real, r.catalog) for r in set(snapshot.routers.values())}
-        arms = {n: build_arms(n, s, snapshot.routers, router, groups, self._drift) for n, s in virtual.items()}
-        self._report(arms, groups[router])
-        return Served(snapshot, arms, groups[router], group_of_deployment(real))
+        applied = {r: expect_ungraded(self._groups(real, r.catalog), r) for r in set(snapshot.routers.values())}
+        routers = {folder: applied[r][1] for folder, r in snapshot.routers.items()}
+        groups, live = {r: its for its, r in applied.values()}, applied[router][1]
+        arms = {n: build_arms(n, s, routers, live, groups, self._drift) for n, s in virtual.items()}
+        self._report(arms, groups[live])
+        return Served(snapshot, arms, groups[live], group_of_deployment(real))
 
     def _groups(self, rows: Sequence[Row], catalog: Catalog) -> dict[str, ModelGroup]:
         return read_model_groups(rows, self._prices, catalog, self._accepts)
@@ -251,12 +256,19 @@ def _check_defaults(settings: RouterSettings, rows: Sequence[Row]) -> None:
     Raises:
         ConfigError: Names the virtual model, its default, and a model group of a similar name.
     """
-    groups = sorted({str(row.get("model_name")) for row in rows} - settings.virtual_models.keys())
+    served = [*rows, *through_wildcards(rows, _named(settings))]
+    groups = sorted({str(row.get("model_name")) for row in served} - settings.virtual_models.keys())
     for name, model in settings.virtual_models.items():
         if model.default not in groups:
             near = difflib.get_close_matches(model.default, groups, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise ConfigError(f"the default {model.default!r} of {name!r} is no model group of the proxy{hint}")
+
+
+def _named(settings: RouterSettings) -> list[str]:
+    """The model groups that virtual models name."""
+    models = settings.virtual_models.values()
+    return [name for one in models for name in (*(one.candidates or ()), one.default)]
 
 
 def _folders(settings: RouterSettings) -> list[Path | None]:

@@ -298,7 +298,8 @@ def _candidate(
 ) -> CandidateRecord:
     excluded = a.excluded and str(a.excluded)
     weighed = a.p_correct, a.expected_output_tokens, a.cost_usd, a.utility
-    return CandidateRecord(a.name, a.llm, *weighed, excluded, usual_p, usual_usd, propensity, unshrunk)
+    known = a.known_by, a.p_correct_low, a.p_correct_high
+    return CandidateRecord(a.name, a.llm, *weighed, excluded, usual_p, usual_usd, propensity, *known, unshrunk)
 
 
 def _packed(embedding: NDArray[np.float32]) -> str:

@@ -66,6 +66,9 @@ def candidate_fields(assessment: Assessment) -> Fields:
         "cost_usd": _rounded(assessment.cost_usd, 9),
         "utility": _rounded(assessment.utility, 6),
         "excluded": assessment.excluded,
+        "known_by": assessment.known_by,
+        "p_correct_low": _rounded(assessment.p_correct_low, 4),
+        "p_correct_high": _rounded(assessment.p_correct_high, 4),
     }
 
 
@@ -104,6 +107,10 @@ def response_headers(record: DecisionRecord, served_by: str | None) -> dict[str,
     weighed = record.assessment
     if weighed is not None and weighed.p_correct is not None and weighed.cost_usd is not None:
         headers["x-embedllm-p-correct"] = f"{weighed.p_correct:.4f}"
+        if weighed.p_correct_low is not None and weighed.p_correct_high is not None:
+            headers["x-embedllm-p-correct-interval"] = f"{weighed.p_correct_low:.4f}-{weighed.p_correct_high:.4f}"
+        if weighed.known_by is not None:
+            headers["x-embedllm-known-by"] = weighed.known_by
         headers["x-embedllm-expected-cost-usd"] = f"{weighed.cost_usd:.9f}"
     return {name: quote(value, safe=_AS_IT_IS) for name, value in headers.items()}
 

@@ -43,6 +43,11 @@ class VirtualModelStatus:
     shadow: bool
     canary_share: float
 
+    @property
+    def can_route(self) -> bool:
+        """Whether it has a candidate that can be chosen; without one the default answers every request."""
+        return any(name not in self.excluded for name in self.candidates)
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -91,4 +96,5 @@ class Status:
             return "no weights could be loaded"
         if not self.virtual_models:
             return "the deployments are not known yet"
-        return None
+        idle = [one.name for one in self.virtual_models if not one.can_route]
+        return f"no candidate of {', '.join(idle)} can be chosen" if idle else None

@@ -19,13 +19,24 @@ from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ArtifactError, ConfigError
 from embedllm_router.proxy.container import Container
 from embedllm_router.records.reader.source import Limits, RecordSource, open_source
+from embedllm_router.routing.pool import Capability
+from embedllm_router.serving.arms import VirtualModel
 from embedllm_router.serving.snapshot import Snapshot
 from embedllm_router.telemetry.metrics import Exposition
 from embedllm_router.telemetry.status import Status
 from embedllm_router.web.dashboard import dashboard_router
 from embedllm_router.web.feedback import feedback_router, replay
 
-__all__ = ["Doors", "ModelCheck", "counting_router", "health_router", "mount", "reload_router", "routers_of"]
+__all__ = [
+    "Doors",
+    "ModelCheck",
+    "counting_router",
+    "health_router",
+    "models_router",
+    "mount",
+    "reload_router",
+    "routers_of",
+]
 
 ModelCheck = Callable[[object, object], Awaitable[None]]
 """Takes the `model` of a request and its key; raises where the request may not go on."""
@@ -133,9 +144,63 @@ def routers_of(container: Container, doors: Doors) -> list[APIRouter]:
             owners=container.owners,
         ),
     ]
+    routers.append(models_router(auth=doors.key, virtual_models=lambda: _deciding(container)))
     if settings.dashboard.enabled:
         routers.append(_dashboard(container, doors))
     return routers
+
+
+_FLAGS = {
+    "supports_vision": Capability.VISION,
+    "supports_audio_input": Capability.AUDIO,
+    "supports_pdf_input": Capability.PDF,
+    "supports_function_calling": Capability.TOOLS,
+    "supports_response_schema": Capability.JSON_SCHEMA,
+}
+"""LiteLLM's words for what an LLM can do."""
+
+
+def models_router(*, auth: Callable[..., Any], virtual_models: Callable[[], Sequence[VirtualModel]]) -> APIRouter:
+    """The route that lists the virtual models with what their candidates can do together.
+
+    Args:
+        auth: FastAPI dependency that refuses who may not come in.
+        virtual_models: Those that decide now.
+
+    Returns:
+        `GET /embedllm/models`, in the form of OpenAI's `/v1/models` with LiteLLM's names of figures.
+    """
+    router = APIRouter(prefix="/embedllm", tags=["embedllm_router"])
+
+    @router.get("/models", dependencies=[Depends(auth)])
+    def models() -> dict[str, object]:
+        """Lists virtual models: largest context window, what some candidate can do, and how each candidate is known."""
+        return {"object": "list", "data": [_listed(one) for one in virtual_models()]}
+
+    return router
+
+
+def _deciding(container: Container) -> list[VirtualModel]:
+    served = container.live.served
+    return [] if served is None else [one.live.virtual_model for one in served.arms.values()]
+
+
+def _listed(model: VirtualModel) -> dict[str, object]:
+    candidates = model.pool.candidates
+    usable = [one for one in candidates if one.standing_exclusion is None]
+    windows = [one.max_input_tokens for one in usable if one.max_input_tokens is not None]
+    return {
+        "id": model.name,
+        "object": "model",
+        "owned_by": "embedllm_router",
+        "default": model.settings.default,
+        "max_input_tokens": max(windows, default=None),
+        **{flag: any(need not in one.lacks for one in usable) for flag, need in _FLAGS.items()},
+        "candidates": [
+            {"id": one.name, "llm": one.llm, "known_by": one.known_by, "excluded": one.standing_exclusion}
+            for one in candidates
+        ],
+    }
 
 
 def _dashboard(container: Container, doors: Doors) -> APIRouter:

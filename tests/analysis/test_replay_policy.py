@@ -133,7 +133,7 @@ def test_sealed_files_from_before_there_were_these_columns_lie_beside_newer_ones
     write_log(tmp_path, now[10:], ())
     new = {"latency_weight", "near_tie_margin", *(name for name in REQUEST_COLUMNS if name.startswith("exploration"))}
     before = {
-        name: kind.replace(", usual_p_correct DOUBLE, usual_cost_usd DOUBLE, propensity DOUBLE, p_unshrunk DOUBLE", "")
+        name: kind.replace(", usual_p_correct DOUBLE, usual_cost_usd DOUBLE, propensity DOUBLE", "")
         for name, kind in REQUEST_COLUMNS.items()
         if name not in new
     }

@@ -189,9 +189,12 @@ def test_parts_that_do_not_fit_leave_the_older_artifact_alone(folder: Path) -> N
 def test_the_shipped_artifact_loads_is_small_and_describes_itself() -> None:
     path = default_artifact_path()
     manifest = load_artifact(path).manifest
-    assert sum(f.stat().st_size for f in path.iterdir()) <= 20_000_000
-    assert all(llm.n_labels >= 1000 for llm in manifest.llms)
+    assert sum(f.stat().st_size for f in path.iterdir()) <= 40_000_000
+    assert all(llm.n_labels >= 30 for llm in manifest.llms)
+    assert manifest.hedge is not None
+    assert {one.name for one in manifest.hedge.left_out} == {source.name for source in manifest.data}
     assert all((llm.price_source is None) == (llm.input_usd_per_mtok is None) for llm in manifest.llms)
     assert all(source.licence != "unknown" for source in manifest.data)
     card = (path / "README.md").read_text(encoding="utf-8")
     assert all(source.attribution in card for source in manifest.data)
+    assert all(one.domain in card for one in manifest.hedge.left_out)

@@ -64,6 +64,9 @@ def test_route_as_json(artifact_dir: Path) -> None:
         "cost_usd",
         "utility",
         "excluded",
+        "known_by",
+        "p_correct_low",
+        "p_correct_high",
     ]
     assert [c["llm"] for c in found["candidates"]][:2] == [WIZARD, SPRINTER]
     assert found["candidates"][2]["excluded"] == "price_unknown"

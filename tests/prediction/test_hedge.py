@@ -1,5 +1,6 @@
 """Weights with a broad network and a hedge: the formula, written down a second time, and the ends of the gate."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from planted import WORDS, planted_artifact
 from random_weights import Sizes, random_weights
 
 from embedllm_router.artifact.manifest import EncoderSpec, LearnedLLM, Manifest
-from embedllm_router.artifact.weights import Artifact, default_artifact_path, load_artifact, save_artifact
+from embedllm_router.artifact.weights import Artifact, load_artifact, save_artifact
 from embedllm_router.errors import ArtifactError
 from embedllm_router.prediction.ood_score import Landmarks, Shrinkage
 from embedllm_router.prediction.scorer import Scorer, Scores
@@ -250,8 +251,39 @@ def test_a_block_that_says_nothing_stays_zero() -> None:
 # Weights of the older form
 
 
-def test_older_manifests_are_read_as_they_were_meant() -> None:
-    manifest = load_artifact(default_artifact_path()).manifest
+@pytest.fixture(scope="module")
+def older(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A folder as it was written before there was a second form: none of the newer fields stands in its manifest."""
+    folder = tmp_path_factory.mktemp("older") / "weights"
+    decoder = artifact.manifest.decoder.model_copy(update={"broad": None, "max_deviation": 8.0})
+    encoder = artifact.manifest.encoder.model_copy(update={"blocks": ()})
+    llms = tuple(llm.model_copy(update={"family": None, "released": None}) for llm in artifact.manifest.llms)
+    form = {"decoder": decoder, "encoder": encoder, "llms": llms, "hedge": None, "kin": None}
+    newer = ("broad", "difficulty", "reference", "ability", "kin")
+    save_artifact(
+        folder,
+        artifact.manifest.model_copy(update=form),
+        encoder=artifact.encoder,
+        decoder={name: tensor for name, tensor in artifact.decoder.items() if not name.startswith(newer)},
+        tokenizer_json=artifact.tokenizer_json,
+        model_card="# Older\n",
+        landmarks={name: tensor for name, tensor in artifact.landmarks.items() if name != "points"},
+    )
+    written = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    for part, names in (("decoder", ("broad", "max_deviation")), ("encoder", ("blocks",))):
+        for name in names:
+            del written[part][name]
+    for name in ("hedge", "kin"):
+        del written[name]
+    for llm in written["llms"]:
+        for name in ("known_by", "family", "released", "size_b"):
+            del llm[name]
+    (folder / "manifest.json").write_text(json.dumps(written), encoding="utf-8")
+    return load_artifact(folder)
+
+
+def test_older_manifests_are_read_as_they_were_meant(older: Artifact) -> None:
+    manifest = older.manifest
     assert isinstance(manifest.encoder, EncoderSpec)
     assert (manifest.encoder.blocks, manifest.decoder.max_deviation, manifest.decoder.broad) == ((), 8.0, None)
     assert (manifest.hedge, manifest.kin) == (None, None)
@@ -275,8 +307,8 @@ def older_scores(artifact: Artifact, embedding: np.ndarray) -> Scores:
     return Scores(1 / (1 + np.exp(-logits)), tokens)
 
 
-def test_weights_of_the_older_form_predict_the_same_bits_as_ever() -> None:
-    artifact = load_artifact(default_artifact_path())
+def test_weights_of_the_older_form_predict_the_same_bits_as_ever(older: Artifact) -> None:
+    artifact = older
     encoder, scorer = StaticEncoder.from_artifact(artifact), Scorer(artifact.decoder)
     for text in ("Tom has 12 apples and gives away 5.", "def f(x):\n    return x", "Was ist die Hauptstadt?"):
         embedding = encoder.encode(text).prompt_embedding
@@ -376,8 +408,8 @@ def test_a_manifest_that_cannot_be_is_refused(artifact: Artifact, path: str, val
         Manifest.model_validate(edited(artifact.manifest, path, value))
 
 
-def test_what_is_expected_of_ungraded_llms_needs_both_networks() -> None:
-    manifest = load_artifact(default_artifact_path()).manifest
+def test_what_is_expected_of_ungraded_llms_needs_both_networks(older: Artifact) -> None:
+    manifest = older.manifest
     with pytest.raises(ValueError, match=r"kin is given and decoder\.broad is not"):
         Manifest.model_validate({**manifest.model_dump(), "kin": KIN})
 

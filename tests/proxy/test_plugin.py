@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import io
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -95,6 +96,63 @@ async def test_a_virtual_model_becomes_the_chosen_group(handler: ProxyHandler, l
     assert data["fallbacks"] == ["sprinter"]
     (event,) = logged(log_text, "routing.decided")
     assert event["chosen"] == "wizard"
+
+
+@pytest.mark.parametrize(
+    ("virtual", "body", "fallbacks"),
+    [
+        ({"default": "stranger", "candidates": ["wizard"]}, {}, ["stranger"]),
+        ({"default": "novice"}, {}, ["sprinter", "novice"]),
+        ({"default": "novice", "max_fallbacks": 1}, {}, ["sprinter", "novice"]),
+        ({"default": "novice", "max_fallbacks": 0}, {}, None),
+        ({"default": "novice", "labels": ["zero-retention"]}, {}, []),
+        ({"default": "novice"}, {"embedllm": {"candidates": ["wizard", "sprinter"]}}, ["sprinter"]),
+        ({"default": "absent", "candidates": ["wizard"]}, {}, None),
+    ],
+)
+async def test_the_default_is_the_last_fallback_unless_it_may_not_answer(
+    make_handler: Callable[..., ProxyHandler],
+    proxy_server: ModuleType,
+    virtual: dict[str, Any],
+    body: dict[str, Any],
+    fallbacks: list[str] | None,
+) -> None:
+    for row in proxy_server.llm_model_list:
+        if row["model_name"] == "wizard":
+            row["model_info"]["embedllm_labels"] = ["zero-retention"]
+    data = await routed(make_handler(virtual_models={"auto": virtual}), **body)
+    assert data["model"] == "wizard"
+    assert data.get("fallbacks") == fallbacks
+
+
+async def test_the_default_is_a_candidate_whether_it_is_listed_or_not(
+    make_handler: Callable[..., ProxyHandler],
+) -> None:
+    handler = make_handler(
+        virtual_models={"auto": {"default": "sprinter", "candidates": ["wizard"], "profile": "cheap"}}
+    )
+    data = await routed(handler, messages=[{"role": "user", "content": "hello"}])
+    assert data["model"] == "sprinter"
+
+
+async def test_a_decision_says_how_sure_it_is_and_what_its_llms_are_known_by(
+    make_handler: Callable[..., ProxyHandler], proxy_server: ModuleType, log_text: io.StringIO
+) -> None:
+    for row in proxy_server.llm_model_list:
+        if row["model_name"] == "stranger":
+            row["model_info"]["embedllm_like"] = "sprinter-7b-instruct"
+    await routed(make_handler())
+    (event,) = logged(log_text, "routing.decided")
+    found = {one["name"]: one for one in event["candidates"]}
+    assert {name: one["known_by"] for name, one in found.items()} == {
+        "wizard": "labels",
+        "sprinter": "labels",
+        "novice": "labels",
+        "stranger": "like",
+    }
+    widths = {name: one["p_correct_high"] - one["p_correct_low"] for name, one in found.items()}
+    assert widths["stranger"] > 4 * widths["sprinter"] > 0
+    assert all(one["p_correct_low"] <= one["p_correct"] <= one["p_correct_high"] for one in found.values())
 
 
 async def test_any_other_model_is_left_alone(handler: ProxyHandler, log_text: io.StringIO) -> None:
@@ -445,6 +503,23 @@ async def billed(handler: ProxyHandler, call_id: str, usd: float) -> None:
     await handler.async_log_success_event(
         {"litellm_call_id": call_id, "standard_logging_object": payload}, None, now, now
     )
+
+
+def test_the_start_says_that_no_record_will_fit(
+    make_handler: Callable[..., ProxyHandler], records: Path, log_text: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = make_handler()
+    handler.start()
+    assert logged(log_text, "store.trouble") == []
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=3_000_000))
+        handler.start()
+    records.write_text("a file in the way of the folder")
+    make_handler().start()
+    full, in_the_way = logged(log_text, "store.trouble")
+    assert full["error"] == f"{records.parent} has 3 MB left"
+    assert in_the_way["error"] == f"{records} is a file, expected a folder"
+    assert "store.path" in full["remedy"]
 
 
 async def test_the_end_says_what_could_not_be_written(

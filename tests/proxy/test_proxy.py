@@ -220,7 +220,8 @@ def test_start_up_reports_what_matched_and_what_did_not(proxy: RunningProxy) -> 
     assert found["routing.llm_matched", "wizard"]["how"] == "spelling"
     assert found["routing.llm_matched", "sprinter"]["how"] == "declared, exact"
     assert "input_cost_per_token" in str(found["routing.price_unknown", "novice"]["remedy"])
-    assert found["routing.llm_unknown", "stranger"]["nearest"]
+    assert "base_model" in str(found["routing.llm_unknown", "stranger"]["remedy"])
+    assert found["routing.llm_unknown", "stranger"]["nearest"] == []
     assert ("routing.candidate_unknown", "absent") in found
 
 
@@ -242,6 +243,7 @@ def failing_proxy(artifact_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
     config["model_list"].append(deployment("wizard-eu", WIZARD, (10.0, 40.0), region="eu"))
     virtual: Any = config["callback_settings"]["embedllm_router"]["virtual_models"]
     virtual["auto"]["candidates"] = ["wizard", "sprinter", "novice", "stranger"]
+    virtual["auto-known"] = {"default": "stranger", "candidates": ["wizard"]}
     virtual["auto-eu"] = {"default": "wizard-eu", "regions": {"allow": ["eu"]}}
     config["router_settings"]["model_group_alias"]["auto-eu"] = "sprinter"
     config["router_settings"]["fallbacks"] = [{"wizard-eu": ["sprinter"]}]
@@ -271,6 +273,12 @@ def test_the_next_best_answers_when_the_chosen_fails(
     assert raw.headers["x-embedllm-served"] == "sprinter"
     served = events(failing_proxy, raw.headers["x-litellm-call-id"], 2)[1]
     assert (served["served"], served["fallback"]) == ("sprinter", True)
+
+
+def test_the_default_answers_when_the_only_usable_llm_fails(failing_clients: Clients) -> None:
+    raw, text = chat(failing_clients, "auto-known")
+    assert "stranger" in text
+    assert (raw.headers["x-embedllm-chosen"], raw.headers["x-embedllm-served"]) == ("wizard", "stranger")
 
 
 def test_when_nobody_answers_the_record_says_so(failing_proxy: RunningProxy, failing_clients: Clients) -> None:

@@ -6,7 +6,14 @@ import pytest
 from planted import SPRINTER, WIZARD
 
 from embedllm_router import Router
-from embedllm_router.routing.deployments import UNKNOWN_PLACE, ModelGroup, Row, group_of_deployment, read_model_groups
+from embedllm_router.routing.deployments import (
+    UNKNOWN_PLACE,
+    ModelGroup,
+    Row,
+    group_of_deployment,
+    read_model_groups,
+    through_wildcards,
+)
 from embedllm_router.routing.pool import Capability, PriceTier
 
 PRICES: Mapping[str, Mapping[str, object]] = {
@@ -184,6 +191,30 @@ def test_where_a_deployment_runs_and_what_it_is_labelled(router: Router) -> None
     assert (three.providers, three.labels) == ({UNKNOWN_PLACE}, frozenset())
 
 
+@pytest.mark.parametrize(
+    ("params", "region"),
+    [
+        ({"model": "bedrock/global.anthropic.claude-sonnet-4-20250514-v1:0"}, UNKNOWN_PLACE),
+        ({"model": "bedrock/eu.anthropic.claude-sonnet-4-20250514-v1:0"}, "eu"),
+        ({"model": "us.amazon.nova-pro-v1:0", "custom_llm_provider": "bedrock"}, "us"),
+        ({"model": "bedrock/converse/apac.amazon.nova-pro-v1:0"}, "apac"),
+        ({"model": "bedrock/arn:aws:bedrock:eu-west-1:1:inference-profile/eu.anthropic.claude-sonnet-4-v1:0"}, "eu"),
+        ({"model": "bedrock/arn:aws:bedrock:eu-west-1:1:application-inference-profile/abc"}, UNKNOWN_PLACE),
+        ({"model": "bedrock/anthropic.claude-sonnet-4-20250514-v1:0"}, "eu-west-1"),
+        ({"model": "vertex_ai/gemini-2.5-pro", "vertex_location": "global"}, UNKNOWN_PLACE),
+    ],
+)
+def test_what_may_answer_from_elsewhere_has_not_the_region_it_is_called_in(
+    router: Router, params: dict[str, object], region: str
+) -> None:
+    """A rule that allows one region would otherwise send prompts out of it."""
+    stated = {"aws_region_name": "eu-west-1", **params} if "vertex_location" not in params else params
+    row: dict[str, object] = {"model_name": "one", "litellm_params": stated}
+    assert read_model_groups([row], {}, router.catalog)["one"].candidate.regions == {region}
+    row["model_info"] = {"region": "EU-West-1"}
+    assert read_model_groups([row], {}, router.catalog)["one"].candidate.regions == {"eu-west-1"}
+
+
 def test_prices_of_long_requests_cached_tokens_and_requests(router: Router) -> None:
     prices = {
         "long": {
@@ -218,3 +249,28 @@ def test_an_entry_that_the_router_added_says_nothing_of_what_is_lacking(router: 
 def test_a_flag_filled_with_none_is_left_out(router: Router) -> None:
     lacks = one(router, row("openai/filled")).candidate.lacks
     assert lacks == {Capability.AUDIO, Capability.PDF, Capability.TOOLS}
+
+
+def wildcard(pattern: str, model: str, deployment: str) -> Row:
+    return {"model_name": pattern, "litellm_params": {"model": model, "timeout": 5}, "model_info": {"id": deployment}}
+
+
+def test_names_are_served_through_the_wildcard_that_litellm_would_take() -> None:
+    rows = [
+        wildcard("*", "openai/*", "any"),
+        wildcard("openai/*", "openai/*", "all"),
+        wildcard("openai/gpt-4*", "azure/gpt-4*", "azure"),
+        wildcard("eu/*/chat", "vertex_ai/*", "vertex"),
+        {"model_name": "plain", "litellm_params": {"model": "openai/gpt-4o"}, "model_info": {}},
+    ]
+    names = ["openai/o1", "openai/gpt-4o", "eu/gemini/chat", "plain", "openai/o1"]
+    made = through_wildcards(rows, names)
+    found = {str(row["model_name"]): row["litellm_params"] for row in made}
+    assert found == {
+        "openai/o1": {"model": "openai/o1", "timeout": 5},
+        "openai/gpt-4o": {"model": "azure/gpt-4o", "timeout": 5},
+        "eu/gemini/chat": {"model": "vertex_ai/gemini", "timeout": 5},
+    }
+    assert all("id" not in row["model_info"] for row in made)  # type: ignore[operator]  # a mapping
+    assert not {"any", "all", "azure", "vertex"} & group_of_deployment([*rows, *made]).keys()
+    assert through_wildcards(rows[4:], names) == []

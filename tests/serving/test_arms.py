@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,16 @@ from embedllm_router.config.settings import read_settings
 from embedllm_router.errors import ConfigError
 from embedllm_router.routing.deployments import read_model_groups
 from embedllm_router.routing.policy import Objective
-from embedllm_router.serving.arms import Arms, build_arms, in_share
+from embedllm_router.routing.relatives import expect_ungraded
+from embedllm_router.serving.arms import (
+    Arms,
+    Finding,
+    VirtualModel,
+    build_arms,
+    build_virtual_model,
+    findings,
+    in_share,
+)
 
 ROWS = [deployment("wizard", WIZARD, (10.0, 40.0)), deployment("sprinter", SPRINTER, (0.2, 0.6))]
 
@@ -22,6 +32,63 @@ def lanes(router: Router, routers: dict[Path | None, Router], **settings: object
     read = read_settings({"virtual_models": {"auto": {"default": "sprinter", "cost_weight": 1, **settings}}})
     groups = {r: read_model_groups(ROWS, {}, r.catalog) for r in {router, *routers.values()}}
     return build_arms("auto", read.virtual_models["auto"], routers, router, groups)
+
+
+STRANGERS = [
+    *ROWS,
+    deployment("newcomer", "gpt-9", (1.0, 4.0)),
+    deployment("cousin", "acme-chat", (1.0, 4.0), embedllm_like=SPRINTER),
+    deployment("nameless", "acme-chat", (1.0, 4.0)),
+    deployment("gift", WIZARD, None),
+]
+
+
+def virtual_model(router: Router, **settings: object) -> tuple[VirtualModel, list[Finding]]:
+    read = read_settings({"virtual_models": {"auto": {"default": "sprinter", **settings}}}).virtual_models["auto"]
+    groups, extended = expect_ungraded(read_model_groups(STRANGERS, {}, router.catalog), router)
+    model = build_virtual_model("auto", read, groups, extended.average)
+    return model, findings({"auto": model}, groups)
+
+
+def test_one_line_says_how_the_llms_of_a_virtual_model_are_known(router: Router) -> None:
+    names = ["wizard", "sprinter", "newcomer", "cousin", "nameless", "gift", "absent"]
+    _, found = virtual_model(router, candidates=names)
+    (pool,) = [one for one in found if one.event == "routing.pool"]
+    assert pool.level == "warning"
+    expected = "3 of 7 LLMs are known, 1 by family, 1 by a stand-in, 1 unknown, 1 unpriced, 1 not in model_list"
+    assert pool.fields["summary"] == expected
+    assert (pool.fields["family"], pool.fields["like"], pool.fields["unpriced"]) == (["newcomer"], ["cousin"], ["gift"])
+    remedies = pool.fields["remedies"]
+    assert isinstance(remedies, dict)
+    assert set(remedies) == {"family", "unknown", "unpriced", "absent"}
+    assert "embedllm_like" in remedies["unknown"]
+
+
+@pytest.mark.parametrize("uncertainty", ["mean", "lower_bound", "exclude"])
+def test_uncertainty_says_what_becomes_of_llms_nobody_graded(router: Router, uncertainty: str) -> None:
+    model, _ = virtual_model(router, uncertainty=uncertainty)
+    p = np.full(len(model.pool.names), 0.8)
+    decided = dict(zip(model.pool.names, model.pool.lower_bound(p).tolist(), strict=True))
+    usable = dict(zip(model.pool.names, model.pool.usable.tolist(), strict=True))
+    assert (usable["newcomer"], usable["cousin"]) == ((uncertainty != "exclude",) * 2)
+    assert usable["wizard"]
+    if uncertainty == "lower_bound":
+        assert 0.8 - decided["newcomer"] > 5 * (0.8 - decided["wizard"]) > 0, "the less is known, the more is taken off"
+    else:
+        assert decided["newcomer"] == decided["wizard"] == 0.8
+
+
+@pytest.mark.parametrize("uncertainty", ["mean", "lower_bound"])
+def test_the_interval_is_wider_where_less_is_known(router: Router, uncertainty: str) -> None:
+    model, _ = virtual_model(router, uncertainty=uncertainty)
+    p = model.pool.lower_bound(np.full(len(model.pool.names), 0.8))
+    low, high = model.pool.interval(p)
+    i, j, k = (model.pool.index[name] for name in ("wizard", "newcomer", "nameless"))
+    assert low[j] < low[i] < high[i] < high[j]
+    assert np.isnan(low[k])
+    assert np.isnan(high[k])
+    middle = np.log(low / (1 - low)) + np.log(high / (1 - high))
+    assert middle[[i, j]] / 2 == pytest.approx(np.log(4)), "centred on what is expected, in log-odds"
 
 
 def test_without_trials_the_live_lane_decides_for_everybody(router: Router) -> None:

@@ -79,6 +79,12 @@ def test_every_set_is_left_out_once_with_all_its_answers(
         np.testing.assert_array_equal(run.left.right, truth)
 
 
+def test_of_a_large_set_whole_prompts_are_drawn(matrix: CorrectnessMatrix, recipe: Recipe) -> None:
+    for run in leave_each_out(matrix, recipe, replace(SMALL, max_answers=100)):
+        assert len(run.left) == 99, "33 prompts of three answers each"
+        assert len(run.rows) == 33
+
+
 def test_nothing_of_a_set_is_trained_on_for_it(
     matrix: CorrectnessMatrix, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,10 +46,9 @@ def test_the_linear_decoder_is_the_scorers(shipped: Router) -> None:
     decoder = LinearDecoder(shipped.artifact)
     columns = decoder.columns([*(shipped.encode(text).prompt_embedding for text in texts), None])
     logits = columns @ decoder.rows.T
+    scorer = Scorer.from_artifact(shipped.artifact)
     for text, row in zip([*texts, ""], logits, strict=True):
-        scored = (
-            Scorer(shipped.artifact.decoder).score(shipped.encode(text).prompt_embedding if text else None).p_correct
-        )
+        scored = scorer.score(shipped.encode(text).prompt_embedding if text else None).p_correct
         np.testing.assert_allclose(1 / (1 + np.exp(-row)), scored, atol=1e-5)
     assert decoder.columns([]).shape == (0, decoder.rows.shape[1])
     for name, tensor in decoder.tensors(decoder.rows).items():

@@ -9,6 +9,8 @@ from browsing import NARROW, Watched, watched
 from day import Day
 from playwright.sync_api import Browser, expect
 
+from embedllm_router.artifact.weights import default_artifact_path, load_artifact
+
 TO = "\N{EN DASH}"
 VIEWS = ("overview", "tradeoff", "decisions", "llms", "calibration", "health")
 
@@ -155,12 +157,14 @@ def test_filters_apply_to_every_view_and_travel_with_links(seen: Watched, day: D
 
 def test_the_map_finds_an_llm_and_its_likes(seen: Watched) -> None:
     seen.go("llms?range=all")
-    assert seen.page.get_by_role("heading", name="92 LLMs").is_visible()
+    assert seen.page.get_by_role("heading", name="393 LLMs").is_visible()
     seen.page.get_by_label("Find an LLM").fill("o3-mini")
     assert [row[0].split("\n")[0].removesuffix("thinks").strip() for row in seen.table("llm-list")] == [
-        "o3-mini-2025-01-31"
+        "o3-mini-2025-01-31",
+        "o3-mini-2025-01-31:high",
+        "o3-mini-2025-01-31:medium",
     ]
-    seen.page.get_by_role("button", name="o3-mini-2025-01-31").click()
+    seen.page.get_by_role("button", name="o3-mini-2025-01-31", exact=True).click()
     detail = seen.page.locator("#llm-detail")
     assert "Most similar LLMs" in detail.inner_text()
     assert detail.locator("li").count() == 5
@@ -170,7 +174,8 @@ def test_the_map_finds_an_llm_and_its_likes(seen: Watched) -> None:
 def test_calibration_and_health_show_their_figures(seen: Watched, day: Day) -> None:
     seen.go("calibration?range=all")
     assert seen.tile("answers") == f"{len(day.scores()):,}"
-    assert seen.table("own-test")[0][:2] == ["all", "0.831"]
+    auc = load_artifact(default_artifact_path()).manifest.metrics["auc"]
+    assert seen.table("own-test")[0][:2] == ["all", f"{auc:.3f}"]
     seen.go("health")
     assert seen.tile("decided") == "48,211"
     assert "All is well" in seen.page.locator("#verdict").inner_text()

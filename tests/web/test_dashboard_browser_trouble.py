@@ -92,7 +92,7 @@ def test_without_records_every_view_says_what_to_do(browser: Browser, shipped: A
         seen.go("calibration")
         assert "POST /embedllm/feedback" in seen.page.locator("main").inner_text()
         seen.go("llms")
-        assert seen.page.get_by_role("heading", name="92 LLMs").is_visible()
+        assert seen.page.get_by_role("heading", name="393 LLMs").is_visible()
         seen.go("health")
         assert "Requests" in seen.page.locator('[data-panel="records"]').inner_text()
 

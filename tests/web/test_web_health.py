@@ -1,6 +1,7 @@
 """The routes machines ask, in a FastAPI app of their own."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from fastapi import FastAPI, Header, HTTPException
@@ -96,3 +97,11 @@ def test_metrics_that_are_off_are_not_found() -> None:
     answer = TestClient(app).get("/embedllm/metrics")
     assert answer.status_code == 404
     assert "prometheus-client" in answer.json()["detail"]
+
+
+def test_a_virtual_model_that_can_choose_nobody_is_not_ready(client: TestClient, plugin: Plugin) -> None:
+    one = replace(STATUS.virtual_models[0], excluded=dict.fromkeys(STATUS.virtual_models[0].candidates, "llm_unknown"))
+    plugin.status = replace(STATUS, virtual_models=(*STATUS.virtual_models[1:], one))
+    answer = client.get("/embedllm/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["reason"] == f"no candidate of {one.name} can be chosen"

@@ -233,6 +233,9 @@ def _candidate(one: Mapping[str, Any]) -> CandidateRecord:
         one.get("usual_p_correct"),
         one.get("usual_cost_usd"),
         one.get("propensity"),
+        one.get("known_by"),
+        one.get("p_correct_low"),
+        one.get("p_correct_high"),
         one.get("p_unshrunk"),
     )
 

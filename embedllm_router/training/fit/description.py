@@ -42,10 +42,10 @@ _LEFT_OUT = """## Kinds of prompt nobody trained on
 
 Each data set was left out in turn: the same recipe with smaller networks (160 hidden units, 10 epochs, at most 2,000
 prompts of each other set, no perturbed copies) was trained on the others without the questions that also stand in it,
-and predicted it with constants found on the other sets. These figures are therefore of weights like these, not of
-these, which have seen every set. "Means" is what each LLM reaches on the other sets, with the uncertainty of a new set.
-Of {n_sets} sets, log-loss is surely below that of means on {n_better}, surely above on {n_worse}, by 95 % intervals
-over prompts.
+and predicted it, or a sample of at most 20,000 answers, with constants found on the other sets. These figures are
+therefore of weights like these, not of these, which have seen every set. "Means" is what each LLM reaches on the other
+sets, with the uncertainty of a new set. Of {n_sets} sets, log-loss is surely below that of means on {n_better}, surely
+above on {n_worse}, by 95 % intervals over prompts.
 
 | set | about | prompts | LLMs | log-loss | means | change [95 %] | AUC | means | AUC within an LLM |
 |---|---|---|---|---|---|---|---|---|---|

@@ -60,14 +60,14 @@ class HedgeConstants:
 
 
 USUAL_CONSTANTS: Final = HedgeConstants(
-    base=0.03,
-    ability_share=0.6,
-    difficulty_share=0.78,
-    common_share=0.19,
-    difference_share=0.65,
-    gate_bias=-0.2,
-    gate_weight=1.0,
-    temperature=1.2,
+    base=0.043,
+    ability_share=0.605,
+    difficulty_share=0.76,
+    common_share=0.165,
+    difference_share=0.62,
+    gate_bias=-0.388,
+    gate_weight=1.157,
+    temperature=1.289,
 )
 """Found on sixteen public data sets; see docs/experiments.md."""
 

@@ -49,6 +49,7 @@ class LeaveOutOptions:
     Attributes:
         max_prompts: Training prompts of each data set.
         max_held_out: Prompts of each data set that stop nothing and calibrate.
+        max_answers: Answers of a left-out set that are judged, all of some prompts drawn at random.
         hidden: Width of the hidden layer of both networks; None leaves them as they are.
         max_epochs: Epochs of each.
         learning_rate: Peak of the schedule.
@@ -57,6 +58,7 @@ class LeaveOutOptions:
 
     max_prompts: int = 2000
     max_held_out: int = 200
+    max_answers: int = 20_000
     hidden: int | None = 160
     max_epochs: int = 10
     learning_rate: float = 1e-3
@@ -66,7 +68,14 @@ class LeaveOutOptions:
     def full_size(cls, options: TrainingOptions) -> "LeaveOutOptions":
         """Nothing made smaller, but that there are no perturbed copies."""
         rate, epochs = options.learning_rate, options.max_epochs
-        return cls(max_prompts=sys.maxsize, hidden=None, max_epochs=epochs, learning_rate=rate, seed=options.seed)
+        return cls(
+            max_prompts=sys.maxsize,
+            max_answers=sys.maxsize,
+            hidden=None,
+            max_epochs=epochs,
+            learning_rate=rate,
+            seed=options.seed,
+        )
 
     def reduced(self, options: TrainingOptions) -> TrainingOptions:
         """The options of weights to serve, made smaller."""
@@ -190,7 +199,7 @@ def _left_out(
     train = _capped(split.train, datasets, options.max_prompts, rng)
     held_out = _capped(split.validation, datasets, options.max_held_out, rng)
     judged = matrix.observed[split.train].sum(axis=0) >= _MIN_LABELS
-    left = split.test[(matrix.observed[split.test] & judged).any(axis=1)]
+    left = _drawn(split.test, (matrix.observed[split.test] & judged).sum(axis=1), options.max_answers, rng)
     ends = np.cumsum([len(train), len(held_out), len(left)])
     places = Split(*(np.arange(a, b) for a, b in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)))
     few = matrix.select_prompts(np.concatenate([train, held_out, left]))
@@ -229,6 +238,15 @@ def _capped(
     """At most so many rows of each data set, sorted."""
     drawn = [rng.permutation(rows[datasets[rows] == name])[:most] for name in np.unique(datasets[rows])]
     return np.sort(np.concatenate(drawn))
+
+
+def _drawn(
+    rows: NDArray[np.int64], n_answers: NDArray[np.integer], most: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Rows that have answers, at random as many as have at most so many of them, sorted."""
+    order = rng.permutation(np.flatnonzero(n_answers > 0))
+    enough = np.cumsum(n_answers[order]) <= most
+    return np.sort(rows[order[enough]])
 
 
 # What each LLM reaches on other sets

@@ -96,8 +96,10 @@ function candidate(c, r, dearest, winning) {
     c.name === r.runner_up && badge("runner-up"),
     c.name === r.likeliest && badge("most accurate"),
     c.name === r.cheapest && badge("cheapest"),
+    c.known_by && c.known_by !== "labels" && badge(`known by ${c.known_by}`, "warn"),
     c.excluded && badge(words(c.excluded), "bad"),
   ];
+  const low = c.p_correct_low ?? null;
   return [
     h("span", {}, named(c.name), c.llm && c.llm !== c.name && h("small", {}, ` ${c.llm}`)),
     h(
@@ -105,6 +107,7 @@ function candidate(c, r, dearest, winning) {
       { class: "with-bar" },
       c.p_correct !== null && bar(c.p_correct, { name: c.name }),
       probability(c.p_correct),
+      low !== null && h("small", { title: "95 % interval, by how well the LLM is known" }, ` ${probability(low)}–${probability(c.p_correct_high)}`),
     ),
     h(
       "span",

@@ -154,6 +154,7 @@ function virtualModels(models) {
 
 function model(m) {
   const out = Object.entries(m.excluded);
+  const usable = m.candidates.filter((name) => !(name in m.excluded));
   const trials = [m.shadow && "shadow", m.canary_share > 0 && `canary ${percent(m.canary_share)}`].filter(Boolean);
   return [
     h("b", {}, m.name),
@@ -161,7 +162,7 @@ function model(m) {
       .map(([name, value]) => `${name} ${plain(value)}`)
       .join(", ") || "cost_weight 0",
     named(m.default),
-    h("span", { class: "names" }, m.candidates.filter((name) => !(name in m.excluded)).map(named)),
+    usable.length ? h("span", { class: "names" }, usable.map(named)) : badge("none can be chosen", "bad"),
     out.length
       ? h(
           "ul",
