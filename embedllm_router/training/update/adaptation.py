@@ -7,7 +7,7 @@ and κ(x) features of the prompt that say the same of every LLM,
     new z = z + common + offset[llm] + difficulty · (z̄ - mean z̄) + differences · (z - z̄) + v · κ(x)
 
 with a normal prior around 0 on each coefficient: the maximum a posteriori estimate of a few verdicts is near the
-weights as they are, and of many near what these say. The standard deviations of the priors are what suited sixteen data
+weights as they are, and of many near what these say. The standard deviations of the priors are what suited twelve data
 sets, each adapted to by weights that had never seen it (docs/experiments.md). Whether
 anything changes is decided by the evidence, the probability of the verdicts with the coefficients integrated out
 (Laplace approximation; MacKay, Neural Computation 4, 1992): verdicts that are as predicted change nothing.
@@ -19,7 +19,7 @@ anything changes is decided by the evidence, the probability of the verdicts wit
   is added to the hedge's `offset`. Scales change rows, and what LLMs share as `LinearDecoder.moved` says.
 
 An LLM that nobody spoke of gets all but an offset. The gate stays: where it opens further, scales and common shift
-do as much (moving its bias as well changed the loss of left-out sets by less than 0.0001).
+do as much (moving its bias as well did not lower the loss of left-out sets).
 """
 
 from collections.abc import Mapping, Sequence
