@@ -23,6 +23,7 @@ __all__ = [
     "number",
     "objective_of",
     "outcome",
+    "p_correct",
     "percent",
     "probability",
     "request_blocks",
@@ -416,6 +417,12 @@ def _lines(name: str, *lines: str) -> Text:
     return text
 
 
+def p_correct(one: Explained) -> str:
+    """A candidate's p_correct, after what it was before it was shrunk where that differs: "0.900 -> 0.700"."""
+    after, before = probability(one.p_correct), probability(one.p_unshrunk)
+    return after if one.p_unshrunk is None or before == after else f"{before} -> {after}"
+
+
 def _candidates(explanation: Explanation) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("candidate", overflow="fold")
@@ -425,7 +432,7 @@ def _candidates(explanation: Explanation) -> Table:
     table.add_column("chosen if", overflow="fold")
     for one in explanation.candidates:
         interval = [f"{probability(one.p_correct_low)} to {probability(one.p_correct_high)}"] if intervals else []
-        figures = (probability(one.p_correct), *interval, number(one.expected_output_tokens), usd(one.cost_usd))
+        figures = (p_correct(one), *interval, number(one.expected_output_tokens), usd(one.cost_usd))
         remark = to_win(explanation, one)
         if one.known_by not in {None, "labels"}:
             remark = f"known by {one.known_by}" + (f"; {remark}" if remark else "")
