@@ -24,7 +24,7 @@ from embedllm_router.proxy.serve import check_port
 from embedllm_router.records.reader.source import open_source
 from embedllm_router.routing.deployments import ModelGroup, Row, through_wildcards
 from embedllm_router.routing.pool import Candidate, Capability, Exclusion
-from embedllm_router.serving.arms import REMEDIES, Arm
+from embedllm_router.serving.arms import REMEDIES, Arm, excluded_as_not_graded
 from embedllm_router.serving.snapshot import Served
 
 __all__ = ["Checkup", "Finding", "Patient", "check"]
@@ -127,7 +127,9 @@ def check(config: Path, host: str = "127.0.0.1", port: int = 4000) -> Checkup:
     try:
         settings, whole = read_proxy_config(config), load_config(config)
     except ConfigError as error:
-        return Checkup(str(config), None, (), (_of_error("configuration", str(config), error, "mend the file"),))
+        return Checkup(
+            str(config), None, (), (_of_error("configuration", str(config), error, "correct the file or its path"),)
+        )
     findings = [
         *_of_litellm(settings, whole),
         *_of_the_store(settings.store),
@@ -154,7 +156,7 @@ def _worst_first(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 
 def _of_error(what: str, subject: str, error: Exception, remedy: str) -> Finding:
-    return Finding("error", what, subject, str(error), remedy)
+    return Finding("error", what, subject, str(error).removesuffix("."), remedy)
 
 
 def _of_litellm(settings: RouterSettings, whole: Mapping[str, Any]) -> Iterator[Finding]:
@@ -237,7 +239,7 @@ def _of_the_port(host: str, port: int) -> Iterator[Finding]:
 
 
 def _of_groups(served: Served, arms: Sequence[Arm]) -> Iterator[Finding]:
-    """How each candidate's LLM and price are known."""
+    """How each candidate's LLM and price are known, and whether it takes requests."""
     for how, by in (("family", "vendor, family, date and price"), ("like", "the LLM each is said to be like")):
         names = [name for name in _used(arms) if name in served.groups and _how(served.groups[name]) == how]
         if names:
@@ -247,24 +249,38 @@ def _of_groups(served: Served, arms: Sequence[Arm]) -> Iterator[Finding]:
         group = served.groups.get(name)
         if group is None:
             continue  # reported with the virtual model
-        candidate, how = group.candidate, _how(group)
-        if group.members:
-            llms = ", ".join(str(one.candidate.llm) for one in group.members)
-            found = f"its deployments are of several LLMs, {llms}; it is predicted as the worst, {candidate.llm}"
-            yield Finding("warning", "LLM", name, found, REMEDIES["mixed"])
-        if how == "unknown":
-            near = f"; nearest known: {', '.join(group.match.nearest)}" if group.match.nearest else ""
-            found = f"nothing is known of {group.match.name!r}, so it is never chosen{near}"
-            yield Finding("warning", "LLM", name, found, REMEDIES["unknown"])
-        elif how == "newest release":
-            found = f"{group.match.name!r} names no release; it is taken for {candidate.llm!r}"
-            yield Finding("info", "LLM", name, found, "say which in model_info.embedllm if it is another")
+        candidate = group.candidate
+        if candidate.closed is Exclusion.WILDCARD:
+            found = "it stands for many names, so it is no candidate itself"
+            yield Finding("info", "deployment", name, found, REMEDIES["wildcard"])
+            continue
+        yield from _of_llm(group)
         if candidate.standing_exclusion is Exclusion.PRICE_UNKNOWN:
             found = "neither the deployment nor LiteLLM's price map has its price, so it is never chosen"
             yield Finding("warning", "price", name, found, REMEDIES["unpriced"])
         elif candidate.closed is not None:
             found = f"it takes no request: {candidate.closed}"
-            yield Finding("warning", "deployment", name, found, "take it out of candidates, or open it")
+            yield Finding("warning", "deployment", name, found, "resume it, or name the candidates and leave it out")
+
+
+def _of_llm(group: ModelGroup) -> Iterator[Finding]:
+    """How the LLM behind one candidate is known."""
+    candidate, how = group.candidate, _how(group)
+    if group.like is not None and group.match.llm is None and how != "like":
+        found = f"embedllm_like names {group.like!r}, which the weights do not know"
+        remedy = "correct it; `embedllm-router inspect` lists the LLMs they know"
+        yield Finding("warning", "LLM", candidate.name, found, remedy)
+    if group.members:
+        llms = ", ".join(str(one.candidate.llm) for one in group.members)
+        found = f"its deployments are of several LLMs, {llms}; it is predicted as the worst, {candidate.llm}"
+        yield Finding("warning", "LLM", candidate.name, found, REMEDIES["mixed"])
+    if how == "unknown":
+        near = f"; nearest known: {', '.join(group.match.nearest)}" if group.match.nearest else ""
+        found = f"nothing is known of {group.match.name!r}, so it is never chosen{near}"
+        yield Finding("warning", "LLM", candidate.name, found, REMEDIES["unknown"])
+    elif how == "newest release":
+        found = f"{group.match.name!r} names no release; it is taken for {candidate.llm!r}"
+        yield Finding("info", "LLM", candidate.name, found, "say which in model_info.embedllm if it is another")
 
 
 def _of_virtual_models(served: Served, arms: Sequence[Arm]) -> Iterator[Finding]:
@@ -272,13 +288,15 @@ def _of_virtual_models(served: Served, arms: Sequence[Arm]) -> Iterator[Finding]
         model = arm.virtual_model
         if model.settings.default not in served.groups:
             found = f"its default {model.settings.default!r} is no model group: what routing cannot decide fails"
-            yield Finding("error", "default", model.name, found, f"set default to one of {', '.join(served.groups)}")
+            remedy = f"set default to one of {', '.join(served.groups)}" if served.groups else "fill in model_list"
+            yield Finding("error", "default", model.name, found, remedy)
         for name in model.pool.names:
             if name not in served.groups:
                 yield Finding("error", "candidates", model.name, f"{name!r} is no model group", REMEDIES["absent"])
         if not model.pool.usable.any():
             found = "no candidate can be chosen, so the default answers every request"
-            yield Finding("error", "candidates", model.name, found, "see the findings on its candidates")
+            remedy = REMEDIES["excluded"] if excluded_as_not_graded(model) else "see the findings on its candidates"
+            yield Finding("error", "candidates", model.name, found, remedy)
         elif (broken := _broken_by_default(model.settings.default, arm)) is not None:
             found = f"its default breaks its own rule on {broken}, so where routing cannot decide the answer is a 400"
             yield Finding("warning", "default", model.name, found, "choose a default that keeps the rules")
@@ -322,7 +340,7 @@ def _of_references(rows: Sequence[Row]) -> Iterator[Finding]:
                 if not os.environ.get(variable):
                     missing.setdefault(variable, []).append(str(row.get("model_name")))
     for variable, names in missing.items():
-        found = f"it is not set in this environment, and {', '.join(dict.fromkeys(names))} cannot do without"
+        found = f"it is not set in this environment, and {', '.join(dict.fromkeys(names))} cannot be called without it"
         yield Finding("error", "keys", variable, found, "set it where the proxy runs")
 
 

@@ -84,7 +84,7 @@ def build_virtual_model(
     if settings.default in groups:  # whoever declares a default wants its answers
         names = (*names, settings.default)
     candidates = [groups[n].candidate if n in groups else _absent(n) for n in dict.fromkeys(names)]
-    if settings.uncertainty == "exclude":
+    if settings.uncertainty == "exclude":  # `excluded_as_not_graded` names them
         candidates = [replace(one, llm=None, row=None) if one.known_by in _NOT_GRADED else one for one in candidates]
     lower = settings.uncertainty == "lower_bound"
     pool = (
@@ -116,6 +116,9 @@ REMEDIES = {
     "embedllm_like by a known id it is like",
     "unpriced": "set input_cost_per_token and output_cost_per_token in litellm_params (0 if it is free)",
     "mixed": "give each LLM a model group of its own, so that each can be chosen for what it is good at",
+    "excluded": "nobody graded these LLMs, and uncertainty: exclude leaves such out; set it to mean or lower_bound, or "
+    "grade some of their answers and run embedllm-router add",
+    "wildcard": "nothing; to choose among LLMs behind it, name them in candidates, such as openai/gpt-4o",
     "absent": "add a deployment of this model_name to model_list, or take the name out of candidates",
 }
 """What to do about a candidate, by what is the matter."""
@@ -137,10 +140,18 @@ def _summary(one: VirtualModel, groups: Mapping[str, ModelGroup]) -> Finding:
     }
     counted = [f"{len(by[kind])} {said}" for kind, said in words.items() if by[kind]]
     summary = ", ".join([f"{len(by['known'])} of {len(one.pool.names)} LLMs are known", *counted])
-    remedies = {kind: REMEDIES[kind] for kind in REMEDIES if by.get(kind)}
+    if excluded := excluded_as_not_graded(one):
+        by["excluded"] = excluded
+    helped = [kind for kind in REMEDIES if by.get(kind) and not (excluded and kind == "family")]
+    remedies = {kind: REMEDIES[kind] for kind in helped}
     fields = {"virtual_model": one.name, "summary": summary, **{k: v for k, v in by.items() if v}, "remedies": remedies}
     trouble = by["unknown"] or by["unpriced"] or by["absent"]
     return Finding("warning" if trouble else "info", "routing.pool", fields)
+
+
+def excluded_as_not_graded(virtual_model: VirtualModel) -> list[str]:
+    """Candidates that `uncertainty: exclude` leaves out, because nobody graded their LLM."""
+    return [one.name for one in virtual_model.pool.candidates if one.known_by in _NOT_GRADED and one.row is None]
 
 
 def _known_by(group: ModelGroup | None) -> str:
@@ -167,7 +178,7 @@ def _group_finding(group: ModelGroup) -> Finding:
             "group": candidate.name,
             "looked_up": match.name,
             "nearest": match.nearest,
-            "remedy": REMEDIES["unknown"],
+            "remedy": REMEDIES["wildcard" if candidate.closed is Exclusion.WILDCARD else "unknown"],
         }
         return Finding("warning", "routing.llm_unknown", fields)
     if candidate.standing_exclusion is Exclusion.PRICE_UNKNOWN:

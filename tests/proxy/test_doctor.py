@@ -91,6 +91,8 @@ BARE: dict[str, object] = {
         (add(deployment("gift", NOVICE, None)), "warning", "gift", "price"),
         (add(deployment("newcomer", "gpt-9", (1, 1))), "info", "newcomer", "vendor, family, date and price"),
         (add(deployment("cousin", "a", (1, 1), embedllm_like=WIZARD)), "info", "cousin", "said to be like"),
+        (add(deployment("typo", "a", (1, 1), embedllm_like="wizrd")), "warning", "typo", "embedllm_like names 'wizrd'"),
+        (add(deployment("acme/*", "acme/*", None)), "info", "acme/*", "stands for many names"),
         (add(deployment("dear", SPRINTER, (99, 99))), "info", "auto: dear", "no cost weight chooses it"),
         (add(deployment("sprinter", WIZARD, (1, 1))), "warning", "sprinter", "predicted as the worst"),
         (lambda c: auto(c).update(candidates=["acme/x"]), "error", "auto", "'acme/x' is no model group"),
@@ -136,6 +138,25 @@ def test_what_is_planted_is_found(  # noqa: PLR0913, PLR0917 - one row of the ta
     assert found.ok == (level != "error")
     assert "sk-secret" not in str(found)
     assert ":pw@" not in str(found)
+
+
+def test_a_pool_that_uncertainty_excludes_is_told_to_change_it(healthy: dict[str, Any], tmp_path: Path) -> None:
+    healthy["model_list"] = [deployment("newcomer", "gpt-9", (1, 1)), deployment("next", "gpt-10", (1, 1))]
+    auto(healthy).update(default="newcomer", uncertainty="exclude")
+    (one,) = (one for one in checked(healthy, tmp_path).findings if "no candidate can be chosen" in one.found)
+    assert (one.level, one.subject) == ("error", "auto")
+    assert "uncertainty: exclude" in one.remedy
+
+
+def test_an_empty_list_of_models_and_a_missing_file_are_told_what_to_do(
+    healthy: dict[str, Any], tmp_path: Path
+) -> None:
+    healthy["model_list"] = []
+    remedies = {one.check: one.remedy for one in checked(healthy, tmp_path).findings}
+    assert remedies["default"] == "fill in model_list"
+    (one,) = check(tmp_path / "absent.yaml", port=0).findings
+    assert not one.found.endswith(".")
+    assert one.remedy == "correct the file or its path"
 
 
 def test_a_variable_that_is_not_set_is_named_once(
