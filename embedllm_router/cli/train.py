@@ -174,13 +174,17 @@ def _train(
 ) -> None:
     """Train weights on correctness data; on several GPUs with `accelerate launch -m` or `torchrun -m`."""
     with clear_errors():
+        from embedllm_router.data.folder import merge_folders
         from embedllm_router.training.fit.facts import find_llm_table, read_facts
+        from embedllm_router.training.fit.form import chat_llms
         from embedllm_router.training.fit.leave_out import LeaveOutOptions
         from embedllm_router.training.fit.published import find_published, read_published
         from embedllm_router.training.fit.recipe import learn
 
         facts = read_facts(llms or find_llm_table(data), prices=prices, reasoning=reasoning, sources=sources)
         known = read_published(published or find_published(data))
+        if encoder is None and encoder_model is None:  # before a minute is spent on making a token table
+            chat_llms(merge_folders(data, on_conflict).matrix, facts, min_labels)
         copies = 0 if encoder_model and perturbed_copies is None else perturbed_copies
         options = _options(
             decoder,

@@ -318,6 +318,16 @@ def test_a_users_mistake_is_one_clear_message_and_exit_code_two(
     assert "Traceback" not in result.stderr
 
 
+def test_data_are_checked_before_a_token_table_is_made(
+    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedllm_router.cli.train._make_table", lambda *_: pytest.fail("a table was made"))
+    given = [f"--data={workplace / 'one'}", f"--out={tmp_path / 'out'}", "--min-labels=100000"]
+    made = CliRunner().invoke(app, ["train", *given])
+    assert made.exit_code == 2
+    assert "no chat LLM has 100000 graded answers" in made.stderr
+
+
 def test_a_wrong_option_is_exit_code_two() -> None:
     assert CliRunner().invoke(app, ["train", "--colour=blue"]).exit_code == 2
 
