@@ -70,6 +70,11 @@ def find_set_facts(folder: Path) -> SetFacts:
         rows = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: cannot be read ({error}). Mend or remove the file.") from error
+    if rows and ("set" not in rows[0] or rows[0].keys().isdisjoint({"label_threshold", "domain"})):
+        found = ", ".join(map(str, rows[0]))
+        raise DataError(
+            f"{file}: expected the columns set, label_threshold and domain in its first line, found {found}."
+        )
     mine = [(line, row) for line, row in enumerate(rows, start=2) if row.get("set") == place.name]
     if len(mine) > 1:
         raise DataError(f"{file}: lines {[line for line, _ in mine]} are all of set {place.name}; expected one.")

@@ -98,6 +98,8 @@ def test_a_sets_table_without_thresholds_changes_nothing(folder: Path) -> None:
     ("text", "words"),
     [
         ("set,label_threshold\nmade_up,high\n", ["line 2", "label_threshold", "high"]),
+        ("name,label_threshold\nmade_up,0.9\n", ["expected the columns set", "found name, label_threshold"]),
+        ("set,threshold\nmade_up,0.9\n", ["found set, threshold"]),
         ("set,label_threshold\nmade_up,0\n", [r"\(0, 1\]", "'0'"]),
         ("set,label_threshold\nmade_up,0.5\nmade_up,0.6\n", [r"lines \[2, 3\]", "expected one"]),
     ],
