@@ -30,7 +30,7 @@ from embedllm_router.artifact.weights import Artifact, default_artifact_path, lo
 from embedllm_router.evaluation.inputs import Inputs, Part, read_inputs
 from embedllm_router.training.add_llm import About, Newcomer, Population, expected_by_scores, expected_of, newcomer
 from embedllm_router.training.fit.ability import Cells, Spreads, count_cells, fit_ability, kin_spec
-from embedllm_router.training.fit.benchmarks import fit_benchmarks, graded_abilities
+from embedllm_router.training.fit.benchmarks import fit_benchmarks, graded_llms
 from embedllm_router.training.fit.facts import find_llm_table, read_facts
 from embedllm_router.training.fit.published import Published, find_published, kinds, read_published
 
@@ -87,7 +87,7 @@ class World:
         fewer = {
             "llms": llms,
             "kin": kin_spec(ability.kin, manifest.kin.features),
-            "published": fit_benchmarks(self.published.scores, graded_abilities(llms, rows)),
+            "published": fit_benchmarks(self.published.scores, graded_llms(llms, rows)),
         }
         return replace(self.artifact, manifest=manifest.model_copy(update=fewer), decoder=rows)
 

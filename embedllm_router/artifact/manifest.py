@@ -434,11 +434,18 @@ class PublishedSpec(Record):
     """What published scores say of abilities; see `artifact.published`.
 
     Attributes:
-        sd: Standard deviation, over LLMs, of the ability that published scores show around that of graded answers.
+        sd: Standard deviation, over LLMs of one age, of the ability that published scores show around that of graded
+            answers.
+        drift: What a release one year later adds to it: published ability rises faster with the years.
+        usual_release: Years since the beginning of 2025 at which it adds nothing, the mean release.
+        release_sd: Standard deviation of releases in years.
         benchmarks: Of ten LLMs or more, sorted by name.
     """
 
     sd: float = Field(ge=0)
+    drift: float = 0.0
+    usual_release: float = 0.0
+    release_sd: float = Field(default=0.0, ge=0)
     benchmarks: tuple[BenchmarkSpec, ...] = Field(min_length=1)
 
 

@@ -2,11 +2,12 @@
 
 Scores show an LLM's ability through benchmarks, each with its own difficulty, spread and way of asking:
 
-    published ability     = ability + deviation                      deviation ~ N(0, published.sd²)
+    published ability     = ability + deviation                      deviation ~ N(drift · (released - usual), sd²)
     logit of a score on b = offset_b + loading_b · published ability + noise, noise ~ N(0, sd_b²)
 
 The deviation is one per LLM: what all scores say too much or too little at once, for vendors choose how they ask, and
-benchmarks ask other things than users do. Ten scores therefore tell less than ten times what one tells. All is normal,
+benchmarks ask other things than users do. Ten scores therefore tell less than ten times what one tells. It drifts with
+the date of release, since later LLMs are made for later benchmarks. All is normal,
 so what scores say comes to one measurement of ability, and with a normal expectation to a normal posterior (Gelman et
 al., Bayesian Data Analysis, 3rd edition, section 2.5). Training learns the constants (`training.fit.benchmarks`).
 """
@@ -52,12 +53,15 @@ class AbilityEstimate:
         return AbilityEstimate((precision * self.mean + of_other * other.mean) / total, total**-0.5)
 
 
-def ability_by_scores(published: PublishedSpec, scores: Mapping[str, float]) -> AbilityEstimate:
+def ability_by_scores(
+    published: PublishedSpec, scores: Mapping[str, float], released: float | None = None
+) -> AbilityEstimate:
     """What scores alone say of an ability.
 
     Args:
         published: What benchmarks measure.
         scores: By benchmark, in [0, 1]; at least one.
+        released: Years since the beginning of 2025; None when unknown, which leaves the LLM's drift to chance.
 
     Raises:
         ConfigError: A benchmark is not among those learned, or a score is not a share.
@@ -74,7 +78,10 @@ def ability_by_scores(published: PublishedSpec, scores: Mapping[str, float]) -> 
         weighted += one.loading / one.sd**2 * (y - one.offset)
     if not precision:
         return AbilityEstimate(0.0, math.inf)
-    return AbilityEstimate(weighted / precision, math.hypot(precision**-0.5, published.sd))
+    drift, of_release = 0.0, published.drift * published.release_sd
+    if released is not None:
+        drift, of_release = published.drift * (released - published.usual_release), 0.0
+    return AbilityEstimate(weighted / precision - drift, math.hypot(precision**-0.5, published.sd, of_release))
 
 
 def read_scores(text: str | None) -> dict[str, float]:

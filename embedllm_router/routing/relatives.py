@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from embedllm_router._stats import sigmoid
 from embedllm_router.artifact.catalog import Catalog
-from embedllm_router.artifact.kin import LLMKind, family_of, is_small
+from embedllm_router.artifact.kin import LLMKind, family_of, is_small, years_of
 from embedllm_router.artifact.manifest import Covariate, KinSpec, LearnedLLM
 from embedllm_router.artifact.names import LLMName, aliases_of
-from embedllm_router.artifact.published import AbilityEstimate
+from embedllm_router.artifact.published import AbilityEstimate, ability_by_scores
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.prediction.linear_decoder import LinearDecoder
 from embedllm_router.prediction.scorer import usual_embeddings
@@ -89,7 +89,7 @@ class Relatives:
         *,
         thinking: bool,
         output_usd_per_token: float | None,
-        by_scores: AbilityEstimate | None = None,
+        scores: Mapping[str, float] | None = None,
     ) -> Expected:
         """What is expected of an LLM.
 
@@ -98,7 +98,10 @@ class Relatives:
             name: What its name says.
             thinking: Whether it reasons before it answers.
             output_usd_per_token: Its price; None when unknown.
-            by_scores: What its published scores say of its ability; None without any.
+            scores: Published ones by benchmark, in [0, 1]; needs weights that say what benchmarks measure.
+
+        Raises:
+            ConfigError: A score is not a share, or its benchmark unknown.
         """
         price = None if output_usd_per_token is None else output_usd_per_token * _TOKENS_PER_MTOK
         kind = LLMKind(
@@ -114,9 +117,10 @@ class Relatives:
         if self._artifact.manifest.kin is None:
             ability = max([ability, *self._mean_logits[self._earlier(name, kind)].tolist()])
         known = AbilityEstimate(ability, sd)
-        if by_scores is not None:
-            known = known.combined(by_scores)
-        llm = _as_learned(llm_id, kind, known, "family" if by_scores is None else "published")
+        published = self._artifact.manifest.published
+        if scores and published is not None:
+            known = known.combined(ability_by_scores(published, scores, years_of(kind.released)))
+        llm = _as_learned(llm_id, kind, known, "published" if scores else "family")
         return Expected(llm, self._rows(kind, known.mean, known.sd), known.sd, known)
 
     def like(self, stand_in: str, llm_id: str) -> Expected:

@@ -28,7 +28,7 @@ from embedllm_router._stats import Estimate, Examples, Resampling, fit_logistic,
 from embedllm_router.artifact.catalog import Catalog
 from embedllm_router.artifact.manifest import LearnedLLM
 from embedllm_router.artifact.names import read_name
-from embedllm_router.artifact.published import AbilityEstimate, ability_by_scores
+from embedllm_router.artifact.published import AbilityEstimate
 from embedllm_router.artifact.weights import Artifact, Tensors, write_derived
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import question_stem
@@ -495,16 +495,18 @@ def expected_by_scores(artifact: Artifact, about: About) -> Expected:
             "these weights do not say what benchmarks measure, so published scores tell nothing; add the LLM from "
             "graded answers, or train with published_scores beside the data."
         )
-    return expected_of(artifact, about, ability_by_scores(published, about.scores))
+    return expected_of(artifact, about)
 
 
-def expected_of(artifact: Artifact, about: About, by_scores: AbilityEstimate | None = None) -> Expected:
-    """What is expected of an LLM by its name and price, and by what scores say of its ability.
+def expected_of(artifact: Artifact, about: About) -> Expected:
+    """What is expected of an LLM by its name, its price and, where there are any, its scores.
 
     Args:
-        artifact: The weights it is added to.
+        artifact: The weights it is added to; with scores, such as say what benchmarks measure.
         about: What is known of it.
-        by_scores: None without scores.
+
+    Raises:
+        ConfigError: A score is not a share, or its benchmark unknown.
     """
     name, usd = read_name(about.llm), about.output_usd_per_mtok
     return Relatives(artifact, Catalog(artifact.manifest.llms)).expect(
@@ -512,7 +514,7 @@ def expected_of(artifact: Artifact, about: About, by_scores: AbilityEstimate | N
         name if about.vendor == UNKNOWN_VENDOR else replace(name, vendor=about.vendor),
         thinking=about.thinking,
         output_usd_per_token=None if usd is None else usd / _TOKENS_PER_MTOK,
-        by_scores=by_scores,
+        scores=about.scores,
     )
 
 

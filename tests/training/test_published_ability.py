@@ -19,12 +19,15 @@ from embedllm_router.artifact.weights import Artifact, load_artifact, save_artif
 from embedllm_router.cli.main import app
 from embedllm_router.errors import ConfigError
 from embedllm_router.training.add_llm import About, Population, expected_by_scores
-from embedllm_router.training.fit.benchmarks import fit_benchmarks, graded_abilities, with_benchmarks
+from embedllm_router.training.fit.benchmarks import Graded, fit_benchmarks, graded_llms, with_benchmarks
 
 OFFSETS, LOADINGS, SDS = np.array([-1.0, 0.0, 0.6]), np.array([1.6, 1.0, 0.7]), np.array([0.3, 0.4, 0.2])
-DEVIATION, GRADED_SD = 0.5, 0.25
+DEVIATION, DRIFT, USUAL, RELEASE_SD = 0.5, 0.6, 0.5, 0.8
 SPEC = PublishedSpec(
     sd=DEVIATION,
+    drift=DRIFT,
+    usual_release=USUAL,
+    release_sd=RELEASE_SD,
     benchmarks=tuple(
         BenchmarkSpec(name=f"exam-{i}", offset=OFFSETS[i], loading=LOADINGS[i], sd=SDS[i], n_llms=50) for i in range(3)
     ),
@@ -32,11 +35,11 @@ SPEC = PublishedSpec(
 runner = CliRunner()
 
 
-def draw(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def draw(n: int, seed: int, later: np.ndarray | float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Abilities of a normal population, and scores, (n, 3)."""
     rng = np.random.default_rng(seed)
     ability = rng.normal(0, 0.7, n)
-    shown = ability + rng.normal(0, DEVIATION, n)
+    shown = ability + DRIFT * later + rng.normal(0, DEVIATION, n)
     logits = OFFSETS + shown[:, None] * LOADINGS + rng.standard_normal((n, 3)) * SDS
     return ability, 1 / (1 + np.exp(-logits))
 
@@ -51,10 +54,10 @@ def table(scores: np.ndarray, subset: str = "") -> pl.DataFrame:
 
 
 def test_planted_benchmarks_are_found_again() -> None:
-    ability, scores = draw(1500, 0)
-    told = ability + np.random.default_rng(1).normal(0, GRADED_SD, len(ability))
-    shrunk = 0.49 / (0.49 + GRADED_SD**2)  # what grading leaves of a normal population is a posterior, not a reading
-    known = {f"llm-{i}": AbilityEstimate(shrunk * a, GRADED_SD * shrunk**0.5) for i, a in enumerate(told.tolist())}
+    released = np.random.default_rng(3).normal(USUAL, RELEASE_SD, 1500)
+    ability, scores = draw(1500, 0, released - released.mean())
+    drawn = enumerate(zip(ability.tolist(), released.tolist(), strict=True))
+    known = {f"llm-{i}": Graded(one, years) for i, (one, years) in drawn}
     parts = table(1 - scores, subset="part")
     found = fit_benchmarks(pl.concat([table(scores), parts]), known)
     assert found is not None
@@ -63,25 +66,36 @@ def test_planted_benchmarks_are_found_again() -> None:
     np.testing.assert_allclose([one.loading for one in found.benchmarks], LOADINGS, rtol=0.15)
     np.testing.assert_allclose([one.sd for one in found.benchmarks], SDS, atol=0.08)
     assert found.sd == pytest.approx(DEVIATION, abs=0.1)
+    assert found.drift == pytest.approx(DRIFT, abs=0.06)
+    assert (found.usual_release, found.release_sd) == (
+        pytest.approx(USUAL, abs=0.1),
+        pytest.approx(RELEASE_SD, abs=0.1),
+    )
 
 
 def test_a_benchmark_of_nine_llms_says_nothing() -> None:
     ability, scores = draw(9, 0)
-    known = {f"llm-{i}": AbilityEstimate(one, 0.2) for i, one in enumerate(ability.tolist())}
+    known = {f"llm-{i}": Graded(one) for i, one in enumerate(ability.tolist())}
     assert fit_benchmarks(table(scores), known) is None
 
 
 def test_a_planted_ability_is_found_and_its_interval_holds() -> None:
     """Nineteen times in twenty; and five scores tell more than one, but never more than the deviation leaves."""
-    ability, scores = draw(1000, 2)
+    later = np.random.default_rng(5).normal(0, RELEASE_SD, 1000)
+    ability, scores = draw(1000, 2, later)
     prior, held = AbilityEstimate(0.0, 0.7), list[bool]()
     errors: dict[int, list[float]] = {1: [], 3: []}
-    for truth, row in zip(ability.tolist(), scores.tolist(), strict=True):
+    undated: list[bool] = []
+    for truth, row, years in zip(ability.tolist(), scores.tolist(), later.tolist(), strict=True):
         for n, so_far in errors.items():
-            known = prior.combined(ability_by_scores(SPEC, {f"exam-{b}": row[b] for b in range(n)}))
+            few = {f"exam-{b}": row[b] for b in range(n)}
+            known = prior.combined(ability_by_scores(SPEC, few, USUAL + years))
             so_far.append(known.mean - truth)
             held.append(abs(known.mean - truth) < 1.96 * known.sd)
+            known = prior.combined(ability_by_scores(SPEC, few))
+            undated.append(abs(known.mean - truth) < 1.96 * known.sd)
     assert 0.93 < np.mean(held) < 0.97
+    assert 0.93 < np.mean(undated) < 0.97
     assert np.std(errors[3]) < np.std(errors[1]) < 0.7
     assert np.std(errors[3]) > DEVIATION * 0.7 / np.hypot(DEVIATION, 0.7)
 
@@ -92,7 +106,9 @@ def test_the_closed_form_is_the_joint_normal() -> None:
     covariance = (prior.sd**2 + DEVIATION**2) * np.outer(LOADINGS, LOADINGS) + np.diag(SDS**2)
     gain = np.linalg.solve(covariance, prior.sd**2 * LOADINGS)
     logits = np.log(scores / (1 - scores))
-    known = prior.combined(ability_by_scores(SPEC, dict(zip(("exam-0", "exam-1", "exam-2"), scores, strict=True))))
+    known = prior.combined(
+        ability_by_scores(SPEC, dict(zip(("exam-0", "exam-1", "exam-2"), scores, strict=True)), USUAL)
+    )
     assert known.mean == pytest.approx(prior.mean + gain @ (logits - OFFSETS - LOADINGS * prior.mean))
     assert known.sd**2 == pytest.approx(prior.sd**2 - gain @ LOADINGS * prior.sd**2)
 
@@ -252,7 +268,7 @@ def test_weights_are_given_benchmarks_without_training(weights: Path) -> None:
     ids = {f"llm-{i}": llm.id for i, llm in enumerate(artifact.manifest.llms)}
     named = table(scores).with_columns(pl.col("model").replace(ids))
     found = with_benchmarks(artifact.manifest, artifact.decoder, named)
-    assert found.published == fit_benchmarks(named, graded_abilities(artifact.manifest.llms, artifact.decoder))
+    assert found.published == fit_benchmarks(named, graded_llms(artifact.manifest.llms, artifact.decoder))
     assert found.published is not None
     plain = artifact.manifest.model_copy(update={"kin": None, "published": None})
     assert with_benchmarks(plain, artifact.decoder, named) is plain
