@@ -264,6 +264,7 @@ class Explained:
         known_by: What its LLM was known by; None in records that do not say it.
         p_correct_low: Lower end of the 95 % interval of p_correct; None likewise.
         p_correct_high: Upper end.
+        p_unshrunk: p_correct before it was shrunk; None where nothing was, and in older records.
     """
 
     name: str
@@ -280,6 +281,7 @@ class Explained:
     known_by: str | None = None
     p_correct_low: float | None = None
     p_correct_high: float | None = None
+    p_unshrunk: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,5 +396,6 @@ def _would_win(index: int, objective: Objective, weighed: Weighed) -> bool | Non
 
 def _explained(one: Mapping[str, Any], **found: Any) -> Explained:
     recorded = ("name", "llm", "p_correct", "expected_output_tokens", "cost_usd", "utility", "excluded")
-    since_later: dict[str, Any] = {name: one.get(name) for name in ("known_by", "p_correct_low", "p_correct_high")}
+    later = ("known_by", "p_correct_low", "p_correct_high", "p_unshrunk")
+    since_later: dict[str, Any] = {name: one.get(name) for name in later}
     return Explained(**{name: one[name] for name in recorded}, **since_later, **found)

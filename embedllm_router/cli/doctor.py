@@ -1,5 +1,6 @@
 """The command `doctor`: checks a proxy configuration without starting the proxy."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,6 +29,7 @@ def _doctor(
 ) -> None:
     """Check a proxy configuration without starting the proxy; exit 1 if requests would fail or not be routed."""
     with clear_errors():
+        os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # as `serve` does: nothing is fetched
         from embedllm_router.proxy.doctor import check
 
         checkup = check(config, host, port)

@@ -13,6 +13,7 @@ from embedllm_router._stats import Estimate
 from embedllm_router.analysis.calibration import Calibration
 from embedllm_router.analysis.explain import Explained, Explanation, Knob
 from embedllm_router.analysis.summary import Alternative, Count, Summary
+from embedllm_router.analysis.topics import topic_of
 from embedllm_router.records.reader.find import Found
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "number",
     "objective_of",
     "outcome",
+    "p_correct",
     "percent",
     "probability",
     "request_blocks",
@@ -398,6 +400,7 @@ def _prompt(row: Mapping[str, Any]) -> list[str]:
     if row["needs"]:
         facts.append(f"needs {', '.join(row['needs'])}")
     if row["category"] is not None:
+        facts.append(f"topic: {topic_of(row['category'])}")
         facts.append(f"nearest training prompts: {row['category']}")
     if row["novelty"] is not None:
         facts.append(f"OOD score {row['novelty']:.3f}")
@@ -416,6 +419,12 @@ def _lines(name: str, *lines: str) -> Text:
     return text
 
 
+def p_correct(one: Explained) -> str:
+    """A candidate's p_correct, after what it was before it was shrunk where that differs: "0.900 -> 0.700"."""
+    after, before = probability(one.p_correct), probability(one.p_unshrunk)
+    return after if one.p_unshrunk is None or before == after else f"{before} -> {after}"
+
+
 def _candidates(explanation: Explanation) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("candidate", overflow="fold")
@@ -425,7 +434,7 @@ def _candidates(explanation: Explanation) -> Table:
     table.add_column("chosen if", overflow="fold")
     for one in explanation.candidates:
         interval = [f"{probability(one.p_correct_low)} to {probability(one.p_correct_high)}"] if intervals else []
-        figures = (probability(one.p_correct), *interval, number(one.expected_output_tokens), usd(one.cost_usd))
+        figures = (p_correct(one), *interval, number(one.expected_output_tokens), usd(one.cost_usd))
         remark = to_win(explanation, one)
         if one.known_by not in {None, "labels"}:
             remark = f"known by {one.known_by}" + (f"; {remark}" if remark else "")
@@ -447,7 +456,7 @@ def summary_blocks(summary: Summary) -> list[RenderableType]:
     blocks: list[RenderableType] = [_head(summary)]
     if not summary.n:
         return blocks
-    blocks += [_mix(summary), _outcomes(summary)]
+    blocks += [_mix(summary), _topics(summary), _outcomes(summary)]
     if summary.spend.alternatives:
         blocks.append(_spend(summary))
     blocks.append(_forecast(summary))
@@ -490,6 +499,14 @@ def _mix(summary: Summary) -> Table:
         table.add_row(
             one.llm, *shares, usd(one.billed_usd), probability(one.p_correct), probability(ratios.get(one.llm))
         )
+    return table
+
+
+def _topics(summary: Summary) -> Table:
+    table = _table("topics", ["topic"], ["requests", "share", "mean p_correct", "cost", "chosen most often"])
+    for one in summary.topics:
+        most = f"{one.llm} {percent(one.llm_share)}"
+        table.add_row(one.topic, f"{one.n:,}", percent(one.share), probability(one.p_correct), usd(one.cost_usd), most)
     return table
 
 

@@ -10,7 +10,7 @@ from embedllm_router.analysis.plan.result import Observed, Outcome, Plan
 from embedllm_router.analysis.replay.off_policy import OffPolicy
 from embedllm_router.analysis.replay.result import Compared, Flip, Group, MixRow, Replay, Yardstick
 from embedllm_router.cli.console import figure, figures_table
-from embedllm_router.training.update.guard import Lesson, LLMLesson, SourceCheck
+from embedllm_router.training.update.guard import Lesson, LLMLesson, SharedLesson, SourceCheck
 
 __all__ = ["lesson_lines", "lesson_tables", "plan_lines", "plan_tables", "replay_lines", "replay_tables"]
 
@@ -237,7 +237,8 @@ def _usd(plan: Plan) -> str:
 def lesson_lines(lesson: Lesson) -> Iterator[str]:
     """What was learned from, in sentences."""
     held = lesson.held
-    yield f"{lesson.n_answers:,} answers with feedback, {held.n:,} of them held out; parent {lesson.parent}"
+    how_held = "each held out in turn" if lesson.crossed else f"{held.n:,} of them held out"
+    yield f"{lesson.n_answers:,} answers with feedback, {how_held}; parent {lesson.parent}"
     for how, n in lesson.basis.items():
         yield f"  {n:,} from: {how}"
     for reason, n in lesson.skipped.items():
@@ -247,12 +248,26 @@ def lesson_lines(lesson: Lesson) -> Iterator[str]:
         yield f"  {lesson.n_explored:,} explored, weighted by one over the propensity; {clipped}"
     if lesson.common:
         yield f"  every LLM's logit shifts by {lesson.common:+.3f}: the LLMs with feedback moved alike"
+    yield from _shared(lesson.shared)
     change = held.change
     yield (
         f"held-out log-loss {held.log_loss_before:.4f} -> {held.log_loss_after:.4f} "
         f"({change.value:+.4f} [{change.low:+.4f}, {change.high:+.4f}]), "
         f"ECE {held.ece_before:.4f} -> {held.ece_after:.4f}, AUC {held.auc_before:.4f} -> {held.auc_after:.4f}"
     )
+
+
+def _shared(shared: SharedLesson) -> Iterator[str]:
+    if shared.terms == "unchanged":
+        yield "  of all LLMs together nothing changes: the verdicts are as predicted, or too few to tell"
+        return
+    yield f"  of all LLMs together something changed: evidence {shared.evidence:+.1f} nats"
+    if shared.terms == "all":
+        yield (
+            f"  the difficulty of prompts counts {shared.difficulty:.2f} ± {shared.difficulty_sd:.2f} times, "
+            f"differences between LLMs {shared.differences:.2f} ± {shared.differences_sd:.2f} times"
+        )
+        yield f"  the kind of a prompt moves its logits by {shared.kinds:.2f} (root mean square), for all LLMs alike"
 
 
 def lesson_tables(lesson: Lesson) -> Iterator[Table]:
@@ -263,7 +278,7 @@ def lesson_tables(lesson: Lesson) -> Iterator[Table]:
 
 def _llms(llms: tuple[LLMLesson, ...]) -> Table:
     table = figures_table(
-        "LLMs", ("LLM", "changed"), ("answers", "count as", "log-loss", "ECE", "mean p", "mean score")
+        "LLMs", ("LLM", "changed"), ("answers", "count as", "offset", "log-loss", "ECE", "mean p", "mean score")
     )
     for one in llms:
         table.add_row(
@@ -271,6 +286,7 @@ def _llms(llms: tuple[LLMLesson, ...]) -> Table:
             one.changed,
             f"{one.n:,} + {one.n_held:,}",
             f"{one.effective_n:,.0f}",
+            f"{one.offset:+.2f} ± {one.offset_sd:.2f}",
             _pair(one.log_loss_before, one.log_loss_after),
             _pair(one.ece_before, one.ece_after),
             _pair(one.mean_p_before, one.mean_p_after),

@@ -27,7 +27,9 @@ __all__ = ["DEFAULT_THRESHOLD", "SetFacts", "find_set_facts", "merge_folders", "
 CHARS_PER_TOKEN: Final = 4
 """Characters of English per token of a current LLM's tokenizer, roughly; for lengths given in characters only."""
 
-_MIN_ANSWER: Final = 4  # a set whose median answer has fewer characters or tokens grades a letter: no word of length
+_MIN_ANSWER: Final = 5
+"""A set whose median answer has fewer characters or tokens grades a letter, and says nothing of answers in words: four
+tokens are a letter and what closes it."""
 _AMOUNTS: Final = ("output_tokens", "output_chars", "input_tokens")
 _TRUE: Final = ("true", "yes", "y", "t")
 _FALSE: Final = ("false", "no", "n", "f")

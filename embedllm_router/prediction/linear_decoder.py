@@ -18,6 +18,7 @@ learned with the rest.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -28,7 +29,7 @@ from embedllm_router.artifact.weights import Artifact
 from embedllm_router.prediction.ood_score import OodScorer
 from embedllm_router.prediction.scorer import BroadNetwork, layers_of
 
-__all__ = ["LinearDecoder"]
+__all__ = ["Everyone", "LinearDecoder"]
 
 _CHUNK: Final = 4096
 _OF_LLM: Final = {
@@ -38,6 +39,21 @@ _OF_LLM: Final = {
 }
 """Tensors that hold the entries of a row, in order."""
 Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Everyone:
+    """What changes of every LLM's logit beside its free entries.
+
+    Attributes:
+        shift: Added to each logit.
+        scale: Factor of what all LLMs have in common: of the columns that are not free.
+        turn: float64 (n_shared,), whose product with `LinearDecoder.shared` is added to each logit.
+    """
+
+    shift: float
+    scale: float
+    turn: NDArray[np.float64]
 
 
 class LinearDecoder:
@@ -50,6 +66,8 @@ class LinearDecoder:
     Attributes:
         rows: Of the learned LLMs, float64 (n_llms, width).
         n_free: How many entries of a row are fitted to answers, from the first on.
+        n_shared: How many features of a prompt can say the same of every LLM; see `shared`.
+        shared_widths: Of the blocks of these.
         constant: The row that adds 1 to every product, float64 (width,).
         factors: float64 (n_features, width). The first entries of a row each meet a feature of the prompt, times
             something; a factor is the row whose product with the columns is that something.
@@ -73,12 +91,15 @@ class LinearDecoder:
             self.rows, self.n_free = np.concatenate(parts, axis=1), sum(widths)
             self.constant = np.eye(self.n_free)[-1]
             self.factors = np.tile(self.constant, (widths[0], 1))
+            self.shared_widths: tuple[int, ...] = (widths[0],)
         else:
             self.rows = np.concatenate([*parts, np.ones((len(parts[0]), 1))], axis=1)
             self.n_free = sum(widths[:-1])
             bias, ability = np.eye(self.rows.shape[1])[self.n_free - 2 : self.n_free]
             self.constant = self._blend.constant @ [bias, ability]
             self.factors = np.repeat([bias, self._blend.broad_factor @ [bias, ability]], widths[:2], axis=0)
+            self.shared_widths = self._blend.broad.widths
+        self.n_shared = sum(self.shared_widths)
 
     def evened_rows(self) -> NDArray[np.float64]:
         """Rows of the learned LLMs that predict the same and differ in their free entries only, (n_llms, width)."""
@@ -129,6 +150,48 @@ class LinearDecoder:
 
         return _in_chunks(read, prompts, self.rows.shape[1])
 
+    def shared(self, prompts: Sequence[Floats | None], columns: Floats) -> Floats:
+        """Features of prompts that say the same of every LLM.
+
+        Without a hedge these are f(x). With one they are the inputs of difficulty, times what difficulty counts for: a
+        change of `difficulty_weight` is a change of logits by its product with these.
+
+        Args:
+            prompts: As for `features`.
+            columns: Theirs.
+
+        Returns:
+            float32 (n_prompts, n_shared).
+        """
+        if self._blend is None:
+            return columns[:, :-1]
+        blend = self._blend
+        counts = blend.of_difficulty(columns[:, self.n_free - 2], columns[:, self.n_free - 1])
+        inputs = _in_chunks(lambda some: blend.broad.inputs(self._inputs(some)), prompts, self.n_shared)
+        return inputs * counts[:, None]
+
+    def moved(self, artifact: Artifact, rows: NDArray[np.float64], everyone: Everyone) -> Artifact:
+        """Weights whose logits are those of new rows, with what changes of every LLM.
+
+        Without a hedge both are rows. With one, what the LLMs have in common is scaled by difficulty, by the constants
+        of the hedge that no LLM's row meets, and by the broad bias, which has to be the same for all LLMs.
+
+        Args:
+            artifact: The weights this was made of.
+            rows: float64 (n_llms, width). Entries that are not free are those of `evened_rows`, scaled.
+            everyone: What changes beside.
+        """
+        if self._blend is None:
+            rows = rows + everyone.shift * self.constant
+            rows[:, :-1] += everyone.turn
+            return replace(artifact, decoder={**artifact.decoder, **self.tensors(rows)})
+        decoder = {**artifact.decoder, **self.tensors(rows)}
+        weight, bias = (artifact.decoder[f"difficulty_{name}"].astype(np.float64) for name in ("weight", "bias"))
+        decoder["difficulty_weight"] = (everyone.scale * weight + everyone.turn).astype(np.float32)
+        decoder["difficulty_bias"] = (everyone.scale * bias).astype(np.float32)
+        hedge = self._blend.scaled(everyone.scale, everyone.shift)
+        return replace(artifact, decoder=decoder, manifest=artifact.manifest.model_copy(update={"hedge": hedge}))
+
     def tensors(self, rows: NDArray[np.float64]) -> dict[str, Floats]:
         """Rows, float64 (n, width), as tensors of the decoder: float32 (n, d) and (n,), by name."""
         parts = np.split(rows[:, : self._edges[-1]].astype(np.float32), self._edges[:-1], axis=1)
@@ -178,6 +241,22 @@ class _BlendedColumns:
     def strength(self, x: Floats | None) -> float:
         """How far the gate is open for a prompt; its caller is nobody."""
         return self._ood_scorer.shrinkage(x).strength
+
+    def of_difficulty(self, of_in: Floats, of_ability: Floats) -> Floats:
+        """What difficulty is multiplied by in a logit, (n,), of the columns that meet bias and ability."""
+        return of_in + of_ability * np.float32(self._hedge.difficulty_share / self._hedge.ability_share)
+
+    def scaled(self, scale: float, shift: float) -> HedgeSpec:
+        """The hedge with what no LLM's row meets scaled, but for difficulty itself, and a shift of every logit."""
+        hedge = self._hedge
+        of_ability = hedge.ability_share * hedge.mean_ability
+        return hedge.model_copy(
+            update={
+                "base": scale * (hedge.base - of_ability) + of_ability,
+                "common_share": scale * (hedge.common_share - hedge.difference_share) + hedge.difference_share,
+                "offset": scale * hedge.offset + shift,
+            }
+        )
 
     def columns(self, f: Floats, x: Floats, h: Floats) -> Floats:
         """Columns, float32 (n, width), of f(x), (n, d_llm), decoder inputs, (n, d_prompt), and gate, (n,)."""

@@ -54,11 +54,14 @@ class Scores:
         p_correct: Probability of a correct answer, float32 (n_llms,), in [0, 1].
         output_tokens: Expected output tokens, reasoning included, float32 (n_llms,), positive.
         shrinkage: How far the probabilities were shrunk, and why.
+        unshrunk_logits: Logits of the probabilities before that, as on prompts like those of training, float32
+            (n_llms,); None where nothing was shrunk.
     """
 
     p_correct: Floats
     output_tokens: Floats
     shrinkage: Shrinkage = NO_SHRINKAGE
+    unshrunk_logits: Floats | None = None
 
 
 class Scorer:
@@ -123,32 +126,40 @@ class Scorer:
         if prompt_embedding is not None:
             x = standardised(prompt_embedding, self._mean, self._scale, self._max_deviation)
         logits, log_tokens, shrinkage = self._one_thread(lambda: self._products(x, caller_shrinkage))
-        p_correct = _sigmoid(logits)
+        if self._blend is not None and shrinkage.strength:
+            p_correct = _sigmoid(logits[0] + shrinkage.strength * (logits[1] - logits[0]))
+        else:
+            p_correct = _sigmoid(logits[0])
         if self._ood_scorer is not None and self._blend is None and shrinkage.strength:
             p_correct = self._ood_scorer.shrunk(p_correct, shrinkage.strength)
         return Scores(
             p_correct=p_correct,
             output_tokens=np.exp(np.minimum(np.maximum(log_tokens, 0.0), _MAX_LOG_TOKENS)),
             shrinkage=shrinkage,
+            unshrunk_logits=logits[0] if shrinkage.strength else None,
         )
 
     def _products(self, x: Floats | None, caller_shrinkage: float) -> tuple[Floats, Floats, Shrinkage]:
-        """Logits and log tokens of every LLM, and how far to shrink: all that multiplies matrices."""
+        """All that multiplies matrices.
+
+        Returns:
+            Logits of every LLM, float32 (1, n_llms), with a hedge (2, n_llms): those on prompts like those of training
+            and those on others. Then log tokens, float32 (n_llms,), and how far to shrink.
+        """
         weight, bias = self._first
         first = bias if x is None else weight @ x + bias
         log_tokens = self._length_embeddings @ _forward(self._length_rest, first[self._n_prompt :]) + self._length_bias
         shrinkage = NO_SHRINKAGE if self._ood_scorer is None else self._ood_scorer.shrinkage(x, caller_shrinkage)
         hidden = _forward(self._prompt_rest, first[: self._n_prompt])
         if self._blend is None:
-            return self._llm_embeddings @ hidden + self._llm_bias, log_tokens, shrinkage
-        return self._blend.logits(hidden, x, shrinkage.strength), log_tokens, shrinkage
+            return (self._llm_embeddings @ hidden + self._llm_bias)[None], log_tokens, shrinkage
+        return self._blend.logits(hidden, x), log_tokens, shrinkage
 
 
 class _Blend:
     """The logits of weights with a hedge, in one product.
 
-    Both predictions are linear in an LLM's row and share all of its parts, so they are mixed before the product instead
-    of after it.
+    Both predictions are linear in an LLM's row and share most of its parts.
 
     Args:
         t: The decoder's tensors, float32.
@@ -165,28 +176,29 @@ class _Blend:
         self._rows = np.concatenate([t["llm_embeddings"], t["broad_embeddings"], biases], axis=1)
         self._n_prompt = t["llm_embeddings"].shape[1]
 
-    def logits(self, hidden: Floats, x: Floats | None, h: float) -> Floats:
-        """Calibrated logits of every LLM.
+    def logits(self, hidden: Floats, x: Floats | None) -> Floats:
+        """Calibrated logits of every LLM by each prediction alone; what is served lies between, by the gate.
 
         Args:
             hidden: f(x), float32 (d_llm,).
             x: Decoder inputs, float32 (d_prompt,); None for a prompt without text.
-            h: How far the gate is open, in [0, 1].
 
         Returns:
-            float32 (n_llms,).
+            float32 (2, n_llms): where the gate is shut, and where it is open.
         """
         hedge, n = self._hedge, self._n_prompt
         broad, common, difficulty = self._broad.read(x)
-        of_in, of_out = hedge.slope * hedge.temperature * (1.0 - h), hedge.slope * h
-        mixed = np.empty(self._rows.shape[1], dtype=np.float32)
-        np.multiply(hidden, of_in, out=mixed[:n])
-        np.multiply(broad, of_in * hedge.broad_weight + of_out * hedge.difference_share, out=mixed[n:-2])
-        mixed[-2], mixed[-1] = of_in, of_out
-        logits: Floats = self._rows @ mixed
+        of_in, of_out = hedge.slope * hedge.temperature, hedge.slope
+        columns = np.zeros((2, self._rows.shape[1]), dtype=np.float32)
+        np.multiply(hidden, of_in, out=columns[0, :n])
+        np.multiply(broad, of_in * hedge.broad_weight, out=columns[0, n:-2])
+        np.multiply(broad, of_out * hedge.difference_share, out=columns[1, n:-2])
+        columns[0, -2], columns[1, -1] = of_in, of_out
+        logits: Floats = columns @ self._rows.T
         shared = hedge.base + hedge.difficulty_share * difficulty
         shared += (hedge.common_share - hedge.difference_share) * common
-        logits += hedge.offset + of_in * difficulty + of_out * shared
+        logits[0] += hedge.offset + of_in * difficulty
+        logits[1] += hedge.offset + of_out * shared
         return logits
 
 
@@ -198,9 +210,13 @@ class BroadNetwork:
     Args:
         t: The decoder's tensors, float32.
         spec: What the manifest says of the broad network.
+
+    Attributes:
+        widths: Of the blocks of columns that they read.
     """
 
     def __init__(self, t: Mapping[str, Floats], spec: BroadSpec) -> None:
+        self.widths = tuple(stop - start for start, stop in spec.columns)
         self._spans = tuple(slice(*span) for span in spec.columns)
         self._bound = spec.max_deviation
         layers = layers_of(t, "broad_network")
@@ -223,20 +239,21 @@ class BroadNetwork:
         """
         first = self._bias
         if x is not None:
-            first = self._weight @ self._inputs(x)
+            first = self._weight @ self.inputs(x)
             first += self._bias
         out = _forward(self._rest, first[:-1])
         return out[:-1], float(out[-1]), float(first[-1])
 
     def read_all(self, x: Floats) -> tuple[Floats, Floats, Floats]:
         """The same of many prompts, float32 (n, d_prompt): (n, d_llm), (n,) and (n,)."""
-        first = self._inputs(x) @ self._weight.T + self._bias
+        first = self.inputs(x) @ self._weight.T + self._bias
         out = first[:, :-1]
         for weight, bias in self._rest:
             out = np.maximum(out, 0.0) @ weight.T + bias
         return out[:, :-1], out[:, -1], first[:, -1]
 
-    def _inputs(self, x: Floats) -> Floats:
+    def inputs(self, x: Floats) -> Floats:
+        """What networks and difficulty read of decoder inputs, float32 (..., d_prompt): (..., n_columns)."""
         inputs = np.concatenate([x[..., span] for span in self._spans], axis=-1)
         np.maximum(inputs, -self._bound, out=inputs)
         np.minimum(inputs, self._bound, out=inputs)

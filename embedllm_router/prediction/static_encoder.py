@@ -50,6 +50,10 @@ _FACTORS = np.array(
 """One odd factor for each place of an n-gram; the manifest allows no more places."""
 
 
+MAX_CHARS = 16_384
+"""Longest text that is read whole. Of a longer one the beginning and the end are, so time stays bounded."""
+
+
 def ngram_rows(sequence: NDArray[np.integer], n: int, n_rows: int) -> NDArray[np.uint16]:
     """The table row of every n-gram, in order of the text.
 
@@ -134,6 +138,10 @@ class NgramTable:
         return {f"{self.spec.name}_embeddings": self.embeddings, f"{self.spec.name}_scales": self.scales}
 
 
+_TIMES = np.concatenate([[0.0], 1.0 + np.log(np.arange(1, 4 * MAX_CHARS + 2))]).astype(np.float32)
+"""Weight of an n-gram by how often a text has it; no text that is read has more than four bytes a character."""
+
+
 class NgramPools:
     """The pools of several tables, taken together.
 
@@ -163,7 +171,7 @@ class NgramPools:
             return []
         rows = [self._numbers(i, token_ids, kinds) for i in range(len(self.tables))]
         distinct, counts = _counted(np.concatenate(rows))
-        weights = (1 + np.log(counts, dtype=np.float32)) * self._scales[distinct]
+        weights = _TIMES[counts] * self._scales[distinct]
         edges = np.searchsorted(distinct, self._starts).tolist()
         return [
             unit_sum(weights[first:last], table.embeddings.take(distinct[first:last] - start, axis=0))
@@ -266,10 +274,6 @@ class AsciiWordPieces:
             ids.append(piece)
             start, pieces = end, self._later
         return ids
-
-
-MAX_CHARS = 16_384
-"""Longest text that is read whole. Of a longer one the beginning and the end are, so time stays bounded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ class CandidateRecord:
         known_by: What its LLM was known by: "labels", "published", "family" or "like"; None when it was not known.
         p_correct_low: Lower end of the 95 % interval of p_correct, by how well the LLM was known; None when unknown.
         p_correct_high: Upper end.
+        p_unshrunk: Its p_correct before it was shrunk because prompt or caller are unlike training; None where nothing
+            was.
     """
 
     name: str
@@ -68,6 +70,7 @@ class CandidateRecord:
     known_by: str | None = None
     p_correct_low: float | None = None
     p_correct_high: float | None = None
+    p_unshrunk: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

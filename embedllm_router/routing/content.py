@@ -10,6 +10,7 @@ import binascii
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -184,6 +185,7 @@ def _n_pages(data: str, size: int) -> int:
     return max(round(len(_PAGE.findall(pdf)) * len(data) / max(len(looked_at), 1)) or size // _BYTES_PER_PAGE, 1)
 
 
+_ENDS: Final = 65_536  # characters at either end: more than is ever embedded
 _NOTES: Final = (
     # Claude Code
     *("system-reminder", "local-command-stdout", "local-command-stderr", "bash-stdout", "bash-stderr"),
@@ -209,45 +211,44 @@ _REQUESTS: Final = ("user_query", "userRequest", "user_request", "USER_REQUEST")
 """Frames that the same programs put around what the person wrote."""
 
 
-def _opening_tag(names: Iterable[str]) -> re.Pattern[str]:
+@lru_cache(maxsize=256)
+def _opening_tag(names: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(f"<({'|'.join(map(re.escape, names))})(?:[ \\t][^<>]{{0,300}})?>")
-
-
-_NOTE_TAG, _REQUEST_TAG = _opening_tag(_NOTES), _opening_tag(_REQUESTS)
 
 
 def own_words(text: str) -> str:
     """What a person wrote of a user message, without what a coding agent added.
 
     Args:
-        text: A user message.
+        text: A user message; of a long one both ends are read.
 
     Returns:
         The contents of the agent's frame for the person's request where there is one, else the text without the agent's
         notes. Empty when the message has nothing else.
     """
-    requests = [text[start:end] for _, start, end, _ in _frames(text, _REQUEST_TAG)]
+    if len(text) > 2 * _ENDS:
+        text = text[:_ENDS] + text[-_ENDS:]
+    requests = [text[start:end] for _, start, end, _ in _frames(text, _REQUESTS)]
     if requests:
         return "\n".join(one.strip() for one in requests)
     kept, at = [], 0
-    for first, _, _, last in _frames(text, _NOTE_TAG):
+    for first, _, _, last in _frames(text, _NOTES):
         kept.append(text[at:first])
         at = last
     return "".join([*kept, text[at:]]).strip() if at else text
 
 
-def _frames(text: str, opening: re.Pattern[str]) -> Iterator[tuple[int, int, int, int]]:
+def _frames(text: str, names: tuple[str, ...]) -> Iterator[tuple[int, int, int, int]]:
     """Of each closed frame: where its tag, its contents, its closing tag begin, and where that ends.
 
-    A name that is closed nowhere further on is looked for only once, which keeps the time linear.
+    A name that is closed nowhere further on is looked for no more, which keeps the time linear.
     """
-    unclosed: set[str] = set()
     at = 0
-    while (tag := opening.search(text, at)) is not None:
+    while names and (tag := _opening_tag(names).search(text, at)) is not None:
         name, at = tag[1], tag.end()
-        end = -1 if name in unclosed else text.find(f"</{name}>", at)
+        end = text.find(f"</{name}>", at)
         if end < 0:
-            unclosed.add(name)
+            names = tuple(one for one in names if one != name)
             continue
         at = end + len(name) + 3
         yield tag.start(), tag.end(), end, at

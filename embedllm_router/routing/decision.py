@@ -9,6 +9,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from embedllm_router.routing.pool import NO_RULES, CandidatePool, Capability, Codes, Exclusion, Floats, Rules
 
 __all__ = [
@@ -229,6 +232,7 @@ class Decision:
         propensity: Probability with which this choice was made, in (0, 1]; 1 for a deterministic one.
         explored: How the choice was drawn; None when nothing is tried.
         instead: Why something else comes first than the objective alone would have put there; None when nothing does.
+        unshrunk_logits: Of every learned LLM, see `Scores`; None where nothing was shrunk.
     """
 
     pool: CandidatePool
@@ -243,6 +247,7 @@ class Decision:
     propensity: float = 1.0
     explored: Explored | None = None
     instead: Reason | None = None
+    unshrunk_logits: NDArray[np.float32] | None = None
 
     @property
     def chosen(self) -> Assessment | None:
@@ -294,6 +299,14 @@ class Decision:
                 self.pool.candidates, self.excluded, weighed, ends, strict=True
             )
         )
+
+    @cached_property
+    def p_unshrunk(self) -> Floats | None:
+        """p_correct before it was shrunk, (n_candidates,), NaN likewise; None where nothing was."""
+        if self.unshrunk_logits is None:
+            return None
+        plain = self.unshrunk_logits[self.pool.rows].astype(np.float64)
+        return np.where(self.pool.scored, 1.0 / (1.0 + np.exp(-plain)), np.nan)
 
     @property
     def _ranked(self) -> list[Assessment]:

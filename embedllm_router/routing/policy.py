@@ -55,7 +55,10 @@ def rank_candidates(pool: CandidatePool, scores: Scores, request: Request) -> De
     best_first, floor_met = rank(objective, p_correct, cost_usd, usable, latency_cost)
     ranking = tuple(best_first[usable[best_first]].tolist())
     utility = p_correct - objective.cost_weight * cost_usd - latency_cost
-    return Decision(pool, request, p_correct, tokens, cost_usd, utility, exclusions, ranking, floor_met)
+    plain = scores.unshrunk_logits
+    return Decision(
+        pool, request, p_correct, tokens, cost_usd, utility, exclusions, ranking, floor_met, unshrunk_logits=plain
+    )
 
 
 def rank(

@@ -15,7 +15,15 @@ from embedllm_router.records.schema import CandidateRecord, RequestRecord
 from embedllm_router.routing.decision import Assessment, Decision, Exploration, known
 from embedllm_router.routing.pipeline import Timing
 
-__all__ = ["DecisionRecord", "Outcome", "RequestContext", "ShadowChoice", "billed_usd", "to_record"]
+__all__ = [
+    "DecisionRecord",
+    "Outcome",
+    "RequestContext",
+    "ShadowChoice",
+    "billed_usd",
+    "candidate_records",
+    "to_record",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +262,7 @@ def _weighed(decision: Decision) -> dict[str, Any]:
         "cheapest": cheapest.name,
         "cheapest_p_correct": cheapest.p_correct,
         "cheapest_cost_usd": cheapest.cost_usd,
-        "candidates": _candidates(decision),
+        "candidates": candidate_records(decision),
         "input_tokens": request.input_tokens,
         "max_output_tokens": request.max_output_tokens,
         "needs": tuple(sorted(request.needs)),
@@ -271,25 +279,27 @@ def _exploration(exploration: Exploration) -> dict[str, Any]:
     }
 
 
-def _candidates(decision: Decision) -> tuple[CandidateRecord, ...]:
+def candidate_records(decision: Decision) -> tuple[CandidateRecord, ...]:
     """The ranked ones best first, then the excluded ones."""
     average = decision.pool.average if decision.request.objective.near_tie_margin > 0 else None
     nothing: list[float | None] = [None] * len(decision.assessed)
     usual_p, usual_usd = (known(average.p_correct), known(average.cost_usd)) if average else (nothing, nothing)
     odds = known(decision.explored.odds) if decision.explored else nothing
+    unshrunk = nothing if decision.p_unshrunk is None else known(decision.p_unshrunk)
     excluded = (i for i, a in enumerate(decision.assessed) if a.excluded is not None)
     return tuple(
-        _candidate(decision.assessed[i], usual_p[i], usual_usd[i], odds[i]) for i in (*decision.ranking, *excluded)
+        _candidate(decision.assessed[i], usual_p[i], usual_usd[i], odds[i], unshrunk[i])
+        for i in (*decision.ranking, *excluded)
     )
 
 
 def _candidate(
-    a: Assessment, usual_p: float | None, usual_usd: float | None, propensity: float | None
+    a: Assessment, usual_p: float | None, usual_usd: float | None, propensity: float | None, unshrunk: float | None
 ) -> CandidateRecord:
     excluded = a.excluded and str(a.excluded)
     weighed = a.p_correct, a.expected_output_tokens, a.cost_usd, a.utility
     known = a.known_by, a.p_correct_low, a.p_correct_high
-    return CandidateRecord(a.name, a.llm, *weighed, excluded, usual_p, usual_usd, propensity, *known)
+    return CandidateRecord(a.name, a.llm, *weighed, excluded, usual_p, usual_usd, propensity, *known, unshrunk)
 
 
 def _packed(embedding: NDArray[np.float32]) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from recorded import make_record, make_records
 
 from embedllm_router.analysis.explain import Explanation, explain
-from embedllm_router.cli.log_views import flips, outcome, shadow, to_win, why
+from embedllm_router.cli.log_views import flips, outcome, p_correct, shadow, to_win, why
 from embedllm_router.records.schema import CandidateRecord, RequestRecord
 from embedllm_router.routing.policy import Objective, rank
 
@@ -108,6 +108,16 @@ def test_planted_numbers() -> None:
     assert novice.cost_to_win_usd is None, "not even free"
     assert sprinter.p_to_win == pytest.approx(0.63 + 20 * 6e-5)
     assert (stranger.excluded, stranger.would_win) == ("llm_unknown", None)
+
+
+def test_p_correct_before_it_was_shrunk_is_shown_where_it_differs() -> None:
+    first, *others = make_record(0).candidates
+    row = row_of(make_record(0, candidates=(replace(first, p_correct=0.7, p_unshrunk=0.9), *others)))
+    shown = [p_correct(one) for one in explain(row).candidates]
+    assert shown == ["0.900 -> 0.700", "0.500", "0.050", "-"]
+    assert explain(row).candidates[0].p_unshrunk == 0.9
+    older = {**row, "candidates": [{k: v for k, v in one.items() if k != "p_unshrunk"} for one in row["candidates"]]}
+    assert explain(older).candidates[0].p_unshrunk is None
 
 
 def test_what_a_dear_candidate_would_have_to_cost() -> None:

@@ -134,11 +134,12 @@ def test_recorded_tokens_come_before_characters_and_are_marked_as_counted(folder
         assert matrix.output_tokens[at] == pytest.approx(recorded or row["output_chars"] / 4)
 
 
-def test_token_counts_of_a_set_of_one_letter_answers_are_unknown(folder: Path) -> None:
-    rewrite(folder / "results.parquet", pl.lit(2).alias("output_tokens"), pl.lit(1).alias("output_chars"))
+@pytest.mark.parametrize(("tokens", "known"), [(2, False), (4, False), (5, True)])
+def test_token_counts_of_a_set_of_one_letter_answers_are_unknown(folder: Path, tokens: int, known: object) -> None:
+    rewrite(folder / "results.parquet", pl.lit(tokens).alias("output_tokens"), pl.lit(1).alias("output_chars"))
     matrix = read_folder(folder)
-    assert np.isnan(matrix.output_tokens).all()
-    assert not matrix.counted.any()
+    assert np.isfinite(matrix.output_tokens).all() == known
+    assert matrix.counted.all() == known
 
 
 def test_recorded_input_tokens_are_averaged_by_prompt(folder: Path) -> None:

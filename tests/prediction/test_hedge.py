@@ -140,6 +140,17 @@ def test_the_bare_scorer_predicts_every_prompt_as_one_like_those_of_training(art
         np.testing.assert_allclose(bare.score(embedding).p_correct, naive.p_correct(given, 0.0), atol=2e-5)
 
 
+def test_what_was_predicted_before_the_hedge_is_kept_beside(artifact: Artifact) -> None:
+    naive, scorer = Naive(artifact), Scorer.from_artifact(artifact)
+    for embedding in [*embeddings(artifact), None]:
+        scores = scorer.score(embedding)
+        assert scores.unshrunk_logits is not None
+        given, before = None if embedding is None else embedding.tolist(), 1 / (1 + np.exp(-scores.unshrunk_logits))
+        np.testing.assert_allclose(before, naive.p_correct(given, 0.0), atol=2e-5)
+        assert np.abs(before - scores.p_correct).max() > 1e-3
+    assert Scorer.from_artifact(artifact, shrinks=False).score(None).unshrunk_logits is None
+
+
 def test_a_prompt_without_text_is_the_average_prompt_of_an_unknown_kind(artifact: Artifact) -> None:
     scores = Scorer.from_artifact(artifact).score(None)
     np.testing.assert_allclose(scores.p_correct, Naive(artifact).p_correct(None, 1.0), atol=2e-5)

@@ -35,7 +35,7 @@ def test_optional_fields_keep_their_type() -> None:
     assert REQUEST_COLUMNS["billed_output_tokens"] == "BIGINT"
     assert REQUEST_COLUMNS["candidates"].endswith(
         "excluded VARCHAR, usual_p_correct DOUBLE, usual_cost_usd DOUBLE, propensity DOUBLE, "
-        "known_by VARCHAR, p_correct_low DOUBLE, p_correct_high DOUBLE)[]"
+        "known_by VARCHAR, p_correct_low DOUBLE, p_correct_high DOUBLE, p_unshrunk DOUBLE)[]"
     )
 
 

@@ -138,7 +138,9 @@ def test_the_written_artifact_is_a_child_that_reads_the_same_embeddings(school: 
 def test_without_text_or_embedding_the_calibration_learns(school: School) -> None:
     lesson, update = school.teach(World(changed(WIZARD, "maths", 0.2), keep="neither"))
     assert lesson.basis == {"recorded probability by the same weights": 1200}
-    assert of(lesson, WIZARD).changed == "calibration"
+    assert of(lesson, WIZARD).changed == "offset"
+    assert of(lesson, WIZARD).offset < -0.5
+    assert lesson.shared.terms == "offsets"
     assert lesson.refusals == ()
     assert p_correct(school.written(lesson, update), WIZARD, "chat") < GOOD - 0.05  # it cannot tell topics apart
 
@@ -160,7 +162,7 @@ def test_feedback_as_the_weights_predict_changes_nothing(school: School) -> None
     lesson, update = school.teach(World(seed=4))
     assert not lesson.changes
     assert lesson.refusals == ()
-    for name, tensor in update.applied(school.artifact).items():
+    for name, tensor in update.applied(school.artifact).decoder.items():
         np.testing.assert_array_equal(tensor, school.artifact.decoder[name])
 
 
@@ -218,13 +220,13 @@ def test_harsh_people_lower_every_llm_also_the_one_nobody_spoke_of(school: Schoo
     wider = replace(
         school.artifact, decoder={**school.artifact.decoder, "llm_bias": bias, "llm_embeddings": embeddings}
     )
-    assert update.applied(wider)["llm_bias"][3] == pytest.approx(lesson.common)
+    assert update.applied(wider).decoder["llm_bias"][3] == pytest.approx(-1.5, abs=0.4)
 
 
 def test_one_llm_that_got_worse_lowers_nobody_else(school: School) -> None:
     worse = {**AS_TRAINED, WIZARD: dict.fromkeys(TOPICS, 0.3)}
     lesson, _ = school.teach(World(worse, n=2000))
-    assert lesson.common == 0.0
+    assert abs(lesson.common) < 0.05
     assert of(lesson, WIZARD).mean_p_after == pytest.approx(0.3, abs=0.06)
 
 
@@ -285,8 +287,8 @@ def test_equal_prompts_are_never_on_both_sides_of_a_hashed_split(school: School)
 
 
 def test_too_little_feedback_is_said(school: School) -> None:
-    with pytest.raises(DataError, match="30 usable answers"):
-        school.teach(World(n=30))
+    with pytest.raises(DataError, match="19 usable answers"):
+        school.teach(World(n=19))
     with pytest.raises(DataError, match="0 usable answers"):
         school.teach(World(n=30), lambda _: [])
 

@@ -236,6 +236,7 @@ def _candidate(one: Mapping[str, Any]) -> CandidateRecord:
         one.get("known_by"),
         one.get("p_correct_low"),
         one.get("p_correct_high"),
+        one.get("p_unshrunk"),
     )
 
 

@@ -358,7 +358,7 @@ def _sources(matrix: CorrectnessMatrix, facts: Facts) -> tuple[DataSource, ...]:
 
 
 def _hidden(tensors: Tensors, network: str) -> tuple[int, ...]:
-    biases = [t for name, t in tensors.items() if name.startswith(f"{network}.") and name.endswith(".bias")]
+    biases = [t for name, t in sorted(tensors.items()) if name.startswith(f"{network}.") and name.endswith(".bias")]
     return tuple(bias.shape[0] for bias in biases[:-1])
 
 

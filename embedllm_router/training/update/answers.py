@@ -41,6 +41,11 @@ class Answers:
             only a probability was recorded and one cannot tell.
         columns: float32 (n, n_free), what those entries are multiplied by; NaN where neither text nor embedding was
             recorded.
+        typical: What they predict of the mean LLM; NaN where the prompt is unknown. The next likewise.
+        own_typical: The part of it that comes from the free entries of its row.
+        shared: float32 (n, n_shared), `LinearDecoder.shared`.
+        shared_widths: Of the blocks of these.
+        hedged: Whether the weights have a hedge, so that LLMs share a part of the logit.
         key: Equal for equal prompts, where they can be told.
         verdicts: Everything that was said.
     """
@@ -51,6 +56,11 @@ class Answers:
     logit: Floats
     own: Floats
     columns: NDArray[np.float32]
+    typical: Floats
+    own_typical: Floats
+    shared: NDArray[np.float32]
+    shared_widths: tuple[int, ...]
+    hedged: bool
     key: tuple[str, ...]
     verdicts: tuple[tuple[Verdict, ...], ...]
 
@@ -72,6 +82,11 @@ class Answers:
             logit=self.logit[rows],
             own=self.own[rows],
             columns=self.columns[rows],
+            typical=self.typical[rows],
+            own_typical=self.own_typical[rows],
+            shared=self.shared[rows],
+            shared_widths=self.shared_widths,
+            hedged=self.hedged,
             key=tuple(self.key[i] for i in which),
             verdicts=tuple(self.verdicts[i] for i in which),
         )
@@ -153,11 +168,15 @@ def _answer(
 def _lay_out(found: list[_Answer], decoder: LinearDecoder, max_weight: float) -> tuple[Answers, int]:
     llm = np.array([one.row for one in found], dtype=np.intp)
     embedded = np.array([one.embedded for one in found], dtype=bool)
-    n = decoder.n_free
+    n, rows = decoder.n_free, decoder.evened_rows()
+    mean_row = rows.mean(axis=0)
     columns = np.full((len(found), decoder.rows.shape[1]), np.nan, dtype=np.float32)
-    columns[embedded] = decoder.columns([one.embedding for one in found if one.embedded])
-    own = np.einsum("ij,ij->i", columns[:, :n], decoder.rows[llm, :n], dtype=np.float64)
-    rest = np.einsum("ij,ij->i", columns[:, n:], decoder.rows[llm, n:], dtype=np.float64)
+    shared = np.full((len(found), decoder.n_shared), np.nan, dtype=np.float32)
+    prompts = [one.embedding for one in found if one.embedded]
+    columns[embedded] = decoder.columns(prompts)
+    shared[embedded] = decoder.shared(prompts, columns[embedded])
+    own = np.einsum("ij,ij->i", columns[:, :n], rows[llm, :n], dtype=np.float64)
+    rest = np.einsum("ij,ij->i", columns[:, n:], rows[llm, n:], dtype=np.float64)
     p_recorded = np.array([np.nan if one.p_recorded is None else one.p_recorded for one in found])
     recorded = logit(np.clip(p_recorded, _SURE, 1 - _SURE))
     weight = np.array([_weight(one.request) for one in found], dtype=np.float64)
@@ -168,6 +187,11 @@ def _lay_out(found: list[_Answer], decoder: LinearDecoder, max_weight: float) ->
         logit=np.where(embedded, own + rest, recorded),
         own=np.where(embedded | (n < columns.shape[1]), own, recorded),
         columns=columns[:, :n],
+        typical=columns @ mean_row,
+        own_typical=columns[:, :n] @ mean_row[:n],
+        shared=shared,
+        shared_widths=decoder.shared_widths,
+        hedged=n < columns.shape[1],
         key=tuple(one.request.prompt_hash or one.request.request_id for one in found),
         verdicts=tuple(one.request.verdicts for one in found),
     )

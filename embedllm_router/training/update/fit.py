@@ -1,8 +1,8 @@
-"""Answers with feedback → what changes about each LLM.
+"""Answers with feedback → what changes: of all LLMs first (`adaptation`), then of each LLM alone.
 
-What may change about one LLM, as the columns of a regression, is
+What may change about one LLM, on top of what changes of all, is as the columns of a regression
 
-    new logit = logit + common + slope · (own - mean own) + offset + v · φ
+    new logit = logit + slope · (own - mean own) + offset + v · φ
 
 `own` is the part of the logit that comes from the LLM's row: all of it without a hedge, all but what LLMs share with
 one. φ are the main directions of the prompts in the log, of f(x) or of what a hedge makes of it (`LinearDecoder`),
@@ -10,24 +10,20 @@ scaled so that a prompt's φ has length 1 on average: the prior on v then says h
 move. How far an LLM may move is a ladder of priors that starts with no
 change at all, climbed by cross-validation. Of the rungs within one standard error of the best, the lowest is taken
 (Breiman et al., 1984): data that show nothing change nothing.
-
-`common` is what all LLMs share: people who judge harsher, or kinder, than the data the weights were trained on. Without
-it, an LLM that gets a lot of harsh feedback would fall behind one without feedback. It is the mean of a random-effects
-model (DerSimonian and Laird, 1986) over the LLMs with feedback: it counts only where several of them moved alike, and
-an LLM that moved alone shifts no other.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router._stats import Examples, fit_logistic, losses
-from embedllm_router.artifact.weights import Artifact, Tensors
+from embedllm_router.artifact.weights import Artifact
 from embedllm_router.prediction.linear_decoder import LinearDecoder
+from embedllm_router.training.update.adaptation import Adaptation, adapt, effective
 from embedllm_router.training.update.answers import Answers
 
 __all__ = [
@@ -39,37 +35,10 @@ __all__ = [
     "Update",
     "choose_rung",
     "columns",
-    "common_shift",
     "fit_rung",
     "hashed",
     "learn_update",
 ]
-
-_FEWEST_LLMS: Final = 3
-_SURE: Final = 2.0  # standard errors
-
-
-def common_shift(shifts: Sequence[float], variances: Sequence[float]) -> float:
-    """The shift that LLMs share.
-
-    Args:
-        shifts: One per LLM, in logits.
-        variances: Of each shift, positive.
-
-    Returns:
-        The common shift; 0 where it cannot be told from chance, or from LLMs that moved each its own way.
-    """
-    if len(shifts) < _FEWEST_LLMS:
-        return 0.0
-    shift, variance = np.array(shifts), np.array(variances)
-    weight = 1.0 / variance
-    mean = float(weight @ shift / weight.sum())
-    spread = float(weight @ (shift - mean) ** 2)
-    between = (spread - (len(shift) - 1)) / float(weight.sum() - weight @ weight / weight.sum())
-    weight = 1.0 / (variance + max(between, 0.0))
-    mean, error = float(weight @ shift / weight.sum()), float(1.0 / np.sqrt(weight.sum()))
-    return mean if abs(mean) > _SURE * error else 0.0
-
 
 _MOST_DIRECTIONS: Final = 32
 _MIN_SLOPE: Final = -0.9  # a slope that undoes or reverses what was learned is no calibration
@@ -116,32 +85,30 @@ class LLMChange:
     """A fit for one LLM.
 
     Attributes:
-        common: Shift of every LLM's logit.
         mean_own: Where the slope turns.
         slope: At least -0.9; 0 is no change.
         offset: Shift of its own.
         along: (n_directions,), v; None when only the calibration changes.
     """
 
-    common: float
     mean_own: float = 0.0
     slope: float = 0.0
     offset: float = 0.0
     along: Floats | None = None
 
     @classmethod
-    def from_fit(cls, fit: Floats, common: float, mean_own: float, *, embedding: bool) -> "LLMChange":
+    def from_fit(cls, fit: Floats, mean_own: float, *, embedding: bool) -> "LLMChange":
         """Reads the coefficients of `columns`."""
-        return cls(common, mean_own, max(float(fit[0]), _MIN_SLOPE), float(fit[1]), fit[2:] if embedding else None)
+        return cls(mean_own, max(float(fit[0]), _MIN_SLOPE), float(fit[1]), fit[2:] if embedding else None)
 
     @property
     def changes(self) -> bool:
-        """Whether it differs from the common shift."""
+        """Whether anything is different."""
         return bool(self.slope or self.offset or self.along is not None)
 
     def logit(self, logit: Floats, own: Floats, phi: Floats | None) -> Floats:
         """New logits of old ones, (n,), with the LLM's own part of each, (n,); `phi` is (n, n_directions)."""
-        moved: Floats = logit + self.common + self.slope * np.nan_to_num(own - self.mean_own) + self.offset
+        moved: Floats = logit + self.slope * np.nan_to_num(own - self.mean_own) + self.offset
         return moved if self.along is None or phi is None else moved + phi @ self.along
 
     def folded(self, row: Floats, constant: Floats, directions: Directions | None) -> Floats:
@@ -152,7 +119,7 @@ class LLMChange:
             constant: The row that adds 1 to every logit, (n_free,).
             directions: Those of `along`.
         """
-        shift = self.common + self.offset - self.slope * self.mean_own
+        shift = self.offset - self.slope * self.mean_own
         if self.along is None or directions is None:
             return (1.0 + self.slope) * row + shift * constant
         turn = directions.basis @ self.along
@@ -263,7 +230,6 @@ def hashed(key: str) -> float:
 
 _FEWEST: Final = 20
 """Answers of an LLM below which nothing is learned of it alone."""
-_LOOSE: Final = 0.01  # precision that only keeps the shift of an LLM that was always right finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,39 +254,42 @@ class Update:
     """What was learned.
 
     Attributes:
-        common: Shift of every LLM's logit, also of those without feedback.
+        adaptation: What changes of all LLMs.
         directions: The main directions of the prompts; None when no answer had a known prompt.
-        fits: By row of the LLM, those with enough answers.
+        fits: By row of the LLM, those with enough answers; what changes of them beside.
     """
 
-    common: float
+    adaptation: Adaptation
     directions: Directions | None
     fits: Mapping[int, LLMFit]
 
     @property
     def changes(self) -> bool:
         """Whether anything is different."""
-        return bool(self.common) or any(one.change.changes for one in self.fits.values())
+        return self.adaptation.changes or any(one.change.changes for one in self.fits.values())
 
     def logit(self, answers: Answers) -> Floats:
         """What the updated weights predict for answers; without a known prompt, what the LLM's calibration says."""
-        new = answers.logit + self.common
+        adapted = self.adaptation.adapted(answers)
+        new = adapted.logit.copy()
         for row, one in self.fits.items():
             mine = answers.llm == row
             prompts = answers.columns[mine]
             phi = None if self.directions is None else np.nan_to_num(self.directions.of_prompts(prompts))
-            new[mine] = one.change.logit(answers.logit[mine], answers.own[mine], phi)
+            new[mine] = one.change.logit(adapted.logit[mine], adapted.own[mine], phi)
         return new
 
-    def applied(self, artifact: Artifact) -> Tensors:
-        """The decoder's tensors, updated."""
-        decoder = LinearDecoder(artifact)
+    def applied(self, artifact: Artifact) -> Artifact:
+        """Updated weights, in memory: of the manifest only the hedge is new."""
+        if not self.changes:
+            return artifact
+        adapted = self.adaptation.applied(artifact)
+        decoder = LinearDecoder(adapted)
         n, constant = decoder.n_free, decoder.constant[: decoder.n_free]
-        rows = decoder.rows.copy()
-        rows[:, :n] += self.common * constant
+        rows = decoder.evened_rows()
         for row, one in self.fits.items():
-            rows[row, :n] = one.change.folded(decoder.rows[row, :n], constant, self.directions)
-        return {**artifact.decoder, **decoder.tensors(rows)}
+            rows[row, :n] = one.change.folded(rows[row, :n], constant, self.directions)
+        return replace(adapted, decoder={**adapted.decoder, **decoder.tensors(rows)})
 
 
 def learn_update(answers: Answers) -> Update:
@@ -335,21 +304,14 @@ def learn_update(answers: Answers) -> Update:
     known = answers.has_columns
     directions = Directions.of(answers.columns[known]) if known.any() else None
     rows, counts = np.unique(answers.llm, return_counts=True)
+    adaptation = adapt(answers)
+    adapted = adaptation.adapted(answers)
     enough = rows[counts >= _FEWEST].tolist()
-    shifts = [_shift(answers.select(answers.llm == row)) for row in enough]
-    common = common_shift([shift for shift, _ in shifts], [variance for _, variance in shifts])
-    fits = {row: _fit_llm(answers.select(answers.llm == row), directions, common) for row in enough}
-    return Update(common, directions, fits)
+    fits = {row: _fit_llm(adapted.select(adapted.llm == row), directions) for row in enough}
+    return Update(adaptation, directions, fits)
 
 
-def _shift(own: Answers) -> tuple[float, float]:
-    """How far one LLM's logits are off, and the variance of that."""
-    examples = Examples(np.ones((len(own), 1)), own.logit, own.score, _evened(own.weight))
-    theta, curvature = fit_logistic(examples, np.array([_LOOSE]))
-    return float(theta[0]), float(1.0 / curvature[0, 0])
-
-
-def _fit_llm(mine: Answers, directions: Directions | None, common: float) -> LLMFit:
+def _fit_llm(mine: Answers, directions: Directions | None) -> LLMFit:
     """Learns one LLM: from the answers with known prompts where most have them, else its calibration from all."""
     known = mine.has_columns
     embedding = directions is not None and len(directions) > 0 and int(known.sum()) >= max(_FEWEST, len(mine) / 2)
@@ -359,15 +321,9 @@ def _fit_llm(mine: Answers, directions: Directions | None, common: float) -> LLM
     told = mine.own[np.isfinite(mine.own)]
     mean_own = float(told.mean()) if len(told) else 0.0
     x = columns(mine.own, mean_own, phi)
-    examples = Examples(x, mine.logit + common, mine.score, _evened(mine.weight))
+    examples = Examples(x, mine.logit, mine.score, effective(mine.weight))
     ladder = LADDER if embedding else [rung for rung in LADDER if rung.along is None]
     rung = choose_rung(examples, mine.key, ladder)
     theta = fit_rung(examples, rung)
-    change = LLMChange.from_fit(theta, common, mean_own, embedding=rung.along is not None)
+    change = LLMChange.from_fit(theta, mean_own, embedding=rung.along is not None)
     return LLMFit(change, rung, len(mine), float(examples.weight.sum()))
-
-
-def _evened(weight: Floats) -> Floats:
-    """Weights that sum to the effective number of answers, so that the prior keeps its say."""
-    evened: Floats = weight * (weight.sum() / (weight**2).sum())
-    return evened

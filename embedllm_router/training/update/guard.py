@@ -25,6 +25,7 @@ __all__ = [
     "LLMLesson",
     "Lesson",
     "LessonOptions",
+    "SharedLesson",
     "SourceCheck",
     "check_sources",
     "expected_auc",
@@ -264,6 +265,33 @@ class LessonOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedLesson:
+    """What was learned of all LLMs at once. Every standard deviation is that of what was found, given the verdicts.
+
+    Attributes:
+        terms: "unchanged", "offsets" when no prompt was known, or "all".
+        evidence: For a change over none, in nats.
+        common: Shift of every LLM's logit, also of those without feedback.
+        common_sd: Its standard deviation; the next likewise.
+        difficulty: What the difficulty of a prompt counts for, 1 as before.
+        difficulty_sd: Likewise.
+        differences: What differences between LLMs count for, 1 as before.
+        differences_sd: Likewise.
+        kinds: How far the logit of a prompt moves because of its kind, for all LLMs alike, root mean square.
+    """
+
+    terms: str
+    evidence: float
+    common: float
+    common_sd: float
+    difficulty: float
+    difficulty_sd: float
+    differences: float
+    differences_sd: float
+    kinds: float
+
+
+@dataclass(frozen=True, slots=True)
 class LLMLesson:
     """What was learned of one LLM. Figures are None where there is nothing to measure on.
 
@@ -271,7 +299,10 @@ class LLMLesson:
         llm: Its id.
         n: Answers it was learned from.
         effective_n: What they count as once weighted by propensity.
-        changed: "embedding", "calibration", "unchanged" or "too few answers"; the common shift comes on top.
+        offset: Shift of its own logit beside that of all LLMs, as a first estimate from all feedback.
+        offset_sd: Its posterior standard deviation.
+        changed: The most that was learned of it alone: "embedding", "calibration", "offset", "unchanged" or "too few
+            answers".
         n_held: Held-out answers; the next four are of these.
         log_loss_before: In nats.
         log_loss_after: In nats.
@@ -285,6 +316,8 @@ class LLMLesson:
     llm: str
     n: int
     effective_n: float
+    offset: float
+    offset_sd: float
     changed: str
     n_held: int
     log_loss_before: float | None
@@ -309,7 +342,9 @@ class Lesson:
         n_explored: Answers whose LLM was chosen with a propensity below 1.
         n_clipped: Of those, the ones whose weight was clipped.
         common: Shift of every LLM's logit.
+        shared: What was learned of all LLMs at once.
         held: Held-out answers.
+        crossed: Whether, for want of answers, each was held out in turn and the update was learned from all of them.
         llms: Every LLM with feedback, most answers first.
         sources: Every source of feedback.
         changes: Whether anything is different.
@@ -324,7 +359,9 @@ class Lesson:
     n_explored: int
     n_clipped: int
     common: float
+    shared: SharedLesson
     held: HeldOut
+    crossed: bool
     llms: tuple[LLMLesson, ...]
     sources: tuple[SourceCheck, ...]
     changes: bool
