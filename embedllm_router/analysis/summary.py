@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from embedllm_router._stats import Estimate, Resampling
 from embedllm_router.analysis.calibration import Calibration, calibration
+from embedllm_router.analysis.topics import TopicShare, by_topic
 from embedllm_router.records.reader.file_source import FileSource
 from embedllm_router.records.reader.source import N_GROUPS, Filters, RecordSource, group, sampled
 
@@ -669,6 +670,7 @@ class Summary:
         last: Time of the last.
         llms: Every LLM's part; the one chosen most often first.
         outcomes: How requests ended.
+        topics: What they were about, and what that cost; most requests first.
         reasons: Reason → how often it decided.
         spend: What routing cost, beside other ways to choose.
         forecast: Predicted beside billed cost.
@@ -685,6 +687,7 @@ class Summary:
     last: datetime | None
     llms: tuple[LlmShare, ...]
     outcomes: Outcomes
+    topics: tuple[TopicShare, ...]
     reasons: Mapping[str, Count]
     spend: Spend
     forecast: Forecast
@@ -721,6 +724,7 @@ def summarize(source: RecordSource, filters: Filters | None = None, *, seed: int
         last=totals.last,
         llms=llm_shares(totals),
         outcomes=outcomes(totals),
+        topics=by_topic(source, filters),
         reasons=reasons(totals),
         spend=spend(totals, candidates, seed),
         forecast=forecast(totals, sample, seed),

@@ -19,6 +19,7 @@ __all__ = [
     "month_in_name",
     "size_in_name",
     "thinks_by_name",
+    "years_of",
 ]
 
 COVARIATES: Final = (
@@ -82,7 +83,7 @@ class LLMKind:
 
     def figures(self) -> dict[str, float]:
         """All of `COVARIATES`; where something is unknown, its figure is 0 and the one that says so is 1."""
-        released, size, price = _years(self.released), _log(self.size_b, _USUAL_SIZE_B), None
+        released, size, price = years_of(self.released), _log(self.size_b, _USUAL_SIZE_B), None
         if self.output_usd_per_mtok:  # free of charge says where it runs, not how good it is
             price = _log(self.output_usd_per_mtok, _USUAL_USD)
         return {
@@ -150,8 +151,8 @@ def month_in_name(llm: str) -> str | None:
     return f"{found[1]}-{found[2]}" if found else None
 
 
-def _years(released: str | None) -> float | None:
-    """Years since the beginning of 2025."""
+def years_of(released: str | None) -> float | None:
+    """Years since the beginning of 2025 of a month, "YYYY-MM", or a year; None of None."""
     if released is None:
         return None
     year, _, month = released.partition("-")

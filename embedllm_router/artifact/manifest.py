@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 __all__ = [
     "FORMAT_VERSION",
+    "BenchmarkSpec",
     "BroadSpec",
     "Covariate",
     "DataSource",
@@ -26,6 +27,7 @@ __all__ = [
     "Manifest",
     "NgramSpec",
     "OodSpec",
+    "PublishedSpec",
     "TransformerSpec",
 ]
 
@@ -410,6 +412,43 @@ class KinSpec(Record):
     features: tuple[str, ...] = Field(min_length=1)
 
 
+class BenchmarkSpec(Record):
+    """What a published score on one benchmark says: `logit(score) = offset + loading · published ability + noise`.
+
+    Attributes:
+        name: Of the benchmark, for example "gpqa_diamond".
+        offset: Logit of the score of an LLM of ability 0, as its publishers ask and grade.
+        loading: What one logit of ability adds to it.
+        sd: Standard deviation of the noise: of questions, protocols and settings.
+        n_llms: LLMs with a score and graded answers that it was learned from.
+    """
+
+    name: str = Field(min_length=1)
+    offset: float
+    loading: float
+    sd: float = Field(gt=0)
+    n_llms: int = Field(gt=0)
+
+
+class PublishedSpec(Record):
+    """What published scores say of abilities; see `artifact.published`.
+
+    Attributes:
+        sd: Standard deviation, over LLMs of one age, of the ability that published scores show around that of graded
+            answers.
+        drift: What a release one year later adds to it: published ability rises faster with the years.
+        usual_release: Years since the beginning of 2025 at which it adds nothing, the mean release.
+        release_sd: Standard deviation of releases in years.
+        benchmarks: Of ten LLMs or more, sorted by name.
+    """
+
+    sd: float = Field(ge=0)
+    drift: float = 0.0
+    usual_release: float = 0.0
+    release_sd: float = Field(default=0.0, ge=0)
+    benchmarks: tuple[BenchmarkSpec, ...] = Field(min_length=1)
+
+
 class GuaranteeRow(Record):
     """How often answers were right on held-out prompts where a promise was made of them.
 
@@ -469,7 +508,8 @@ class Manifest(Record):
 
     Landmarks are optional: a folder without them has an empty list and a `d_landmark` of 0. So are the contract,
     the measured guarantee of τ, and the novelty, the measurements for the OOD score, which needs landmarks. A decoder
-    with a broad network has a hedge, which needs landmarks too, and no other decoder has one; kin is for such decoders.
+    with a broad network has a hedge, which needs landmarks too, and no other decoder has one; kin is for such decoders,
+    and what published scores say is for weights with kin.
     """
 
     format: Literal["embedllm-router artifact"] = "embedllm-router artifact"
@@ -486,6 +526,7 @@ class Manifest(Record):
     novelty: OodSpec | None = None
     hedge: HedgeSpec | None = None
     kin: KinSpec | None = None
+    published: PublishedSpec | None = None
     contract: tuple[GuaranteeRow, ...] = ()
     files: dict[str, FileRecord] = Field(default_factory=dict)
 
@@ -514,6 +555,8 @@ class Manifest(Record):
             )
         if self.hedge is not None and not self.landmarks:
             raise ValueError("the hedge measures distances to landmarks, of which there are none")
+        if self.published is not None and self.kin is None:
+            raise ValueError("published is given and kin is not; scores move what is expected of an LLM")
         if self.kin is not None and broad is None:
             raise ValueError("kin is given and decoder.broad is not; what is expected of an LLM needs both networks")
         return self

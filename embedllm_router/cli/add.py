@@ -35,8 +35,13 @@ def register(app: typer.Typer) -> None:
 
 def _add(
     llm: Annotated[str, typer.Argument(help="Name of the new LLM in the data; it becomes the id of the LLM.")],
-    data: Data,
     out: Annotated[Path, typer.Option(help="Folder for the new weights; weights that are there are replaced.")],
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Data folder with graded answers, as `ingest` writes it; repeatable.")
+    ] = None,
+    scores: Annotated[
+        str | None, typer.Option(help="Published benchmark scores in [0, 1], such as mmlu_pro=0.84,gpqa_diamond=0.78.")
+    ] = None,
     artifact: Weights = None,
     vendor: Annotated[str, typer.Option(help="Vendor of the LLM.")] = "unknown",
     thinking: Annotated[bool, typer.Option("--thinking", help="The LLM reasons before it answers.")] = False,
@@ -52,8 +57,9 @@ def _add(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Add an LLM to existing weights from a few of its graded answers, in seconds, without training."""
+    """Add an LLM to existing weights from published scores, a few graded answers, or both, without training."""
     with clear_errors():
+        from embedllm_router.artifact.published import read_scores
         from embedllm_router.artifact.weights import check_beside, default_artifact_path, load_artifact, read_card
         from embedllm_router.data.folder import read_folders
         from embedllm_router.training.add_llm import About, add_llm, write_added
@@ -61,9 +67,9 @@ def _add(
         parent = artifact or default_artifact_path()
         check_beside(parent, out)
         weights = load_artifact(parent)
-        about = About(llm, vendor, thinking, input_price, output_price)
+        about = About(llm, vendor, thinking, input_price, output_price, read_scores(scores))
         with progress() as on_progress:
-            added = add_llm(weights, read_folders(data), about, on_progress)
+            added = add_llm(weights, read_folders(data) if data else None, about, on_progress)
         written = None
         if force or added.refusal is None:
             written = write_added(weights, read_card(parent), added, out)
@@ -83,6 +89,8 @@ def _print_added(added: "Added", out: Path, written: "Artifact | None", *, as_js
             "n_answers": added.n_answers,
             "n_lengths": added.n_lengths,
             "mean_score": added.mean_score,
+            "ability": added.ability.mean if added.ability else None,
+            "ability_sd": added.ability.sd if added.ability else None,
             "mean_p": added.mean_p,
             "mean_p_low": added.mean_p_low,
             "mean_p_high": added.mean_p_high,
@@ -108,10 +116,9 @@ def _nearest(written: "Artifact | None", llm: str) -> list[str]:
 
 
 def _lines(added: "Added", nearest: list[str]) -> list[str]:
-    lengths = f"{added.n_lengths:,} of them with a length" if added.n_lengths else "lengths as other LLMs have them"
     credible = f"95 % credible [{added.mean_p_low:.3f}, {added.mean_p_high:.3f}]"
     lines = [
-        f"{added.llm}: {added.n_answers:,} answers, {added.mean_score:.1%} right; {lengths}",
+        f"{added.llm}: {_read(added)}",
         f"on prompts like those the weights learned from, p_correct {added.mean_p:.3f} on average, {credible}",
     ]
     if added.judged is not None:
@@ -126,6 +133,17 @@ def _lines(added: "Added", nearest: list[str]) -> list[str]:
     if nearest:
         lines.append(f"most like {', '.join(nearest)}")
     return lines
+
+
+def _read(added: "Added") -> str:
+    """What it was learned from."""
+    lengths = f"{added.n_lengths:,} of them with a length" if added.n_lengths else "lengths as other LLMs have them"
+    parts = []
+    if added.ability is not None:
+        parts.append(f"ability {added.ability.mean:+.2f} ± {added.ability.sd:.2f} log-odds by scores, name and price")
+    if added.mean_score is not None:
+        parts.append(f"{added.n_answers:,} answers, {added.mean_score:.1%} right")
+    return f"{', '.join(parts)}; {lengths}"
 
 
 def _outcome(added: "Added", out: Path, written: "Artifact | None") -> str:

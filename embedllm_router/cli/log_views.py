@@ -13,6 +13,7 @@ from embedllm_router._stats import Estimate
 from embedllm_router.analysis.calibration import Calibration
 from embedllm_router.analysis.explain import Explained, Explanation, Knob
 from embedllm_router.analysis.summary import Alternative, Count, Summary
+from embedllm_router.analysis.topics import topic_of
 from embedllm_router.records.reader.find import Found
 
 __all__ = [
@@ -399,6 +400,7 @@ def _prompt(row: Mapping[str, Any]) -> list[str]:
     if row["needs"]:
         facts.append(f"needs {', '.join(row['needs'])}")
     if row["category"] is not None:
+        facts.append(f"topic: {topic_of(row['category'])}")
         facts.append(f"nearest training prompts: {row['category']}")
     if row["novelty"] is not None:
         facts.append(f"OOD score {row['novelty']:.3f}")
@@ -454,7 +456,7 @@ def summary_blocks(summary: Summary) -> list[RenderableType]:
     blocks: list[RenderableType] = [_head(summary)]
     if not summary.n:
         return blocks
-    blocks += [_mix(summary), _outcomes(summary)]
+    blocks += [_mix(summary), _topics(summary), _outcomes(summary)]
     if summary.spend.alternatives:
         blocks.append(_spend(summary))
     blocks.append(_forecast(summary))
@@ -497,6 +499,14 @@ def _mix(summary: Summary) -> Table:
         table.add_row(
             one.llm, *shares, usd(one.billed_usd), probability(one.p_correct), probability(ratios.get(one.llm))
         )
+    return table
+
+
+def _topics(summary: Summary) -> Table:
+    table = _table("topics", ["topic"], ["requests", "share", "mean p_correct", "cost", "chosen most often"])
+    for one in summary.topics:
+        most = f"{one.llm} {percent(one.llm_share)}"
+        table.add_row(one.topic, f"{one.n:,}", percent(one.share), probability(one.p_correct), usd(one.cost_usd), most)
     return table
 
 

@@ -17,7 +17,7 @@ Whoever fits a row to answers therefore fits what is served, on ordinary prompts
 learned with the rest.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -199,6 +199,16 @@ class LinearDecoder:
             name: part if name.endswith("embeddings") else part[:, 0]
             for name, part in zip(self._names, parts, strict=True)
         }
+
+    def row_of(self, tensors: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float64]:
+        """The row of one LLM, float64 (width,); undoes `tensors`.
+
+        Args:
+            tensors: One entry of each tensor that has one per LLM, by name.
+        """
+        parts = [np.ravel(tensors[name]) for name in self._names]
+        shared = [] if self._blend is None else [np.ones(1)]
+        return np.concatenate([*parts, *shared]).astype(np.float64)
 
     def _inputs(self, prompts: Sequence[Floats | None]) -> Floats:
         raw = np.stack([self._mean if one is None else one for one in prompts])

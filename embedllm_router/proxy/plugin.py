@@ -228,12 +228,18 @@ class ProxyHandler(CustomLogger):
             only=combined.candidates,
             rules=combined.rules,
             barred={**dict.fromkeys(resting, Exclusion.COOLED_DOWN), **barred},
-            cached_tokens=session.cached_tokens(self.container.sessions.clock()) if session and session.pinned else {},
+            cached_tokens=self._cached_tokens(prompt, model, session) if session and session.pinned else {},
             observed=statistics.of(model.policy.pool) if statistics.groups else None,
         )
         needs = prompt.needs - PARAMETERS if litellm.drop_params is True else prompt.needs
         size = prompt.input_tokens, prompt.max_output_tokens
         return Request(combined.objective, *size, needs, conditions, prompt.n_answers)
+
+    def _cached_tokens(self, prompt: Prompt, model: VirtualModel, session: Session) -> Mapping[str, int]:
+        """Input tokens in the prompt cache of the session's provider, where it caches such a request."""
+        cached = session.cached_tokens(self.container.sessions.clock())
+        marked = {one.name for one in model.policy.pool.candidates if one.caches_marked}
+        return cached if prompt.marks_cache else {name: n for name, n in cached.items() if name not in marked}
 
     def _report(  # noqa: PLR0913, PLR0917 - a decision, and everybody who wants to know of it
         self,

@@ -9,7 +9,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -17,7 +17,7 @@ import orjson
 
 from embedllm_router.routing.pool import Capability
 
-__all__ = ["Content", "is_unsaid", "json_bytes", "n_bytes", "own_words", "read_content", "unsaid"]
+__all__ = ["Content", "is_marked", "is_unsaid", "json_bytes", "n_bytes", "own_words", "read_content", "unsaid"]
 
 _TOKENS_PER_ATTACHMENT: Final = 1_000  # an image, audio clip or file: a round figure, providers differ tenfold
 _TOKENS_PER_PAGE: Final = 2_000  # of a PDF: Anthropic states 1,500 to 3,000, its picture not counted
@@ -38,6 +38,7 @@ _NEEDED: Final = {
     "input_audio": Capability.AUDIO,
 }
 _FILES: Final = frozenset({"file", "input_file", "document"})
+_MARK: Final = "cache_control"
 _PAGE: Final = re.compile(rb"/Type\s?/Page\b")  # not /Pages, the tree of them
 
 
@@ -50,12 +51,14 @@ class Content:
         n_bytes: Of all that is text, tool traffic included, in UTF-8.
         n_tokens: Of what is no text.
         needs: What an LLM must be able to do to read it.
+        marks_cache: Whether the provider is asked to cache the prompt up to here.
     """
 
     text: str = ""
     n_bytes: int = 0
     n_tokens: int = 0
     needs: frozenset[Capability] = frozenset()
+    marks_cache: bool = False
 
 
 _Part = str | Content
@@ -91,7 +94,13 @@ def read_content(content: object, called: Iterable[object] = ()) -> Content:
         return Content(content if content.strip() else "", size + n_bytes(content))
     parts = list(_parts(content, 0))
     texts = (part for part in parts if isinstance(part, str) and part.strip())
-    return _measured(parts, "\n".join(texts), size)
+    found = _measured(parts, "\n".join(texts), size)
+    return replace(found, marks_cache=True) if is_marked(content) else found
+
+
+def is_marked(listed: object) -> bool:
+    """Whether an item of a list asks the provider to cache the prompt up to there."""
+    return isinstance(listed, list) and any(isinstance(one, Mapping) and one.get(_MARK) for one in listed)
 
 
 def _measured(parts: Iterable[_Part], text: str = "", size: int = 0) -> Content:

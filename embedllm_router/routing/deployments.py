@@ -168,6 +168,7 @@ def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Cata
         max_input_tokens=_smallest([_figure(row, prices, "max_input_tokens") for row in rows]),
         lacks=frozenset(c for row in rows for c in _lacking(row, prices, accepts)),
         cached_usd_per_token=_dearest([_figure(row, prices, "cache_read_input_token_cost") for row in rows]),
+        caches_marked=any("claude" in _model_of(row).lower() for row in rows),
         usd_per_request=max(_figure(row, {}, "usd_per_request") or 0.0 for row in rows),
         tiers=_tiers(rows, prices),
         providers=frozenset(_provider(row, prices) for row in rows),

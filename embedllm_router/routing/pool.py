@@ -228,6 +228,7 @@ class Candidate:
         max_input_tokens: Context window in tokens; None when unknown.
         lacks: What it is known not to be able to do; what is unknown excludes nobody.
         cached_usd_per_token: Price of one input token read from the provider's prompt cache; None when it has none.
+        caches_marked: Whether its provider caches only what a request marks (`cache_control`).
         usd_per_request: What a request costs besides its tokens.
         tiers: Prices of long requests, in rising order of threshold.
         providers: Of its deployments; empty when unknown.
@@ -245,6 +246,7 @@ class Candidate:
     max_input_tokens: int | None = None
     lacks: frozenset[Capability] = frozenset()
     cached_usd_per_token: float | None = None
+    caches_marked: bool = False
     usd_per_request: float = 0.0
     tiers: tuple[PriceTier, ...] = ()
     providers: frozenset[str] = frozenset()

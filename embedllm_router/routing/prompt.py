@@ -13,6 +13,7 @@ from typing import TypeGuard
 
 from embedllm_router.routing.content import (
     Content,
+    is_marked,
     is_unsaid,
     json_bytes,
     n_bytes,
@@ -84,6 +85,7 @@ class Prompt:
         max_output_tokens: The request's own limit on the answer; None when it sets none.
         needs: What an LLM must be able to do to take the request.
         n_answers: Answers it asks for: `n`, `best_of`, prompts in a list.
+        marks_cache: Whether it asks the provider to cache a part of it.
     """
 
     text: str
@@ -91,6 +93,7 @@ class Prompt:
     max_output_tokens: int | None = None
     needs: frozenset[Capability] = frozenset()
     n_answers: int = 1
+    marks_cache: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,14 @@ def read_body(
         max_output_tokens=_max_output_tokens(body, endpoint),
         needs=_needs_of_body(body).union(_parameters(body, endpoint), *(turn.content.needs for turn in turns)),
         n_answers=_n_answers(body, endpoint),
+        marks_cache=_marks_cache(body, turns),
     )
+
+
+def _marks_cache(body: Mapping[str, object], turns: list[_Turn]) -> bool:
+    if body.get("cache_control") or any(turn.content.marks_cache for turn in turns):
+        return True
+    return bool(body.get("tools")) and is_marked(body["tools"])
 
 
 def opening(body: Mapping[str, object]) -> str:

@@ -17,16 +17,17 @@ An LLM that is told to be like a learned one has that one's row and is less sure
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router._stats import sigmoid
 from embedllm_router.artifact.catalog import Catalog
-from embedllm_router.artifact.kin import LLMKind, family_of, is_small
+from embedllm_router.artifact.kin import LLMKind, family_of, is_small, years_of
 from embedllm_router.artifact.manifest import Covariate, KinSpec, LearnedLLM
 from embedllm_router.artifact.names import LLMName, aliases_of
+from embedllm_router.artifact.published import AbilityEstimate, ability_by_scores
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.prediction.linear_decoder import LinearDecoder
 from embedllm_router.prediction.scorer import usual_embeddings
@@ -35,6 +36,7 @@ from embedllm_router.routing.router import Router
 
 __all__ = ["Expected", "Relatives", "expect_ungraded"]
 
+KnownBy = Literal["published", "family"]
 Rows = Mapping[str, NDArray[np.floating]]
 
 _TOKENS_PER_MTOK: Final = 1e6
@@ -56,11 +58,13 @@ class Expected:
         llm: What a manifest would say of it.
         rows: Its row of every tensor that has one row per LLM.
         sd: Standard deviation of its mean logit.
+        ability: Its mean logit, as far as it is known; None of one that was said to be like another.
     """
 
     llm: LearnedLLM
     rows: Rows
     sd: float
+    ability: AbilityEstimate | None = None
 
 
 class Relatives:
@@ -78,7 +82,15 @@ class Relatives:
         self._mean_logits = self._decoder.rows @ _usual_columns(artifact, self._decoder)
         self._kin = artifact.manifest.kin or self._estimated()
 
-    def expect(self, llm_id: str, name: LLMName, *, thinking: bool, output_usd_per_token: float | None) -> Expected:
+    def expect(
+        self,
+        llm_id: str,
+        name: LLMName,
+        *,
+        thinking: bool,
+        output_usd_per_token: float | None,
+        scores: Mapping[str, float] | None = None,
+    ) -> Expected:
         """What is expected of an LLM.
 
         Args:
@@ -86,6 +98,10 @@ class Relatives:
             name: What its name says.
             thinking: Whether it reasons before it answers.
             output_usd_per_token: Its price; None when unknown.
+            scores: Published ones by benchmark, in [0, 1]; needs weights that say what benchmarks measure.
+
+        Raises:
+            ConfigError: A score is not a share, or its benchmark unknown.
         """
         price = None if output_usd_per_token is None else output_usd_per_token * _TOKENS_PER_MTOK
         kind = LLMKind(
@@ -100,8 +116,12 @@ class Relatives:
         ability, sd = _ability(self._kin, kind)
         if self._artifact.manifest.kin is None:
             ability = max([ability, *self._mean_logits[self._earlier(name, kind)].tolist()])
-        rows = self._rows(kind, ability, sd)
-        return Expected(_as_learned(llm_id, kind, ability, sd), rows, sd)
+        known = AbilityEstimate(ability, sd)
+        published = self._artifact.manifest.published
+        if scores and published is not None:
+            known = known.combined(ability_by_scores(published, scores, years_of(kind.released)))
+        llm = _as_learned(llm_id, kind, known, "published" if scores else "family")
+        return Expected(llm, self._rows(kind, known.mean, known.sd), known.sd, known)
 
     def like(self, stand_in: str, llm_id: str) -> Expected:
         """What is expected of an LLM that is said to be like a learned one.
@@ -288,16 +308,16 @@ def _ability(kin: KinSpec, kind: LLMKind) -> tuple[float, float]:
     return kin.base_ability + told + offset, sd
 
 
-def _as_learned(llm_id: str, kind: LLMKind, ability: float, sd: float) -> LearnedLLM:
-    p_correct = float(sigmoid(np.array([ability]))[0])
+def _as_learned(llm_id: str, kind: LLMKind, known: AbilityEstimate, known_by: KnownBy) -> LearnedLLM:
+    p_correct = float(sigmoid(np.array([known.mean]))[0])
     return LearnedLLM(
         id=llm_id,
         vendor=kind.vendor,
         thinking=kind.thinking,
-        n_labels=_answers_worth(sd, p_correct),
+        n_labels=_answers_worth(known.sd, p_correct),
         mean_correctness=p_correct,
         output_usd_per_mtok=kind.output_usd_per_mtok,
-        known_by="family",
+        known_by=known_by,
         family=kind.family,
         released=kind.released,
         size_b=kind.size_b,

@@ -158,6 +158,10 @@ class Shared(Protocol):
         """Takes a text back."""
 
 
+_LEAST_CACHED_TOKENS = 1_024
+"""Shortest prompt that OpenAI, Anthropic, Google and DeepSeek's larger LLMs cache."""
+
+
 @dataclass(frozen=True, slots=True)
 class PinnedLLM:
     """The LLM that answered a session's last request.
@@ -173,14 +177,15 @@ class PinnedLLM:
     at: float
 
     def cached_tokens(self, input_tokens: int, now: float, cache_s: float) -> int:
-        """Tokens its provider probably still has in its prompt cache.
+        """Tokens its provider probably still has in its prompt cache; none of a prompt too short for any.
 
         Args:
             input_tokens: Of the request at hand, which repeats the one before.
             now: Seconds since the epoch.
             cache_s: How long providers keep a prompt, in seconds.
         """
-        return min(self.input_tokens, input_tokens) if now - self.at <= cache_s else 0
+        kept = self.input_tokens >= _LEAST_CACHED_TOKENS and now - self.at <= cache_s
+        return min(self.input_tokens, input_tokens) if kept else 0
 
 
 class _Filed(BaseModel):

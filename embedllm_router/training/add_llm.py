@@ -7,11 +7,15 @@ The rows of the learned LLMs are taken as draws from one normal distribution, th
 Morris, 1975). A new LLM's row is the most probable one given its answers and the population (maximum a posteriori):
 with few answers an LLM like the others, with many one of its own. Cross-validation tells whether the answers bear the
 row out.
+
+Published scores say where an LLM of the population is to be looked for before any answer is read. With what its name
+says they give an ability and how sure it is (`routing.relatives`); the population is then the one of LLMs of such an
+ability, around the row that is expected of it.
 """
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -21,7 +25,10 @@ from sklearn.covariance import LedoitWolf
 
 from embedllm_router._hashing import digest_of
 from embedllm_router._stats import Estimate, Examples, Resampling, fit_logistic, losses, sigmoid
+from embedllm_router.artifact.catalog import Catalog
 from embedllm_router.artifact.manifest import LearnedLLM
+from embedllm_router.artifact.names import read_name
+from embedllm_router.artifact.published import AbilityEstimate
 from embedllm_router.artifact.weights import Artifact, Tensors, write_derived
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import question_stem
@@ -30,9 +37,11 @@ from embedllm_router.evaluation.inputs import OnProgress
 from embedllm_router.prediction.linear_decoder import LinearDecoder
 from embedllm_router.prediction.loading import load_encoder
 from embedllm_router.prediction.scorer import usual_embeddings
+from embedllm_router.routing.relatives import Expected, Relatives
 from embedllm_router.training.update.guard import ranking
 
 __all__ = [
+    "UNKNOWN_VENDOR",
     "About",
     "Added",
     "Population",
@@ -40,6 +49,8 @@ __all__ = [
     "add_llm",
     "choose_questions",
     "embed",
+    "expected_by_scores",
+    "expected_of",
     "judge",
     "length_row",
     "newcomer",
@@ -113,6 +124,24 @@ class Population:
             spread=_spread(rows[_telling(artifact)], np.concatenate([usual, unknown]), decoder.n_free),
             usual=usual,
         )
+
+    def around(self, expected: Expected) -> "Population":
+        """The LLMs that one may be of which something is expected.
+
+        The population is conditioned on ability as if that had been measured, and its spread then widened to the one
+        that the expectation has.
+
+        Args:
+            expected: Its row is the mean, and the standard deviation is that of its ability.
+        """
+        raw = self.decoder.row_of(expected.rows)
+        reads = self.turn[self.decoder.n_free - 1]  # a row of the population, times this, is its LLM's ability
+        along = self.spread.T @ reads
+        variance = float(along @ along)
+        scaled = expected.sd / np.sqrt(variance) - 1.0
+        spread = self.spread + scaled / variance * np.outer(self.spread @ along, along)
+        mean: Floats = np.linalg.solve(self.turn, raw).astype(np.float64)
+        return replace(self, mean=mean, spread=spread)
 
     def columns(self, embeddings: list[NDArray[np.float32] | None]) -> Floats:
         """Columns of prompts, (n_prompts, width).
@@ -295,10 +324,10 @@ def judge(population: Population, columns: Floats, correct: Floats, keys: Sequen
         keys: (n,); prompts of equal keys are never on both sides.
 
     Returns:
-        The figures; None where all prompts are one.
+        The figures; None where all prompts are one, and without any.
     """
     fold = _folds(keys)
-    if fold.max() == 0:
+    if not len(fold) or fold.max() == 0:
         return None
     of_row, of_mean = np.empty(len(correct)), np.empty(len(correct))
     for out in np.unique(fold):
@@ -326,6 +355,8 @@ def _folds(keys: Sequence[str]) -> NDArray[np.intp]:
     return np.array([place[key] for key in keys], dtype=np.intp)
 
 
+UNKNOWN_VENDOR: Final = "unknown"
+_TOKENS_PER_MTOK: Final = 1e6
 _MIN_ANSWERS: Final = 10
 _SHOWN: Final = 5
 
@@ -340,13 +371,15 @@ class About:
         thinking: Whether it reasons before it answers.
         input_usd_per_mtok: List price per million input tokens in USD; None when unknown.
         output_usd_per_mtok: List price per million output tokens in USD; None when unknown.
+        scores: Published scores by benchmark, in [0, 1].
     """
 
     llm: str
-    vendor: str = "unknown"
+    vendor: str = UNKNOWN_VENDOR
     thinking: bool = False
     input_usd_per_mtok: float | None = None
     output_usd_per_mtok: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,26 +391,29 @@ class Added:
         parent: Id of the weights it was added to.
         n_answers: Graded answers it was learned from.
         n_lengths: How many of them had a recorded length.
-        mean_score: Share of right answers.
+        mean_score: Share of right answers; None without any.
         mean_p: Predicted mean p_correct over prompts such as the weights learned from.
         mean_p_low: Lower end of its 95 % credible interval.
         mean_p_high: Upper end.
         judged: Cross-validation; None where it could not be done.
         tensors: The decoder with its row.
         learned: Its entry in the manifest.
+        ability: In log-odds, from its published scores and what its name says, before any answer was read; None
+            without scores.
     """
 
     llm: str
     parent: str
     n_answers: int
     n_lengths: int
-    mean_score: float
+    mean_score: float | None
     mean_p: float
     mean_p_low: float
     mean_p_high: float
     judged: Judged | None
     tensors: Tensors = field(repr=False)
     learned: LearnedLLM = field(repr=False)
+    ability: AbilityEstimate | None = None
 
     @property
     def refusal(self) -> str | None:
@@ -392,13 +428,13 @@ class Added:
 
 
 def add_llm(
-    artifact: Artifact, matrix: CorrectnessMatrix, about: About, on_progress: OnProgress | None = None
+    artifact: Artifact, matrix: CorrectnessMatrix | None, about: About, on_progress: OnProgress | None = None
 ) -> Added:
-    """Learns one row from one LLM's answers.
+    """Learns one row from one LLM's answers, its published scores, or both.
 
     Args:
         artifact: The weights it is added to.
-        matrix: Has a column of that name; other columns are not read.
+        matrix: Has a column of that name; other columns are not read. None where there are published scores alone.
         about: What answers do not say.
         on_progress: Called with what is being done, steps done and steps planned.
 
@@ -406,31 +442,79 @@ def add_llm(
         The new LLM.
 
     Raises:
-        ConfigError: The weights know it already, or know too few LLMs.
+        ConfigError: The weights know it already, know too few LLMs, or do not know a benchmark.
         DataError: There are no answers of it, or fewer than ten.
     """
     _check_new(artifact, about.llm)
-    answers = _answers(matrix, about.llm)
+    expected = expected_by_scores(artifact, about) if about.scores or matrix is None else None
+    answers = _NO_ANSWERS if matrix is None else _answers(matrix, about.llm)
     embeddings = embed(artifact, answers.prompts, on_progress)
     population = Population.of(artifact, "prompt")
+    population = population if expected is None else population.around(expected)
     columns = population.columns(embeddings)
     fitted = newcomer(population, columns, answers.correct)
     lengths = Population.of(artifact, "length", thinking=about.thinking)
     timed = np.isfinite(answers.tokens)
     row = length_row(lengths, lengths.columns(embeddings)[timed], answers.tokens[timed])
     mean_p, low, high = fitted.mean_p(population.usual)
+    tensors = _with_row(artifact, population, fitted, lengths.as_tensors(row))
+    n_answers = len(answers.correct)
+    if expected is not None and not n_answers:
+        tensors["ability_sd"][-1] = expected.sd
     return Added(
         llm=about.llm,
         parent=artifact.id,
-        n_answers=len(answers.correct),
+        n_answers=n_answers,
         n_lengths=int(timed.sum()),
-        mean_score=float(answers.correct.mean()),
+        mean_score=float(answers.correct.mean()) if n_answers else None,
         mean_p=mean_p,
         mean_p_low=low,
         mean_p_high=high,
         judged=judge(population, columns, answers.correct, [question_stem(one) for one in answers.prompts]),
-        tensors=_with_row(artifact, population, fitted, lengths.as_tensors(row)),
-        learned=_entry(about, answers),
+        tensors=tensors,
+        learned=_entry(about, answers, expected, mean_p),
+        ability=None if expected is None else expected.ability,
+    )
+
+
+def expected_by_scores(artifact: Artifact, about: About) -> Expected:
+    """What is expected of an LLM that has published scores.
+
+    Args:
+        artifact: The weights it is added to.
+        about: What is known of it.
+
+    Raises:
+        ConfigError: There is no score, the weights do not say what benchmarks measure, or do not know one of these.
+    """
+    published = artifact.manifest.published
+    if not about.scores:
+        raise ConfigError(f"nothing is known of {about.llm}: give its published scores, graded answers, or both.")
+    if published is None:
+        raise ConfigError(
+            "these weights do not say what benchmarks measure, so published scores tell nothing; add the LLM from "
+            "graded answers, or train with published_scores beside the data."
+        )
+    return expected_of(artifact, about)
+
+
+def expected_of(artifact: Artifact, about: About) -> Expected:
+    """What is expected of an LLM by its name, its price and, where there are any, its scores.
+
+    Args:
+        artifact: The weights it is added to; with scores, such as say what benchmarks measure.
+        about: What is known of it.
+
+    Raises:
+        ConfigError: A score is not a share, or its benchmark unknown.
+    """
+    name, usd = read_name(about.llm), about.output_usd_per_mtok
+    return Relatives(artifact, Catalog(artifact.manifest.llms)).expect(
+        about.llm,
+        name if about.vendor == UNKNOWN_VENDOR else replace(name, vendor=about.vendor),
+        thinking=about.thinking,
+        output_usd_per_token=None if usd is None else usd / _TOKENS_PER_MTOK,
+        scores=about.scores,
     )
 
 
@@ -465,6 +549,9 @@ class _Answers:
     prompts: Sequence[str]
     correct: Floats
     tokens: Floats
+
+
+_NO_ANSWERS: Final = _Answers((), np.zeros(0), np.zeros(0))
 
 
 def _check_new(artifact: Artifact, llm: str) -> None:
@@ -504,14 +591,19 @@ def _with_row(
     return {**decoder, **{name: np.concatenate([decoder[name], row]) for name, row in added.items()}}
 
 
-def _entry(about: About, answers: _Answers) -> LearnedLLM:
-    priced = about.input_usd_per_mtok is not None
+def _entry(about: About, answers: _Answers, expected: Expected | None, mean_p: float) -> LearnedLLM:
+    priced, n_answers = about.input_usd_per_mtok is not None, len(answers.correct)
+    told = None if expected is None else expected.llm
     return LearnedLLM(
         id=about.llm,
-        vendor=about.vendor,
+        vendor=about.vendor if told is None else told.vendor,
         thinking=about.thinking,
-        n_labels=len(answers.correct),
-        mean_correctness=float(answers.correct.mean()),
+        n_labels=n_answers,
+        mean_correctness=float(answers.correct.mean()) if n_answers else mean_p,
+        known_by="labels" if n_answers else "published",
+        family=None if told is None else told.family,
+        released=None if told is None else told.released,
+        size_b=None if told is None else told.size_b,
         input_usd_per_mtok=about.input_usd_per_mtok,
         output_usd_per_mtok=about.output_usd_per_mtok,
         price_source="given when it was added" if priced else None,
@@ -520,11 +612,17 @@ def _entry(about: About, answers: _Answers) -> LearnedLLM:
 
 def _section(added: Added) -> str:
     judged = added.judged
+    lengths = f"{added.n_lengths:,} of them with a recorded length"
+    learned = f"Learned from {added.n_answers:,} answers with the decoder frozen, {lengths}."
+    if added.ability is not None:
+        told = f"Published scores, vendor, family, date and price put its ability at {added.ability.mean:.2f} ± "
+        learned = (
+            f"{told}{added.ability.sd:.2f} log-odds. {learned if added.n_answers else 'No answer of it was read.'}"
+        )
     lines = [
         f"## Added: {added.llm}",
         "",
-        f"Learned from {added.n_answers:,} answers with the decoder frozen, {added.n_lengths:,} of them with a",
-        f"recorded length. The parent is {added.parent}; figures above describe it, and its guarantee does not",
+        f"{learned} The parent is {added.parent}; figures above describe it, and its guarantee does not",
         "hold here: `embedllm-router guarantee` measures that of these weights. Judge the new LLM by other",
         "answers than these.",
         "",

@@ -14,6 +14,8 @@ from recorded import USD, make_feedback, make_record, make_records
 
 from embedllm_router.analysis import summary as sampling
 from embedllm_router.analysis.summary import Summary, summarize
+from embedllm_router.analysis.topics import OTHER, topic_of
+from embedllm_router.artifact.weights import default_artifact_path, load_artifact
 from embedllm_router.records.reader.source import Filters, open_source
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord
 
@@ -50,6 +52,44 @@ def test_requests_are_counted(planted: Summary) -> None:
     assert outcomes.fallback.of == sum(r.served is not None for r in RECORDS)
     assert outcomes.failed_open.n == sum(r.failed_open is not None for r in RECORDS)
     assert {reason: count.n for reason, count in planted.reasons.items()} == Counter(r.reason for r in RECORDS)
+
+
+def test_every_topic_has_its_part(planted: Summary) -> None:
+    assert sum(one.n for one in planted.topics) == len(RECORDS)
+    for one in planted.topics:
+        mine = [r for r in RECORDS if topic_of(r.category) == one.topic]
+        p = [r.p_correct for r in mine if r.p_correct is not None]
+        assert (one.n, one.share) == (len(mine), pytest.approx(len(mine) / len(RECORDS)))
+        assert one.p_correct == (pytest.approx(fmean(p)) if p else None)
+        costs = (r.expected_cost_usd if r.billed_cost_usd is None else r.billed_cost_usd for r in mine)
+        assert one.cost_usd == pytest.approx(usd(costs))
+        assert one.llm_share == max(Counter(r.chosen for r in mine).values()) / len(mine)
+
+
+@pytest.mark.parametrize(
+    ("category", "topic"),
+    [
+        ("mmlu_pro/law", "law"),
+        ("mmlu_helm_redux/college_mathematics", "mathematics"),
+        ("zeroeval/gsm", "arithmetic"),
+        ("ulab_llmrouter/human_eval", "code"),
+        ("scale_sql/sql/sql_understanding/execution_accuracy", "SQL"),
+        ("medagents/medicine/mmlu-pro", "medicine"),
+        ("hellobench/summarization", "writing"),
+        ("reasoning_gym/games/countdown", "puzzles and logic"),
+        ("arena_bench_v1/arena-bench-v1", "chat"),
+        ("mine/complaints", "other"),
+        (None, "other"),
+    ],
+)
+def test_categories_of_many_data_sets_are_united_in_plain_words(category: str | None, topic: str) -> None:
+    assert topic_of(category) == topic
+
+
+def test_the_shipped_categories_have_a_topic() -> None:
+    landmarks = load_artifact(default_artifact_path()).manifest.landmarks
+    assert {topic_of(one.name) for one in landmarks} - {OTHER}
+    assert [one.name for one in landmarks if topic_of(one.name) == OTHER] == []
 
 
 def test_every_llm_has_its_part(planted: Summary) -> None:

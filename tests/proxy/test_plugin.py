@@ -24,6 +24,7 @@ from embedllm_router.config.settings import read_settings
 from embedllm_router.proxy.container import Container, assemble
 from embedllm_router.proxy.plugin import ProxyHandler
 from embedllm_router.records.writer.queue import StoreHealth
+from embedllm_router.routing.prompt import Prompt
 
 
 @pytest.fixture
@@ -777,6 +778,16 @@ async def test_a_conversation_stays_on_its_llm_while_it_keeps_up(
     assert logged(log_text, "routing.decided")[-1]["reason"] == "session_kept"
     assert await second_turn(0.001, "2") == "sprinter"
     assert logged(log_text, "routing.decided")[-1]["reason"] == "highest_utility"
+
+
+@pytest.mark.parametrize(("marks", "cached"), [(True, {"claude", "gpt"}), (False, {"gpt"})])
+def test_where_a_provider_caches_what_is_marked_alone_nothing_else_is_cheaper(
+    handler: ProxyHandler, cached: set[str], *, marks: bool
+) -> None:
+    candidates = [SimpleNamespace(name="claude", caches_marked=True), SimpleNamespace(name="gpt", caches_marked=False)]
+    model: Any = SimpleNamespace(policy=SimpleNamespace(pool=SimpleNamespace(candidates=candidates)))
+    session: Any = SimpleNamespace(cached_tokens=lambda _: {"claude": 2_000, "gpt": 2_000})
+    assert handler._cached_tokens(Prompt("hi", 1, marks_cache=marks), model, session).keys() == cached
 
 
 async def test_inside_a_tool_call_the_llm_never_changes(

@@ -171,3 +171,30 @@ def test_json_that_no_library_writes_has_a_size() -> None:
         deep = [deep]
     assert json_bytes(deep) >= 0
     assert json_bytes({"n": 10**30, "s": "\ud800" * 9}) > 9
+
+
+@pytest.mark.parametrize(
+    ("body", "marks"),
+    [
+        ({"messages": [{"role": "user", "content": "hi"}]}, False),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]}, False),
+        ({"system": [{"type": "text", "text": "long", "cache_control": {"type": "ephemeral"}}], "messages": []}, True),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}],
+                    },
+                    {"role": "user", "content": "b"},
+                ]
+            },
+            True,
+        ),
+        ({"messages": [], "tools": [{"name": "f"}, {"name": "g", "cache_control": {"type": "ephemeral"}}]}, True),
+        ({"messages": [], "tools": [{"name": "f"}], "cache_control": {"type": "ephemeral"}}, True),
+        ({"messages": [], "tools": {"cache_control": 1}}, False),
+    ],
+)
+def test_a_request_that_asks_for_caching_says_so(body: dict[str, object], *, marks: bool) -> None:
+    assert read_body(body).marks_cache == marks

@@ -192,6 +192,19 @@ def test_where_a_deployment_runs_and_what_it_is_labelled(router: Router) -> None
 
 
 @pytest.mark.parametrize(
+    ("model", "marked"),
+    [
+        ("anthropic/claude-sonnet-4", True),
+        ("bedrock/eu.anthropic.claude-sonnet-4-v1:0", True),
+        ("openai/gpt-4o", False),
+    ],
+)
+def test_claude_caches_what_is_marked_alone(router: Router, model: str, *, marked: bool) -> None:
+    row: dict[str, object] = {"model_name": "one", "litellm_params": {"model": model}}
+    assert read_model_groups([row], {}, router.catalog)["one"].candidate.caches_marked == marked
+
+
+@pytest.mark.parametrize(
     ("params", "region"),
     [
         ({"model": "bedrock/global.anthropic.claude-sonnet-4-20250514-v1:0"}, UNKNOWN_PLACE),

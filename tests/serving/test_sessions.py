@@ -97,10 +97,11 @@ def test_many_conversations_push_out_those_not_used_longest() -> None:
 
 
 def test_the_prompt_cache_is_believed_in_for_a_while_and_as_far_as_the_prompt_goes() -> None:
-    sticky = PinnedLLM("llm-a", 1_000, NOW)
-    assert sticky.cached_tokens(1_500, NOW + 299, 300) == 1_000
-    assert sticky.cached_tokens(400, NOW + 299, 300) == 400
-    assert sticky.cached_tokens(1_500, NOW + 301, 300) == 0
+    sticky = PinnedLLM("llm-a", 2_000, NOW)
+    assert sticky.cached_tokens(3_000, NOW + 299, 300) == 2_000
+    assert sticky.cached_tokens(1_400, NOW + 299, 300) == 1_400
+    assert sticky.cached_tokens(3_000, NOW + 301, 300) == 0
+    assert PinnedLLM("llm-a", 1_023, NOW).cached_tokens(3_000, NOW, 300) == 0, "no provider caches so short a prompt"
 
 
 @pytest.mark.parametrize(

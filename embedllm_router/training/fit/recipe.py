@@ -29,6 +29,7 @@ from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.prediction.text_features import STYLE_FEATURES
 from embedllm_router.prediction.transformer_encoder import TransformerEncoder
 from embedllm_router.training.fit.ability import kin_spec
+from embedllm_router.training.fit.benchmarks import with_benchmarks
 from embedllm_router.training.fit.decoder import LearningData, Progress, Trained
 from embedllm_router.training.fit.description import Learned, describe, model_card, with_landmarks
 from embedllm_router.training.fit.distill import TokenTable
@@ -314,6 +315,7 @@ def _write(  # noqa: PLR0913, PLR0917 - everything an artifact is made of
     manifest = manifest.model_copy(update={"novelty": measured})
     scorer = _scorer(manifest, made, landmarks)
     manifest = _with_expected_correctness(manifest, predict(scorer, ready.x[ready.split.validation]))
+    manifest = with_benchmarks(manifest, tensors, recipe.published.scores)
     metrics = _measure(matrix, ready.x, ready.split, scorer)
     metrics |= measure_landmarks(landmarks, ready.x[test], matrix.category_names()[test])
     manifest = manifest.model_copy(update={"metrics": {name: round(value, 6) for name, value in metrics.items()}})
