@@ -1,5 +1,6 @@
 """Results of `replay`, `plan` and `learn` for people: sentences and tables. Pure: the commands print."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from rich.table import Table
@@ -299,9 +300,8 @@ def _llms(llms: tuple[LLMLesson, ...]) -> Table:
 def _sources(sources: tuple[SourceCheck, ...]) -> Table:
     table = figures_table("sources of feedback", ("source", "finding"), ("verdicts", "AUC", "if true"))
     for one in sources:
-        table.add_row(
-            one.source, one.finding, f"{one.n:,}", f"{one.auc:.3f} ± {one.auc_error:.3f}", f"{one.auc_if_true:.3f}"
-        )
+        auc = f"{one.auc:.3f} ± {one.auc_error:.3f}" if math.isfinite(one.auc_error) else "-"
+        table.add_row(one.source, one.finding, f"{one.n:,}", auc, f"{one.auc_if_true:.3f}")
     return table
 
 

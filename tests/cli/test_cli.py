@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from planted import SPRINTER, WIZARD
 from typer.testing import CliRunner
 
 from embedllm_router import __version__
+from embedllm_router.cli import result_views
 from embedllm_router.cli.main import app, main
+from embedllm_router.training.update.guard import SourceCheck
 
 Ended = subprocess.CompletedProcess[str]
 
@@ -153,3 +156,9 @@ def test_the_old_name_of_guarantee_warns_and_names_the_new_one(tmp_path: Path) -
     assert "deprecated" not in new.stderr
     assert (old.exit_code, old.stderr.splitlines()[1:]) == (new.exit_code, new.stderr.splitlines())
     assert "contract" not in CliRunner().invoke(app, ["--help"]).stdout
+
+
+def test_a_source_of_one_verdict_has_no_auc() -> None:
+    one = SourceCheck("user", 1, 0.5, math.nan, 0.5, "too few to tell")
+    cells = [next(iter(column.cells)) for column in result_views._sources((one,)).columns]
+    assert cells == ["user", "too few to tell", "1", "-", "0.500"]
