@@ -49,6 +49,9 @@ def _import(
         str | None,
         typer.Option(help="Records to add to: folder or postgresql:// URL. Default: where the proxy writes."),
     ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="LiteLLM proxy configuration that says where the proxy writes records.")
+    ] = None,
     score_field: Annotated[
         str, typer.Option(help="Column of the score; a dotted name reads inside JSON, such as grade.score.")
     ] = "score",
@@ -78,7 +81,7 @@ def _import(
             source=source,
         )
         read = read_feedback(files, layout, datetime.now(UTC))
-        where = places([into] if into else None, None)[0]
+        where = places([into] if into else None, config)[0]
         with closing(open_source(where, must_exist=False)) as records:
             read = on_record(read, records)
         _show(read.bad)

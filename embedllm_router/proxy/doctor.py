@@ -352,7 +352,7 @@ def _of_keys(row: Row) -> Iterator[Finding]:
     whole = f"{provider}/{model}" if provider and "/" not in model else model
     missing = litellm.validate_environment(whole).get("missing_keys") or []
     stated = {field.upper() for field in params}  # aws_region_name and the like
-    absent = [variable for variable in missing if variable not in stated]
+    absent = [one for one in missing if one not in stated and one != "OLLAMA_API_BASE"]  # it has a default
     if absent:
         found = f"no api_key is set, and neither is {', '.join(absent)} in this environment"
         yield Finding("warning", "keys", name, found, "set them where the proxy runs, unless it has a role of its own")

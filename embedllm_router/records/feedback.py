@@ -363,7 +363,7 @@ def on_record(read: Read, source: RecordSource) -> Read:
 
 
 def _rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | _Bad]]:
-    if file.suffix not in {".csv", ".jsonl", ".ndjson", ".json"}:
+    if file.exists() and file.suffix not in {".csv", ".jsonl", ".ndjson", ".json"}:
         raise DataError(f"{file}: expected .csv or JSON lines (.jsonl), found {file.suffix or 'no suffix'!r}.")
     try:
         with file.open("rb") as start:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+import yaml
 from recorded import make_record
 from typer.testing import CliRunner
 
@@ -223,6 +224,27 @@ def test_bad_rows_stop_the_command_unless_told_to_skip_them(tmp_path: Path) -> N
     assert runner.invoke(app, [*command, "--skip-bad", "--dry-run"]).exit_code == 0
     assert sorted(log.iterdir()) == before
     assert "1 verdicts stored; 2 bad rows" in runner.invoke(app, [*command, "--skip-bad"]).stdout
+
+
+def test_a_configuration_says_where_the_records_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EMBEDLLM_ROUTER_STORE__PATH")  # the environment would win
+    log = tmp_path / "log"
+    store = open_store(StoreSettings(path=log))
+    store.put(make_record(0))
+    store.close()
+    section = {"virtual_models": {"auto": {"default": "wizard"}}, "store": {"path": str(log)}}
+    config = tmp_path / "proxy.yaml"
+    callbacks = {"callbacks": ["embedllm_router.proxy_handler"]}
+    whole = {"litellm_settings": callbacks, "callback_settings": {"embedllm_router": section}}
+    config.write_text(yaml.safe_dump(whole))
+    file = write(tmp_path / "f.csv", "request_id,score\nrequest-0,1\n")
+    done = runner.invoke(app, ["feedback", "import", str(file), "--config", str(config)])
+    assert "1 verdicts stored" in done.stdout, done.output
+
+
+def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    done = runner.invoke(app, ["feedback", "import", str(tmp_path / "nothing")])
+    assert (done.exit_code, "No such file" in done.stderr) == (2, True)
 
 
 def feedback(n: int) -> list[FeedbackRecord]:
