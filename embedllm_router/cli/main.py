@@ -150,6 +150,10 @@ def route(
         print_json(_routing_fields(routing))
     else:
         stdout().print(ranking_table(routing, None if show_all else _SHOWN))
+        if not routing.decision.ranking:
+            typer.echo(
+                "no LLM can be chosen: the column excluded says why; in a proxy the default answers, where it may"
+            )
 
 
 @app.command()

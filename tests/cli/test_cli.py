@@ -93,6 +93,11 @@ def test_route_with_candidates(artifact_dir: Path, here: Callable[..., Ended]) -
     assert [c["llm"] for c in json.loads(done.stdout)["candidates"]] == [SPRINTER]
 
 
+def test_route_says_so_where_no_llm_can_be_chosen(artifact_dir: Path, here: Callable[..., Ended]) -> None:
+    done = here("route", "integral", "--artifact", str(artifact_dir), "--max-cost-usd", "0")
+    assert "no LLM can be chosen" in done.stdout
+
+
 def test_route_with_the_shipped_artifact() -> None:
     done = run("route", "What is 17 * 23?", "--json")
     assert done.returncode == 0
