@@ -138,6 +138,7 @@ class Exclusion(StrEnum):
     WILDCARD = "wildcard"
     TEAM = "team"
     TAG = "tag"
+    NOT_GRADED = "not_graded"
 
     @classmethod
     def lacking(cls, capability: Capability) -> "Exclusion":
@@ -260,8 +261,8 @@ class Candidate:
         """Why this candidate can never be chosen, whatever the request."""
         if self.closed is not None:
             return self.closed
-        if self.row is None:
-            return Exclusion.LLM_UNKNOWN
+        if self.row is None:  # of an LLM that is known by its kind alone, the settings say so
+            return Exclusion.LLM_UNKNOWN if self.known_by is None else Exclusion.NOT_GRADED
         if self.input_usd_per_token is None or self.output_usd_per_token is None:
             return Exclusion.PRICE_UNKNOWN
         return None

@@ -71,6 +71,8 @@ def test_uncertainty_says_what_becomes_of_llms_nobody_graded(router: Router, unc
     decided = dict(zip(model.pool.names, model.pool.lower_bound(p).tolist(), strict=True))
     usable = dict(zip(model.pool.names, model.pool.usable.tolist(), strict=True))
     assert (usable["newcomer"], usable["cousin"]) == ((uncertainty != "exclude",) * 2)
+    if uncertainty == "exclude":
+        assert {one.standing_exclusion for one in model.pool.candidates if one.known_by == "family"} == {"not_graded"}
     assert usable["wizard"]
     if uncertainty == "lower_bound":
         assert 0.8 - decided["newcomer"] > 5 * (0.8 - decided["wizard"]) > 0, "the less is known, the more is taken off"
