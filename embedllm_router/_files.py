@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 __all__ = ["draft_beside", "put_in_place", "why_no_place", "why_nothing_fits"]
 
@@ -32,12 +33,14 @@ def why_no_place(folder: Path, mark: str, kind: str) -> str | None:
     return None
 
 
-def why_nothing_fits(folder: Path, n_bytes: int) -> str | None:
-    """Why files of some size could not be written in a folder at the moment; None where they could.
+_ROOM_BYTES: Final = 64 << 20  # of records a day of many proxies, and the least that a full disk should have
+
+
+def why_nothing_fits(folder: Path) -> str | None:
+    """Why records or state could not be written in a folder at the moment; None where they could.
 
     Args:
         folder: Need not exist.
-        n_bytes: What shall fit.
     """
     place = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
     if not place.is_dir():
@@ -45,7 +48,7 @@ def why_nothing_fits(folder: Path, n_bytes: int) -> str | None:
     if not os.access(place, os.W_OK | os.X_OK) or os.statvfs(place).f_flag & os.ST_RDONLY:
         return f"{place} cannot be written"
     free = shutil.disk_usage(place).free
-    return None if free >= n_bytes else f"{place} has {free / 1e6:,.0f} MB left"
+    return None if free >= _ROOM_BYTES else f"{place} has {free / 1e6:,.0f} MB left"
 
 
 @contextmanager

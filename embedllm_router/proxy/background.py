@@ -15,7 +15,6 @@ __all__ = ["Background"]
 _START_POLLS, _START_POLL_S = 300, 0.1
 _COOLDOWN_POLL_S = 1.0
 _STORE_POLL_S = 10.0
-_ROOM_BYTES = 64 << 20  # of records: a day of many proxies, and the least that a full disk should have
 _AGAIN_S = 5.0  # after an error of ours
 
 
@@ -45,7 +44,7 @@ class Background:
     def _check_place(self) -> None:
         """Reports a place that will take no records, before the first one is lost for want of it."""
         store = self._live.snapshot.settings.store
-        problem = why_nothing_fits(store.folder, _ROOM_BYTES) if store.enabled and store.url is None else None
+        problem = why_nothing_fits(store.folder) if store.enabled and store.url is None else None
         if problem:
             remedy = "make room or set the rights there, or name another folder in store.path"
             self._log.warning("store.trouble", store=str(store.folder), error=problem, remedy=remedy)

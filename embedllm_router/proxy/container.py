@@ -16,7 +16,7 @@ from embedllm_router.errors import EmbedLLMRouterError
 from embedllm_router.proxy.request_context import key_id_of
 from embedllm_router.proxy.shadow import ShadowRunner
 from embedllm_router.records.owners import Giver, Owners, key_hash_of
-from embedllm_router.records.reader.source import Limits, open_source
+from embedllm_router.records.reader.source import LateSource, Limits
 from embedllm_router.records.schema import FeedbackRecord
 from embedllm_router.records.writer.store import RecordStore, open_store
 from embedllm_router.serving.arms import Arms
@@ -34,7 +34,7 @@ from embedllm_router.telemetry.tracker import Keep, RequestTracker, Sink
 
 __all__ = ["Container", "assemble"]
 
-_FOR_A_LOOK = Limits(threads=1, memory="512MB")  # requests come first
+_FOR_PAGES = Limits(threads=1, memory="512MB")  # requests come first: pages and owners get one thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ class Container:
         budget_enforcer: What keeps decisions within budgets.
         sessions: What keeps sessions on their LLM.
         shadows: What decides in the shadow.
+        records: What was recorded, for pages and owners.
         owners: Whose requests feedback is on; None where no records are kept.
         started_at: When they were built, UTC.
     """
@@ -64,6 +65,7 @@ class Container:
     budget_enforcer: BudgetEnforcer
     sessions: Sessions
     shadows: ShadowRunner
+    records: LateSource
     owners: Owners | None
     started_at: datetime
 
@@ -112,8 +114,7 @@ class Container:
         if lost:
             self.log.error("store.records_lost", lost=lost, error=now.last_error, store=now.location)
         self.state.save()
-        if self.owners is not None:
-            self.owners.close()
+        self.records.close()
 
 
 def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: TextIO | None = None) -> Container:
@@ -140,6 +141,7 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
     live, started_at = LiveSnapshot(settings, log, config, CallerDrift(state)), datetime.now(UTC)
     metrics = open_metrics(lambda: _status(live, tracker, store, started_at), log, enabled=settings.metrics.enabled)
     tracker.count_with(metrics)
+    records = LateSource(settings.store.place, _FOR_PAGES)
     container = Container(
         log=log,
         live=live,
@@ -150,18 +152,12 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
         budget_enforcer=BudgetEnforcer(Ledger(state)),
         sessions=Sessions(state),
         shadows=ShadowRunner(log),
-        owners=_owners(settings),
+        records=records,
+        owners=Owners(records, settings.store.flush_s) if settings.store.enabled else None,
         started_at=started_at,
     )
     atexit.register(container.close)
     return container
-
-
-def _owners(settings: RouterSettings) -> Owners | None:
-    if not settings.store.enabled:
-        return None
-    place = settings.store.place
-    return Owners(lambda: open_source(place, limits=_FOR_A_LOOK, must_exist=False), settings.store.flush_s)
 
 
 def _redis_address(settings: StateSettings, config: Path | None) -> RedisAddress | None:

@@ -37,7 +37,6 @@ _INPUT_TOKENS: Final = 100
 _N_USUAL: Final = 256
 _COST_WEIGHTS: Final = (0.0, *np.geomspace(0.1, 1e6, 71).tolist())
 _CONNECT_S: Final = 3.0
-_ROOM_BYTES: Final = 64 << 20
 _LITELLM_WAITS_S: Final = 6_000
 _SHOWN = (Capability.VISION, Capability.AUDIO, Capability.PDF, Capability.TOOLS, Capability.JSON_SCHEMA)
 
@@ -223,7 +222,7 @@ def _answers(place: str) -> bool:
 
 def _of_folder(what: str, folder: Path, consequence: str) -> Iterator[Finding]:
     place = folder.expanduser().absolute()
-    problem = why_nothing_fits(place, _ROOM_BYTES)
+    problem = why_nothing_fits(place)
     if problem is not None:
         found = f"{problem}, so {consequence}"
         yield Finding(

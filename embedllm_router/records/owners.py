@@ -44,13 +44,12 @@ class Owners:
     """Looks up whose requests feedback is on.
 
     Args:
-        source: Opens the records; called once, at the first look.
+        source: Gives the records; called at every look.
         flush_s: How long a record may wait before any worker writes it: so long is waited for an id nobody knows yet.
     """
 
     def __init__(self, source: Callable[[], RecordSource], flush_s: float) -> None:
-        self._open, self._wait_s = source, flush_s + _AFTER_FLUSH_S
-        self._source: RecordSource | None = None
+        self._source, self._wait_s = source, flush_s + _AFTER_FLUSH_S
         self._one_at_a_time = asyncio.Lock()
 
     async def refused(self, ids: Collection[str], giver: Giver) -> list[str]:
@@ -79,14 +78,7 @@ class Owners:
         return owners
 
     def _look(self, ids: list[str]) -> list[dict[str, Any]]:
-        if self._source is None:
-            self._source = self._open()
-        return owners_of(self._source, ids)
-
-    def close(self) -> None:
-        """Closes the records."""
-        if self._source is not None:
-            self._source.close()
+        return owners_of(self._source(), ids)
 
 
 def owners_of(source: RecordSource, ids: Sequence[str]) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ Routes for machines: whether the process lives, whether routing works, and the m
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request, Response
@@ -18,7 +17,6 @@ from starlette.types import Receive, Scope, Send
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ArtifactError, ConfigError
 from embedllm_router.proxy.container import Container
-from embedllm_router.records.reader.source import Limits, RecordSource, open_source
 from embedllm_router.routing.pool import Capability
 from embedllm_router.serving.arms import VirtualModel
 from embedllm_router.serving.snapshot import Snapshot
@@ -81,23 +79,20 @@ def health_router(
             raise HTTPException(404, "metrics are off: set metrics.enabled and install prometheus-client")
         return Response(written.body, headers={"content-type": written.content_type})
 
-    public = _when(lambda: not metrics_auth())
+    public = _when(lambda _: not metrics_auth())
     router.add_api_route("/embedllm/metrics", metrics, methods=["GET"], route_class_override=public)
     router.add_api_route("/embedllm/metrics", metrics, methods=["GET"], dependencies=[Depends(auth)])
     return router
 
 
-def _when(condition: Callable[[], bool]) -> type[APIRoute]:
-    """A route that exists while a condition holds, so that the next one of the same path answers otherwise."""
+def _when(condition: Callable[[Scope], bool]) -> type[APIRoute]:
+    """A route for requests that meet a condition, so that the next one of the same path answers the others."""
 
     class Conditional(APIRoute):
         def matches(self, scope: Scope) -> tuple[Match, Scope]:
-            return super().matches(scope) if condition() else (Match.NONE, {})
+            return super().matches(scope) if condition(scope) else (Match.NONE, {})
 
     return Conditional
-
-
-_FOR_PAGES = Limits(threads=1, memory="512MB")  # requests come first: the pages get one thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,17 +199,11 @@ def _listed(model: VirtualModel) -> dict[str, object]:
 
 
 def _dashboard(container: Container, doors: Doors) -> APIRouter:
-    place = container.live.snapshot.settings.store.place
-
-    @cache
-    def source() -> RecordSource:
-        return open_source(place, limits=_FOR_PAGES, must_exist=False)
-
     def artifact() -> Artifact | None:
         router = container.live.snapshot.router
         return router.artifact if router else None
 
-    return dashboard_router(auth=doors.admin, status=container.status, source=source, artifact=artifact)
+    return dashboard_router(auth=doors.admin, status=container.status, source=container.records, artifact=artifact)
 
 
 def mount(app: FastAPI, routers: Sequence[APIRouter]) -> None:
@@ -247,16 +236,12 @@ def counting_router(app: FastAPI, *, auth: Callable[..., Any], check: ModelCheck
         check: Takes a body's `model` and the key; raises where such a request may not go on.
     """
 
-    class Once(APIRoute):
-        def matches(self, scope: Scope) -> tuple[Match, Scope]:
-            return (Match.NONE, {}) if scope.get(_CHECKED) else super().matches(scope)
-
     class PassedOn(Response):
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             del receive  # the body has been read
             await app.router({**scope, _CHECKED: True}, replay(bytes(self.body)), send)
 
-    router = APIRouter(include_in_schema=False, route_class=Once)
+    router = APIRouter(include_in_schema=False, route_class=_when(lambda scope: not scope.get(_CHECKED)))
 
     async def checked(request: Request, key: Annotated[object, Depends(auth)]) -> Response:
         body = await request.body()

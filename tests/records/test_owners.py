@@ -10,7 +10,7 @@ from recorded import make_record
 
 from embedllm_router.config.process import StoreSettings
 from embedllm_router.records.owners import Giver, Owners
-from embedllm_router.records.reader.source import open_source
+from embedllm_router.records.reader.source import LateSource, Limits
 from embedllm_router.records.writer.store import open_store
 
 MINE, THEIRS = Giver("mine", "team-a"), Giver("theirs", "team-b")
@@ -42,11 +42,12 @@ async def test_a_key_owns_what_it_asked_for(recorded: Sources, giver: Giver, ref
 
 async def test_an_id_nobody_knows_is_looked_for_again_once_it_may_be_written(tmp_path: Path) -> None:
     """A record is written a moment after the answer's end, perhaps by another worker."""
-    owners = Owners(lambda: open_source(tmp_path, must_exist=False), 0.0)
+    source = LateSource(str(tmp_path), Limits())
+    owners = Owners(source, 0.0)
     asked = asyncio.create_task(owners.refused(["request-1"], MINE))
     await asyncio.sleep(0.2)
     store = open_store(StoreSettings(path=tmp_path, flush_s=0.05))
     store.put(RECORDS[0])
     store.close()
     assert await asked == []
-    owners.close()
+    source.close()

@@ -16,6 +16,7 @@ SQL keeps to what DuckDB and PostgreSQL share:
 `Filters` say which requests are meant, as SQL and as a test of one row; the two agree.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +25,17 @@ from typing import Any, Final, Literal, Protocol
 
 from embedllm_router.errors import ConfigError
 
-__all__ = ["N_GROUPS", "Filters", "Limits", "RecordSource", "group", "is_database", "open_source", "sampled"]
+__all__ = [
+    "N_GROUPS",
+    "Filters",
+    "LateSource",
+    "Limits",
+    "RecordSource",
+    "group",
+    "is_database",
+    "open_source",
+    "sampled",
+]
 
 _MODULUS: Final = 2**31 - 1
 _MULTIPLIER: Final = 48271
@@ -216,3 +227,36 @@ def open_source(
     from embedllm_router.records.reader.file_source import FileSource  # noqa: PLC0415 - DuckDB loads when it is needed
 
     return FileSource(places, limits, must_exist=must_exist)
+
+
+class LateSource:
+    """Records of the proxy itself, opened when they are first asked for; every part of it reads the same source.
+
+    Args:
+        where: See `open_source`; need not exist.
+        limits: What reading files may take.
+    """
+
+    def __init__(self, where: str, limits: Limits) -> None:
+        self._where, self._limits = where, limits
+        self._lock = threading.Lock()
+        self._source: RecordSource | None = None
+
+    def __call__(self) -> RecordSource:
+        """The source.
+
+        Raises:
+            ConfigError: See `open_source`.
+            DataError: Likewise.
+        """
+        with self._lock:
+            if self._source is None:
+                self._source = open_source(self._where, limits=self._limits, must_exist=False)
+            return self._source
+
+    def close(self) -> None:
+        """Closes it if it was opened; a later call opens another."""
+        with self._lock:
+            source, self._source = self._source, None
+        if source is not None:
+            source.close()
