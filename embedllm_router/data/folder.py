@@ -9,7 +9,7 @@ sets.csv          set, label_threshold, domain: in the folder or beside it, one 
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,7 +22,15 @@ from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.data.matrix import DEFAULT_THRESHOLD, CorrectnessMatrix, Merged, merge
 from embedllm_router.errors import DataError
 
-__all__ = ["DEFAULT_THRESHOLD", "SetFacts", "find_set_facts", "merge_folders", "read_folder", "read_folders"]
+__all__ = [
+    "DEFAULT_THRESHOLD",
+    "SetFacts",
+    "find_beside",
+    "find_set_facts",
+    "merge_folders",
+    "read_folder",
+    "read_folders",
+]
 
 CHARS_PER_TOKEN: Final = 4
 """Characters of English per token of a current LLM's tokenizer, roughly; for lengths given in characters only."""
@@ -50,6 +58,18 @@ class SetFacts:
     domain: str = ""
 
 
+def find_beside(folders: Sequence[Path], name: str, is_wanted: Callable[[Path], bool]) -> Path | None:
+    """What lies in or beside the first data folder that has it, or None.
+
+    Args:
+        folders: Of data sets.
+        name: Of the file or folder that is looked for.
+        is_wanted: Which of both it is.
+    """
+    places = (place / name for folder in folders for place in (folder, folder.resolve().parent))
+    return next((place for place in places if is_wanted(place)), None)
+
+
 def find_set_facts(folder: Path) -> SetFacts:
     """What sets.csv, in a data set's folder or beside it, says of the set.
 
@@ -63,7 +83,7 @@ def find_set_facts(folder: Path) -> SetFacts:
         DataError: The file cannot be read, or its row is not as described.
     """
     place = folder.resolve()
-    file = next((f for f in (place / "sets.csv", place.parent / "sets.csv") if f.is_file()), None)
+    file = find_beside([place], "sets.csv", Path.is_file)
     if file is None:
         return SetFacts()
     try:

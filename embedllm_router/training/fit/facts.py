@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from embedllm_router.data.folder import find_beside
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.errors import DataError
 
@@ -204,8 +205,7 @@ def read_facts(
 
 def find_llm_table(data: list[Path]) -> Path | None:
     """The models.csv in or beside the first data folder that has one, or None."""
-    candidates = [place / "models.csv" for folder in data for place in (folder, folder.resolve().parent)]
-    return next((file for file in candidates if file.is_file()), None)
+    return find_beside(data, "models.csv", Path.is_file)
 
 
 def read_llm_table(file: Path) -> dict[str, LLMFacts]:

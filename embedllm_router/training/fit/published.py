@@ -29,6 +29,7 @@ from embedllm_router.artifact.kin import (
     size_in_name,
     thinks_by_name,
 )
+from embedllm_router.data.folder import find_beside
 from embedllm_router.errors import DataError
 from embedllm_router.training.fit.facts import Facts, Price
 
@@ -153,8 +154,7 @@ def _lines(test: NDArray[np.intp], x: Floats, y: Floats, n: Floats) -> tuple[Flo
 
 def find_published(data: Sequence[Path]) -> Path | None:
     """The folder published_scores in or beside the first data folder that has one, or None."""
-    places = [place / "published_scores" for folder in data for place in (folder, folder.resolve().parent)]
-    return next((place for place in places if place.is_dir()), None)
+    return find_beside(data, "published_scores", Path.is_dir)
 
 
 def read_published(folder: Path | None) -> Published:
