@@ -20,8 +20,8 @@ from embedllm_router.training.update.adaptation import (
     OFFSETS,
     Adaptation,
     Coefficient,
+    Directions,
     Freedom,
-    Kinds,
     adapt,
     shift_of_all,
 )
@@ -86,7 +86,7 @@ def test_adapted_weights_serve_what_the_adaptation_says(which: str, request: pyt
     artifact: Artifact = request.getfixturevalue(which)
     texts = worded(30, 1)
     answers = every_pair(artifact, texts)
-    kinds = Kinds.of(answers.shared, answers.shared_widths)
+    kinds = Directions.of(answers.shared, answers.shared_widths)
     adaptation = Adaptation(
         ALL,
         common=Coefficient(-0.4),
@@ -239,13 +239,13 @@ def test_directions_have_length_one_a_block_and_are_orthogonal() -> None:
     rng = np.random.default_rng(0)
     prompts = (rng.normal(size=(400, 9)) * [10, 5, 1, 1, 0, 0.1, 0.1, 0.1, 0.1] + 3).astype(np.float32)
     for some in (prompts, prompts[:4]):
-        kinds = Kinds.of(some, (5, 4))
+        kinds = Directions.of(some, (5, 4))
         places = kinds.of_prompts(some)
         assert np.mean((places**2).sum(axis=1)) == pytest.approx(2.0, abs=1e-3)
         products = kinds.basis.T @ kinds.basis
         assert np.abs(products - np.diag(np.diag(products))).max() < 1e-6
         np.testing.assert_allclose(places.mean(axis=0), 0.0, atol=1e-5)
-    assert not Kinds.of(prompts, (5, 4)).of_prompts(np.full((2, 9), np.nan, dtype=np.float32)).any()
+    assert not Directions.of(prompts, (5, 4)).of_prompts(np.full((2, 9), np.nan, dtype=np.float32)).any()
 
 
 def test_two_llms_cannot_tell_what_all_share() -> None:

@@ -13,10 +13,9 @@ from embedllm_router import Router
 from embedllm_router._stats import Examples, fit_logistic, losses
 from embedllm_router.prediction.linear_decoder import LinearDecoder
 from embedllm_router.prediction.scorer import Scorer
-from embedllm_router.training.update.adaptation import OFFSETS, shift_of_all
+from embedllm_router.training.update.adaptation import OFFSETS, Directions, shift_of_all
 from embedllm_router.training.update.fit import (
     LADDER,
-    Directions,
     LLMChange,
     Rung,
     choose_rung,

@@ -41,8 +41,8 @@ __all__ = [
     "UNCHANGED",
     "Adaptation",
     "Coefficient",
+    "Directions",
     "Freedom",
-    "Kinds",
     "adapt",
     "effective",
     "shift_of_all",
@@ -83,35 +83,41 @@ ALL: Final = Freedom("all", common=0.7, llm=0.5, difficulty=0.4, differences=0.6
 
 
 @dataclass(frozen=True, slots=True)
-class Kinds:
-    """The main directions of κ in the log, those of each block scaled to length 1 on average.
+class Directions:
+    """The main directions of what is known of prompts, those of each block scaled to length 1 on average.
 
     Attributes:
-        mean: (n_shared,).
-        basis: (n_shared, n_directions), orthogonal columns.
+        mean: (n_features,).
+        basis: (n_features, n_directions), orthogonal columns.
     """
 
     mean: Floats
     basis: Floats
 
     @classmethod
-    def of(cls, prompts: NDArray[np.float32], widths: tuple[int, ...]) -> "Kinds":
-        """Principal components of each block.
+    def of(
+        cls, prompts: NDArray[np.float32], widths: Sequence[int] = (), *, most: int = _MOST_DIRECTIONS
+    ) -> "Directions":
+        """Principal components of each block, most varied first.
 
         Args:
-            prompts: κ of the prompts, (n, n_shared), at least one row, finite.
-            widths: Of the blocks.
+            prompts: Features of prompts, (n, n_features), at least one row, finite.
+            widths: Of the blocks; empty for one of all features.
+            most: How many of a block are kept at most.
         """
         mean = prompts.mean(axis=0, dtype=np.float64)
         spread = (prompts - mean).astype(np.float64)
         basis, start = [], 0
-        for width in widths:
-            part = np.zeros((len(mean), _MOST_DIRECTIONS))
-            found = _principal(spread[:, start : start + width])
+        for width in widths or (len(mean),):
+            part = np.zeros((len(mean), most))
+            found = _principal(spread[:, start : start + width], most)
             part[start : start + width, : found.shape[1]] = found
             basis.append(part[:, : found.shape[1]])
             start += width
         return cls(mean, np.concatenate(basis, axis=1))
+
+    def __len__(self) -> int:
+        return int(self.basis.shape[1])
 
     def of_prompts(self, prompts: NDArray[np.float32]) -> Floats:
         """Places of prompts along the directions, (n, n_directions); 0 where a prompt is not known."""
@@ -119,13 +125,13 @@ class Kinds:
         return places
 
 
-def _principal(spread: Floats) -> Floats:
+def _principal(spread: Floats, most: int) -> Floats:
     n, width = spread.shape
     if n < width:
         _, singular, right = np.linalg.svd(spread, full_matrices=False)
-        variance, axes = singular[:_MOST_DIRECTIONS] ** 2 / n, right[:_MOST_DIRECTIONS].T
+        variance, axes = singular[:most] ** 2 / n, right[:most].T
     else:
-        fewest = max(width - _MOST_DIRECTIONS, 0)
+        fewest = max(width - most, 0)
         variance, axes = eigh(spread.T @ spread / n, subset_by_index=[fewest, width - 1])
         variance, axes = variance[::-1], axes[:, ::-1]
     total = float((spread**2).sum()) / n
@@ -170,7 +176,7 @@ class Adaptation:
     differences: Coefficient = Coefficient()
     offsets: Mapping[int, Coefficient] = field(default_factory=dict)
     pivot: float = 0.0
-    kinds: Kinds | None = None
+    kinds: Directions | None = None
     along: Floats | None = None
     moved: float = 0.0
 
@@ -225,7 +231,7 @@ class _Terms:
 
     answers: Answers
     llms: NDArray[np.intp]
-    kinds: Kinds | None
+    kinds: Directions | None
     pivot: float
 
     def examples(self, weight: Floats) -> Examples:
@@ -238,7 +244,7 @@ class _Terms:
         return Examples(np.concatenate(parts, axis=1), a.logit, a.score, weight)
 
     def spreads(self, freedom: Freedom) -> Floats:
-        n_kinds = 0 if self.kinds is None else self.kinds.basis.shape[1]
+        n_kinds = 0 if self.kinds is None else len(self.kinds)
         shared = [freedom.common, freedom.difficulty, freedom.differences]
         return np.array([*shared, *[freedom.llm] * len(self.llms), *[freedom.kind] * n_kinds])
 
@@ -255,7 +261,7 @@ def adapt(answers: Answers, freedoms: Sequence[Freedom] = (ALL, OFFSETS)) -> Ada
         What changes, possibly nothing.
     """
     known = answers.has_columns
-    kinds = Kinds.of(answers.shared[known], answers.shared_widths) if known.any() else None
+    kinds = Directions.of(answers.shared[known], answers.shared_widths) if known.any() else None
     pivot = float(answers.typical[known].mean()) if known.any() else 0.0
     terms = _Terms(answers, np.unique(answers.llm), kinds, pivot)
     examples = terms.examples(effective(answers.weight))

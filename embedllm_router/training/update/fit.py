@@ -23,12 +23,11 @@ from numpy.typing import NDArray
 from embedllm_router._stats import Examples, fit_logistic, losses
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.prediction.linear_decoder import LinearDecoder
-from embedllm_router.training.update.adaptation import Adaptation, adapt, effective
+from embedllm_router.training.update.adaptation import Adaptation, Directions, adapt, effective
 from embedllm_router.training.update.answers import Answers
 
 __all__ = [
     "LADDER",
-    "Directions",
     "LLMChange",
     "LLMFit",
     "Rung",
@@ -43,41 +42,6 @@ __all__ = [
 _MOST_DIRECTIONS: Final = 32
 _MIN_SLOPE: Final = -0.9  # a slope that undoes or reverses what was learned is no calibration
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Directions:
-    """The main directions of the columns of prompts.
-
-    Attributes:
-        mean: (n_free,).
-        basis: (n_free, n_directions), orthogonal columns.
-    """
-
-    mean: Floats
-    basis: Floats
-
-    @classmethod
-    def of(cls, prompts: NDArray[np.float32]) -> "Directions":
-        """Principal components, most varied first.
-
-        Args:
-            prompts: Their columns that meet an LLM's own entries, (n, n_free), at least one row, finite.
-        """
-        mean = prompts.mean(axis=0, dtype=np.float64)
-        spread = prompts - mean
-        _, singular, right = np.linalg.svd(spread.T @ spread / len(prompts), hermitian=True)
-        n = min(_MOST_DIRECTIONS, int((singular > singular[0] * 1e-6).sum()) if singular[0] > 0 else 0)
-        scale = np.sqrt(max(float(singular.sum()), 1e-12))
-        return cls(mean, (right[:n] / scale).T)
-
-    def __len__(self) -> int:
-        return int(self.basis.shape[1])
-
-    def of_prompts(self, prompts: NDArray[np.float32]) -> Floats:
-        """φ, (n, n_directions)."""
-        phi: Floats = (prompts - self.mean) @ self.basis
-        return phi
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +266,7 @@ def learn_update(answers: Answers) -> Update:
         What changes.
     """
     known = answers.has_columns
-    directions = Directions.of(answers.columns[known]) if known.any() else None
+    directions = Directions.of(answers.columns[known], most=_MOST_DIRECTIONS) if known.any() else None
     rows, counts = np.unique(answers.llm, return_counts=True)
     adaptation = adapt(answers)
     adapted = adaptation.adapted(answers)
