@@ -53,6 +53,22 @@ class Sizes:
     n_points: int = 512
 
 
+SMALL = Sizes(
+    n_llms=7,
+    blocks=(2, 1, 1),
+    hidden=(5,),
+    d_llm=3,
+    length_hidden=4,
+    d_length=2,
+    broad_hidden=(4,),
+    d_broad=2,
+    n_landmarks=6,
+    d_landmark=3,
+    n_points=9,
+)
+"""As small as parts can be and still differ from each other; for tests."""
+
+
 def random_weights(base: Artifact, out: Path, sizes: Sizes | None = None, *, seed: int = 0) -> Artifact:
     """Writes weights with random numbers.
 

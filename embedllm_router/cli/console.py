@@ -3,8 +3,9 @@
 Results go to stdout, everything else to stderr.
 """
 
+import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
@@ -25,6 +26,7 @@ __all__ = [
     "AsJson",
     "HarmlessConsole",
     "OnProgress",
+    "by_epoch",
     "clear_errors",
     "demo_table",
     "figure",
@@ -117,6 +119,15 @@ class OnProgress(Protocol):
             planned: How much there is; None when unknown.
             how: What else is known of it.
         """
+
+
+def by_epoch(on_progress: OnProgress) -> Callable[[str, int, int, float], None]:
+    """What training reports to, with the validation loss where there is one."""
+
+    def on_epoch(head: str, done: int, planned: int, loss: float) -> None:
+        on_progress(head, done, planned, "" if math.isnan(loss) else f"validation {loss:.4f}")
+
+    return on_epoch
 
 
 @contextmanager

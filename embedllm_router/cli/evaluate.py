@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedllm_router.cli.console import AsJson, clear_errors, print_json, print_lines, progress, stdout, warn
+from embedllm_router.cli.leave_out import LeaveOutChoice
 from embedllm_router.errors import ConfigError, EmbedLLMRouterError
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def _evaluate(
 ) -> None:
     """Compare weights with baselines on held-out prompts; say whether routing pays."""
     if leave_out:
-        _leave_out(artifact, data, sources, min_labels, full_size, cache, as_json)
+        with clear_errors():
+            LeaveOutChoice(sources, min_labels, full_size, cache).print(_load(artifact), data, as_json=as_json)
         return
     from embedllm_router.evaluation.baselines import parse_names
     from embedllm_router.evaluation.run import EvaluationOptions, evaluate, seed_folders
@@ -99,29 +101,6 @@ def _evaluate(
     if out is not None:
         _write_report(out, found)
     _print_evaluation(found, as_json=as_json)
-
-
-def _leave_out(
-    artifact: Path | None,
-    data: list[Path],
-    sources: Path | None,
-    min_labels: int,
-    full_size: bool,
-    cache: Path | None,
-    as_json: bool,
-) -> None:
-    with clear_errors():
-        from embedllm_router.cli import leave_out
-
-        leave_out.leave_out(
-            _load(artifact),
-            data,
-            sources=sources,
-            min_labels=min_labels,
-            full_size=full_size,
-            cache=cache,
-            as_json=as_json,
-        )
 
 
 def _print_spread(

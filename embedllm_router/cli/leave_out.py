@@ -5,61 +5,71 @@ Heavy imports wait until the command runs.
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from embedllm_router.cli.console import OnProgress, figure, figures_table, print_json, print_lines, progress, stdout
+from embedllm_router.cli.console import (
+    by_epoch,
+    figure,
+    figures_table,
+    print_json,
+    print_lines,
+    progress,
+    stdout,
+)
 
 if TYPE_CHECKING:
     from embedllm_router.artifact.weights import Artifact
-    from embedllm_router.training.fit.decoder import Progress
     from embedllm_router.training.fit.facts import Facts
     from embedllm_router.training.fit.form import Recipe
     from embedllm_router.training.fit.leave_out_figures import LeftOut, SetFigures
 
-__all__ = ["leave_out"]
+__all__ = ["LeaveOutChoice"]
 
 
-def leave_out(
-    artifact: "Artifact",
-    data: list[Path],
-    *,
-    sources: Path | None,
-    min_labels: int,
-    full_size: bool,
-    cache: Path | None,
-    as_json: bool,
-) -> None:
-    """Leaves out each data set in turn and prints the figures.
+@dataclass(frozen=True, slots=True)
+class LeaveOutChoice:
+    """What is asked of `--leave-out`.
 
-    Args:
-        artifact: Whose prompt encoder is taken, and whose list prices where the data have none.
-        data: At least three data sets.
+    Attributes:
         sources: JSON file that names the published benchmarks with a set's questions.
         min_labels: LLMs with fewer graded answers are left out.
         full_size: Whether networks are as large and trained as long as those of weights to serve.
         cache: Folder where finished sets are kept.
-        as_json: Whether to print JSON.
     """
-    from embedllm_router.training.fit.leave_out import LeaveOutOptions
-    from embedllm_router.training.fit.leave_out_figures import measure_left_out
 
-    recipe = _recipe(artifact, data, sources)
-    options = LeaveOutOptions.full_size(recipe.options) if full_size else LeaveOutOptions()
-    with progress() as on_progress:
-        found = measure_left_out(
-            data, recipe, options, min_labels=min_labels, cache=cache, progress=_shown(on_progress)
-        )
-    if as_json:
-        print_json(asdict(found))
-        return
-    console = stdout()
-    for table in _tables(found):
-        console.print(table)
-    print_lines(console, _lines(found))
+    sources: Path | None
+    min_labels: int
+    full_size: bool
+    cache: Path | None
+
+    def print(self, artifact: "Artifact", data: list[Path], *, as_json: bool) -> None:
+        """Leaves out each data set in turn and prints the figures.
+
+        Args:
+            artifact: Whose prompt encoder is taken, and whose list prices where the data have none.
+            data: At least three data sets.
+            as_json: Whether to print JSON.
+        """
+        from embedllm_router.training.fit.leave_out import LeaveOutOptions
+        from embedllm_router.training.fit.leave_out_figures import measure_left_out
+
+        recipe = _recipe(artifact, data, self.sources)
+        options = LeaveOutOptions.full_size(recipe.options) if self.full_size else LeaveOutOptions()
+        with progress() as on_progress:
+            found = measure_left_out(
+                data, recipe, options, min_labels=self.min_labels, cache=self.cache, progress=by_epoch(on_progress)
+            )
+        if as_json:
+            print_json(asdict(found))
+            return
+        console = stdout()
+        for table in _tables(found):
+            console.print(table)
+        print_lines(console, _lines(found))
 
 
 def _recipe(artifact: "Artifact", data: list[Path], sources: Path | None) -> "Recipe":
@@ -92,13 +102,6 @@ def _with_prices(facts: "Facts", artifact: "Artifact") -> "Facts":
         if llm.output_usd_per_mtok is not None
     }
     return replace(facts, prices={**known, **facts.prices})
-
-
-def _shown(on_progress: OnProgress) -> "Progress":
-    def on_epoch(what: str, done: int, planned: int, loss: float) -> None:
-        on_progress(what, done, planned, "" if math.isnan(loss) else f"validation {loss:.4f}")
-
-    return on_epoch
 
 
 def _tables(found: "LeftOut") -> Iterator[Table]:

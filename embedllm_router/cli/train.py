@@ -3,7 +3,6 @@
 Results go to stdout, progress and logs to stderr. Heavy imports wait until a command runs.
 """
 
-import math
 import os
 import shlex
 import sys
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console import AsJson, OnProgress, clear_errors, print_json, progress, warn
+from embedllm_router.cli.console import AsJson, by_epoch, clear_errors, print_json, progress, warn
 from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.errors import ConfigError
 
@@ -285,18 +284,11 @@ def _run(
     made = {}
     for out, options in runs.items():
         with progress(shown=is_main_process()) as on_progress:
-            learned = teach(out, options=options, progress=_epochs(on_progress), team=team)
+            learned = teach(out, options=options, progress=by_epoch(on_progress), team=team)
         if learned is not None:
             made[out] = learned
     team.leave()
     return made
-
-
-def _epochs(on_progress: OnProgress) -> Callable[[str, int, int, float], None]:
-    def on_epoch(head: str, done: int, planned: int, loss: float) -> None:
-        on_progress(head, done, planned, "" if math.isnan(loss) else f"validation {loss:.4f}")
-
-    return on_epoch
 
 
 def _print_learned(learned: "LearnedArtifact", out: Path, *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from planted import WORDS, planted_artifact
-from random_weights import Sizes, random_weights
+from random_weights import SMALL, Sizes, random_weights
 
 from embedllm_router.artifact.manifest import EncoderSpec, LearnedLLM, Manifest
 from embedllm_router.artifact.weights import Artifact, load_artifact, save_artifact
@@ -19,19 +19,6 @@ from embedllm_router.prediction.ood_score import Landmarks, Shrinkage
 from embedllm_router.prediction.scorer import Scorer, Scores
 from embedllm_router.prediction.static_encoder import StaticEncoder, unit_sum
 
-SMALL = Sizes(
-    n_llms=7,
-    blocks=(2, 1, 1),
-    hidden=(5,),
-    d_llm=3,
-    length_hidden=4,
-    d_length=2,
-    broad_hidden=(4,),
-    d_broad=2,
-    n_landmarks=6,
-    d_landmark=3,
-    n_points=9,
-)
 LINEAR = replace(SMALL, hidden=(), broad_hidden=())
 DEEP = replace(SMALL, hidden=(5, 4), broad_hidden=(4, 3))
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from planted import planted_artifact
-from random_weights import Sizes, random_weights
+from random_weights import SMALL, random_weights
 
 from embedllm_router import Router
 from embedllm_router.artifact.kin import LLMKind
@@ -86,9 +86,7 @@ def usual(router: Router, group: ModelGroup) -> float:
 def with_kin(tmp_path_factory: pytest.TempPathFactory) -> Router:
     """Random weights that say what vendor, family, date and price tell of an LLM."""
     folder = tmp_path_factory.mktemp("kin")
-    sizes = Sizes(n_llms=7, blocks=(2, 1, 1), hidden=(5,), d_llm=3, length_hidden=4, d_length=2, broad_hidden=(4,))
-    sizes = replace(sizes, d_broad=2, n_landmarks=6, d_landmark=3, n_points=9)
-    artifact = random_weights(planted_artifact(folder / "base"), folder / "weights", sizes)
+    artifact = random_weights(planted_artifact(folder / "base"), folder / "weights", SMALL)
     kin = KinSpec(
         base_ability=0.3,
         covariates=(
@@ -101,7 +99,7 @@ def with_kin(tmp_path_factory: pytest.TempPathFactory) -> Router:
         features=("one", "ability", "vendor:openai"),
     )
     rng = np.random.default_rng(1)
-    drawn = {"kin_embeddings": (3, sizes.d_llm), "kin_broad_embeddings": (3, sizes.d_broad)}
+    drawn = {"kin_embeddings": (3, SMALL.d_llm), "kin_broad_embeddings": (3, SMALL.d_broad)}
     tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in drawn.items()}
     manifest = artifact.manifest.model_copy(update={"kin": kin})
     return Router(replace(artifact, manifest=manifest, decoder={**artifact.decoder, **tensors}))

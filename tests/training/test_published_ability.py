@@ -9,7 +9,7 @@ import orjson
 import polars as pl
 import pytest
 from planted import planted_artifact
-from random_weights import Sizes, random_weights
+from random_weights import SMALL, random_weights
 from typer.testing import CliRunner
 
 from embedllm_router import Router
@@ -148,9 +148,7 @@ def test_scores_are_read() -> None:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of thirty LLMs that say what kinship and three benchmarks tell of ability."""
     folder = tmp_path_factory.mktemp("published")
-    sizes = Sizes(n_llms=30, blocks=(2, 1, 1), hidden=(5,), d_llm=3, length_hidden=4, d_length=2, broad_hidden=(4,))
-    sizes = replace(sizes, d_broad=2, n_landmarks=6, d_landmark=3, n_points=9)
-    artifact = random_weights(planted_artifact(folder / "base"), folder / "weights", sizes)
+    artifact = random_weights(planted_artifact(folder / "base"), folder / "weights", replace(SMALL, n_llms=30))
     kin = KinSpec(
         base_ability=0.3,
         covariates=(Covariate(name="log_price", mean=0.1, scale=2.0, weight=0.2),),
@@ -160,7 +158,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         features=("one", "ability", "vendor:openai"),
     )
     rng = np.random.default_rng(1)
-    drawn = {"kin_embeddings": (3, sizes.d_llm), "kin_broad_embeddings": (3, sizes.d_broad)}
+    drawn = {"kin_embeddings": (3, SMALL.d_llm), "kin_broad_embeddings": (3, SMALL.d_broad)}
     tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in drawn.items()}
     return write(artifact, folder / "weights", {"kin": kin, "published": SPEC}, tensors)
 
