@@ -5,8 +5,8 @@ read off the category's name, so that records of older weights have topics too. 
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from typing import Final
 
 from embedllm_router.records.reader.source import Filters, RecordSource
@@ -81,6 +81,7 @@ class _Sums:
     n_predicted: int = 0
     p_correct: float = 0.0
     cost_usd: float = 0.0
+    chosen: Counter[str] = field(default_factory=Counter)
 
 
 def by_topic(source: RecordSource, filters: Filters) -> tuple[TopicShare, ...]:
@@ -102,21 +103,19 @@ def by_topic(source: RecordSource, filters: Filters) -> tuple[TopicShare, ...]:
         """,  # noqa: S608 - our own
         parameters,
     )
-    total, topics = sum(row["n"] for row in rows), dict[str, _Sums]()
-    chosen: dict[str, dict[str, int]] = {}
+    total, topics = sum(row["n"] for row in rows), defaultdict[str, _Sums](_Sums)
     for row in rows:
-        topic = topic_of(row["category"])
-        sums, counts = topics.setdefault(topic, _Sums()), chosen.setdefault(topic, {})
+        sums = topics[topic_of(row["category"])]
         sums.n += row["n"]
         sums.n_predicted += row["n_predicted"]
         sums.p_correct += row["p_correct"] or 0.0
         sums.cost_usd += row["cost_usd"] or 0.0
-        counts[row["chosen"]] = counts.get(row["chosen"], 0) + row["n"]
-    found = (_share(topic, sums, total, chosen[topic].items()) for topic, sums in topics.items())
+        sums.chosen[row["chosen"]] += row["n"]
+    found = (_share(topic, sums, total) for topic, sums in topics.items())
     return tuple(sorted(found, key=lambda one: (-one.n, one.topic)))
 
 
-def _share(topic: str, sums: _Sums, total: int, chosen: Iterable[tuple[str, int]]) -> TopicShare:
-    llm, n_llm = min(chosen, key=lambda one: (-one[1], one[0]))
+def _share(topic: str, sums: _Sums, total: int) -> TopicShare:
+    llm, n_llm = min(sums.chosen.items(), key=lambda one: (-one[1], one[0]))
     p_correct = sums.p_correct / sums.n_predicted if sums.n_predicted else None
     return TopicShare(topic, sums.n, sums.n / total, p_correct, sums.cost_usd, llm, n_llm / sums.n)

@@ -238,8 +238,10 @@ class ProxyHandler(CustomLogger):
     def _cached_tokens(self, prompt: Prompt, model: VirtualModel, session: Session) -> Mapping[str, int]:
         """Input tokens in the prompt cache of the session's provider, where it caches such a request."""
         cached = session.cached_tokens(self.container.sessions.clock())
+        if prompt.marks_cache:
+            return cached
         marked = {one.name for one in model.policy.pool.candidates if one.caches_marked}
-        return cached if prompt.marks_cache else {name: n for name, n in cached.items() if name not in marked}
+        return {name: n for name, n in cached.items() if name not in marked}
 
     def _report(  # noqa: PLR0913, PLR0917 - a decision, and everybody who wants to know of it
         self,

@@ -301,9 +301,9 @@ class Read:
         places: File and line of each record.
     """
 
-    records: Sequence[FeedbackRecord]
-    bad: Sequence[BadRow]
-    places: Sequence[tuple[str, int]] = ()
+    records: list[FeedbackRecord]
+    bad: list[BadRow]
+    places: list[tuple[str, int]]
 
 
 class _Bad(Exception):  # noqa: N818 - a row, not an error: it becomes a BadRow
@@ -326,17 +326,15 @@ def read_feedback(files: Iterable[Path], layout: Layout, now: datetime) -> Read:
     Raises:
         DataError: A file cannot be read, or is of another kind.
     """
-    records: list[FeedbackRecord] = []
-    places: list[tuple[str, int]] = []
-    bad: list[BadRow] = []
+    read = Read([], [], [])
     for file in files:
         for number, row in _rows(file):
             try:
-                records.append(_record(row, layout, now))
-                places.append((str(file), number))
+                read.records.append(_record(row, layout, now))
+                read.places.append((str(file), number))
             except _Bad as error:
-                bad.append(BadRow(str(file), number, error.column, error.reason))
-    return Read(records, bad, places)
+                read.bad.append(BadRow(str(file), number, error.column, error.reason))
+    return read
 
 
 _LOOKED_UP: Final = 5_000  # ids in one query
@@ -352,14 +350,14 @@ def on_record(read: Read, source: RecordSource) -> Read:
     ids = list(dict.fromkeys(one.request_id for one in read.records))
     chunks = (ids[start : start + _LOOKED_UP] for start in range(0, len(ids), _LOOKED_UP))
     known = {row["given_for"] for chunk in chunks for row in owners_of(source, chunk)}
-    pairs = list(zip(read.records, read.places, strict=True))
-    unknown = [
-        BadRow(*place, None, f"no request on record has the id {one.request_id[:80]!r}")
-        for one, place in pairs
-        if one.request_id not in known
-    ]
-    kept = [(one, place) for one, place in pairs if one.request_id in known]
-    return Read([one for one, _ in kept], [*read.bad, *unknown], [place for _, place in kept])
+    found = Read([], [*read.bad], [])
+    for one, place in zip(read.records, read.places, strict=True):
+        if one.request_id in known:
+            found.records.append(one)
+            found.places.append(place)
+        else:
+            found.bad.append(BadRow(*place, None, f"no request on record has the id {one.request_id[:80]!r}"))
+    return found
 
 
 def _rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | _Bad]]:
