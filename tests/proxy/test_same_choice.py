@@ -129,7 +129,7 @@ def test_hook_shadow_router_and_replay_choose_alike(
             assert data["model"] == policy.pool.names[routing.decision.ranking[0]]
             assert_same_everywhere(routing, policy, state)
             assert watched.shadow_of(number) == data["model"], "a shadow with the live objective and weights"
-            assert_replayed(routing, data["model"])
+            assert_replayed(routing, data["model"], policy, state)
             messages += [{"role": "assistant", "content": "yes"}]
 
     with pytest.MonkeyPatch.context() as patches:
@@ -159,15 +159,20 @@ def assert_same_everywhere(routing: Routing, policy: Policy, state: RequestState
 OUTSIDE_REPLAY = {Reason.SESSION_KEPT, Reason.SESSION_LOCKED, Reason.EXPLORED, Reason.OUT_OF_DISTRIBUTION}
 
 
-def assert_replayed(routing: Routing, chosen: str) -> None:
-    """What a replay would choose from the recorded numbers, but for what depends on more than the request."""
+def assert_replayed(routing: Routing, chosen: str, policy: Policy, state: RequestState) -> None:
+    """What a replay would choose from the recorded numbers, but for what depends on more than the request.
+
+    Where a floor or a drop gave way to a budget, records hold the floor or drop, and a replay keeps it.
+    """
     if routing.decision.reason in OUTSIDE_REPLAY or routing.decision.explored is not None:
         return
     record = to_record(a_record(routing, chosen), Outcome(chosen, "success"))
     objective = routing.decision.request.objective
     batch = CandidateBatch.from_records([(record.candidates, objective.cost_weight)])
-    if routing.decision.reason is Reason.WITHIN_BUDGET and objective.min_p_correct is not None:
-        return  # a floor gave way to a budget: records hold the floor, a replay keeps it
+    aims_at_accuracy = objective.min_p_correct is not None or objective.max_accuracy_drop is not None
+    if routing.decision.reason is Reason.WITHIN_BUDGET and aims_at_accuracy:
+        alone = decide(shipped(), routing.prompt, routing.request, policy, replace(state, pace=None, session=None))
+        chosen = policy.pool.names[alone.decision.ranking[0]]
     assert batch.names[choose(batch, objective)[0]] == chosen
 
 
