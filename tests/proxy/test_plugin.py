@@ -560,7 +560,7 @@ async def test_one_call_id_for_two_tenants_mixes_nothing_up(
     make_handler: Callable[..., ProxyHandler], records: Path
 ) -> None:
     """A client may choose the call id: headers, outcome and bill stay with the request they belong to."""
-    budgets = [{"usd": 10.0, "per": "day", "scope": "key"}]
+    budgets = [{"usd": 5_000.0, "per": "day", "scope": "key"}]
     handler = make_handler(virtual_models={"auto": {"default": "sprinter", "budgets": budgets, "cost_weight": 0}})
     mine = await asked(
         handler,
