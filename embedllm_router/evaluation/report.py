@@ -229,6 +229,10 @@ def _verdict_fields(e: Evaluation) -> dict[str, object] | None:
         "cost_save_held_out": v.held_out.saved if v.held_out else None,
         "accuracy_difference_held_out": _estimate_fields(v.held_out.accuracy_difference) if v.held_out else None,
         "sentences": list(v.sentences()),
+        "data_sets": [
+            {"dataset": one.dataset, "fixed": one.fixed, **dataclasses.asdict(one.verdict.judgement)}
+            for one in e.data_sets
+        ],
     }
 
 
@@ -270,7 +274,8 @@ def evaluation_table(evaluation: Evaluation) -> Table:
 def summary_lines(evaluation: Evaluation) -> list[str]:
     """The verdict, and what was left out."""
     e = evaluation
-    said = list(e.verdict.sentences()) if e.verdict else ["Routing cannot be judged: no data set has a pool of LLMs."]
+    said = [one.headline for one in e.data_sets]
+    said += e.verdict.sentences() if e.verdict else ["Routing cannot be judged: no data set has a pool of LLMs."]
     if e.router.routed:
         routed = e.router.routed
         said.append(
@@ -521,11 +526,11 @@ def report_page(evaluation: Evaluation, plots: Mapping[str, bytes]) -> str:
     e = evaluation
     parts = [
         f"<h1>Evaluation of artifact {html.escape(e.artifact.id)}</h1>",
+        "<h2>Does routing pay?</h2>",
+        _verdict(e),
         _intro(e),
         *(f'<p class="warning">{html.escape(text)}</p>' for text in e.inputs.warnings),
         *_left_out_part(e),
-        "<h2>Does routing pay?</h2>",
-        _verdict(e),
         "<h2>Predicting correctness, and routing by it</h2>",
         main_table(e),
         "<h2>Accuracy for money</h2>",
@@ -571,7 +576,11 @@ def _intro(e: Evaluation) -> str:
 def _verdict(e: Evaluation) -> str:
     if e.verdict is None:
         return "<p>No data set has two LLMs that graded nearly all of it: routing cannot be judged.</p>"
-    return '<div class="verdict">' + "".join(f"<p>{html.escape(s)}</p>" for s in e.verdict.sentences()) + "</div>"
+    answers = "".join(
+        f"<p><b>{html.escape(one.headline)}</b> {html.escape(' '.join(one.sentences()))}</p>" for one in e.data_sets
+    )
+    said = "".join(f"<p>{html.escape(s)}</p>" for s in e.verdict.sentences())
+    return f'<div class="verdict">{answers}{said}</div>'
 
 
 def _picture(name: str, png: bytes) -> str:

@@ -18,9 +18,19 @@ from embedllm_router.evaluation.embeddings import AccuracyProbe, LabelProbe
 from embedllm_router.evaluation.frontier import CostMetrics, Curve, cost_save
 from embedllm_router.evaluation.inputs import Inputs
 from embedllm_router.evaluation.metrics import Correctness, CorrectnessIntervals, NoiseCeiling
-from embedllm_router.evaluation.routing import CostResult, RoutedPrompts
+from embedllm_router.evaluation.routing import Arena, CostResult, Field, RoutedPrompts
+from embedllm_router.evaluation.verdict import Graded, PoolVerdict, headline, judge_pool, sentences
 
-__all__ = ["BaselineResult", "Evaluation", "GroupResult", "RouterResult", "judge"]
+__all__ = [
+    "BaselineResult",
+    "DatasetVerdict",
+    "Evaluation",
+    "GroupResult",
+    "RouterResult",
+    "graded_pool",
+    "judge",
+    "judge_data_sets",
+]
 
 Floats = NDArray[np.float64]
 _FOLDS: Final = 2
@@ -156,6 +166,57 @@ def _points(difference: Estimate) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class DatasetVerdict:
+    """Whether to route the prompts of one data set.
+
+    Attributes:
+        dataset: Its name.
+        fixed: The best single LLM, picked on other prompts than it is judged on.
+        verdict: The answer.
+    """
+
+    dataset: str
+    fixed: str
+    verdict: PoolVerdict
+
+    @property
+    def headline(self) -> str:
+        """The answer as one sentence."""
+        return f"{self.dataset}: {headline(self.verdict.judgement, self.fixed)}"
+
+    def sentences(self) -> tuple[str, ...]:
+        """The figures behind it."""
+        return sentences(self.verdict.judgement, self.fixed)
+
+
+def graded_pool(arena: Arena, p: NDArray[np.float32]) -> Graded:
+    """A pool as the verdict reads it.
+
+    Args:
+        arena: The pool.
+        p: Scores, float32 (n_prompts, n_llms), of the whole test part.
+    """
+    return Graded(arena.labels, arena.cost, arena.pool.block(p), arena.expected_cost)
+
+
+def judge_data_sets(field: Field, p: NDArray[np.float32], llm_ids: Sequence[str]) -> tuple[DatasetVerdict, ...]:
+    """Says of each data set whether routing pays, among LLMs with a price where two have one.
+
+    Args:
+        field: The pools.
+        p: Scores, float32 (n_prompts, n_llms), of the whole test part.
+        llm_ids: Ids of the LLMs, in the order of the columns.
+    """
+    pools = {arena.pool.dataset: arena for arena in (*field.all_llms, *field.priced)}
+    found = []
+    for name, arena in pools.items():
+        if len(arena.labels) >= _FOLDS:
+            verdict = judge_pool(graded_pool(arena, p))
+            found.append(DatasetVerdict(name, llm_ids[arena.pool.columns[verdict.fixed.column]], verdict))
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
 class RouterResult:
     """The artifact or a baseline on the test part.
 
@@ -232,6 +293,7 @@ class Evaluation:
         router: The artifact's figures.
         intervals: Of its correctness metrics.
         verdict: Against the best single LLM; None without pools.
+        data_sets: Whether to route, by data set.
         baselines: By name.
         not_run: Baselines that were asked for and not run, with the reason.
         categories: By "data set/category".
@@ -253,6 +315,7 @@ class Evaluation:
     router: RouterResult
     intervals: CorrectnessIntervals
     verdict: Verdict | None
+    data_sets: tuple[DatasetVerdict, ...]
     baselines: Mapping[str, BaselineResult]
     not_run: Mapping[str, str]
     categories: Mapping[str, GroupResult]

@@ -32,7 +32,14 @@ from embedllm_router.evaluation.frontier import price_answers
 from embedllm_router.evaluation.guarantee import measure_guarantee
 from embedllm_router.evaluation.inputs import Inputs, OnProgress, read_inputs
 from embedllm_router.evaluation.metrics import correctness, correctness_intervals, log_losses, noise_ceiling
-from embedllm_router.evaluation.result import BaselineResult, Evaluation, GroupResult, RouterResult, judge
+from embedllm_router.evaluation.result import (
+    BaselineResult,
+    Evaluation,
+    GroupResult,
+    RouterResult,
+    judge,
+    judge_data_sets,
+)
 from embedllm_router.evaluation.routing import Field, field_of, mean_cost_metrics, pareto_distances, route, sweep_pools
 
 __all__ = [
@@ -202,6 +209,7 @@ def evaluate(
         router=router,
         intervals=correctness_intervals(test.labels(), router.p, test.observed),
         verdict=judge(router.routed, router.costs) if router.routed else None,
+        data_sets=judge_data_sets(field, inputs.predictions.p_correct, [llm.id for llm in llms]),
         baselines=baselines,
         not_run={n: "needs training data, and --split all has none" for n in options.baselines if n not in names},
         categories=measure_groups(test.category_names(), test, field, router, baselines),
