@@ -10,10 +10,21 @@ from embedllm_router.analysis.plan.goal import DAYS_PER_MONTH, Goal
 from embedllm_router.analysis.plan.result import Observed, Outcome, Plan
 from embedllm_router.analysis.replay.off_policy import OffPolicy
 from embedllm_router.analysis.replay.result import Compared, Flip, Group, MixRow, Replay, Yardstick
+from embedllm_router.analysis.verdict.result import Against, RoutingVerdict, Topic
 from embedllm_router.cli.console import figure, figures_table
+from embedllm_router.evaluation.verdict import Comparison, LlmUse, sentences
 from embedllm_router.training.update.guard import Lesson, LLMLesson, SharedLesson, SourceCheck
 
-__all__ = ["lesson_lines", "lesson_tables", "plan_lines", "plan_tables", "replay_lines", "replay_tables"]
+__all__ = [
+    "lesson_lines",
+    "lesson_tables",
+    "plan_lines",
+    "plan_tables",
+    "replay_lines",
+    "replay_tables",
+    "verdict_lines",
+    "verdict_tables",
+]
 
 _NOBODY = "(nobody)"
 _SHOWN_GROUPS = 20
@@ -307,3 +318,57 @@ def _sources(sources: tuple[SourceCheck, ...]) -> Table:
 
 def _pair(before: float | None, after: float | None) -> str:
     return "-" if before is None or after is None else f"{before:.3f} -> {after:.3f}"
+
+
+def verdict_lines(found: RoutingVerdict) -> Iterator[str]:
+    """The answer first, then the figures behind it."""
+    yield found.best.headline
+    yield f"  {found.n:,} requests of {found.basis}, {found.where}; routing set {found.setting}"
+    yield from (f"  {said}" for said in _figures(found.best))
+    if found.baseline is not None:
+        yield f"Against {found.baseline.llm}, which you used before: {found.baseline.headline}"
+        yield from (f"  {said}" for said in _figures(found.baseline))
+    idle, spare = ([one.llm for one in found.llms if one.role == role] for role in ("never chosen", "dispensable"))
+    if idle:
+        yield f"Never chosen at any cost weight from 0 to 10,000: {', '.join(idle)}"
+    if spare:
+        yield f"Dispensable, each of them alone: {', '.join(spare)}"
+
+
+def _figures(one: Against) -> tuple[str, ...]:
+    said = sentences(one.judgement, one.llm)
+    return said if one.known else tuple(f"by predictions where nothing was observed: {text}" for text in said)
+
+
+def verdict_tables(found: RoutingVerdict) -> Iterator[Table]:
+    """By topic, and what each LLM is for."""
+    if found.topics:
+        yield _verdict_topics(found.topics, found.best.llm)
+    if found.llms:
+        yield _llm_uses(found.llms)
+
+
+def _verdict_topics(topics: Sequence[Topic], fixed: str) -> Table:
+    head = ("requests", "routing right", "fixed right", "difference [95 %]", "cost [95 %]")
+    table = figures_table(f"by topic, routing against {fixed}", ("topic",), head)
+    for one in topics:
+        c = one.comparison
+        gained = _interval(c.accuracy_change, "+.3f")
+        table.add_row(one.topic, f"{one.n:,}", f"{c.accuracy:.3f}", f"{c.fixed_accuracy:.3f}", gained, _saving(c))
+    table.caption = "one in twenty of these intervals misses by chance"
+    return table
+
+
+def _saving(one: Comparison) -> str:
+    return "-" if math.isnan(one.cost_change_share.value) else _interval(one.cost_change_share, "+.0%")
+
+
+def _llm_uses(llms: Sequence[LlmUse]) -> Table:
+    head = ("right", "USD a request", "chosen at most", "at cost weight", "lost without it [95 %]")
+    table = figures_table("what each LLM is for", ("LLM", "role"), head)
+    for one in llms:
+        usd = "-" if math.isnan(one.cost_usd) else f"{one.cost_usd:.2g}"
+        at = "-" if one.cost_weight is None else f"{one.cost_weight:.3g}"
+        lost = "-" if one.cost_weight is None else _interval(one.lost_without, "+.4f")
+        table.add_row(one.llm, one.role, f"{one.accuracy:.3f}", usd, f"{one.chosen_at_most:.0%}", at, lost)
+    return table

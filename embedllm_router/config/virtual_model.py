@@ -223,6 +223,9 @@ class VirtualModelSettings(ObjectiveSettings):
     default: str = Field(min_length=1)
     """Model group that answers when routing fails, no candidate can take the request, or all that were tried failed.
     It is always a candidate."""
+    baseline: str | None = Field(default=None, min_length=1)
+    """Model group that you would use without routing: savings are also counted against it. None compares with always
+    the most accurate, always the cheapest and the single best LLM only."""
     candidates: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Model groups to choose from, besides the default; None takes every group of `model_list`."""
     uncertainty: Literal["mean", "lower_bound", "exclude"] = "mean"

@@ -4,8 +4,8 @@ Routing can pay in two ways. It may be better: its utility, accuracy less cost w
 be cheaper: it costs less, and loses at most a margin of accuracy. One LLM for everything is the answer where both are
 ruled out. Everything else is not shown yet, and then the paired variance says how many more answers would tell.
 
-All intervals are paired: the same request is answered both ways, and requests are resampled. Each way to pay errs with
-a probability of at most 2.5 %, so both together with at most 5 %.
+All intervals are paired: the same request is answered both ways, and requests are resampled. Routing that does not pay
+is said to be better, or cheaper at one setting, with a probability of at most 2.5 % each.
 """
 
 import math
@@ -22,6 +22,7 @@ from embedllm_router._stats import Estimate, Resampling
 from embedllm_router.evaluation.frontier import choose, sweep
 
 __all__ = [
+    "LITTLE",
     "MARGIN",
     "MIN_REQUESTS",
     "MIN_SAVING",
@@ -52,6 +53,8 @@ MARGIN: Final = 0.02
 """Accuracy that may be lost where routing is cheaper, and utility below which a gain is not worth having."""
 MIN_SAVING: Final = 0.05
 """Share of the fixed LLM's cost below which a saving is not worth having."""
+LITTLE: Final = 0.01
+"""Utility a request that is little enough to do without."""
 MIN_REQUESTS: Final = 30
 """With fewer requests nothing is said."""
 MOST: Final = 1_000_000
@@ -121,7 +124,7 @@ class Judgement:
     Attributes:
         answer: One of three.
         better: Whether routing has the higher utility.
-        cheaper: Whether it costs less, and loses at most `MARGIN` of accuracy.
+        cheaper: Whether it costs less at one of the settings, and loses at most `MARGIN` of accuracy there.
         n_more: Requests with a verdict that are lacking, if the estimates hold; None where the answer is known, or no
             number below a million would tell.
         for_accuracy: Routing as it is set for accuracy, or by the given cost weight.
@@ -192,27 +195,35 @@ def judge(for_accuracy: Comparison, for_savings: Comparison | None = None, *, ma
         The judgement.
     """
     saving = for_savings or for_accuracy
-    gain, kept, change = for_accuracy.utility_change, saving.accuracy_change, saving.cost_change_share
-    better = gain.low > 0
-    cheaper = change.high < 0 and kept.low > -margin
-    no_better = gain.high < margin
-    no_cheaper = not change.low < -MIN_SAVING or kept.high < -margin
+    settings = (for_accuracy,) if for_savings is None else (for_accuracy, for_savings)
+    better = for_accuracy.utility_change.low > 0
+    cheaper = any(_cheaper(one, margin) for one in settings)
     answer = Answer.NOT_SHOWN
     if better or cheaper:
         answer = Answer.PAYS
-    elif no_better and no_cheaper:
+    elif for_accuracy.utility_change.high < margin and all(_no_cheaper(one, margin) for one in settings):
         answer = Answer.USE_ONE
-    n_more = _n_more(gain, kept, change, margin) if answer is Answer.NOT_SHOWN else None
+    n_more = _n_more(for_accuracy.utility_change, settings, margin) if answer is Answer.NOT_SHOWN else None
     return Judgement(answer, better, cheaper, n_more, for_accuracy, saving)
 
 
-def _n_more(gain: Estimate, kept: Estimate, change: Estimate, margin: float) -> int | None:
+def _cheaper(one: Comparison, margin: float) -> bool:
+    return one.cost_change_share.high < 0 and one.accuracy_change.low > -margin
+
+
+def _no_cheaper(one: Comparison, margin: float) -> bool:
+    return not one.cost_change_share.low < -MIN_SAVING or one.accuracy_change.high < -margin
+
+
+def _n_more(gain: Estimate, settings: Sequence[Comparison], margin: float) -> int | None:
     """The fewest requests with which one of the answers would be reached, if the estimates hold."""
-    better = _n_until(gain, 0.0, above=True)
-    cheaper = max(_n_until(change, 0.0, above=False), _n_until(kept, -margin, above=True))
-    no_better = _n_until(gain, margin, above=False)
-    no_cheaper = min(_n_until(change, -MIN_SAVING, above=True), _n_until(kept, -margin, above=False))
-    needed = min(better, cheaper, max(no_better, no_cheaper))
+    better, no_better = _n_until(gain, 0.0, above=True), _n_until(gain, margin, above=False)
+    cheaper, no_cheaper = [], []
+    for one in settings:
+        change, kept = one.cost_change_share, one.accuracy_change
+        cheaper.append(max(_n_until(change, 0.0, above=False), _n_until(kept, -margin, above=True)))
+        no_cheaper.append(min(_n_until(change, -MIN_SAVING, above=True), _n_until(kept, -margin, above=False)))
+    needed = min(better, *cheaper, max(no_better, *no_cheaper))
     more = math.ceil(needed) - gain.n if math.isfinite(needed) else MOST
     return max(more, 1) if more < MOST else None
 
@@ -297,6 +308,10 @@ class Graded:
     def priced(self) -> bool:
         """Whether every LLM has a price."""
         return bool(np.isfinite(self.cost).all() and np.isfinite(self.expected_cost).all())
+
+    def select(self, rows: NDArray[np.generic]) -> "Graded":
+        """Some of the requests."""
+        return Graded(self.labels[rows], self.cost[rows], self.p_correct[rows], self.expected_cost[rows])
 
     def answered(self, chosen: NDArray[np.integer]) -> Answered:
         """What comes of some choices, intp (n,)."""
@@ -404,7 +419,8 @@ class LlmUse:
         chosen_at_most: Largest share of the requests that it gets at any cost weight of the range, in [0, 1].
         cost_weight: Where it gets that share; None where it is never chosen.
         lost_without: Utility that a request loses there without it, by the verdicts.
-        earns_its_place: Whether it is chosen, and something is lost without it: the interval lies above 0.
+        role: "earns its place" where something is lost without it for sure, "never chosen", "dispensable" where less
+            than `LITTLE` is lost for sure, else "not shown".
     """
 
     llm: str
@@ -413,7 +429,7 @@ class LlmUse:
     chosen_at_most: float
     cost_weight: float | None
     lost_without: Estimate
-    earns_its_place: bool
+    role: str
 
 
 RANGE: Final[Floats] = np.concatenate([[0.0], np.logspace(-1, 4, 26)])
@@ -454,8 +470,16 @@ def _use(graded: Graded, names: Sequence[str], column: int, weights: Floats, cho
         chosen_at_most=float(shares[most]),
         cost_weight=weight if shares[most] > 0 else None,
         lost_without=lost,
-        earns_its_place=lost.low > 0,
+        role=_role(float(shares[most]), lost),
     )
+
+
+def _role(share: float, lost: Estimate) -> str:
+    if not share:
+        return "never chosen"
+    if lost.low > 0:
+        return "earns its place"
+    return "dispensable" if lost.high < LITTLE else "not shown"
 
 
 def requests_to_tell(difference: float, residual: Floats, propensity: float) -> int | None:

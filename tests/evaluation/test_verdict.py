@@ -150,10 +150,10 @@ def test_llms_that_never_earn_their_place_are_found() -> None:
     said[::10, 3] += 0.01
     uses = {one.llm: one for one in uses_of(graded(p, (0.01, 0.01, 0.02, 0.01), said=said), ("a", "b", "c", "d"))}
     assert uses["c"].chosen_at_most == 0
-    assert not uses["c"].earns_its_place
+    assert uses["c"].role == "never chosen"
     assert uses["d"].chosen_at_most == pytest.approx(0.1)
-    assert not uses["d"].earns_its_place
-    assert uses["b"].earns_its_place
+    assert uses["d"].role in {"dispensable", "not shown"}
+    assert uses["b"].role == "earns its place"
 
 
 def test_requests_to_tell_follow_the_variance() -> None:

@@ -21,7 +21,7 @@ from embedllm_router.analysis.replay.result import Compared, Flip, Group, MixRow
 from embedllm_router.records.reader.recorded import RecordedRequest
 from embedllm_router.records.schema import CandidateRecord
 
-__all__ = ["Choices", "Numbers", "make_choices", "reachable"]
+__all__ = ["Choices", "Numbers", "make_choices", "own_score", "reachable"]
 
 _ROUNDING: Final = 1e-9
 Floats = NDArray[np.float64]
@@ -170,7 +170,7 @@ class Choices:
             wanted=np.where(other_llm, len(self.names), self.after),
             propensity=np.array([request.propensity for request in self.requests]),
             reachable=self.reachable & ~other_llm,
-            score=np.array([_own_score(request) for request in self.requests]),
+            score=np.array([own_score(request) for request in self.requests]),
             p_chosen=np.where(np.isnan(last.p_before), recorded.p_before, last.p_before),
             p_wanted=last.p_after,
         )
@@ -261,7 +261,8 @@ def _numbers(
     )
 
 
-def _own_score(request: RecordedRequest) -> float:
+def own_score(request: RecordedRequest) -> float:
+    """Verdict on the answer of the LLM that was chosen; NaN without one, or where another answered."""
     return request.score if request.score is not None and request.served == request.chosen else np.nan
 
 

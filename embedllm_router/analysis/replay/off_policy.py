@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from embedllm_router._stats import Estimate, Resampling
 
-__all__ = ["Logged", "OffPolicy", "off_policy"]
+__all__ = ["Logged", "OffPolicy", "Terms", "effective_n", "off_policy", "terms_of"]
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -102,35 +102,65 @@ def off_policy(logged: Logged, *, seed: int = 0) -> OffPolicy | None:
         None without any usable verdict.
     """
     known = _select(logged, np.isfinite(logged.p_chosen) & np.isfinite(logged.p_wanted) & (logged.wanted >= 0))
-    seen = np.isfinite(known.score)
-    if not seen.any():
+    if not np.isfinite(known.score).any():
         return None
-    rate = _feedback_rate(known, seen)
-    same = known.chosen == known.wanted
-    score = np.where(seen, known.score, 0.0)
-    reached = np.where(seen, 1.0 / np.where(seen, rate[known.chosen], 1.0), 0.0)
-    weight = np.where(same, reached / known.propensity, 0.0)
-    supported = (same | known.reachable) & (rate[known.wanted] > 0)
-    old = known.p_chosen + reached * (score - known.p_chosen)
-    new = known.p_wanted + weight * (score - known.p_wanted)
-    drawn = Resampling(len(seen), seed)
-    below = supported.astype(np.float64)
+    found = terms_of(known)
+    same, below = known.chosen == known.wanted, found.supported.astype(np.float64)
+    score = np.nan_to_num(known.score)
+    drawn = Resampling(len(score), seed)
     return OffPolicy(
-        n_requests=len(seen),
-        n_feedback=int(seen.sum()),
+        n_requests=len(score),
+        n_feedback=int(np.isfinite(known.score).sum()),
         n_explored=int((known.propensity < 1).sum()),
         n_flips=int((~same).sum()),
-        n_flips_unobserved=int((~same & ~supported).sum()),
-        supported=float(supported.mean()),
-        n_matched=int((weight > 0).sum()),
-        effective_n=_effective_n(weight),
-        largest_weight=float(weight.max()),
-        before=drawn.ratio(old),
-        before_supported=drawn.ratio(old * below, below),
-        ips=drawn.ratio(weight * score, below),
-        snips=drawn.ratio(weight * score, weight),
-        dr=drawn.ratio(new),
-        change=drawn.ratio(new - old),
+        n_flips_unobserved=int((~same & ~found.supported).sum()),
+        supported=float(found.supported.mean()),
+        n_matched=int((found.weight > 0).sum()),
+        effective_n=effective_n(found.weight),
+        largest_weight=float(found.weight.max()),
+        before=drawn.ratio(found.before),
+        before_supported=drawn.ratio(found.before * below, below),
+        ips=drawn.ratio(found.weight * score, below),
+        snips=drawn.ratio(found.weight * score, found.weight),
+        dr=drawn.ratio(found.after),
+        change=drawn.ratio(found.after - found.before),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What each request adds to the doubly robust estimates; each array is (n_requests,).
+
+    Attributes:
+        before: Of the recorded choice; its mean estimates their accuracy.
+        after: Of the new one, likewise.
+        weight: Of the verdict in `after`; 0 where it counts for nothing.
+        supported: bool, whether the LLM that is wanted had a chance of being observed.
+    """
+
+    before: Floats
+    after: Floats
+    weight: Floats
+    supported: Flags
+
+
+def terms_of(logged: Logged) -> Terms:
+    """The terms of the doubly robust estimates.
+
+    Args:
+        logged: Requests with predictions for both choices.
+    """
+    seen = np.isfinite(logged.score)
+    rate = _feedback_rate(logged, seen)
+    same = logged.chosen == logged.wanted
+    score = np.where(seen, logged.score, 0.0)
+    reached = np.where(seen, 1.0 / np.where(seen, rate[logged.chosen], 1.0), 0.0)
+    weight = np.where(same, reached / logged.propensity, 0.0)
+    return Terms(
+        before=logged.p_chosen + reached * (score - logged.p_chosen),
+        after=logged.p_wanted + weight * (score - logged.p_wanted),
+        weight=weight,
+        supported=(same | logged.reachable) & (rate[logged.wanted] > 0),
     )
 
 
@@ -146,6 +176,7 @@ def _feedback_rate(logged: Logged, seen: Flags) -> Floats:
     return verdicts / np.maximum(answers, 1)
 
 
-def _effective_n(weight: Floats) -> float:
+def effective_n(weight: Floats) -> float:
+    """Kish's effective number of weighted verdicts, (Σw)² / Σw²."""
     squares = float((weight**2).sum())
     return float(weight.sum() ** 2 / squares) if squares else 0.0

@@ -1,0 +1,1 @@
+"""Should you route at all? Answered from graded data, or from records with feedback."""

@@ -1,0 +1,290 @@
+"""The verdict from records with feedback: each request was answered by the chosen LLM only.
+
+What the fixed LLM would have got right is the doubly robust estimate of `analysis/replay/off_policy.py`: predictions,
+corrected by the verdicts on its own answers, weighted by one over the probability with which it was chosen. Where it
+could not have been chosen only the prediction remains, so the answer is not known until exploration is on; the verdict
+says so, and how many answers it would take.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedllm_router.analysis.replay.batch import CandidateBatch, usable_under
+from embedllm_router.analysis.replay.choices import own_score, reachable
+from embedllm_router.analysis.replay.off_policy import Logged, effective_n, terms_of
+from embedllm_router.analysis.topics import topic_of
+from embedllm_router.analysis.verdict.result import Against, RoutingVerdict, Topic
+from embedllm_router.errors import ConfigError, DataError
+from embedllm_router.evaluation.verdict import (
+    MARGIN,
+    MIN_REQUESTS,
+    Answered,
+    Comparison,
+    Graded,
+    LlmUse,
+    compare,
+    headline,
+    judge,
+    n_words,
+    pick_fixed,
+    requests_to_tell,
+    uses_of,
+)
+from embedllm_router.records.reader.recorded import Recorded, RecordedRequest
+from embedllm_router.routing.policy import Objective
+
+__all__ = ["judge_records"]
+
+_ENOUGH: Final = 0.95  # share of the requests of which verdicts must be able to say something
+_COULD_TAKE: Final = 0.9  # share of the requests that an LLM must be able to take to be a fixed one
+_FEW: Final = 20.0  # verdicts on the fixed LLM's answers, as they count
+_MIN_TOPIC: Final = 30
+_EPSILON: Final = 0.1  # of the exploration that is advised
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class _Traffic:
+    """Requests whose choice was predicted.
+
+    Attributes:
+        requests: As recorded.
+        batch: Their candidates.
+        usable: bool (n, n_names), who could have taken each.
+        chosen: intp (n,), columns that were chosen.
+        score: (n,), verdict on the chosen one's answer; NaN without.
+        cost_weight: (n,), λ of each request.
+    """
+
+    requests: Sequence[RecordedRequest]
+    batch: CandidateBatch
+    usable: NDArray[np.bool_]
+    chosen: Indices
+    score: Floats
+    cost_weight: Floats
+
+    @property
+    def own_cost(self) -> Floats:
+        """Expected cost of the chosen ones, (n,)."""
+        return self.batch.at(self.batch.cost_usd, self.chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class _Alone:
+    """One LLM for everything; the recorded choice stands where it could not take a request. Arrays are (n,).
+
+    Attributes:
+        wanted: intp, columns.
+        routed: Doubly robust terms of the recorded choices.
+        correct: Those of the LLM.
+        cost: Its expected cost.
+        weight: Of the verdicts in `correct`.
+        supported: bool, whether a verdict could say something.
+    """
+
+    wanted: Indices
+    routed: Floats
+    correct: Floats
+    cost: Floats
+    weight: Floats
+    supported: NDArray[np.bool_]
+
+
+def judge_records(
+    recorded: Recorded, *, baseline: str | None = None, cost_weight: float | None = None, margin: float = MARGIN
+) -> RoutingVerdict:
+    """Judges the recorded choices.
+
+    Args:
+        recorded: Requests with their feedback.
+        baseline: Model group that was used before; None when it was not said.
+        cost_weight: λ to weigh accuracy and cost by; None takes that of each request.
+        margin: Accuracy that may be lost where routing is cheaper, and the least gain worth having.
+
+    Returns:
+        The verdict.
+
+    Raises:
+        DataError: There are too few requests or verdicts.
+        ConfigError: The baseline was no candidate.
+    """
+    traffic = _traffic(recorded, cost_weight)
+    names, batch = _fixed_names(traffic), traffic.batch
+    ways = [_alone(traffic, batch.names.index(name)) for name in names]
+    correct, cost = (np.stack([getattr(way, one) for way in ways], axis=1) for one in ("correct", "cost"))
+    fixed = pick_fixed(correct - traffic.cost_weight[:, None] * cost, cost)
+    best = _picked(ways, fixed.picked)
+    used = None if baseline is None else _alone(traffic, _column(traffic, baseline))
+    return RoutingVerdict(
+        basis="records",
+        where=recorded.where,
+        n=len(traffic.requests),
+        best=_against(traffic, best, names[fixed.column], margin),
+        agreement=fixed.agreement,
+        baseline=None if used is None or baseline is None else _against(traffic, used, baseline, margin),
+        setting="as recorded",
+        topics=tuple(_topics(traffic, best)),
+        llms=_uses(traffic),
+        notes=tuple(_notes(recorded, traffic)),
+    )
+
+
+def _traffic(recorded: Recorded, cost_weight: float | None) -> _Traffic:
+    weighed = [r for r in recorded.requests if _predicted(r)]
+    scores = np.array([own_score(request) for request in weighed])
+    n_judged = int(np.isfinite(scores).sum())
+    if n_judged < MIN_REQUESTS:
+        raise DataError(
+            f"{len(weighed):,} requests at {recorded.where} have predictions, and {n_judged:,} answers of the chosen "
+            f"LLM have feedback; at least {MIN_REQUESTS} are needed. Send feedback on answers "
+            "(docs/feedback.md), or judge graded data with --data."
+        )
+    batch = CandidateBatch.from_records((r.candidates, r.objective.cost_weight) for r in weighed)
+    weights = np.array([r.objective.cost_weight if cost_weight is None else cost_weight for r in weighed])
+    column = {name: i for i, name in enumerate(batch.names)}
+    return _Traffic(
+        requests=weighed,
+        batch=batch,
+        usable=usable_under(batch, Objective()),
+        chosen=np.array([column[r.chosen] for r in weighed], dtype=np.intp),
+        score=scores,
+        cost_weight=weights,
+    )
+
+
+def _predicted(request: RecordedRequest) -> bool:
+    chosen = request.candidate(request.chosen)
+    return chosen is not None and chosen.p_correct is not None and chosen.cost_usd is not None
+
+
+def _fixed_names(traffic: _Traffic) -> list[str]:
+    share = traffic.usable.mean(axis=0)
+    able = [name for name, part in zip(traffic.batch.names, share.tolist(), strict=True) if part >= _COULD_TAKE]
+    if not able:
+        raise DataError(
+            f"no LLM could take {_COULD_TAKE:.0%} of the {len(traffic.requests):,} requests alone, so there is no "
+            "fixed LLM to compare with. Judge one virtual model with --virtual-model, or a shorter time with --since."
+        )
+    return able
+
+
+def _column(traffic: _Traffic, name: str) -> int:
+    names = traffic.batch.names
+    if name in names and traffic.usable[:, names.index(name)].any():
+        return names.index(name)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+    raise ConfigError(
+        f"the baseline {name!r} could take none of these requests; candidates were {', '.join(names)}. "
+        f"Did you mean {near[0]!r}?"
+    )
+
+
+def _alone(traffic: _Traffic, column: int) -> _Alone:
+    batch = traffic.batch
+    wanted = np.where(traffic.usable[:, column], column, traffic.chosen).astype(np.intp)
+    terms = terms_of(
+        Logged(
+            chosen=traffic.chosen,
+            wanted=wanted,
+            propensity=np.array([r.propensity for r in traffic.requests]),
+            reachable=reachable(traffic.requests, batch, [batch.names[i] for i in wanted.tolist()]),
+            score=traffic.score,
+            p_chosen=batch.at(batch.p_correct, traffic.chosen),
+            p_wanted=batch.at(batch.p_correct, wanted),
+        )
+    )
+    cost = batch.at(batch.cost_usd, wanted)
+    return _Alone(wanted, terms.before, terms.after, cost, terms.weight, terms.supported)
+
+
+def _picked(ways: Sequence[_Alone], picked: Indices) -> _Alone:
+    """For each request the LLM that was picked for it."""
+
+    def of(name: str) -> NDArray[np.generic]:
+        stacked: NDArray[np.generic] = np.stack([getattr(way, name) for way in ways])
+        return stacked[picked, np.arange(len(picked))]
+
+    return _Alone(**{name: of(name) for name in _Alone.__slots__})  # type: ignore[arg-type]  # each keeps its type
+
+
+def _compared(traffic: _Traffic, alone: _Alone, rows: NDArray[np.bool_] | None = None) -> Comparison:
+    mine = np.ones(len(alone.cost), dtype=bool) if rows is None else rows
+    return compare(
+        Answered(alone.routed[mine], traffic.own_cost[mine]),
+        Answered(alone.correct[mine], alone.cost[mine]),
+        traffic.cost_weight[mine],
+        differ=bool((alone.wanted != traffic.chosen)[mine].any()),
+    )
+
+
+def _against(traffic: _Traffic, alone: _Alone, name: str, margin: float) -> Against:
+    judgement = judge(_compared(traffic, alone), margin=margin)
+    supported = float(alone.supported.mean())
+    flips = alone.wanted != traffic.chosen
+    observed = effective_n(alone.weight) if flips.any() else np.inf
+    if supported >= _ENOUGH and observed >= _FEW:
+        return Against(name, judgement, headline(judgement, name), supported=supported)
+    reason = _unknown_because(traffic, alone, name, supported, observed)
+    return Against(
+        name,
+        judgement,
+        f"Not known from these records: {reason}",
+        known=False,
+        unknown_because=reason,
+        supported=supported,
+    )
+
+
+def _unknown_because(traffic: _Traffic, alone: _Alone, name: str, supported: float, observed: float) -> str:
+    flips = alone.wanted != traffic.chosen
+    p = traffic.batch.at(traffic.batch.p_correct, alone.wanted)
+    difference = float((alone.routed - alone.correct).mean())
+    n_names = max(int(traffic.usable.sum(axis=1).max()), 2)
+    needed = requests_to_tell(difference, np.where(flips, p * (1 - p), 0.0), _EPSILON / n_names)
+    if supported < _ENOUGH:
+        said = (
+            f"for {1 - supported:.0%} of the requests {name} had no chance to answer, so only predictions speak of it"
+        )
+    else:
+        said = f"the verdicts on answers of {name} count as {observed:.0f}, too few"
+    return (
+        f"{said}. Set exploration: {{epsilon: {_EPSILON:g}, max_loss: 1, max_extra_usd: 1}} in the virtual model; with "
+        f"it, {n_words(needed)} with feedback."
+    )
+
+
+def _topics(traffic: _Traffic, best: _Alone) -> Iterator[Topic]:
+    topics = np.array([topic_of(request.category) for request in traffic.requests])
+    for topic, n in Counter(topics.tolist()).most_common():
+        if n >= _MIN_TOPIC:
+            yield Topic(topic, n, _compared(traffic, best, topics == topic))
+
+
+def _uses(traffic: _Traffic) -> tuple[LlmUse, ...]:
+    """By predictions, over the requests that all LLMs could take: who is ever chosen needs no verdicts."""
+    columns = np.flatnonzero(traffic.usable.mean(axis=0) >= _COULD_TAKE)
+    rows = np.flatnonzero(traffic.usable[:, columns].all(axis=1))
+    if len(columns) < 2 or not len(rows):  # noqa: PLR2004 - a choice is between two
+        return ()
+    block = np.ix_(rows, columns)
+    p, cost = traffic.batch.p_correct[block], traffic.batch.cost_usd[block]
+    return uses_of(Graded(p, cost, p, cost), [traffic.batch.names[i] for i in columns.tolist()])
+
+
+def _notes(recorded: Recorded, traffic: _Traffic) -> Iterator[str]:
+    n_judged = int(np.isfinite(traffic.score).sum())
+    n_explored = sum(request.propensity < 1 for request in traffic.requests)
+    yield (
+        f"{n_judged:,} of {len(traffic.requests):,} requests have feedback on the chosen LLM's answer; "
+        f"{n_explored:,} were decided with exploration on"
+    )
+    yield "costs are expected ones on both sides; what each LLM is for is by predictions"
+    if recorded.n_beyond_limit:
+        yield f"{recorded.n_beyond_limit:,} older requests were not read; --limit reads more"

@@ -1,0 +1,149 @@
+"""The command `verdict`: parse, call one function, print.
+
+Results go to stdout, progress to stderr. Heavy imports wait until the command runs.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedllm_router.cli.console import AsJson, print_json, print_lines, progress, stdout
+from embedllm_router.cli.evaluate import SplitChoice
+from embedllm_router.cli.options import moment, place_of, with_options
+from embedllm_router.errors import ConfigError
+
+if TYPE_CHECKING:
+    from embedllm_router.analysis.verdict.result import RoutingVerdict
+    from embedllm_router.cli.options import Place
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to a Typer application."""
+    app.command(name="verdict")(with_options(_verdict, place_of))
+
+
+def _verdict(
+    place: "Place",
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Judge this data folder of graded answers instead of records; repeat for several."),
+    ] = None,
+    llm: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --data: LLM to choose from; repeat. Default: those of --config, else all with a price."
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="LLM that you used before. Default: the virtual model's setting baseline, with --config."),
+    ] = None,
+    virtual_model: Annotated[str | None, typer.Option(help="Virtual model whose requests or LLMs are meant.")] = None,
+    cost_weight: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="λ: accuracy you give up per US dollar of one request. Default: with --data the configuration's, else "
+            "routing set for accuracy and set to save; with records each request's own.",
+        ),
+    ] = None,
+    margin: Annotated[
+        float,
+        typer.Option(
+            min=0.001, max=0.5, help="Accuracy that may be lost where routing is cheaper, and least gain worth having."
+        ),
+    ] = 0.02,
+    artifact: Annotated[
+        Path | None, typer.Option(help="With --data: weights folder that would route; the shipped one by default.")
+    ] = None,
+    split: Annotated[
+        SplitChoice | None,
+        typer.Option(
+            help="With --data: prompts to judge, as for `evaluate`. Default: test where the weights learned from the "
+            "data, else all."
+        ),
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="Requests from this time on, or an age such as 7d.")] = None,
+    until: Annotated[str | None, typer.Option(help="Requests before this time, in the same form.")] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Largest number of requests to read; the newest are taken.")
+    ] = 100_000,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether to route at all: routing pays, not shown yet, or one LLM for everything."""
+    if data:
+        found = _of_data(place, data, llm, baseline, virtual_model, cost_weight, margin, artifact, split)
+    else:
+        for_data = {"--llm": llm, "--artifact": artifact, "--split": split}
+        if given := [name for name, value in for_data.items() if value]:
+            raise ConfigError(f"{', '.join(given)} go with --data; records hold the LLMs they were decided among.")
+        found = _of_records(place, baseline, virtual_model, cost_weight, margin, since, until, limit)
+    _print(found, as_json=as_json)
+
+
+def _of_data(
+    place: "Place",
+    data: list[Path],
+    llm: list[str] | None,
+    baseline: str | None,
+    virtual_model: str | None,
+    cost_weight: float | None,
+    margin: float,
+    artifact: Path | None,
+    split: SplitChoice | None,
+) -> "RoutingVerdict":
+    from embedllm_router.analysis.verdict.graded import DataOptions, PoolLLM, judge_data, pool_of_config
+    from embedllm_router.artifact.weights import default_artifact_path, load_artifact
+    from embedllm_router.config.settings import read_proxy_config
+    from embedllm_router.routing.policy import Objective
+
+    named = artifact or (read_proxy_config(place.config).artifact if place.config else None)
+    weights = load_artifact(named or default_artifact_path())
+    pool = [PoolLLM(name, name) for name in llm or ()]
+    objective = None if cost_weight is None else Objective(cost_weight)
+    if place.config is not None:
+        known, model = pool_of_config(place.config, virtual_model, weights)
+        pool, baseline = pool or known, baseline or model.settings.baseline
+        if objective is None and model.settings.says_something:
+            objective = model.settings.objective
+    options = DataOptions(
+        pool=pool, objective=objective, baseline=baseline, margin=margin, split=split.value if split else None
+    )
+    with progress() as on_progress:
+        return judge_data(weights, data, options, on_progress)
+
+
+def _of_records(
+    place: "Place",
+    baseline: str | None,
+    virtual_model: str | None,
+    cost_weight: float | None,
+    margin: float,
+    since: str | None,
+    until: str | None,
+    limit: int,
+) -> "RoutingVerdict":
+    from embedllm_router.analysis.verdict.recorded import judge_records
+    from embedllm_router.records.reader.recorded import Wanted, read_recorded
+    from embedllm_router.records.reader.source import Filters
+
+    filters = Filters(since=moment(since, "--since"), until=moment(until, "--until"), virtual_model=virtual_model)
+    with place.opened() as source:
+        recorded = read_recorded(source, Wanted(filters=filters, limit=limit))
+    return judge_records(recorded, baseline=baseline, cost_weight=cost_weight, margin=margin)
+
+
+def _print(found: "RoutingVerdict", *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    from embedllm_router.cli.result_views import verdict_lines, verdict_tables
+
+    console = stdout()
+    print_lines(console, verdict_lines(found))
+    for table in verdict_tables(found):
+        console.print(table)
+    print_lines(console, (f"note: {note}" for note in found.notes))
