@@ -35,7 +35,11 @@ def _plan(
         Path | None, typer.Option(help="Weights folder whose guarantees are used; the shipped one by default.")
     ] = None,
     requests_per_month: Annotated[
-        float | None, typer.Option(min=1, help="Requests per month; the rate of the records by default.")
+        float | None,
+        typer.Option(min=1, help="Requests per month. Default: the rate of the records, which must span a day."),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(help="Model group that you used before, to compare with. Default: as recorded.")
     ] = None,
     limit: Annotated[
         int, typer.Option(min=1, help="Largest number of requests to plan with; the newest are taken.")
@@ -57,7 +61,8 @@ def _plan(
     traffic = read_traffic(recorded, weights=weights if artifact else None, per_month=requests_per_month)
     known = all(request.artifact == weights.id for request in traffic.requests) or artifact is not None
     contract = weights.manifest.contract if known else ()
-    _print_plan(make_plan(traffic, goal, contract, where=recorded.where, known=known), as_json=as_json)
+    plan = make_plan(traffic, goal, contract, where=recorded.where, known=known, baseline=baseline)
+    _print_plan(plan, as_json=as_json)
 
 
 def _print_plan(plan: "Plan", *, as_json: bool) -> None:

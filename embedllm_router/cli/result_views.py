@@ -133,13 +133,19 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         f"{plan.n:,} requests, {plan.since:%Y-%m-%d %H:%M:%S}Z to {plan.until:%Y-%m-%d %H:%M:%S}Z, in {plan.where}; "
         f"{rate.per_month:,.0f} a month {source}"
     )
-    if plan.n_fixed:
-        yield f"{plan.n_fixed:,} of them keep the objective that their client, key or team chose."
+    if plan.apart is not None:
+        apart = plan.apart
+        yield (
+            f"{apart.n:,} of them keep the objective that their client, key or team chose: accuracy "
+            f"{_share(apart.accuracy)}, {apart.usd_per_month.value:,.2f} USD a month. All figures include them."
+        )
     for reason, n in plan.skipped.items():
         yield f"left out: {n:,}, {reason}"
     yield ""
     yield f"goal: {_goal(plan.goal)}: {_verdict(plan)}"
-    yield f"set {_setting(plan.best)}: expected accuracy {_share(plan.best.accuracy)}, {_usd(plan)}"
+    yield from _single_first(plan)
+    word = "set" if plan.best.feasible else "nearest is"
+    yield f"{word} {_setting(plan.best)}: expected accuracy {_share(plan.best.accuracy)}, {_usd(plan)}"
     if plan.best.unreached:
         share = f"{plan.best.unreached:.1%} of the requests it decides"
         yield f"No LLM reaches the floor in {share}: the most accurate answers"
@@ -155,9 +161,23 @@ def plan_tables(plan: Plan) -> Iterator[Table]:
     yield _frontier(plan)
 
 
+def _single_first(plan: Plan) -> Iterator[str]:
+    """One LLM that serves the goal better than routing comes before any setting."""
+    if plan.single is not None:
+        one = plan.single.outcome
+        rest = "" if plan.single.could_take == 1 else f", of {plan.single.could_take:.0%} of the requests"
+        met = "meets the goal" if one.feasible else "comes nearer to it"
+        yield (
+            f"always {plan.single.name}{rest}, without routing, {met}: expected accuracy {_share(one.accuracy)}, "
+            f"{one.usd_per_month.value:,.2f} USD a month. That is better than any setting."
+        )
+
+
 def _verdict(plan: Plan) -> str:
     if plan.best.feasible:
         return "it can be met."
+    if plan.single is not None and plan.single.outcome.feasible:
+        return "no setting meets it, one LLM does."
     nearest = "the most accurate" if plan.goal.accuracy is not None else "the cheapest"
     return f"no setting meets it with these candidates; {nearest} comes as near as any."
 
@@ -193,7 +213,9 @@ def _outcomes(plan: Plan) -> Table:
         "", ["setting"], ["accuracy", "USD a month", "USD a request", "accuracy gained", "USD a month more"]
     )
     table.add_column("meets the goal")
-    for name, one in (("", plan.best), ("", plan.other), ("as recorded", plan.recorded)):
+    rows = [("", plan.best), ("", plan.other), ("as recorded", plan.recorded)]
+    rows += [(f"always {alone.name}", alone.outcome) for alone in (plan.single, plan.baseline) if alone is not None]
+    for name, one in rows:
         table.add_row(
             name or _setting(one),
             _interval(one.accuracy, ".3f"),

@@ -220,3 +220,74 @@ def test_the_command_prints_the_plan(
     assert found["best"]["feasible"]
     assert found["best"]["usd_per_month"]["value"] <= 5
     assert "give one of --target-accuracy" in run_command(*options, code=2)
+
+
+ONE_BEATS_ROUTING = (
+    {"dear": (0.37, 0.03), "middling": (0.76, 0.01), "cheap": (0.72, 0.001)},
+    {"dear": (0.91, 0.03), "middling": (0.48, 0.01), "cheap": (0.47, 0.001)},
+)
+"""Two kinds of request among which neither a cost weight nor a floor spends 0.01 USD a request as well as one LLM."""
+
+
+def of_kind(number: int, **changes: object) -> RequestRecord:
+    figures = ONE_BEATS_ROUTING[number % 2]
+    weighed = tuple(CandidateRecord(n, n, p, 100.0, usd, p - 20 * usd, None) for n, (p, usd) in figures.items())
+    record = make_record(number, chosen="dear", served="dear", candidates=weighed, billed_cost_usd=None)
+    return replace(record, p_correct=figures["dear"][0], expected_cost_usd=0.03, **changes)  # type: ignore[arg-type]
+
+
+def test_one_llm_that_is_better_than_any_setting_is_said_first(tmp_path: Path, run_command: Callable[..., str]) -> None:
+    made = make_plan(traffic_of(tmp_path / "log", [of_kind(i) for i in range(40)]), read_goal(None, "10/month"))
+    assert made.single is not None
+    assert made.single.name == "middling"
+    assert made.single.outcome.feasible
+    assert made.single.outcome.accuracy.value > made.best.accuracy.value
+    said = run_command("plan", "--from", str(tmp_path / "log"), "--budget", "10/month", "--requests-per-month", "1000")
+    assert said.index("always middling, without routing, meets the goal") < said.index("\nset ")
+
+
+def test_no_single_llm_is_offered_where_a_setting_is_as_good(traffic: Traffic) -> None:
+    assert make_plan(traffic, read_goal(0.85, None)).single is None
+
+
+def test_an_unmet_goal_has_no_yaml(traffic: Traffic, tmp_path: Path, run_command: Callable[..., str]) -> None:
+    made = make_plan(traffic, read_goal(None, "0.0001/month"))
+    assert not made.best.feasible
+    assert not made.yaml
+    said = run_command(
+        "plan", "--from", str(tmp_path / "records"), "--budget", "0.0001/month", "--requests-per-month", "1000"
+    )
+    assert "virtual_models" not in said
+    assert "no setting meets it" in said
+    assert "nearest is cost_weight" in said
+
+
+def test_the_baseline_is_set_beside_the_plan(traffic: Traffic, records: list[RequestRecord]) -> None:
+    made = make_plan(traffic, read_goal(0.85, None), baseline="dear")
+    assert made.baseline is not None
+    assert made.baseline.could_take == 1.0
+    usd = [c.cost_usd for r in records for c in r.candidates if c.name == "dear" and c.cost_usd is not None]
+    assert made.baseline.outcome.usd_per_month.value == pytest.approx(float(np.mean(usd)) * PER_MONTH)
+    with pytest.raises(ConfigError, match=r"the baseline 'deer' was no candidate.*Did you mean 'dear'"):
+        make_plan(traffic, read_goal(0.85, None), baseline="deer")
+
+
+def test_requests_with_an_objective_of_their_own_are_counted_apart(tmp_path: Path) -> None:
+    own = [of_kind(i, objective_from="header" if i < 10 else "config") for i in range(40)]
+    made = make_plan(traffic_of(tmp_path / "log", own), read_goal(None, "30/month"))
+    assert made.apart is not None
+    assert made.apart.n == made.n_fixed == 10
+    assert made.apart.accuracy.value == pytest.approx((0.72 + 0.47) / 2, abs=0.2)
+    assert 0 < made.apart.usd_per_month.value < made.best.usd_per_month.value
+    assert make_plan(traffic_of(tmp_path / "all", [of_kind(i) for i in range(4)]), read_goal(0.5, None)).apart is None
+
+
+def test_less_than_a_day_of_records_tells_no_month(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"3 requests within 23.0 hours .* Give --requests-per-month"):
+        traffic_of(tmp_path / "short", _within(23), per_month=None)
+    assert traffic_of(tmp_path / "long", _within(24), per_month=None).rate.per_month == pytest.approx(2 * 365 / 12)
+
+
+def _within(hours: float) -> list[RequestRecord]:
+    start = of_kind(0).at
+    return [replace(of_kind(i), at=start + timedelta(hours=hours * i / 2)) for i in range(3)]

@@ -122,7 +122,9 @@ def test_other_weights_score_the_kept_texts_anew(
 ) -> None:
     router = Router.load(weights)
     records = [routed(router, i, keep_text=i < 24) for i in range(40)]
-    found = plan(run_command, write_log(tmp_path / "log", records), "--artifact", str(worse))
+    found = plan(
+        run_command, write_log(tmp_path / "log", records), "--artifact", str(worse), "--requests-per-month", "1000"
+    )
     assert found["scored"] == {"recorded text": 24}
     assert found["skipped"] == {"neither text nor an embedding by this encoder recorded": 16}
     assert not found["best"]["feasible"], "the wizard tosses a coin now"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedllm_router._stats import Estimate, Resampling, estimate, mean_of
 from embedllm_router.analysis.plan.goal import Goal, Setting
-from embedllm_router.analysis.plan.result import HeldOut, Observed, Outcome, Share
+from embedllm_router.analysis.plan.result import Apart, HeldOut, Observed, Outcome, Share
 from embedllm_router.analysis.plan.switches import select
 from embedllm_router.analysis.plan.traffic import Traffic
 from embedllm_router.analysis.replay.batch import choose, mix_of
@@ -127,6 +127,28 @@ class Figures:
             mix=self._mix(chosen, cost),
             held_out=_held_out(accuracy, setting, value, contract),
         )
+
+    def alone(self, column: int, otherwise: Indices) -> tuple[Indices, float]:
+        """Who gets each request when one LLM answers all free ones that it can take; and the share of those.
+
+        Args:
+            column: The LLM's column of the batch.
+            otherwise: (n_requests,), who gets the others.
+        """
+        traffic = self.traffic
+        takes = traffic.free & traffic.batch.usable[:, column]
+        share = float(takes.sum() / traffic.free.sum()) if traffic.free.any() else 0.0
+        return np.where(takes, column, otherwise), share
+
+    def apart(self) -> Apart | None:
+        """The requests that no setting changes; None without any."""
+        mine = ~self.traffic.free
+        if not mine.any():
+            return None
+        batch, fixed = self.traffic.batch, self.traffic.fixed
+        p, cost = (np.nan_to_num(batch.at(column, fixed)) for column in (batch.p_correct, batch.cost_usd))
+        accuracy = self.drawn.ratio(p, mine.astype(np.float64))
+        return Apart(int(mine.sum()), accuracy, self._monthly(cost, np.ones(len(cost))))
 
     def observed(self) -> Observed | None:
         """Feedback on answers of the chosen LLM beside what was predicted of it."""

@@ -4,6 +4,7 @@ Both kinds of setting are searched: a cost weight λ spends where it pays most, 
 comes with notes on what it rests on, and with the setting as YAML for the proxy's configuration.
 """
 
+import difflib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -12,12 +13,13 @@ import yaml
 
 from embedllm_router.analysis.plan.figures import Figures
 from embedllm_router.analysis.plan.goal import Goal, Setting, just_beyond, pick
-from embedllm_router.analysis.plan.result import FrontierRow, Observed, Outcome, Plan
+from embedllm_router.analysis.plan.result import Alone, FrontierRow, Observed, Outcome, Plan
 from embedllm_router.analysis.plan.switches import Steps, cost_weight_steps, floor_steps, select
 from embedllm_router.analysis.plan.traffic import Traffic
 from embedllm_router.analysis.replay.batch import singles
 from embedllm_router.artifact.guarantees import floor_that_keeps
 from embedllm_router.artifact.manifest import GuaranteeRow
+from embedllm_router.errors import ConfigError
 from embedllm_router.routing.policy import Objective
 
 __all__ = ["make_plan", "notes", "snippet"]
@@ -121,8 +123,14 @@ def snippet(virtual_models: Sequence[str], outcome: Outcome, goal: Goal) -> str:
 _FRONTIER_POINTS: Final = 9
 
 
-def make_plan(
-    traffic: Traffic, goal: Goal, contract: Sequence[GuaranteeRow] = (), *, where: str = "", known: bool = False
+def make_plan(  # noqa: PLR0913 - what a plan rests on, each said by the caller
+    traffic: Traffic,
+    goal: Goal,
+    contract: Sequence[GuaranteeRow] = (),
+    *,
+    where: str = "",
+    known: bool = False,
+    baseline: str | None = None,
 ) -> Plan:
     """Plans.
 
@@ -132,6 +140,10 @@ def make_plan(
         contract: Of the weights that predicted; empty when there is none at hand.
         where: Where the log lies, for the reader.
         known: Whether the weights that predicted are at hand.
+        baseline: Model group that was used before; None when it was not said.
+
+    Raises:
+        ConfigError: The baseline was no candidate.
 
     Returns:
         The plan; infeasible where no setting meets the goal, and as near to it as any then.
@@ -143,16 +155,20 @@ def make_plan(
     by_floor = _outcome(figures, goal, "min_p_correct", floors, contract)
     best, other = sorted((by_weight, by_floor), key=lambda one: _rank(goal, one))
     recorded, observed = figures.outcome(traffic.recorded, goal), figures.observed()
+    chosen = figures.chosen_by(_objective_of(best))
     return Plan(
         goal=goal,
         best=best,
         other=other,
         recorded=recorded,
-        frontier=(*_frontier(figures, weights), *_alone(figures)),
+        single=_better_single(figures, goal, best, chosen),
+        baseline=None if baseline is None else _alone_as(figures, goal, _column(traffic, baseline), chosen),
+        apart=figures.apart(),
+        frontier=(*_frontier(figures, weights), *_singles(figures)),
         observed=observed,
         billed=figures.billed_ratio,
         billed_counts=figures.billed_counts,
-        yaml=snippet(traffic.virtual_models, best, goal),
+        yaml=snippet(traffic.virtual_models, best, goal) if best.feasible else "",
         where=where,
         since=traffic.since,
         until=traffic.until,
@@ -202,7 +218,40 @@ def _frontier(figures: Figures, steps: Steps) -> Iterator[FrontierRow]:
         yield FrontierRow(None, just_beyond(float(steps.at[step]), 1), float(accuracy[step]), float(usd[step]), 1.0)
 
 
-def _alone(figures: Figures) -> Iterator[FrontierRow]:
+_MOSTLY: Final = 0.95  # of the requests that a setting decides, or an LLM is no alternative to it
+
+
+def _better_single(figures: Figures, goal: Goal, best: Outcome, chosen: np.ndarray) -> Alone | None:
+    """The one LLM that serves the goal better than the best setting, if there is one."""
+    columns = range(len(figures.traffic.batch.names))
+    found = (_alone_as(figures, goal, column, chosen) for column in columns)
+    better = [one for one in found if one.could_take >= _MOSTLY and _rank(goal, one.outcome) < _rank(goal, best)]
+    return min(better, key=lambda one: _rank(goal, one.outcome), default=None)
+
+
+def _alone_as(figures: Figures, goal: Goal, column: int, chosen: np.ndarray) -> Alone:
+    given, share = figures.alone(column, chosen)
+    return Alone(figures.traffic.batch.names[column], share, figures.outcome(given, goal))
+
+
+def _column(traffic: Traffic, name: str) -> int:
+    names = traffic.batch.names
+    if name in names:
+        return names.index(name)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+    raise ConfigError(
+        f"the baseline {name!r} was no candidate of these requests; they were {', '.join(names)}. "
+        f"Did you mean {near[0]!r}?"
+    )
+
+
+def _objective_of(one: Outcome) -> Objective:
+    assert one.setting is not None
+    assert one.value is not None
+    return _objective(one.setting, one.value)
+
+
+def _singles(figures: Figures) -> Iterator[FrontierRow]:
     """Every candidate as the only one, over the requests it can take; the most accurate first."""
     batch, factor = figures.traffic.batch, figures.usd_factor
     for one in sorted(singles(batch), key=lambda one: -one.p_correct):

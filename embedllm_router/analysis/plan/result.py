@@ -7,7 +7,7 @@ from embedllm_router._stats import Estimate
 from embedllm_router.analysis.plan.goal import Goal, Setting
 from embedllm_router.analysis.plan.traffic import Rate
 
-__all__ = ["FrontierRow", "HeldOut", "Observed", "Outcome", "Plan", "Share"]
+__all__ = ["Alone", "Apart", "FrontierRow", "HeldOut", "Observed", "Outcome", "Plan", "Share"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,36 @@ class Observed:
     difference: Estimate
 
 
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """One LLM for every request that the setting decides; what it cannot take is decided by the setting.
+
+    Attributes:
+        name: The candidate.
+        could_take: Share of the requests that the setting decides and it could take, in [0, 1].
+        outcome: What comes of it.
+    """
+
+    name: str
+    could_take: float
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Requests whose client, key or team chose the objective; no setting changes them.
+
+    Attributes:
+        n: How many.
+        accuracy: Their mean p_correct, in [0, 1].
+        usd_per_month: Their part of a month's expected cost.
+    """
+
+    n: int
+    accuracy: Estimate
+    usd_per_month: Estimate
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Which setting reaches a goal on recorded traffic.
@@ -124,11 +154,14 @@ class Plan:
         best: The setting to use.
         other: The best one of the other kind.
         recorded: What was recorded: the choices as they were made.
+        single: The one LLM for everything that serves the goal better than any setting; None where none does.
+        baseline: The LLM that was used before, for everything; None when it was not said.
+        apart: Requests that no setting changes, which all figures include; None without any.
         frontier: Cost weights from cheapest to most accurate, then every LLM alone.
         observed: What feedback says of predictions; None without any.
         billed: Billed over expected cost where both are known; costs are multiplied by it when `billed_counts`.
         billed_counts: Whether enough was billed.
-        yaml: What to paste into the proxy's configuration.
+        yaml: What to paste into the proxy's configuration; empty where the goal is not met.
         where: Where the log lies, without credentials.
         since: Oldest request, UTC.
         until: Newest one.
@@ -144,6 +177,9 @@ class Plan:
     best: Outcome
     other: Outcome
     recorded: Outcome
+    single: Alone | None
+    baseline: Alone | None
+    apart: Apart | None
     frontier: tuple[FrontierRow, ...]
     observed: Observed | None
     billed: Estimate | None

@@ -22,7 +22,8 @@ from embedllm_router.records.reader.recorded import Recorded, RecordedRequest, R
 __all__ = ["Rate", "Traffic", "read_traffic"]
 
 _CONFIGURED = frozenset({None, "config", "canary"})
-_SECONDS_PER_MONTH = DAYS_PER_MONTH * 86_400
+_SECONDS_PER_DAY = 86_400
+_SECONDS_PER_MONTH = DAYS_PER_MONTH * _SECONDS_PER_DAY
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
@@ -97,7 +98,7 @@ def read_traffic(recorded: Recorded, *, weights: Artifact | None, per_month: flo
 
     Raises:
         DataError: Nothing is left to plan with.
-        ConfigError: The log is too short to tell a rate.
+        ConfigError: The log spans less than a day, which tells no rate.
     """
     weighed, scored, skipped = _weigh(recorded, weights)
     batch = CandidateBatch.from_records((one.candidates, one.request.objective.cost_weight) for one in weighed)
@@ -162,8 +163,9 @@ def _rate(requests: Sequence[RecordedRequest], per_month: float | None) -> Rate:
     seconds = (requests[-1].at - requests[0].at).total_seconds()
     if per_month is not None:
         return Rate(per_month, measured=False, days=seconds / 86_400)
-    if seconds <= 0:
+    if seconds < _SECONDS_PER_DAY:
         raise ConfigError(
-            f"{len(requests)} requests within no time do not tell how many come in a month; give --requests-per-month."
+            f"{len(requests):,} requests within {seconds / 3600:.1f} hours do not tell how many come in a month, since "
+            "days have busy and quiet hours; expected records of a day or more. Give --requests-per-month."
         )
     return Rate((len(requests) - 1) / seconds * _SECONDS_PER_MONTH, measured=True, days=seconds / 86_400)
