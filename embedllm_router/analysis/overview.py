@@ -69,6 +69,11 @@ class Sums:
         p_correct: Sum of the chosen ones' probabilities.
         likeliest_p_correct: Sum of the most accurate ones'.
         cheapest_p_correct: Sum of the cheapest ones'.
+        baseline: Of the compared, those that the virtual model's baseline could have taken; the next four are of these.
+        baseline_usd: Expected cost, had each gone to the baseline.
+        baseline_p_correct: Sum of its probabilities.
+        baseline_expected_usd: Expected cost of the chosen ones.
+        baseline_expected_p_correct: Sum of their probabilities.
         forecast: Answered by the chosen group, with an expected and a billed cost; the next two are over them.
         forecast_usd: What they were expected to cost.
         forecast_billed_usd: What they did cost.
@@ -88,6 +93,11 @@ class Sums:
     p_correct: float = 0.0
     likeliest_p_correct: float = 0.0
     cheapest_p_correct: float = 0.0
+    baseline: int = 0
+    baseline_usd: float = 0.0
+    baseline_p_correct: float = 0.0
+    baseline_expected_usd: float = 0.0
+    baseline_expected_p_correct: float = 0.0
     forecast: int = 0
     forecast_usd: float = 0.0
     forecast_billed_usd: float = 0.0
@@ -184,6 +194,11 @@ _SUMS: Final = {
     "p_correct": "sum(p_correct * comparable)",
     "likeliest_p_correct": "sum(likeliest_p_correct * comparable)",
     "cheapest_p_correct": "sum(cheapest_p_correct * comparable)",
+    "baseline": "count(baseline_cost_usd * comparable)",
+    "baseline_usd": "sum(baseline_cost_usd * comparable)",
+    "baseline_p_correct": "sum(CASE WHEN baseline_cost_usd IS NOT NULL THEN baseline_p_correct * comparable END)",
+    "baseline_expected_usd": "sum(CASE WHEN baseline_cost_usd IS NOT NULL THEN expected_cost_usd * comparable END)",
+    "baseline_expected_p_correct": "sum(CASE WHEN baseline_cost_usd IS NOT NULL THEN p_correct * comparable END)",
     "forecast": "count(foreseen)",
     "forecast_usd": "sum(expected_cost_usd * foreseen)",
     "forecast_billed_usd": "sum(billed_cost_usd * foreseen)",

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from embedllm_router._stats import Estimate, Resampling
 from embedllm_router.analysis.calibration import Calibration, calibration
 from embedllm_router.analysis.topics import TopicShare, by_topic
+from embedllm_router.analysis.verdict.recorded import verdict_of
 from embedllm_router.records.reader.file_source import FileSource
 from embedllm_router.records.reader.source import N_GROUPS, Filters, RecordSource, group, sampled
 
@@ -209,10 +210,10 @@ _SUMS: Final = {
     "n": "count(*)",
     "n_billed": "count(billed_cost_usd)",
     "billed_usd": "sum(billed_cost_usd)",
-    **{name: f"sum({name})" for name in _WEIGHED},
+    **{name: f"sum({name})" for name in (*_WEIGHED, "baseline_p_correct", "baseline_cost_usd")},
     "billed_expected_usd": "sum(CASE WHEN billed_cost_usd IS NOT NULL THEN expected_cost_usd END)",
 }
-_BY: Final = ("chosen", "served", "status", "reason", "floor_met", "compared")
+_BY: Final = ("chosen", "served", "status", "reason", "floor_met", "baseline", "compared")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +223,7 @@ class Totals:
     Attributes:
         group: (n_rows,), random group of the requests.
         by: Column → its value in each row: "chosen", "served" (None when nobody answered), "status", "reason",
-            "floor_met", and "compared": whether they have every probability and cost.
+            "floor_met", "baseline", and "compared": whether they have every probability and cost.
         sums: Name → sums, float64 (n_rows,): requests `n` and those billed `n_billed`, the rest USD and probabilities.
             `billed_expected_usd` is the predicted cost of the billed ones.
         first: Time of the first request, UTC without a zone; None without any.
@@ -420,7 +421,7 @@ class Alternative:
     """Another way to choose, beside the routing that was, over the same requests.
 
     Attributes:
-        name: "likeliest", "cheapest" or "best_single".
+        name: "baseline", "likeliest", "cheapest" or "best_single".
         llm: The model group it always chooses; None when that differs by request.
         n: Requests compared.
         n_meant: Requests the figures stand for; more than `n` when they were sampled.
@@ -479,11 +480,12 @@ class _Sums:
 
 
 def spend(totals: Totals, candidates: CandidateSums, seed: int) -> Spend:
-    """Compares routing with always the most accurate, always the cheapest, and always the single best LLM."""
+    """Compares routing with the baselines, and always the most accurate, the cheapest, and the single best LLM."""
     n_compared = int(totals.total("n", totals.compared))
     alternatives: Sequence[Alternative | None] = ()
     if n_compared:
         alternatives = (
+            *_baselines(totals, seed),
             _alternative("likeliest", _from_totals(totals, "likeliest"), n_compared, seed),
             _alternative("cheapest", _from_totals(totals, "cheapest"), n_compared, seed),
             best_single(candidates, n_compared, seed),
@@ -523,9 +525,18 @@ def best_single(candidates: CandidateSums, n_meant: int, seed: int) -> Alternati
     return _alternative("best_single", _of(candidates, best[2]), n_meant, seed, llm=best[2])
 
 
-def _from_totals(totals: Totals, way: str) -> _Sums:
+def _baselines(totals: Totals, seed: int) -> list[Alternative]:
+    """Routing beside each baseline that the virtual models name, over the requests it could have taken."""
+    counted = totals.per_value("baseline", "n", totals.compared)
+    return [
+        _alternative("baseline", _from_totals(totals, "baseline", baseline=name), int(n), seed, llm=name)
+        for name, n in sorted(counted.items(), key=lambda one: (-one[1], one[0]))
+    ]
+
+
+def _from_totals(totals: Totals, way: str, **values: str) -> _Sums:
     names = ("n", f"{way}_cost_usd", f"{way}_p_correct", "expected_cost_usd", "p_correct")
-    return _Sums(*(totals.per_group(name, totals.compared) for name in names))
+    return _Sums(*(totals.per_group(name, totals.where(compared=True, **values)) for name in names))
 
 
 def _of(candidates: CandidateSums, name: str) -> _Sums:
@@ -677,6 +688,7 @@ class Summary:
         calibration: Predicted p_correct beside feedback; None without feedback.
         route_ms: Time that routing added.
         latency_ms: From the call to its last byte, routing included.
+        verdict: Whether routing pays, in one sentence, by feedback on the newest requests.
         rejected_lines: Lines of record files that were no records, whatever the filters; each may have been one.
     """
 
@@ -694,6 +706,7 @@ class Summary:
     calibration: Calibration | None
     route_ms: Percentiles
     latency_ms: Percentiles
+    verdict: str
     rejected_lines: int
 
 
@@ -731,6 +744,7 @@ def summarize(source: RecordSource, filters: Filters | None = None, *, seed: int
         calibration=calibration(source, filters, seed),
         route_ms=_percentiles(sample.route_ms),
         latency_ms=_percentiles(sample.latency_ms),
+        verdict=verdict_of(source, filters).sentence,
         rejected_lines=source.rejected_lines() if isinstance(source, FileSource) else 0,
     )
 

@@ -464,7 +464,7 @@ def summary_blocks(summary: Summary) -> list[RenderableType]:
         blocks += [_calibration(summary.calibration), _calibration_line(summary.calibration)]
     else:
         blocks.append(Text("calibration: no feedback on these requests"))
-    blocks.append(_times(summary))
+    blocks += [_times(summary), Text(f"verdict: {summary.verdict}")]
     return blocks
 
 
@@ -551,6 +551,8 @@ def _spend(summary: Summary) -> Table:
 
 
 def _name(way: Alternative) -> str:
+    if way.name == "baseline":
+        return f"always {way.llm}, the baseline, for {way.n:,} requests"
     if way.name != "best_single":
         return "always the most accurate" if way.name == "likeliest" else "always the cheapest"
     sampled = f", from {way.n:,} sampled requests" if way.n < way.n_meant else ""

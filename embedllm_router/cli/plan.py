@@ -51,7 +51,7 @@ def _plan(
     from embedllm_router.analysis.plan.plan import make_plan
     from embedllm_router.analysis.plan.traffic import read_traffic
     from embedllm_router.artifact.weights import default_artifact_path, load_artifact
-    from embedllm_router.records.reader.recorded import Wanted, read_recorded
+    from embedllm_router.records.reader.recorded import Wanted, read_recorded, usual_baseline
 
     goal = read_goal(target_accuracy, budget)
     weights = load_artifact(artifact or default_artifact_path())
@@ -61,7 +61,8 @@ def _plan(
     traffic = read_traffic(recorded, weights=weights if artifact else None, per_month=requests_per_month)
     known = all(request.artifact == weights.id for request in traffic.requests) or artifact is not None
     contract = weights.manifest.contract if known else ()
-    plan = make_plan(traffic, goal, contract, where=recorded.where, known=known, baseline=baseline)
+    used = baseline or usual_baseline(traffic.requests)
+    plan = make_plan(traffic, goal, contract, where=recorded.where, known=known, baseline=used)
     _print_plan(plan, as_json=as_json)
 
 

@@ -39,7 +39,7 @@ def _verdict(
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(help="LLM that you used before. Default: the virtual model's setting baseline, with --config."),
+        typer.Option(help="LLM that you used before. Default: the virtual model's setting baseline."),
     ] = None,
     virtual_model: Annotated[str | None, typer.Option(help="Virtual model whose requests or LLMs are meant.")] = None,
     cost_weight: Annotated[

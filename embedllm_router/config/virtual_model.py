@@ -3,6 +3,7 @@
 settings.py reads them; values here are checked, nothing is opened or created.
 """
 
+import difflib
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -224,8 +225,8 @@ class VirtualModelSettings(ObjectiveSettings):
     """Model group that answers when routing fails, no candidate can take the request, or all that were tried failed.
     It is always a candidate."""
     baseline: str | None = Field(default=None, min_length=1)
-    """Model group that you would use without routing: savings are also counted against it. None compares with always
-    the most accurate, always the cheapest and the single best LLM only."""
+    """Model group that you would use without routing, one of the candidates: savings are also counted against it. None
+    compares with always the most accurate, always the cheapest and the single best LLM only."""
     candidates: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Model groups to choose from, besides the default; None takes every group of `model_list`."""
     uncertainty: Literal["mean", "lower_bound", "exclude"] = "mean"
@@ -267,6 +268,15 @@ class VirtualModelSettings(ObjectiveSettings):
     """Other weights or another objective that also decide, for the record only."""
     canary: CanarySettings | None = None
     """Other weights or another objective that decide for a share of the callers."""
+
+    @model_validator(mode="after")
+    def _baseline_is_a_candidate(self) -> "VirtualModelSettings":
+        listed = None if self.candidates is None else (*self.candidates, self.default)
+        if self.baseline is not None and listed is not None and self.baseline not in listed:
+            near = difflib.get_close_matches(self.baseline, listed, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"baseline {self.baseline!r} is none of the candidates {', '.join(listed)}{hint}")
+        return self
 
     @property
     def objective(self) -> Objective:

@@ -4,6 +4,7 @@ Every finding has a remedy. What needs the network is only reached for, never ch
 environment variables are said.
 """
 
+import difflib
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -292,6 +293,12 @@ def _of_virtual_models(served: Served, arms: Sequence[Arm]) -> Iterator[Finding]
         for name in model.pool.names:
             if name not in served.groups:
                 yield Finding("error", "candidates", model.name, f"{name!r} is no model group", REMEDIES["absent"])
+        baseline = model.settings.baseline
+        if baseline is not None and baseline not in model.pool.names:
+            found = f"its baseline {baseline!r} is none of its candidates: no saving is counted against it"
+            near = difflib.get_close_matches(baseline, model.pool.names, n=1)
+            remedy = f"set baseline to {near[0]}" if near else f"set baseline to one of {', '.join(model.pool.names)}"
+            yield Finding("error", "baseline", model.name, found, remedy)
         if not model.pool.usable.any():
             found = "no candidate can be chosen, so the default answers every request"
             remedy = REMEDIES["excluded"] if excluded_as_not_graded(model) else "see the findings on its candidates"

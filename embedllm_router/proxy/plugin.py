@@ -259,7 +259,15 @@ class ProxyHandler(CustomLogger):
         shadow = None
         if arms.shadow is not None:
             shadow = self.container.shadows.decide(arms.shadow, arm, routing, state, source, context.key_id)
-        self._tracker.decided(context, routing, arm=arm.name, objective_from=source, shadow=shadow, on_end=on_end)
+        self._tracker.decided(
+            context,
+            routing,
+            arm=arm.name,
+            objective_from=source,
+            baseline=arm.virtual_model.settings.baseline,
+            shadow=shadow,
+            on_end=on_end,
+        )
 
     def _follow(self, decision: Decision, session: Session | None, scopes: Scopes) -> OnEnd | None:
         """Charges what is sent and remembers which LLM is asked; what makes good for both when the outcome is known."""

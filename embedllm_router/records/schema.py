@@ -119,6 +119,10 @@ class RequestRecord:
         cheapest: The candidate with the lowest expected cost among those that could be chosen.
         cheapest_p_correct: Its probability.
         cheapest_cost_usd: Its expected cost.
+        baseline: The candidate that the virtual model names as its baseline; None without one, or where it could not be
+            chosen. The next two likewise.
+        baseline_p_correct: Its probability.
+        baseline_cost_usd: Its expected cost.
         candidates: Everything weighed: the ranked ones best first, then the excluded ones.
         category: Name of the training category nearest to the prompt; None when the weights hold none.
         novelty: OOD score: share of ordinary prompts that lie nearer to the training prompts, in [0, 1]; None when not
@@ -192,6 +196,9 @@ class RequestRecord:
     cheapest: str | None = None
     cheapest_p_correct: float | None = None
     cheapest_cost_usd: float | None = None
+    baseline: str | None = None
+    baseline_p_correct: float | None = None
+    baseline_cost_usd: float | None = None
     candidates: tuple[CandidateRecord, ...] = ()
     category: str | None = None
     novelty: float | None = None

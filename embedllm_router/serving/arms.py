@@ -4,6 +4,7 @@ A canary decides instead of the live arm for a share of the callers; a shadow de
 Arms are built again whenever LiteLLM's list of deployments changes.
 """
 
+import difflib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -206,6 +207,16 @@ def _model_findings(one: VirtualModel, groups: Mapping[str, ModelGroup]) -> list
     if one.settings.default not in groups:
         fields = {"virtual_model": one.name, "default": one.settings.default, "groups": list(groups)}
         found.append(Finding("warning", "routing.default_unknown", fields))
+    baseline = one.settings.baseline
+    if baseline is not None and baseline not in one.pool.names:
+        near = difflib.get_close_matches(baseline, one.pool.names, n=1)
+        given: dict[str, object] = {
+            "virtual_model": one.name,
+            "baseline": baseline,
+            "nearest": near[0] if near else None,
+        }
+        remedy = "name a model group that is a candidate of this virtual model; until then nothing is compared with it"
+        found.append(Finding("warning", "routing.baseline_unknown", {**given, "remedy": remedy}))
     default = groups.get(one.settings.default)
     broken = default.candidate.broken_rule(one.settings.rules) if default else None
     if broken is not None:

@@ -82,6 +82,7 @@ class DecisionRecord:
         encoder: Id of their prompt encoder.
         timing: Milliseconds of each step.
         shrinkage: How far from training prompts the prompt is, and how far its predictions were shrunk.
+        baseline: The candidate that savings are counted against; None without one.
         wants_several: Whether the request asks for more than one answer.
         prompt_chars: Length of the embedded text.
         prompt_hash: Keyed hash of the embedded text.
@@ -100,6 +101,7 @@ class DecisionRecord:
     encoder: str | None = None
     timing: Timing | None = None
     shrinkage: Shrinkage = NO_SHRINKAGE
+    baseline: str | None = None
     wants_several: bool = False
     prompt_chars: int | None = None
     prompt_hash: str | None = None
@@ -231,11 +233,11 @@ def to_record(record: DecisionRecord, outcome: Outcome, *, shadow: ShadowChoice 
         billed_output_tokens=outcome.output_tokens,
         billed_cost_usd=billed_usd(record, outcome),
         latency_ms=outcome.latency_ms,
-        **(_weighed(decision) if decision else {}),
+        **(_weighed(decision, record.baseline) if decision else {}),
     )
 
 
-def _weighed(decision: Decision) -> dict[str, Any]:
+def _weighed(decision: Decision, baseline: str | None) -> dict[str, Any]:
     request, objective = decision.request, decision.request.objective
     chosen, most_accurate, cheapest = decision.chosen, decision.most_accurate, decision.cheapest
     assert chosen is not None
@@ -262,11 +264,20 @@ def _weighed(decision: Decision) -> dict[str, Any]:
         "cheapest": cheapest.name,
         "cheapest_p_correct": cheapest.p_correct,
         "cheapest_cost_usd": cheapest.cost_usd,
+        **(_baseline(decision, baseline) if baseline is not None else {}),
         "candidates": candidate_records(decision),
         "input_tokens": request.input_tokens,
         "max_output_tokens": request.max_output_tokens,
         "needs": tuple(sorted(request.needs)),
     }
+
+
+def _baseline(decision: Decision, name: str) -> dict[str, Any]:
+    """What the baseline would have cost, where it could have been chosen."""
+    one = decision.named(name)
+    if one is None or one.excluded is not None:
+        return {}
+    return {"baseline": name, "baseline_p_correct": one.p_correct, "baseline_cost_usd": one.cost_usd}
 
 
 def _exploration(exploration: Exploration) -> dict[str, Any]:

@@ -70,6 +70,10 @@ class Series:
             of `p_correct` and `regret`.
         cheapest_usd: Expected cost had the cheapest been taken.
         cheapest_correct: Expected number of correct answers of the cheapest.
+        baseline_usd: Expected cost had the baseline been taken, of requests it could have taken; so are the next three.
+        baseline_correct: Expected number of correct answers of the baseline.
+        baseline_routed_usd: Expected cost of the chosen ones.
+        baseline_routed_correct: Expected number of correct answers of the chosen ones.
         step_s: Seconds of each step of a decision.
         route_s: Seconds in the hook, all together.
         latency_s: From the call to its last byte.
@@ -95,6 +99,10 @@ class Series:
     likeliest_usd: Counter
     cheapest_usd: Counter
     cheapest_correct: Counter
+    baseline_usd: Counter
+    baseline_correct: Counter
+    baseline_routed_usd: Counter
+    baseline_routed_correct: Counter
     step_s: Histogram
     route_s: Histogram
     latency_s: Histogram
@@ -150,6 +158,10 @@ def _define(registry: CollectorRegistry) -> Series:
         likeliest_usd=counter("likeliest_cost_usd_total", "Expected USD had the likeliest been chosen.", by, "arm"),
         cheapest_usd=counter("cheapest_cost_usd_total", "Expected USD had the cheapest been chosen.", by, "arm"),
         cheapest_correct=counter("cheapest_p_correct_total", "Expected correct answers, likewise.", by, "arm"),
+        baseline_usd=counter("baseline_cost_usd_total", "Expected USD had the baseline been chosen.", by, "arm"),
+        baseline_correct=counter("baseline_p_correct_total", "Expected correct answers, likewise.", by, "arm"),
+        baseline_routed_usd=counter("baseline_routed_cost_usd_total", "Expected USD of the same, routed.", by, "arm"),
+        baseline_routed_correct=counter("baseline_routed_p_correct_total", "Expected correct answers.", by, "arm"),
         step_s=histogram("step_seconds", "Seconds of one step of a decision.", _STEP_S, "step"),
         route_s=histogram("route_seconds", "Seconds in the routing hook.", _STEP_S),
         latency_s=histogram("latency_seconds", "Seconds from the call to its last byte.", _LATENCY_S, by),
@@ -446,6 +458,8 @@ class PrometheusMetrics:
             _observe_choice(record, bound)
         self._observe_times(record, bound)
         self._observe_outcome(record, model, arm, bound)
+        if record.baseline is not None:
+            _observe_baseline(self._series, record, model, arm)
         if record.failed_open is not None or record.fallback or record.shadow_chosen is not None:
             self._observe_rare(record, model)
 
@@ -566,6 +580,13 @@ def _observe_choice(record: RequestRecord, bound: _Bound) -> None:
     bound.cheapest_correct.inc(_amount(record.cheapest_p_correct))
     if record.floor_met is False:
         bound.floor_unmet.inc()
+
+
+def _observe_baseline(series: Series, record: RequestRecord, model: str, arm: str) -> None:
+    series.baseline_usd.labels(model, arm).inc(_amount(record.baseline_cost_usd))
+    series.baseline_correct.labels(model, arm).inc(_amount(record.baseline_p_correct))
+    series.baseline_routed_usd.labels(model, arm).inc(_amount(record.expected_cost_usd))
+    series.baseline_routed_correct.labels(model, arm).inc(_amount(record.p_correct))
 
 
 def _expected_of_served(record: RequestRecord) -> float | None:

@@ -135,6 +135,7 @@ class RequestTracker:
         *,
         arm: str = "live",
         objective_from: str = "config",
+        baseline: str | None = None,
         shadow: Shadow | None = None,
         on_end: OnEnd | None = None,
     ) -> None:
@@ -145,6 +146,7 @@ class RequestTracker:
             routing: The decision, which has a choice.
             arm: "live" or "canary".
             objective_from: Who set the objective.
+            baseline: The candidate that savings are counted against; None without one.
             shadow: What a shadow decides meanwhile; None without one.
             on_end: Called with the outcome and the bill.
         """
@@ -161,6 +163,7 @@ class RequestTracker:
             encoder=routing.encoder_id,
             timing=routing.timing_ms,
             shrinkage=routing.shrinkage,
+            baseline=baseline,
             wants_several=routing.prompt.n_answers > 1,
             prompt_chars=len(text),
             prompt_hash=keep.hash_of(text) if text and may_keep else None,

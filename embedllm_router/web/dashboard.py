@@ -30,6 +30,7 @@ from embedllm_router.analysis.llms import map_of_llms
 from embedllm_router.analysis.overview import choices, overview
 from embedllm_router.analysis.span import RecordQuery, Span
 from embedllm_router.analysis.tradeoff import frontier
+from embedllm_router.analysis.verdict.recorded import verdict_of
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import EmbedLLMRouterError
 from embedllm_router.records.reader.source import RecordSource
@@ -353,6 +354,10 @@ def _add_figures(data: APIRouter, shown: _Shown) -> None:
     @data.get("/frontier")
     async def frontier_of(query: RecordQueryOf, n: Annotated[int, Query(ge=1, le=_MOST_REPLAYED)] = 1_000) -> Response:
         return await shown.json(("frontier", query, n), lambda source: frontier(source, query, n))
+
+    @data.get("/verdict")
+    async def verdict(query: RecordQueryOf) -> Response:
+        return await shown.json(("verdict", query), lambda source: verdict_of(source, query.filters()))
 
 
 def _search(  # noqa: PLR0913 - the conditions a list can be searched by, one parameter each

@@ -1,21 +1,26 @@
 """The summary is what a plain loop over the records gives, on either back end, whole or sampled."""
 
+import io
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from statistics import fmean, median
 
 import numpy as np
 import orjson
 import pytest
+from log_files import write_log
 from reading import Record, Sources, flat, write
 from recorded import USD, make_feedback, make_record, make_records
+from rich.console import Console
 
 from embedllm_router.analysis import summary as sampling
 from embedllm_router.analysis.summary import Summary, summarize
 from embedllm_router.analysis.topics import OTHER, topic_of
 from embedllm_router.artifact.weights import default_artifact_path, load_artifact
+from embedllm_router.cli.log_views import summary_blocks
 from embedllm_router.records.reader.source import Filters, open_source
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord
 
@@ -261,3 +266,21 @@ def test_only_failures_leave_nothing_to_compare(recorded: Sources) -> None:
     assert summary.n == len(records) > 0
     assert summary.spend.alternatives == ()
     assert summary.outcomes.failed_open.share == 1.0
+
+
+def test_savings_are_counted_against_the_baseline_over_the_requests_it_could_have_taken(tmp_path: Path) -> None:
+    used = {"baseline": "wizard", "baseline_p_correct": 0.95, "baseline_cost_usd": USD["wizard"]}
+    records = [make_record(i, topic="chat" if i % 2 else "maths", **(used if i < 30 else {})) for i in range(40)]
+    with_log = open_source(write_log(tmp_path / "log", records))
+    try:
+        found = summarize(with_log)
+    finally:
+        with_log.close()
+    way = found.spend.alternatives[0]
+    assert (way.name, way.llm, way.n) == ("baseline", "wizard", 30)
+    assert way.saved_usd.value == pytest.approx(15 * (USD["wizard"] - USD["sprinter"]))
+    assert way.p_correct_gained.value == pytest.approx(0.0)
+    assert found.verdict == "Not known: no answer has feedback."
+    console = Console(file=io.StringIO(), width=200)
+    console.print(*summary_blocks(found))
+    assert "always wizard, the baseline, for 30 requests" in console.file.getvalue()  # type: ignore[attr-defined]

@@ -300,3 +300,16 @@ def test_a_setting_by_both_names_is_refused() -> None:
     both = {"default": "x", "within": 0.02, "max_accuracy_drop": 0.03}
     with pytest.raises(ConfigError, match="within is the old name of max_accuracy_drop; keep max_accuracy_drop alone"):
         read_settings({"virtual_models": {"auto": both}})
+
+
+def test_a_baseline_must_be_a_candidate_and_the_nearest_one_is_named() -> None:
+    models: dict[str, dict[str, object]] = {
+        "auto": {"default": "mini", "candidates": ["gpt-4o", "claude"], "baseline": "gpt-4"}
+    }
+    with pytest.raises(
+        ConfigError, match="baseline 'gpt-4' is none of the candidates gpt-4o, claude, mini; did you mean"
+    ):
+        read_settings({"virtual_models": models})
+    for fine in ("claude", "mini"):
+        models["auto"]["baseline"] = fine
+        assert read_settings({"virtual_models": models}).virtual_models["auto"].baseline == fine

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -103,6 +104,7 @@ def _record(number: int, at: datetime, end: datetime, rng: random.Random) -> Req
         cheapest=cheapest.name,
         cheapest_p_correct=cheapest.p_correct,
         cheapest_cost_usd=cheapest.cost_usd,
+        **_baseline(virtual_model, ranked),
         candidates=tuple(ranked),
         category=topic,
         prompt_chars=tokens * 4,
@@ -116,6 +118,14 @@ def _record(number: int, at: datetime, end: datetime, rng: random.Random) -> Req
         status="unknown",
     )
     return _with_outcome(record, (end - at) / timedelta(hours=1), rng)
+
+
+def _baseline(virtual_model: str, ranked: Sequence[CandidateRecord]) -> dict[str, Any]:
+    """Only `auto` names one."""
+    if virtual_model != "auto":
+        return {}
+    used = next(one for one in ranked if one.name == "gpt-4o")
+    return {"baseline": used.name, "baseline_p_correct": used.p_correct, "baseline_cost_usd": used.cost_usd}
 
 
 def _ranked(

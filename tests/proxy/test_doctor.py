@@ -86,6 +86,7 @@ BARE: dict[str, object] = {
         (lambda c: auto(c).update(candidates=["wizard", "absent"]), "error", "auto", "'absent' is no model group"),
         (lambda c: auto(c).update(labels=["eu"]), "warning", "auto", "breaks its own rule on label"),
         (lambda c: settings_of(c).update(artifact="/nowhere"), "error", "/nowhere", "cannot be loaded"),
+        (lambda c: auto(c).update(baseline="sprintr"), "error", "auto", "its baseline 'sprintr' is none of its"),
         (lambda c: auto(c).update(cost_wieght=1), "error", None, "did you mean 'cost_weight'"),
         (add(deployment("stranger", "acme-9", (1, 1))), "warning", "stranger", "nothing is known of 'openai/acme-9'"),
         (add(deployment("gift", NOVICE, None)), "warning", "gift", "price"),

@@ -280,3 +280,10 @@ def test_trial_weights_are_loaded_watched_and_reloaded(running: Running, tmp_pat
     with pytest.raises(ArtifactError):
         running.live.reload()
     assert running.live.served.arms["auto"].shadow is not None
+
+
+def test_a_baseline_that_is_no_candidate_is_reported_with_the_nearest_name(running: Running) -> None:
+    running.write(baseline="sprintr")
+    running.start()
+    (told,) = running.events("routing.baseline_unknown")
+    assert (told["virtual_model"], told["baseline"], told["nearest"]) == ("auto", "sprintr", "sprinter")

@@ -285,3 +285,13 @@ print(type(open_metrics(lambda: None, structlog.get_logger())).__name__)
 def test_a_store_that_is_off_is_said_so() -> None:
     samples = counted([], replace(STATUS, store=StoreHealth()))
     assert total(samples, "embedllm_artifact_info", store="off") == 1
+
+
+def test_savings_are_counted_against_the_baseline_where_it_could_have_answered() -> None:
+    used = {"baseline": "wizard", "baseline_p_correct": 0.95, "baseline_cost_usd": USD["wizard"]}
+    with_one = [replace(make_record(0, topic="chat"), **used), replace(make_record(1), **used)]  # type: ignore[arg-type]
+    samples = counted([*with_one, make_record(2)])
+    assert total(samples, "embedllm_baseline_cost_usd_total") == pytest.approx(2 * USD["wizard"])
+    assert total(samples, "embedllm_baseline_p_correct_total") == pytest.approx(2 * 0.95)
+    assert total(samples, "embedllm_baseline_routed_cost_usd_total") == pytest.approx(USD["wizard"] + USD["sprinter"])
+    assert total(samples, "embedllm_baseline_routed_p_correct_total") == pytest.approx(2 * 0.95)

@@ -47,7 +47,7 @@ class Watched:
     def arm(self, name: str, objective: Objective) -> Arm:
         return _arm(self.router, name, objective)
 
-    def decide(
+    def decide(  # noqa: PLR0913 - what a request may be
         self,
         request_id: str = "1",
         *,
@@ -55,6 +55,7 @@ class Watched:
         objective_from: str = "config",
         prompt: str | Prompt = PROMPT,
         private: bool = False,
+        baseline: str | None = None,
     ) -> None:
         live = self.arm("live", Objective(1.0))
         routing = self.router.route(prompt, objective=live.objective, pool=live.virtual_model.pool)
@@ -67,6 +68,7 @@ class Watched:
             context,
             routing,
             objective_from=objective_from,
+            baseline=baseline,
             shadow=beside,
             on_end=lambda _, bill: self.bills.append(bill),
         )
@@ -110,6 +112,18 @@ def test_a_record_holds_the_whole_decision_and_its_outcome(watched: Watched) -> 
     assert record.artifact == watched.router.artifact.id
     assert record.encoder == watched.router.encoder_id
     assert record.propensity == 1.0
+
+
+@pytest.mark.parametrize(("baseline", "kept"), [(SPRINTER, SPRINTER), ("novice-1.5b", None), ("absent", None)])
+def test_the_baseline_is_recorded_where_it_could_have_been_chosen(
+    watched: Watched, baseline: str, kept: str | None
+) -> None:
+    watched.decide(baseline=baseline)
+    record = watched.end()
+    assert record.baseline == kept
+    same = next((c for c in record.candidates if c.name == kept), None)
+    assert record.baseline_p_correct == (same and same.p_correct)
+    assert record.baseline_cost_usd == (same and same.cost_usd)
 
 
 def test_a_fallback_is_recorded_with_its_own_probability(watched: Watched) -> None:

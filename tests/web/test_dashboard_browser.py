@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, expect
 from embedllm_router.artifact.weights import default_artifact_path, load_artifact
 
 TO = "\N{EN DASH}"
-VIEWS = ("overview", "tradeoff", "decisions", "llms", "calibration", "health")
+VIEWS = ("overview", "verdict", "tradeoff", "decisions", "llms", "calibration", "health")
 
 
 def api(address: str, question: str) -> dict[str, object]:

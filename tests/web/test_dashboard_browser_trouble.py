@@ -12,7 +12,7 @@ from traffic import now, write_lines
 
 from embedllm_router.artifact.weights import Artifact
 
-VIEWS = ("overview", "tradeoff", "decisions", "llms", "calibration", "health")
+VIEWS = ("overview", "verdict", "tradeoff", "decisions", "llms", "calibration", "health")
 KEY_TITLE = "The proxy\N{RIGHT SINGLE QUOTATION MARK}s key"
 
 

@@ -9,6 +9,7 @@ from day import Day, percentile
 
 from embedllm_router.analysis.overview import Overview, Sums, overview
 from embedllm_router.analysis.span import RecordQuery, Span, window_of
+from embedllm_router.analysis.verdict.recorded import verdict_of
 from embedllm_router.records.reader.source import RecordSource
 from embedllm_router.records.schema import RequestRecord
 
@@ -41,6 +42,11 @@ def counted(records: Iterable[RequestRecord]) -> Sums:
         p_correct=sum(r.p_correct or 0 for r in compared),
         likeliest_p_correct=sum(r.likeliest_p_correct or 0 for r in compared),
         cheapest_p_correct=sum(r.cheapest_p_correct or 0 for r in compared),
+        baseline=len(known := [r for r in compared if r.baseline_cost_usd is not None]),
+        baseline_usd=sum(r.baseline_cost_usd or 0 for r in known),
+        baseline_p_correct=sum(r.baseline_p_correct or 0 for r in known),
+        baseline_expected_usd=sum(r.expected_cost_usd or 0 for r in known),
+        baseline_expected_p_correct=sum(r.p_correct or 0 for r in known),
         forecast=len(foreseen),
         forecast_usd=sum(r.expected_cost_usd or 0 for r in foreseen),
         forecast_billed_usd=sum(r.billed_cost_usd or 0 for r in foreseen),
@@ -136,3 +142,13 @@ def test_years_of_records_still_make_few_steps(source: RecordSource) -> None:
 
 def _naive(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def test_the_verdict_page_says_why_it_is_not_known(source: RecordSource) -> None:
+    """Nothing was explored that day, so no fixed LLM could have been observed everywhere."""
+    found = verdict_of(source, EVERYTHING.filters())
+    assert found.verdict is not None
+    assert not found.verdict.best.known
+    assert found.sentence.startswith("Not known from these records: for ")
+    assert found.verdict.baseline is not None
+    assert found.verdict.baseline.llm == "gpt-4o"

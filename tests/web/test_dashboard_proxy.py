@@ -13,7 +13,18 @@ from embedllm_router.cli.demo import RunningProxy
 
 N_ASKED = 3
 PAGES = ("", "static/app.js", "static/vendor/chart.umd.min.js")
-DATA = ("overview", "choices", "frontier", "decisions", "decision", "calibration", "llms", "health", "records")
+DATA = (
+    "overview",
+    "verdict",
+    "choices",
+    "frontier",
+    "decisions",
+    "decision",
+    "calibration",
+    "llms",
+    "health",
+    "records",
+)
 
 
 @pytest.fixture(scope="module")

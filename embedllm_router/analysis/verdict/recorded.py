@@ -36,18 +36,57 @@ from embedllm_router.evaluation.verdict import (
     requests_to_tell,
     uses_of,
 )
-from embedllm_router.records.reader.recorded import Recorded, RecordedRequest
+from embedllm_router.records.reader.recorded import Recorded, RecordedRequest, Wanted, read_recorded, usual_baseline
+from embedllm_router.records.reader.source import Filters, RecordSource
 from embedllm_router.routing.policy import Objective
 
-__all__ = ["judge_records"]
+__all__ = ["RecordsVerdict", "judge_records", "verdict_of"]
 
 _ENOUGH: Final = 0.95  # share of the requests of which verdicts must be able to say something
 _COULD_TAKE: Final = 0.9  # share of the requests that an LLM must be able to take to be a fixed one
 _FEW: Final = 20.0  # verdicts on the fixed LLM's answers, as they count
 _MIN_TOPIC: Final = 30
 _EPSILON: Final = 0.1  # of the exploration that is advised
+_NEWEST: Final = 5_000  # requests that a page or a summary judges
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsVerdict:
+    """The verdict from records, or why there is none.
+
+    Attributes:
+        verdict: The verdict; None where the records hold too little.
+        sentence: Its headline, or what is lacking.
+    """
+
+    verdict: RoutingVerdict | None
+    sentence: str
+
+
+def verdict_of(source: RecordSource, filters: Filters) -> RecordsVerdict:
+    """Judges the newest requests, for readers who did not ask for it.
+
+    Args:
+        source: The records.
+        filters: Which requests are meant.
+
+    Raises:
+        DataError: The records cannot be read.
+    """
+    if not source.rows("SELECT 1 AS one FROM feedback LIMIT 1"):
+        return RecordsVerdict(None, "Not known: no answer has feedback.")
+    recorded = read_recorded(source, Wanted(filters=filters, limit=_NEWEST))
+    try:
+        found = judge_records(recorded)
+    except TooLittleError as error:
+        return RecordsVerdict(None, f"Not known: {error}")
+    return RecordsVerdict(found, found.best.headline)
+
+
+class TooLittleError(DataError):
+    """The records hold too few requests or verdicts to judge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +143,7 @@ def judge_records(
 
     Args:
         recorded: Requests with their feedback.
-        baseline: Model group that was used before; None when it was not said.
+        baseline: Model group that was used before; None takes the one that most requests name.
         cost_weight: λ to weigh accuracy and cost by; None takes that of each request.
         margin: Accuracy that may be lost where routing is cheaper, and the least gain worth having.
 
@@ -112,7 +151,7 @@ def judge_records(
         The verdict.
 
     Raises:
-        DataError: There are too few requests or verdicts.
+        TooLittleError: There are too few requests or verdicts.
         ConfigError: The baseline was no candidate.
     """
     traffic = _traffic(recorded, cost_weight)
@@ -121,6 +160,7 @@ def judge_records(
     correct, cost = (np.stack([getattr(way, one) for way in ways], axis=1) for one in ("correct", "cost"))
     fixed = pick_fixed(correct - traffic.cost_weight[:, None] * cost, cost)
     best = _picked(ways, fixed.picked)
+    baseline = baseline or usual_baseline(traffic.requests)
     used = None if baseline is None else _alone(traffic, _column(traffic, baseline))
     return RoutingVerdict(
         basis="records",
@@ -141,7 +181,7 @@ def _traffic(recorded: Recorded, cost_weight: float | None) -> _Traffic:
     scores = np.array([own_score(request) for request in weighed])
     n_judged = int(np.isfinite(scores).sum())
     if n_judged < MIN_REQUESTS:
-        raise DataError(
+        raise TooLittleError(
             f"{len(weighed):,} requests at {recorded.where} have predictions, and {n_judged:,} answers of the chosen "
             f"LLM have feedback; at least {MIN_REQUESTS} are needed. Send feedback on answers "
             "(docs/feedback.md), or judge graded data with --data."
@@ -168,7 +208,7 @@ def _fixed_names(traffic: _Traffic) -> list[str]:
     share = traffic.usable.mean(axis=0)
     able = [name for name, part in zip(traffic.batch.names, share.tolist(), strict=True) if part >= _COULD_TAKE]
     if not able:
-        raise DataError(
+        raise TooLittleError(
             f"no LLM could take {_COULD_TAKE:.0%} of the {len(traffic.requests):,} requests alone, so there is no "
             "fixed LLM to compare with. Judge one virtual model with --virtual-model, or a shorter time with --since."
         )

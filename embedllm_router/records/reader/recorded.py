@@ -6,7 +6,8 @@ stands for the text only where the encoder is the same; without either there is 
 
 import base64
 import binascii
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -23,7 +24,7 @@ from embedllm_router.records.reader.verdicts import RequestKey, Verdict, countin
 from embedllm_router.records.schema import CandidateRecord
 from embedllm_router.routing.policy import Objective
 
-__all__ = ["Basis", "Embedder", "Recorded", "RecordedRequest", "Rescorer", "Wanted", "read_recorded"]
+__all__ = ["Basis", "Embedder", "Recorded", "RecordedRequest", "Rescorer", "Wanted", "read_recorded", "usual_baseline"]
 
 _SAME: Final = (
     *(
@@ -37,6 +38,7 @@ _SAME: Final = (
         "artifact",
         "encoder",
         "reason",
+        "baseline",
     ),
     *("prompt_chars", "input_tokens", "max_output_tokens", "prompt_hash", "billed_cost_usd"),
 )
@@ -80,6 +82,7 @@ class RecordedRequest:
         embedding: Prompt embedding as base64 of little-endian float16; None likewise.
         billed_cost_usd: Billed cost in USD; None when unknown.
         verdicts: The verdicts on the answer, the newest of each source; empty without feedback.
+        baseline: The candidate that the virtual model named as its baseline; None without one.
     """
 
     at: datetime
@@ -104,6 +107,7 @@ class RecordedRequest:
     embedding: str | None
     billed_cost_usd: float | None
     verdicts: tuple[Verdict, ...] = ()
+    baseline: str | None = None
 
     @property
     def score(self) -> float | None:
@@ -134,6 +138,12 @@ class Recorded:
     n_without_decision: int
     n_invalid: int
     where: str
+
+
+def usual_baseline(requests: Iterable[RecordedRequest]) -> str | None:
+    """The baseline that most requests name; None where none does."""
+    named = Counter(request.baseline for request in requests if request.baseline is not None)
+    return named.most_common(1)[0][0] if named else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,10 @@ import * as health from "./views/health.js";
 import * as llms from "./views/llms.js";
 import * as overview from "./views/overview.js";
 import * as tradeoff from "./views/tradeoff.js";
+import * as verdict from "./views/verdict.js";
 
-const VIEWS = { overview, tradeoff, decisions, decision, llms, calibration, health };
-const IN_NAV = ["overview", "tradeoff", "decisions", "llms", "calibration", "health"];
+const VIEWS = { overview, verdict, tradeoff, decisions, decision, llms, calibration, health };
+const IN_NAV = ["overview", "verdict", "tradeoff", "decisions", "llms", "calibration", "health"];
 const LIVE_MS = 10_000;
 const SLOW_MS = 200;
 

@@ -54,6 +54,13 @@ function tiles({ total, spread }) {
       tone: saved > 0 ? "good" : null,
       more: `${usd(saved)} of expected cost`,
     }),
+    total.baseline
+      ? tile("Saved against the baseline", percent(share(total.baseline_usd - total.baseline_expected_usd, total.baseline_usd)), {
+          id: "baseline",
+          tone: total.baseline_usd > total.baseline_expected_usd ? "good" : null,
+          more: `${points((total.baseline_expected_p_correct - total.baseline_p_correct) / total.baseline)} of expected accuracy`,
+        })
+      : null,
     tile(
       "Gained on always the cheapest",
       total.compared ? points((total.p_correct - total.cheapest_p_correct) / total.compared) : "–",
