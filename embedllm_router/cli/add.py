@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedllm_router.cli.console import AsJson, clear_errors, print_json, progress
+from embedllm_router.errors import ConfigError
 
 if TYPE_CHECKING:
     from embedllm_router.artifact.weights import Artifact
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _NEAREST = 3
+_NO_VENDOR = "unknown"
 _DOUBTS = {
     False: "too few answers to say that prompts tell more about it than its mean does",
     True: "its mean says more of these answers than prompts do: they may have little to do with what was learned",
 }
-Data = Annotated[list[Path], typer.Option(help="Data folder, as `ingest` writes it; repeat for several.")]
 Weights = Annotated[Path | None, typer.Option(help="Weights folder; the shipped one by default.")]
 
 
@@ -34,7 +35,9 @@ def register(app: typer.Typer) -> None:
 
 
 def _add(
-    llm: Annotated[str, typer.Argument(help="Name of the new LLM in the data; it becomes the id of the LLM.")],
+    llm: Annotated[
+        list[str], typer.Argument(help="Names of the new LLMs in the data; they become the ids of the LLMs.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the new weights; weights that are there are replaced.")],
     data: Annotated[
         list[Path] | None, typer.Option(help="Data folder with graded answers, as `ingest` writes it; repeatable.")
@@ -43,7 +46,7 @@ def _add(
         str | None, typer.Option(help="Published benchmark scores in [0, 1], such as mmlu_pro=0.84,gpqa_diamond=0.78.")
     ] = None,
     artifact: Weights = None,
-    vendor: Annotated[str, typer.Option(help="Vendor of the LLM.")] = "unknown",
+    vendor: Annotated[str, typer.Option(help="Vendor of the LLM.")] = _NO_VENDOR,
     thinking: Annotated[bool, typer.Option("--thinking", help="The LLM reasons before it answers.")] = False,
     input_price: Annotated[
         float | None,
@@ -53,58 +56,73 @@ def _add(
         float | None, typer.Option(min=0, help="List price in USD per million output tokens.")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Write the weights even if the LLM is refused for its answers.")
+        bool, typer.Option("--force", help="Write the weights even if an LLM is refused for its answers.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Add an LLM to existing weights from published scores, a few graded answers, or both, without training."""
+    """Add LLMs to existing weights from published scores, a few graded answers, or both, without training."""
     with clear_errors():
         from embedllm_router.artifact.published import read_scores
         from embedllm_router.artifact.weights import check_beside, default_artifact_path, load_artifact, read_card
         from embedllm_router.data.folder import read_folders
         from embedllm_router.training.add_llm import About, add_llm, write_added
 
+        names = list(dict.fromkeys(llm))
+        of_one = {
+            "--scores": scores,
+            "--vendor": vendor != _NO_VENDOR,
+            "--thinking": thinking,
+            "--input-price": input_price is not None,
+            "--output-price": output_price is not None,
+        }
+        if len(names) > 1 and (given := [option for option, value in of_one.items() if value]):
+            raise ConfigError(f"{', '.join(given)} are of one LLM, found {len(names)}; add such LLMs one by one.")
         parent = artifact or default_artifact_path()
         check_beside(parent, out)
         weights = load_artifact(parent)
-        about = About(llm, vendor, thinking, input_price, output_price, read_scores(scores))
+        abouts = [About(one, vendor, thinking, input_price, output_price, read_scores(scores)) for one in names]
+        matrix = read_folders(data) if data else None
         with progress() as on_progress:
-            added = add_llm(weights, read_folders(data) if data else None, about, on_progress)
+            added = [add_llm(weights, matrix, about, on_progress) for about in abouts]
         written = None
-        if force or added.refusal is None:
+        if force or all(one.refusal is None for one in added):
             written = write_added(weights, read_card(parent), added, out)
     _print_added(added, out, written, as_json=as_json)
     if written is None:
         raise typer.Exit(1)
 
 
-def _print_added(added: "Added", out: Path, written: "Artifact | None", *, as_json: bool) -> None:
-    nearest = _nearest(written, added.llm)
+def _print_added(added: "list[Added]", out: Path, written: "Artifact | None", *, as_json: bool) -> None:
     if as_json:
-        fields = {
-            "written": written.id if written else None,
-            "out": str(out) if written else None,
-            "llm": added.llm,
-            "parent": added.parent,
-            "n_answers": added.n_answers,
-            "n_lengths": added.n_lengths,
-            "mean_score": added.mean_score,
-            "ability": added.ability.mean if added.ability else None,
-            "ability_sd": added.ability.sd if added.ability else None,
-            "mean_p": added.mean_p,
-            "mean_p_low": added.mean_p_low,
-            "mean_p_high": added.mean_p_high,
-            "judged": asdict(added.judged) if added.judged else None,
-            "nearest": nearest,
-            "refused": added.refusal,
-        }
-        print_json(fields)
+        fields = [_fields(one, out, written) for one in added]
+        print_json(fields[0] if len(fields) == 1 else {"added": fields})
         return
-    for line in _lines(added, nearest):
-        typer.echo(line)
-    if added.refusal is not None:
-        typer.echo(f"refused: {added.refusal}")
+    for one in added:
+        for line in _lines(one, _nearest(written, one.llm)):
+            typer.echo(line)
+        if one.refusal is not None:
+            typer.echo(f"refused: {one.refusal}")
     typer.echo(_outcome(added, out, written))
+
+
+def _fields(added: "Added", out: Path, written: "Artifact | None") -> dict[str, object]:
+    return {
+        "written": written.id if written else None,
+        "out": str(out) if written else None,
+        "llm": added.llm,
+        "parent": added.parent,
+        "n_answers": added.n_answers,
+        "n_lengths": added.n_lengths,
+        "mean_score": added.mean_score,
+        "ability": added.ability.mean if added.ability else None,
+        "ability_sd": added.ability.sd if added.ability else None,
+        "mean_p": added.mean_p,
+        "mean_p_low": added.mean_p_low,
+        "mean_p_high": added.mean_p_high,
+        "judged": asdict(added.judged) if added.judged else None,
+        "nearest": _nearest(written, added.llm),
+        "refused": added.refusal,
+    }
 
 
 def _nearest(written: "Artifact | None", llm: str) -> list[str]:
@@ -146,17 +164,23 @@ def _read(added: "Added") -> str:
     return f"{', '.join(parts)}; {lengths}"
 
 
-def _outcome(added: "Added", out: Path, written: "Artifact | None") -> str:
+def _outcome(added: "list[Added]", out: Path, written: "Artifact | None") -> str:
     if written is None:
         return "nothing was written; --force writes it all the same"
-    return (
-        f"wrote {out}: artifact {written.id}, {len(written.manifest.llms)} LLMs; the model group of its deployment "
-        f"needs that name or `model_info: {{embedllm: {added.llm}}}`"
-    )
+    said = f"wrote {out}: artifact {written.id}, {len(written.manifest.llms)} LLMs; the model group of"
+    if len(added) > 1:
+        return f"{said} each one's deployment needs its name or `model_info: {{embedllm: NAME}}`"
+    return f"{said} its deployment needs that name or `model_info: {{embedllm: {added[0].llm}}}`"
 
 
 def _questions(
-    data: Data,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Data folder, as `ingest` writes it; repeat for several.")
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="Prompts that nobody graded: a text file with one per line, or JSON lines with `prompt`."),
+    ] = None,
     n: Annotated[int, typer.Option(min=1, help="Number of questions.")] = 50,
     artifact: Weights = None,
     out: Annotated[Path | None, typer.Option(help="File to write instead of stdout.")] = None,
@@ -165,18 +189,20 @@ def _questions(
     with clear_errors():
         from embedllm_router.artifact.weights import default_artifact_path, load_artifact
         from embedllm_router.data.folder import read_folders
+        from embedllm_router.data.prompts import read_prompts
         from embedllm_router.training.add_llm import questions_to_ask
 
+        if (prompts is None) == (not data):
+            raise ConfigError("give one of --data, data folders, and --prompts, a file of prompts.")
         weights = load_artifact(artifact or default_artifact_path())
         with progress() as on_progress:
-            chosen = questions_to_ask(weights, read_folders(data), n, on_progress)
+            matrix = read_prompts(prompts) if prompts is not None else read_folders(data or [])
+            chosen = questions_to_ask(weights, matrix, n, on_progress)
         _write_questions(chosen, out)
 
 
 def _write_questions(chosen: "list[Question]", out: Path | None) -> None:
     import orjson
-
-    from embedllm_router.errors import ConfigError
 
     lines = b"".join(orjson.dumps(asdict(one)) + b"\n" for one in chosen)
     if out is None:

@@ -76,7 +76,10 @@ def _train(
     data: Annotated[list[Path], typer.Option(help="Data folder; repeat for several.")],
     out: Annotated[Path, typer.Option(help="Folder for the weights; weights that are there are replaced.")],
     encoder: Annotated[
-        Path | None, typer.Option(help="Token table made by `distill`; without it one is made first.")
+        Path | None,
+        typer.Option(
+            help="Token table made by `distill`. Default: that of the shipped weights; nothing is downloaded."
+        ),
     ] = None,
     encoder_model: Annotated[
         str | None,
@@ -173,16 +176,19 @@ def _train(
 ) -> None:
     """Train weights on correctness data; on several GPUs with `accelerate launch -m` or `torchrun -m`."""
     with clear_errors():
-        from embedllm_router.data.folder import merge_folders
+        from embedllm_router.artifact.weights import check_place
+        from embedllm_router.data.folder import check_folders, merge_folders
         from embedllm_router.training.fit.facts import find_llm_table, read_facts
         from embedllm_router.training.fit.form import chat_llms
         from embedllm_router.training.fit.leave_out import LeaveOutOptions
         from embedllm_router.training.fit.published import find_published, read_published
         from embedllm_router.training.fit.recipe import learn
 
+        check_place(out)
+        check_folders(data)
         facts = read_facts(llms or find_llm_table(data), prices=prices, reasoning=reasoning, sources=sources)
         known = read_published(published or find_published(data))
-        if encoder is None and encoder_model is None:  # before a minute is spent on making a token table
+        if encoder_model is None:  # before anything is encoded
             chat_llms(merge_folders(data, on_conflict).matrix, facts, min_labels)
         copies = 0 if encoder_model and perturbed_copies is None else perturbed_copies
         options = _options(
@@ -319,11 +325,13 @@ def _choose_encoder(folder: Path | None, model: str | None) -> "TokenTable | Tra
         from embedllm_router.prediction.transformer_encoder import TransformerEncoder
 
         return TransformerEncoder(model)
-    if folder is None:
-        return _make_table(_DEFAULT_SOURCE, 128)
-    from embedllm_router.training.fit.distill import load_table
+    from embedllm_router.training.fit.distill import distilled_part, load_table
 
-    return load_table(folder)
+    if folder is not None:
+        return load_table(folder)
+    from embedllm_router.artifact.weights import default_artifact_path, load_artifact
+
+    return distilled_part(load_artifact(default_artifact_path()))
 
 
 def _make_table(source: str, dims: int) -> "TokenTable":

@@ -9,6 +9,7 @@ sets.csv          set, label_threshold, domain: in the folder or beside it, one 
 
 import csv
 import math
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from embedllm_router.errors import DataError
 __all__ = [
     "DEFAULT_THRESHOLD",
     "SetFacts",
+    "check_folders",
     "find_beside",
     "find_set_facts",
     "merge_folders",
@@ -112,6 +114,33 @@ def _set_facts(file: Path, line: int, row: Mapping[str, str | None]) -> SetFacts
     return SetFacts(threshold, row.get("domain") or "")
 
 
+def check_folders(folders: Sequence[Path]) -> None:
+    """Refuses what is no data folder at once, and says how to make one.
+
+    Args:
+        folders: As the command line names them.
+
+    Raises:
+        DataError: One is a file, is not there, or holds no items.parquet.
+    """
+    for folder in folders:
+        if folder.is_file():
+            found = f"{folder} is a file"
+        elif not folder.is_dir():
+            raise DataError(
+                f"{folder}: no such file or folder. Expected a folder with items.parquet and results.parquet."
+            )
+        elif not (folder / "items.parquet").exists():
+            found = f"{folder} has no items.parquet (no such file)"
+        else:
+            continue
+        source = shlex.quote(str(folder))
+        raise DataError(
+            f"{found}: expected a data folder with items.parquet and results.parquet. Make one of graded answers in "
+            f"CSV, JSON lines or another known format: embedllm-router ingest {source} --out data/mine"
+        )
+
+
 def read_folders(folders: Sequence[Path], *, keep_unparsed: bool = False) -> CorrectnessMatrix:
     """Reads several data sets into one matrix.
 
@@ -159,6 +188,7 @@ def read_folder(folder: Path, *, keep_unparsed: bool = False) -> CorrectnessMatr
         DataError: A file, column, type or value is not as described; the message names file, row, column, expected
             and found.
     """
+    check_folders([folder])
     items = _read(folder / "items.parquet", _ITEMS)
     results = _read(folder / "results.parquet", _RESULTS)
     _check_items(folder / "items.parquet", items)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.artifact.weights import Artifact
-from embedllm_router.data.folder import read_folder
+from embedllm_router.data.folder import check_folders, read_folder
 from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.data.matrix import CorrectnessMatrix, merge
 from embedllm_router.data.split import Split, question_stem, split_by_stem
@@ -292,8 +292,7 @@ def _align(matrix: CorrectnessMatrix, llm_ids: Sequence[str]) -> CorrectnessMatr
 
 
 def _missing_training_sets(artifact: Artifact, folders: Sequence[Path]) -> list[Path]:
-    if absent := [str(folder) for folder in folders if not folder.is_dir()]:
-        raise ConfigError(f"--data {', '.join(absent)}: there is no such folder.")
+    check_folders(folders)
     given = {folder.resolve().name for folder in folders}
     missing = [source.name for source in artifact.manifest.data if source.name not in given]
     parents = dict.fromkeys(folder.resolve().parent for folder in folders)

@@ -518,13 +518,13 @@ def expected_of(artifact: Artifact, about: About) -> Expected:
     )
 
 
-def write_added(parent: Artifact, card: str, added: Added, out: Path) -> Artifact:
-    """Writes weights with the new LLM.
+def write_added(parent: Artifact, card: str, added: Sequence[Added], out: Path) -> Artifact:
+    """Writes weights with new LLMs; in which order they are given changes nothing.
 
     Args:
         parent: The weights it was added to.
         card: Their model card.
-        added: The new LLM.
+        added: The new LLMs, at least one, each learned beside the parent's.
         out: Where the folder shall be; an older artifact there is replaced.
 
     Returns:
@@ -534,14 +534,22 @@ def write_added(parent: Artifact, card: str, added: Added, out: Path) -> Artifac
         ArtifactError: `out` holds something else.
     """
     known = str(parent.manifest.training.get("added_llms") or "")
+    everyone = sorted(added, key=lambda one: one.llm)
     return write_derived(
         parent,
         out,
-        decoder=added.tensors,
-        training={"added_llms": ", ".join([*([known] if known else []), added.llm])},
-        changes={"llms": (*parent.manifest.llms, added.learned)},
-        card=f"{card.rstrip()}\n\n{_section(added)}",
+        decoder=_with_rows_of(parent, everyone),
+        training={"added_llms": ", ".join([*([known] if known else []), *(one.llm for one in everyone)])},
+        changes={"llms": (*parent.manifest.llms, *(one.learned for one in everyone))},
+        card="\n\n".join([card.rstrip(), *(_section(one).rstrip() for one in everyone)]) + "\n",
     )
+
+
+def _with_rows_of(parent: Artifact, added: Sequence[Added]) -> Tensors:
+    """The parent's tensors with the last row of each that grew, LLM by LLM."""
+    grown = [name for name, tensor in added[0].tensors.items() if len(tensor) > len(parent.decoder[name])]
+    rows = {name: [one.tensors[name][-1:] for one in added] for name in grown}
+    return {**parent.decoder, **{name: np.concatenate([parent.decoder[name], *rows[name]]) for name in grown}}
 
 
 @dataclass(frozen=True, slots=True)

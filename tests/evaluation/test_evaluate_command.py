@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from embedllm_router.artifact.weights import default_artifact_path, load_artifact
 from embedllm_router.cli.evaluate import register
-from embedllm_router.errors import ConfigError, EmbedLLMRouterError
+from embedllm_router.errors import ConfigError, DataError, EmbedLLMRouterError
 from embedllm_router.evaluation.baselines import BASELINES
 from embedllm_router.evaluation.inputs import read_inputs
 from embedllm_router.evaluation.metrics import correctness
@@ -130,8 +130,8 @@ def test_wrong_options_are_errors_of_ours(place: Path, tmp_path: Path) -> None:
     for options in (["--baselines=nonsense"], [f"--out={tmp_path / 'file'}", "--baselines=none"]):
         assert isinstance(run(place, *options).exception, ConfigError)
     absent = CliRunner().invoke(app, ["evaluate", f"--data={tmp_path / 'nope'}", "--baselines=none"])
-    assert isinstance(absent.exception, ConfigError)
-    assert "nope: there is no such folder" in str(absent.exception)
+    assert isinstance(absent.exception, DataError)
+    assert "nope: no such file or folder" in str(absent.exception)
     missing = CliRunner().invoke(app, ["evaluate", f"--data={tmp_path}", f"--artifact={tmp_path}"])
     assert isinstance(missing.exception, EmbedLLMRouterError)
 

@@ -275,6 +275,63 @@ def test_an_added_llm_is_routed_to_and_nothing_else_changes(bench: Bench) -> Non
     assert "## Added: newcomer-1" in (bench.out / "README.md").read_text()
 
 
+def test_several_llms_join_in_one_call_in_whatever_order(artifact: Artifact, tmp_path: Path) -> None:
+    bench, texts = Bench(artifact, tmp_path), prompts(40, 21)
+    rng = np.random.default_rng(2)
+    lines = [
+        {"prompt": f"{text} {i}", "llm": llm, "score": float(rng.random() < p)}
+        for i, text in enumerate(texts)
+        for llm, p in (("second", 0.4), ("first", 0.8))
+    ]
+    (tmp_path / "two.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    runner.invoke(app, ["ingest", str(tmp_path / "two.jsonl"), "--out", str(bench.data)])
+    where = ["--data", str(bench.data), "--artifact", str(bench.weights), "--out"]
+    for names in (("first", "second"), ("second", "first"), ("first",)):
+        done = runner.invoke(app, ["add", *names, *where, str(tmp_path / "-".join(names))])
+        assert done.exit_code == 0, done.output
+    one, other, alone = (load_artifact(tmp_path / name) for name in ("first-second", "second-first", "first"))
+    assert [llm.id for llm in one.manifest.llms[-2:]] == ["first", "second"]
+    same = {"created": one.manifest.created}
+    assert other.manifest.model_copy(update=same) == one.manifest
+    for name in one.decoder:
+        np.testing.assert_array_equal(one.decoder[name], other.decoder[name])
+    np.testing.assert_array_equal(one.decoder["llm_embeddings"][:-1], alone.decoder["llm_embeddings"])
+    refused = runner.invoke(app, ["add", "first", "second", *where, str(tmp_path / "x"), "--thinking"])
+    assert refused.exit_code == 2
+    assert "--thinking are of one LLM, found 2" in " ".join(refused.stderr.split())
+
+
+@pytest.mark.parametrize(("name", "written"), [("mine.txt", "{}\n"), ("mine.jsonl", '{{"prompt": "{}"}}\n')])
+def test_questions_are_chosen_from_ungraded_prompts(bench: Bench, tmp_path: Path, name: str, written: str) -> None:
+    file = tmp_path / name
+    texts = list(dict.fromkeys(f"{text} {i}" for i, text in enumerate(prompts(30, 5))))
+    file.write_text("".join(written.format(text) for text in texts) + "\n")
+    done = runner.invoke(app, ["questions", f"--prompts={file}", f"--artifact={bench.weights}", "--n=7"])
+    assert done.exit_code == 0, done.output
+    asked = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(asked) == 7
+    assert {one["prompt"] for one in asked} <= set(texts)
+    assert all(texts[int(one["item_id"]) - 1] == one["prompt"] for one in asked)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "no prompt in it"),
+        ('{"text": "a"}\n', "line 1: expected a JSON object with a text"),
+        ("{", "line 1: expected one JSON object"),
+    ],
+)
+def test_a_file_of_prompts_that_is_none_is_told(bench: Bench, tmp_path: Path, content: str, said: str) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text(content)
+    done = runner.invoke(app, ["questions", f"--prompts={file}", f"--artifact={bench.weights}"])
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.split())
+    neither = runner.invoke(app, ["questions", f"--artifact={bench.weights}"])
+    assert "give one of --data, data folders, and --prompts" in " ".join(neither.stderr.split())
+
+
 def test_reversed_scores_are_refused(bench: Bench) -> None:
     """Right at maths, wrong at chat: the reverse of what LLMs do. Nothing is written unless forced."""
     texts = [word for word in ("hello", "integral") for _ in range(15)]

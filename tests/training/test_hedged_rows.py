@@ -161,7 +161,7 @@ def test_an_added_llm_is_written_with_all_its_parts_and_nothing_else_changes(
     texts = prompts(300, 6)
     given = matrix(answers(truth, 0, texts)[:, None], prompts=tuple(f"{text} {i}" for i, text in enumerate(texts)))
     added = add_llm(artifact, given, About(llm="llm0", vendor="us"))
-    after = write_added(artifact, "# Hedged\n", added, tmp_path / "out")
+    after = write_added(artifact, "# Hedged\n", [added], tmp_path / "out")
     entry = after.manifest.llms[-1]
     assert (entry.id, entry.known_by, entry.n_labels, entry.vendor) == ("llm0", "labels", 300, "us")
     assert after.manifest.hedge == artifact.manifest.hedge

@@ -12,15 +12,16 @@ import pytest
 from synthetic import SKILL, TOPICS, small_ngrams, small_table, write_set
 from typer.testing import CliRunner
 
-from embedllm_router.artifact.weights import load_artifact, save_artifact
-from embedllm_router.cli.train import app
+from embedllm_router.artifact.manifest import EncoderSpec
+from embedllm_router.artifact.weights import default_artifact_path, load_artifact, save_artifact
+from embedllm_router.cli.train import _choose_encoder, app
 from embedllm_router.data.split import split_by_stem
 from embedllm_router.errors import ArtifactError
 from embedllm_router.evaluation.run import EvaluationOptions, evaluate, measure_spread, seed_folders
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.prediction.static_encoder import StaticEncoder
 from embedllm_router.routing.router import Router
-from embedllm_router.training.fit.distill import load_table, save_table
+from embedllm_router.training.fit.distill import TokenTable, load_table, save_table
 from embedllm_router.training.fit.facts import find_llm_table, read_facts
 from embedllm_router.training.fit.options import TrainingOptions
 from embedllm_router.training.fit.recipe import learn, load_matrix
@@ -318,14 +319,33 @@ def test_a_users_mistake_is_one_clear_message_and_exit_code_two(
     assert "Traceback" not in result.stderr
 
 
-def test_data_are_checked_before_a_token_table_is_made(
-    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("embedllm_router.cli.train._make_table", lambda *_: pytest.fail("a table was made"))
+def test_few_labels_are_handed_to_add_at_once(workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedllm_router.cli.train._choose_encoder", lambda *_: pytest.fail("an encoder was read"))
     given = [f"--data={workplace / 'one'}", f"--out={tmp_path / 'out'}", "--min-labels=100000"]
     made = CliRunner().invoke(app, ["train", *given])
     assert made.exit_code == 2
-    assert "no chat LLM has 100000 graded answers" in made.stderr
+    said = " ".join(made.stderr.split())
+    assert "no chat LLM has 100000 graded answers" in said
+    assert "embedllm-router add " in said
+
+
+def test_a_csv_is_handed_to_ingest_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "grades.csv"
+    file.write_text("prompt,llm,score\n")
+    made = CliRunner().invoke(app, ["train", f"--data={file}", f"--out={tmp_path / 'out'}"])
+    said = " ".join(made.stderr.split())
+    assert made.exit_code == 2
+    assert f"{file} is a file: expected a data folder" in said
+    assert f"embedllm-router ingest {file} --out data/mine" in said
+
+
+def test_the_encoder_is_that_of_the_shipped_weights_and_nothing_is_distilled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedllm_router.training.fit.distill.distill", lambda *_: pytest.fail("distilled"))
+    table, shipped = _choose_encoder(None, None), load_artifact(default_artifact_path())
+    assert isinstance(table, TokenTable)
+    assert isinstance(shipped.manifest.encoder, EncoderSpec)
+    assert table.blocks == shipped.manifest.encoder.blocks[:-1]  # without what was learned from prompts
+    assert table.tokenizer_json == shipped.tokenizer_json
 
 
 def test_a_wrong_option_is_exit_code_two() -> None:

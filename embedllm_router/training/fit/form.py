@@ -1,5 +1,6 @@
 """What a decoder with a hedge is learned by, a recipe, and what comes of it: parts, landmarks and points."""
 
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -68,9 +69,12 @@ def chat_llms(matrix: CorrectnessMatrix, facts: Facts, min_labels: int) -> Corre
         if n >= min_labels and (llm not in facts.llms or facts.llms[llm].chat)
     ]
     if not ids:
+        first = shlex.quote(matrix.llm_ids[int(counts.argmax())])
         raise DataError(
-            f"no chat LLM has {min_labels} graded answers; the largest has {int(counts.max())}. "
-            "Lower --min-labels or add data."
+            f"no chat LLM has {min_labels} graded answers; the largest has {int(counts.max())}. So few do not train "
+            "weights, but they are enough to add LLMs to the shipped ones, in seconds: embedllm-router add "
+            f"{first} --data FOLDER --out weights/mine (several LLMs may be named). To train all the same, add data or "
+            "lower --min-labels."
         )
     return matrix.select_llms(ids)
 
