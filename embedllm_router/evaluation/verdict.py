@@ -123,8 +123,9 @@ class Judgement:
 
     Attributes:
         answer: One of three.
-        better: Whether routing has the higher utility.
-        cheaper: Whether it costs less at one of the settings, and loses at most `MARGIN` of accuracy there.
+        better: Whether routing has the higher utility, possibly by the margin or more.
+        cheaper: Whether it costs less at one of the settings, by `MIN_SAVING` or more as estimated, and loses at most
+            the margin of accuracy there.
         n_more: Requests with a verdict that are lacking, if the estimates hold; None where the answer is known, or no
             number below a million would tell.
         for_accuracy: Routing as it is set for accuracy, or by the given cost weight.
@@ -196,7 +197,7 @@ def judge(for_accuracy: Comparison, for_savings: Comparison | None = None, *, ma
     """
     saving = for_savings or for_accuracy
     settings = (for_accuracy,) if for_savings is None else (for_accuracy, for_savings)
-    better = for_accuracy.utility_change.low > 0
+    better = for_accuracy.utility_change.low > 0 and for_accuracy.utility_change.high >= margin
     cheaper = any(_cheaper(one, margin) for one in settings)
     answer = Answer.NOT_SHOWN
     if better or cheaper:
@@ -208,7 +209,8 @@ def judge(for_accuracy: Comparison, for_savings: Comparison | None = None, *, ma
 
 
 def _cheaper(one: Comparison, margin: float) -> bool:
-    return one.cost_change_share.high < 0 and one.accuracy_change.low > -margin
+    change = one.cost_change_share
+    return change.high < 0 and change.value <= -MIN_SAVING and one.accuracy_change.low > -margin
 
 
 def _no_cheaper(one: Comparison, margin: float) -> bool:
@@ -221,7 +223,8 @@ def _n_more(gain: Estimate, settings: Sequence[Comparison], margin: float) -> in
     cheaper, no_cheaper = [], []
     for one in settings:
         change, kept = one.cost_change_share, one.accuracy_change
-        cheaper.append(max(_n_until(change, 0.0, above=False), _n_until(kept, -margin, above=True)))
+        until_less = _n_until(change, 0.0, above=False) if change.value <= -MIN_SAVING else math.inf
+        cheaper.append(max(until_less, _n_until(kept, -margin, above=True)))
         no_cheaper.append(min(_n_until(change, -MIN_SAVING, above=True), _n_until(kept, -margin, above=False)))
     needed = min(better, *cheaper, max(no_better, *no_cheaper))
     more = math.ceil(needed) - gain.n if math.isfinite(needed) else MOST

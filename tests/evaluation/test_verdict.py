@@ -169,3 +169,10 @@ def test_numbers_in_words_claim_two_digits() -> None:
     assert n_words(7) == "about 7 more answers needed"
     assert n_words(None).startswith("more than a million")
     assert MARGIN == 0.02
+
+
+def test_a_saving_too_small_to_matter_is_no_reason_to_route() -> None:
+    same = np.ones(400)
+    found = judge(compare(Answered(same, np.full(400, 0.0099)), Answered(same, np.full(400, 0.01))))
+    assert found.for_savings.cost_change_share.high < 0
+    assert found.answer is Answer.USE_ONE
