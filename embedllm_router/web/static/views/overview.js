@@ -54,13 +54,7 @@ function tiles({ total, spread }) {
       tone: saved > 0 ? "good" : null,
       more: `${usd(saved)} of expected cost`,
     }),
-    total.baseline
-      ? tile("Saved against the baseline", percent(share(total.baseline_usd - total.baseline_expected_usd, total.baseline_usd)), {
-          id: "baseline",
-          tone: total.baseline_usd > total.baseline_expected_usd ? "good" : null,
-          more: `${points((total.baseline_expected_p_correct - total.baseline_p_correct) / total.baseline)} of expected accuracy`,
-        })
-      : null,
+    againstBaseline(total),
     tile(
       "Gained on always the cheapest",
       total.compared ? points((total.p_correct - total.cheapest_p_correct) / total.compared) : "–",
@@ -84,6 +78,17 @@ function tiles({ total, spread }) {
       more: `${count(total.failed)} failed; routing itself failed open ${count(total.failed_open)} times`,
     }),
   );
+}
+
+function againstBaseline(total) {
+  if (!total.baseline) return null;
+  const saved = total.baseline_usd - total.baseline_expected_usd;
+  const gained = total.baseline_expected_p_correct - total.baseline_p_correct;
+  return tile("Saved against the baseline", percent(share(saved, total.baseline_usd)), {
+    id: "baseline",
+    tone: saved > 0 ? "good" : null,
+    more: `${points(gained / total.baseline)} of expected accuracy`,
+  });
 }
 
 function meaning(total) {

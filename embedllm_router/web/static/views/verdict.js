@@ -14,10 +14,17 @@ export const load = (params, signal) => ask("verdict", shared(params), signal);
 
 export function draw({ verdict, sentence }) {
   if (!verdict) return nothing("Not known yet", h("span", {}, sentence));
-  return [against("Against the best single LLM", verdict.best, "best"), verdict.baseline && against("Against the baseline", verdict.baseline, "baseline"), byTopic(verdict), uses(verdict), notes(verdict)];
+  return [
+    against("Against the best single LLM", verdict.best, "best"),
+    verdict.baseline && against("Against the baseline", verdict.baseline, "baseline"),
+    byTopic(verdict),
+    uses(verdict),
+    notes(verdict),
+  ];
 }
 
-const interval = (one, write) => (one.value === null ? "–" : `${write(one.value)} [${write(one.low)}, ${write(one.high)}]`);
+const interval = (one, write) =>
+  one.value === null ? "–" : `${write(one.value)} [${write(one.low)}, ${write(one.high)}]`;
 
 function against(name, one, id) {
   const figures = one.judgement.for_accuracy;
@@ -31,7 +38,11 @@ function against(name, one, id) {
       [
         ["as routed", probability(figures.accuracy), usd(figures.cost_usd)],
         [named(one.llm), probability(figures.fixed_accuracy), usd(figures.fixed_cost_usd)],
-        ["difference, 95 % interval", interval(figures.accuracy_change, points), interval(figures.cost_change_share, percent)],
+        [
+          "difference, 95 % interval",
+          interval(figures.accuracy_change, points),
+          interval(figures.cost_change_share, percent),
+        ],
       ],
     ),
     one.known ? null : h("p", { class: "note" }, "Where nothing was observed, these figures are predictions."),
@@ -39,7 +50,8 @@ function against(name, one, id) {
 }
 
 function byTopic({ topics, best }) {
-  const columns = [{ name: "Topic" }, ...["requests", "routed right", `${best.llm} right`, "difference", "cost"].map((name) => ({ name, number: true }))];
+  const figures = ["requests", "routed right", `${best.llm} right`, "difference", "cost"];
+  const columns = [{ name: "Topic" }, ...figures.map((name) => ({ name, number: true }))];
   const rows = topics.map(({ topic, n, comparison: c }) => [
     topic,
     count(n),
@@ -52,7 +64,8 @@ function byTopic({ topics, best }) {
 }
 
 function uses({ llms }) {
-  const columns = [{ name: "LLM" }, { name: "role" }, ...["chosen at most", "at cost weight", "expected right"].map((name) => ({ name, number: true }))];
+  const figures = ["chosen at most", "at cost weight", "expected right"];
+  const columns = [{ name: "LLM" }, { name: "role" }, ...figures.map((name) => ({ name, number: true }))];
   const rows = llms.map((one) => [
     named(one.llm),
     one.role,
@@ -60,7 +73,16 @@ function uses({ llms }) {
     one.cost_weight === null ? "–" : String(Number(one.cost_weight.toPrecision(3))),
     probability(one.accuracy),
   ]);
-  return panel("What each LLM is for", { wide: true, id: "uses", note: "By predictions, over cost weights from 0 to 10,000." }, table("What each LLM is for", columns, rows));
+  return panel(
+    "What each LLM is for",
+    { wide: true, id: "uses", note: "By predictions, over cost weights from 0 to 10,000." },
+    table("What each LLM is for", columns, rows),
+  );
 }
 
-const notes = ({ notes: said }) => h("div", {}, said.map((one) => h("p", { class: "note" }, one)));
+const notes = ({ notes: said }) =>
+  h(
+    "div",
+    {},
+    said.map((one) => h("p", { class: "note" }, one)),
+  );
