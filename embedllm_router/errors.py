@@ -4,6 +4,7 @@
     ├── ArtifactError   a weights folder is missing, damaged or does not fit
     ├── ConfigError     a setting, option or proxy configuration is wrong
     ├── DataError       correctness data cannot be used as given
+    ├── EncoderError    a prompt was not embedded in time; the request goes to the default
     └── RequestError    the client's request is wrong; becomes an HTTP 400
 
 Each message says what is wrong, what was expected, what was found and what to do about it.
@@ -16,6 +17,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "EmbedLLMRouterError",
+    "EncoderError",
     "RequestError",
     "safe_message",
     "where",
@@ -36,6 +38,10 @@ class ConfigError(EmbedLLMRouterError):
 
 class DataError(EmbedLLMRouterError):
     """Correctness data cannot be used as given."""
+
+
+class EncoderError(EmbedLLMRouterError):
+    """A prompt was not embedded in time. Named of its own, since records say why a request went to the default."""
 
 
 class RequestError(EmbedLLMRouterError):

@@ -1,10 +1,13 @@
 """Fixtures: a planted artifact, the real proxy in front of simulated LLMs, records in files and in PostgreSQL."""
 
+import importlib
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -66,6 +69,14 @@ def spans() -> Iterator[Receiver]:
     """Where the shared proxy's spans go."""
     with receiver() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def proxy_server() -> ModuleType:
+    """LiteLLM's proxy in this process; the deprecations it warns of on import are its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("litellm.proxy.proxy_server")
 
 
 @pytest.fixture(scope="session")

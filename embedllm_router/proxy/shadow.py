@@ -9,7 +9,7 @@ from threading import BoundedSemaphore
 
 from structlog.typing import FilteringBoundLogger
 
-from embedllm_router.routing.pipeline import RequestState, Routing, decide
+from embedllm_router.routing.pipeline import Embedded, RequestState, Routing, decide
 from embedllm_router.serving.arms import Arm
 from embedllm_router.telemetry.decision_record import ShadowChoice
 from embedllm_router.telemetry.tracker import Shadow
@@ -77,7 +77,9 @@ def _decide(shadow: Arm, beside: Routing, state: RequestState, own_caller: str |
     state = replace(state, pace=lambda _: pace)
     if own_caller is not None:
         state = replace(state, caller_shrinkage=shadow.drift.shrinkage(own_caller))
-    routing = decide(shadow.router, beside.prompt, beside.request, shadow.virtual_model.policy, state)
+    same = shadow.router.encoder_id == beside.encoder_id
+    embedded = Embedded(beside.prompt_embedding) if same else None
+    routing = decide(shadow.router, beside.prompt, beside.request, shadow.virtual_model.policy, state, embedded)
     if own_caller is not None and routing.shrinkage.ood_score is not None:
         shadow.drift.add(own_caller, routing.shrinkage.ood_score)
     return ShadowChoice(routing.artifact_id, routing.decision.chosen)

@@ -29,7 +29,7 @@ from embedllm_router.routing.prompt import Prompt
 from embedllm_router.routing.session import PinnedSession, keep_session
 from embedllm_router.routing.tie_breaking import break_ties
 
-__all__ = ["NO_STATE", "Policy", "Predictor", "RequestState", "Routing", "Timing", "decide"]
+__all__ = ["NO_STATE", "Embedded", "Policy", "Predictor", "RequestState", "Routing", "Timing", "decide"]
 
 
 class Encoder(Protocol):
@@ -119,6 +119,19 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedded:
+    """An embedding that was made before the decision.
+
+    Attributes:
+        prompt_embedding: float32 (d_prompt,), by the encoder of the deciding weights; None for a prompt without text.
+        encode_ms: How long it took, waiting included.
+    """
+
+    prompt_embedding: NDArray[np.float32] | None
+    encode_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Routing:
     """A decision, with what it was made from.
 
@@ -145,8 +158,13 @@ class Routing:
     shrinkage: Shrinkage = NO_SHRINKAGE
 
 
-def decide(
-    predictor: Predictor, prompt: Prompt, request: Request, policy: Policy, state: RequestState = NO_STATE
+def decide(  # noqa: PLR0913, PLR0917 - who predicts, what is asked, how it is to be decided
+    predictor: Predictor,
+    prompt: Prompt,
+    request: Request,
+    policy: Policy,
+    state: RequestState = NO_STATE,
+    embedded: Embedded | None = None,
 ) -> Routing:
     """Decides which candidate shall answer.
 
@@ -156,6 +174,7 @@ def decide(
         request: Its objective, size and conditions.
         policy: What the virtual model decides by.
         state: What else is known at this moment.
+        embedded: The prompt's embedding; None makes it here.
 
     Returns:
         The decision; its ranking is empty when every candidate is excluded.
@@ -163,10 +182,9 @@ def decide(
     Raises:
         ArtifactError: The weights predict no finite number for this prompt.
     """
-    started = time.perf_counter()
-    embedding = predictor.encoder.encode(prompt.text).prompt_embedding if prompt.text.strip() else None
+    embedded = embedded or _embed(predictor.encoder, prompt)
     encoded = time.perf_counter()
-    scores = predictor.scorer.score(embedding, state.caller_shrinkage)
+    scores = predictor.scorer.score(embedded.prompt_embedding, state.caller_shrinkage)
     _check_finite(scores)
     scored = time.perf_counter()
     by_objective = rank_candidates(policy.pool, scores, request)
@@ -176,14 +194,20 @@ def decide(
     return Routing(
         prompt=prompt,
         decision=decision,
-        timing_ms=Timing((encoded - started) * 1e3, (scored - encoded) * 1e3, (decided - scored) * 1e3),
+        timing_ms=Timing(embedded.encode_ms, (scored - encoded) * 1e3, (decided - scored) * 1e3),
         artifact_id=predictor.artifact_id,
         encoder_id=predictor.encoder_id,
         request=request,
         pace=pace,
-        prompt_embedding=embedding,
+        prompt_embedding=embedded.prompt_embedding,
         shrinkage=scores.shrinkage,
     )
+
+
+def _embed(encoder: Encoder, prompt: Prompt) -> Embedded:
+    started = time.perf_counter()
+    embedding = encoder.encode(prompt.text).prompt_embedding if prompt.text.strip() else None
+    return Embedded(embedding, (time.perf_counter() - started) * 1e3)
 
 
 def _after_objective(

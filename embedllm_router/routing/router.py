@@ -4,7 +4,7 @@ router = Router.load()
 router.route("How many primes are there below 100?", cost_weight=20).decision.chosen
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embedllm_router.artifact.catalog import Catalog
 from embedllm_router.artifact.manifest import LearnedLLM
 from embedllm_router.artifact.weights import Artifact, default_artifact_path, load_artifact
-from embedllm_router.prediction.loading import encoder_id, load_encoder
+from embedllm_router.prediction.loading import PromptEncoder, encoder_id, load_encoder
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.prediction.static_encoder import EncodedPrompt
 from embedllm_router.routing.decision import NO_CONDITIONS, Conditions, Objective, Request
@@ -38,6 +38,7 @@ class Router:
 
     Args:
         artifact: A loaded weights folder.
+        encoder: The prompt encoder it was trained with; None builds what the artifact holds or names.
 
     Attributes:
         artifact: The weights.
@@ -51,22 +52,29 @@ class Router:
         ArtifactError: The artifact does not fit this version.
     """
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: Artifact, encoder: PromptEncoder | None = None) -> None:
         self.artifact = artifact
         self.artifact_id = artifact.id
         self.catalog = Catalog(artifact.manifest.llms)
-        self.encoder = load_encoder(artifact)
+        self.encoder = encoder or load_encoder(artifact)
         self.encoder_id = encoder_id(artifact.manifest)
         self.scorer = Scorer.from_artifact(artifact)
 
     @classmethod
-    def load(cls, path: Path | str | None = None) -> "Router":
+    def load(
+        cls, path: Path | str | None = None, encoder_of: Callable[[Artifact], PromptEncoder] = load_encoder
+    ) -> "Router":
         """Loads a weights folder, by default the one that ships with the package.
+
+        Args:
+            path: The folder.
+            encoder_of: Builds the prompt encoder that weights hold or name.
 
         Raises:
             ArtifactError: The folder is missing, damaged or does not fit this version.
         """
-        return cls(load_artifact(Path(path) if path else default_artifact_path()))
+        artifact = load_artifact(Path(path) if path else default_artifact_path())
+        return cls(artifact, encoder_of(artifact))
 
     def extended(self, llms: Sequence[LearnedLLM], rows: Mapping[str, NDArray[np.floating]]) -> "Router":
         """The same weights with more LLMs, which names are not matched to.

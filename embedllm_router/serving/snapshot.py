@@ -11,14 +11,20 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from structlog.typing import FilteringBoundLogger
 
 from embedllm_router.artifact.catalog import Catalog
-from embedllm_router.artifact.weights import MANIFEST, default_artifact_path
+from embedllm_router.artifact.manifest import TransformerSpec
+from embedllm_router.artifact.weights import MANIFEST, Artifact, default_artifact_path
+from embedllm_router.config.process import EncoderSettings
 from embedllm_router.config.settings import RouterSettings, read_proxy_config
 from embedllm_router.errors import ArtifactError, ConfigError
+from embedllm_router.prediction.loading import PromptEncoder, encoder_id, load_encoder
+from embedllm_router.prediction.transformer_encoder import TransformerEncoder
 from embedllm_router.routing.deployments import (
     Accepts,
     ModelGroup,
@@ -33,6 +39,7 @@ from embedllm_router.routing.relatives import expect_ungraded
 from embedllm_router.routing.router import Router
 from embedllm_router.serving.arms import Arms, build_arms, findings
 from embedllm_router.serving.caller_drift import CallerDrift
+from embedllm_router.serving.encoder_queue import EncoderQueue
 from embedllm_router.telemetry.status import ReloadStatus
 
 __all__ = ["LiveSnapshot", "Served", "Snapshot"]
@@ -100,6 +107,7 @@ class LiveSnapshot:
         drift: CallerDrift | None = None,
     ) -> None:
         self._log = log
+        self._encoders: WeakValueDictionary[tuple[str, EncoderSettings], EncoderQueue] = WeakValueDictionary()
         self._drift = drift or CallerDrift()
         seen = _stamps([config]) if config is not None else ()  # before it is read: a change meanwhile is a change
         self._config = config if config is not None and _reads_as(config, settings) else None
@@ -172,7 +180,7 @@ class LiveSnapshot:
             seen = _stamps(self._config_files)
             settings = read_proxy_config(self._config) if self._config else self.snapshot.settings
             seen += _stamps(_manifests(settings))
-            routers = {folder: _load_and_probe(folder) for folder in _folders(settings)}
+            routers = {folder: self._load_and_probe(folder, settings.encoder) for folder in _folders(settings)}
             number = self.snapshot.number + 1
             snapshot = Snapshot(number, settings, routers, datetime.now(UTC))
             rows = self._rows
@@ -216,12 +224,44 @@ class LiveSnapshot:
         routers: dict[Path | None, Router] = {}
         for folder in _folders(settings):
             try:
-                routers[folder] = _load_and_probe(folder)
+                routers[folder] = self._load_and_probe(folder, settings.encoder)
             except ArtifactError as error:
                 live = folder == settings.artifact
                 consequence = "the defaults answer" if live else "nothing is tried beside the live weights"
                 self._log.error("routing.artifact_unusable", error=str(error), consequence=consequence)
         return routers
+
+    def _load_and_probe(self, folder: Path | None, encoder: EncoderSettings) -> Router:
+        """Loads weights that predict something for a prompt.
+
+        Raises:
+            ArtifactError: They cannot be loaded, or predict no finite numbers.
+        """
+        router = Router.load(folder, partial(self._encoder_of, encoder))
+        try:
+            router.route(_PROBE)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            place = folder or default_artifact_path()
+            raise ArtifactError(f"{place}: the weights load, but fail on a prompt ({type(error).__name__}).") from error
+        return router
+
+    def _encoder_of(self, settings: EncoderSettings, artifact: Artifact) -> PromptEncoder:
+        """The encoder that weights hold, or the transformer that they name, one for all that name it.
+
+        Raises:
+            ArtifactError: It cannot be found, or is not the one they were trained with, or the device is not there.
+        """
+        spec = artifact.manifest.encoder
+        if not isinstance(spec, TransformerSpec):
+            return load_encoder(artifact)
+        name = encoder_id(artifact.manifest), settings
+        queue = self._encoders.get(name)
+        if queue is None:
+            encoder = TransformerEncoder.from_spec(spec, device=settings.device, threads=settings.threads)
+            queue = EncoderQueue(encoder, max_batch=settings.max_batch, timeout_s=settings.timeout_ms / 1e3)
+            self._encoders[name] = queue
+            self._log.info("routing.encoder_loaded", encoder=spec.source, device=encoder.device)
+        return queue
 
     def _warn_of_restart(self, new: RouterSettings) -> None:
         old = self.snapshot.settings
@@ -233,21 +273,6 @@ class LiveSnapshot:
     @property
     def _config_files(self) -> list[Path]:
         return [self._config] if self._config else []
-
-
-def _load_and_probe(folder: Path | None) -> Router:
-    """Loads weights that predict something for a prompt.
-
-    Raises:
-        ArtifactError: They cannot be loaded, or predict no finite numbers.
-    """
-    router = Router.load(folder)
-    try:
-        router.route(_PROBE)
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        place = folder or default_artifact_path()
-        raise ArtifactError(f"{place}: the weights load, but fail on a prompt ({type(error).__name__}).") from error
-    return router
 
 
 def _check_defaults(settings: RouterSettings, rows: Sequence[Row]) -> None:

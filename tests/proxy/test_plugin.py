@@ -1,11 +1,9 @@
 """The plugin inside LiteLLM's own process: what it touches, what it leaves alone, and how it fails."""
 
 import asyncio
-import importlib
 import io
 import json
 import shutil
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -30,14 +28,6 @@ from embedllm_router.routing.prompt import Prompt
 @pytest.fixture
 def log_text() -> io.StringIO:
     return io.StringIO()
-
-
-@pytest.fixture(scope="module")
-def proxy_server() -> ModuleType:
-    """LiteLLM's proxy in this process; the deprecations it warns of on import are its own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return importlib.import_module("litellm.proxy.proxy_server")
 
 
 @pytest.fixture

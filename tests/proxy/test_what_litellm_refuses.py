@@ -1,7 +1,6 @@
 """What LiteLLM's Router or a provider would refuse is no candidate, in a process with LiteLLM's own Router and keys."""
 
 import copy
-import importlib
 import io
 import json
 import warnings
@@ -27,14 +26,6 @@ SHIPPED: Any = yaml.safe_load((Path(__file__).parents[2] / "proxy_config.yaml").
 HELLO: Any = [{"role": "user", "content": "Say hello"}]
 TOOLS: Any = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 SOUND: Any = [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}]}]
-
-
-@pytest.fixture(scope="module")
-def proxy_server() -> ModuleType:
-    """LiteLLM's proxy in this process; the deprecations it warns of on import are its own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return importlib.import_module("litellm.proxy.proxy_server")
 
 
 @pytest.fixture
