@@ -24,7 +24,7 @@ from embedllm_router.proxy.container import assemble
 from embedllm_router.proxy.plugin import ProxyHandler
 from embedllm_router.records.schema import RequestRecord
 from embedllm_router.routing.decision import Conditions, Reason, Request
-from embedllm_router.routing.pipeline import NO_STATE, Policy, RequestState, Routing, decide
+from embedllm_router.routing.pipeline import NO_STATE, Embedded, Policy, RequestState, Routing, decide
 from embedllm_router.routing.prompt import read_body
 from embedllm_router.routing.router import NEAR_TIE_MARGIN
 from embedllm_router.telemetry.decision_record import Outcome, to_record
@@ -91,8 +91,16 @@ class Watched:
         self.decided: list[tuple[Routing, Policy, RequestState]] = []
         monkeypatch.setattr("embedllm_router.proxy.plugin.decide", self._decide)
 
-    def _decide(self, predictor: Router, prompt: Any, request: Request, policy: Policy, state: RequestState) -> Routing:
-        routing = decide(predictor, prompt, request, policy, state)
+    def _decide(  # noqa: PLR0913, PLR0917 - as `decide` has it
+        self,
+        predictor: Router,
+        prompt: Any,
+        request: Request,
+        policy: Policy,
+        state: RequestState,
+        embedded: Embedded | None,
+    ) -> Routing:
+        routing = decide(predictor, prompt, request, policy, state, embedded)
         self.decided.append((routing, policy, state))
         return routing
 

@@ -15,10 +15,11 @@ from planted import planted_artifact
 from proxied import planted_config
 
 from embedllm_router import Router
-from embedllm_router.artifact.weights import MANIFEST
+from embedllm_router.artifact.weights import MANIFEST, Artifact
 from embedllm_router.config.process import LogSettings
 from embedllm_router.config.settings import read_proxy_config
 from embedllm_router.errors import ArtifactError, ConfigError
+from embedllm_router.prediction.loading import PromptEncoder
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.routing.policy import Objective
 from embedllm_router.serving.snapshot import LiveSnapshot
@@ -105,10 +106,10 @@ def during_the_first_load(monkeypatch: pytest.MonkeyPatch, act: Callable[[], obj
     """Does something while weights load, once."""
     load, pending = Router.load, [act]
 
-    def slow(folder: Path | None = None) -> Router:
+    def slow(folder: Path | None, encoder_of: Callable[[Artifact], PromptEncoder]) -> Router:
         if pending:
             pending.pop()()
-        return load(folder)
+        return load(folder, encoder_of)
 
     monkeypatch.setattr(Router, "load", slow)
 
