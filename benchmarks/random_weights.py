@@ -94,6 +94,8 @@ def random_weights(base: Artifact, out: Path, sizes: Sizes | None = None, *, see
             "novelty": OodSpec(ranks=tuple(np.linspace(0.2, 1.8, 199)), n_prompts=1_000, shrinkage=1.0),
             "hedge": _hedge(size),
             "contract": (),
+            "kin": None,
+            "published": None,
         }
     )
     return save_artifact(
