@@ -34,7 +34,7 @@ from embedllm_router.prediction.scorer import usual_embeddings
 from embedllm_router.routing.deployments import ModelGroup
 from embedllm_router.routing.router import Router
 
-__all__ = ["Expected", "Relatives", "expect_ungraded"]
+__all__ = ["Expected", "Relatives", "expect_ungraded", "expected_of_group"]
 
 KnownBy = Literal["published", "family"]
 Rows = Mapping[str, NDArray[np.floating]]
@@ -270,7 +270,7 @@ def _placed(groups: Mapping[Key, ModelGroup], router: Router) -> tuple[dict[Key,
         llm = group.candidate.llm
         assert llm is not None
         if llm not in expected:
-            expected[llm] = _expected(group, llm, relatives, router.catalog)
+            expected[llm] = expected_of_group(group, llm, relatives, router.catalog)
     rows = {llm: len(router.catalog.ids) + i for i, llm in enumerate(expected)}
     placed = {
         key: replace(group, candidate=replace(group.candidate, row=rows[group.candidate.llm or ""]))
@@ -289,7 +289,15 @@ def _as_the_worst(group: ModelGroup, members: Sequence[ModelGroup], usual_p_corr
     return replace(group, candidate=candidate, members=tuple(members))
 
 
-def _expected(group: ModelGroup, llm: str, relatives: Relatives, catalog: Catalog) -> Expected:
+def expected_of_group(group: ModelGroup, llm: str, relatives: Relatives, catalog: Catalog) -> Expected:
+    """What is expected of the LLM behind a model group that the weights do not know.
+
+    Args:
+        group: Of which something is expected; see `ModelGroup.is_expected`.
+        llm: What its LLM is called.
+        relatives: The learned LLMs.
+        catalog: They by name.
+    """
     stand_in = catalog.match(group.like, group.effort).llm if group.like else None
     if stand_in is not None:
         return relatives.like(stand_in, llm)

@@ -44,6 +44,7 @@ __all__ = [
     "UNKNOWN_VENDOR",
     "About",
     "Added",
+    "Newcomer",
     "Population",
     "Question",
     "add_llm",
@@ -428,7 +429,11 @@ class Added:
 
 
 def add_llm(
-    artifact: Artifact, matrix: CorrectnessMatrix | None, about: About, on_progress: OnProgress | None = None
+    artifact: Artifact,
+    matrix: CorrectnessMatrix | None,
+    about: About,
+    on_progress: OnProgress | None = None,
+    expected: Expected | None = None,
 ) -> Added:
     """Learns one row from one LLM's answers, its published scores, or both.
 
@@ -437,6 +442,7 @@ def add_llm(
         matrix: Has a column of that name; other columns are not read. None where there are published scores alone.
         about: What answers do not say.
         on_progress: Called with what is being done, steps done and steps planned.
+        expected: What was expected of it before any answer, where that is known otherwise than by published scores.
 
     Returns:
         The new LLM.
@@ -446,7 +452,8 @@ def add_llm(
         DataError: There are no answers of it, or fewer than ten.
     """
     _check_new(artifact, about.llm)
-    expected = expected_by_scores(artifact, about) if about.scores or matrix is None else None
+    if expected is None and (about.scores or matrix is None):
+        expected = expected_by_scores(artifact, about)
     answers = _NO_ANSWERS if matrix is None else _answers(matrix, about.llm)
     embeddings = embed(artifact, answers.prompts, on_progress)
     population = Population.of(artifact, "prompt")
@@ -695,20 +702,21 @@ def _one_of_each(stems: Sequence[str]) -> list[int]:
     return sorted({stem: row for row, stem in reversed(list(enumerate(stems)))}.values())
 
 
-def choose_questions(population: Population, columns: Floats, n: int) -> list[int]:
+def choose_questions(population: Population, columns: Floats, n: int, weights: Floats | None = None) -> list[int]:
     """The questions to ask, most telling first.
 
     Args:
         population: What LLMs are like.
         columns: Of the questions there are, (n_questions, width).
         n: How many to choose; all of them where there are fewer.
+        weights: How much it matters what is predicted of each, (n_questions,); None for all alike.
 
     Returns:
         Their indices.
     """
     x = columns @ population.spread
     d = x.shape[1]
-    average = x.T @ x / len(x)
+    average = x.T @ (x if weights is None else x * (weights / weights.mean())[:, None]) / len(x)
     information = _information(columns @ population.mean, np.einsum("ij,ij->i", x, x))
     covariance, open_ = np.eye(d), np.ones(len(x), dtype=np.bool_)
     chosen: list[int] = []

@@ -1,9 +1,10 @@
-"""Recorded requests with feedback → answers to learn from: which LLM, how good, and what the weights predicted.
+"""Recorded requests with feedback, or graded data → answers to learn from: which LLM, how good, what was predicted.
 
 The LLM is the one that answered, a fallback included.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 
 from embedllm_router._stats import logit
 from embedllm_router.artifact.weights import Artifact
+from embedllm_router.data.matrix import CorrectnessMatrix
+from embedllm_router.data.split import question_stem
 from embedllm_router.evaluation.inputs import OnProgress
 from embedllm_router.prediction.linear_decoder import LinearDecoder
 from embedllm_router.records.reader.recorded import Basis, Embedder, Recorded, RecordedRequest
 from embedllm_router.records.reader.verdicts import Verdict
 
-__all__ = ["Answers", "gather"]
+__all__ = ["Answers", "gather", "graded"]
 
 RECORDED_P: Final = "recorded probability by the same weights"
 _NO_FEEDBACK: Final = "no feedback"
@@ -109,13 +112,39 @@ class Gathered:
     n_clipped: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Answer:
-    request: RecordedRequest
     row: int
-    p_recorded: float | None
-    embedding: NDArray[np.float32] | None
-    embedded: bool
+    score: float
+    weight: float = 1.0
+    key: str
+    verdicts: tuple[Verdict, ...] = ()
+    p_recorded: float | None = None
+    embedding: NDArray[np.float32] | None = None
+    embedded: bool = True
+
+
+def graded(artifact: Artifact, matrix: CorrectnessMatrix, prompts: Sequence[NDArray[np.float32] | None]) -> Answers:
+    """The answers of graded data, each counting once.
+
+    Args:
+        artifact: The weights to update; answers of LLMs that it does not know are left out.
+        matrix: The data.
+        prompts: Embeddings of its prompts, float32 (d_prompt,) each; None for a prompt without text.
+    """
+    rows = {llm.id: row for row, llm in enumerate(artifact.manifest.llms)}
+    labels = matrix.labels()
+    found = [
+        _Answer(
+            row=rows[matrix.llm_ids[column]],
+            score=float(labels[item, column]),
+            key=question_stem(matrix.prompts[item]),
+            embedding=prompts[item],
+        )
+        for item, column in np.argwhere(matrix.observed).tolist()
+        if matrix.llm_ids[column] in rows
+    ]
+    return _lay_out(found, LinearDecoder(artifact), 1.0)[0]
 
 
 def gather(
@@ -159,10 +188,30 @@ def _answer(
         return _NOBODY
     basis, embedding = embedder.embed(request)
     if basis not in {Basis.NOTHING, Basis.DAMAGED}:
-        return _Answer(request, row, None, embedding, embedded=True), str(basis)
+        return _of_request(request, row, embedding=embedding), str(basis)
     if request.artifact != artifact_id or served.p_correct is None:
         return _NOTHING
-    return _Answer(request, row, served.p_correct, None, embedded=False), RECORDED_P
+    return _of_request(request, row, p_recorded=served.p_correct), RECORDED_P
+
+
+def _of_request(
+    request: RecordedRequest,
+    row: int,
+    *,
+    embedding: NDArray[np.float32] | None = None,
+    p_recorded: float | None = None,
+) -> _Answer:
+    assert request.score is not None
+    return _Answer(
+        row=row,
+        score=request.score,
+        weight=_weight(request),
+        key=request.prompt_hash or request.request_id,
+        verdicts=request.verdicts,
+        p_recorded=p_recorded,
+        embedding=embedding,
+        embedded=p_recorded is None,
+    )
 
 
 def _lay_out(found: list[_Answer], decoder: LinearDecoder, max_weight: float) -> tuple[Answers, int]:
@@ -179,10 +228,10 @@ def _lay_out(found: list[_Answer], decoder: LinearDecoder, max_weight: float) ->
     rest = np.einsum("ij,ij->i", columns[:, n:], rows[llm, n:], dtype=np.float64)
     p_recorded = np.array([np.nan if one.p_recorded is None else one.p_recorded for one in found])
     recorded = logit(np.clip(p_recorded, _SURE, 1 - _SURE))
-    weight = np.array([_weight(one.request) for one in found], dtype=np.float64)
+    weight = np.array([one.weight for one in found], dtype=np.float64)
     answers = Answers(
         llm=llm,
-        score=np.array([one.request.score for one in found], dtype=np.float64),
+        score=np.array([one.score for one in found], dtype=np.float64),
         weight=np.minimum(weight, max_weight),
         logit=np.where(embedded, own + rest, recorded),
         own=np.where(embedded | (n < columns.shape[1]), own, recorded),
@@ -192,8 +241,8 @@ def _lay_out(found: list[_Answer], decoder: LinearDecoder, max_weight: float) ->
         shared=shared,
         shared_widths=decoder.shared_widths,
         hedged=n < columns.shape[1],
-        key=tuple(one.request.prompt_hash or one.request.request_id for one in found),
-        verdicts=tuple(one.request.verdicts for one in found),
+        key=tuple(one.key for one in found),
+        verdicts=tuple(one.verdicts for one in found),
     )
     return answers, int((weight > max_weight).sum())
 

@@ -1,0 +1,304 @@
+"""The command `profile`: asks the deployments of a configuration and learns from their answers."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedllm_router.cli.console import (
+    AsJson,
+    clear_errors,
+    figure,
+    figures_table,
+    print_json,
+    print_lines,
+    progress,
+    stdout,
+    warn,
+)
+
+if TYPE_CHECKING:
+    from embedllm_router.profiling.pool import Pool, Quote
+    from embedllm_router.profiling.result import LLMResult, Result
+    from embedllm_router.profiling.run import OnAsked, Profile, Progress
+    from embedllm_router.profiling.tasks import Task
+
+__all__ = ["register"]
+
+_TO_CHOOSE_FROM = 4
+_FEWEST_TASKS = 200
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to a Typer application."""
+    app.command(name="profile")(_profile)
+
+
+def _profile(
+    config: Annotated[Path, typer.Option(help="LiteLLM proxy configuration whose deployments are asked.")],
+    llm: Annotated[
+        list[str] | None, typer.Option(help="Model group to ask; repeat for several. Default: all of them.")
+    ] = None,
+    n: Annotated[int, typer.Option(min=10, help="Prompts to ask each LLM at most.")] = 200,
+    budget_usd: Annotated[
+        float, typer.Option(min=0, help="What everything may cost, in USD. It is never exceeded.")
+    ] = 5.0,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="LLM that grades answers to prompts without a reference: a model group, or a LiteLLM model name. "
+            "A second one grades the answers of the first."
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="Your prompts, one JSON object per line. Default: generated tasks that grade themselves."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the new weights; journal and report are written beside it.")
+    ] = Path("weights/profiled"),
+    artifact: Annotated[
+        Path | None,
+        typer.Option(help="Weights to start from. Default: those of the configuration, else the shipped ones."),
+    ] = None,
+    cost_weight: Annotated[
+        float, typer.Option(min=0, help="Cost weight you will route by; prompts near its choices are preferred.")
+    ] = 20.0,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at once.")] = 16,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer, reasoning included.")] = 4096,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds after which a request is given up.")] = 120.0,
+    unfinished_are_wrong: Annotated[
+        bool, typer.Option(help="Count an empty or truncated answer as a wrong one instead of leaving it out.")
+    ] = False,
+    forget_answers: Annotated[bool, typer.Option(help="Do not keep the text of answers in the journal.")] = False,
+    seed: Annotated[int, typer.Option(help="Random seed of the generated tasks.")] = 0,
+    dry_run: Annotated[
+        bool, typer.Option(help="Say what it would take in requests, tokens and USD, and ask nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the deployments of a configuration, grade their answers, and write weights that know them."""
+    with clear_errors():
+        from embedllm_router.profiling.calls import Pace
+        from embedllm_router.profiling.pool import quote
+        from embedllm_router.profiling.run import Options
+
+        options = Options(
+            n=n,
+            budget_usd=budget_usd,
+            cost_weight=cost_weight,
+            max_tokens=max_tokens,
+            timeout_s=timeout,
+            pace=Pace(concurrency, keeps_answers=not forget_answers),
+            unfinished_are_wrong=unfinished_are_wrong,
+        )
+        parent = artifact or _weights_of(config)
+        made = _made(config, parent, llm or [], judge or [], _tasks(prompts, n, seed, judged=bool(judge)))
+        if dry_run:
+            _print_quotes(
+                quote(made.artifact, made.pool, made.tasks, made.prompts, n, max_tokens), made, budget_usd, as_json
+            )
+            return
+        result = _run(made, options, parent, out, as_json=as_json)
+    if result.interrupted:
+        raise typer.Exit(130)
+    if result.artifact is None:
+        raise typer.Exit(1)
+
+
+def _weights_of(config: Path) -> Path:
+    from embedllm_router.artifact.weights import default_artifact_path
+    from embedllm_router.config.settings import CALLBACK, load_config, read_proxy_config
+
+    section = load_config(config).get("litellm_settings") or {}
+    named = read_proxy_config(config).artifact if CALLBACK in (section.get("callbacks") or []) else None
+    return named or default_artifact_path()
+
+
+def _tasks(prompts: Path | None, n: int, seed: int, *, judged: bool) -> "list[Task]":
+    from embedllm_router.errors import ConfigError
+    from embedllm_router.profiling.sandbox import why_no_sandbox
+    from embedllm_router.profiling.tasks import generated, read_tasks
+
+    if prompts is None:
+        return generated(max(_TO_CHOOSE_FROM * n, _FEWEST_TASKS), seed)
+    tasks = read_tasks(prompts, "judge" if judged else "agreement")
+    kinds = {task.grader.type for task in tasks}
+    if "judge" in kinds and not judged:
+        raise ConfigError(f"{prompts} has prompts that a judge grades: name one with --judge.")
+    if "unit_tests" in kinds and (reason := why_no_sandbox()) is not None:
+        raise ConfigError(f"{prompts} has prompts that unit tests grade, but {reason}.")
+    return tasks
+
+
+def _made(config: Path, parent: Path, llms: list[str], judges: list[str], tasks: "list[Task]") -> "Profile":
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # as `serve` does: nothing is fetched
+    from embedllm_router.artifact.weights import load_artifact
+    from embedllm_router.profiling.asking import price_map
+    from embedllm_router.profiling.pool import read_pool
+    from embedllm_router.profiling.run import Profile
+
+    weights = load_artifact(parent)
+    pool = read_pool(config, weights, price_map(), llms, judges)
+    for name, reason in pool.left_out.items():
+        warn(f"{name} is not asked: {reason}.")
+    _warn_of_judges(pool)
+    with progress() as on_progress:
+        return Profile.of(weights, pool, tasks, on_progress)
+
+
+def _warn_of_judges(pool: "Pool") -> None:
+    for one in pool.contestants:
+        if pool.judges and pool.judge_of(one.name) == one.name:
+            warn(f"{one.name} judges its own answers: name a second --judge to have them judged by another LLM.")
+
+
+def _run(made: "Profile", options: "object", parent: Path, out: Path, *, as_json: bool) -> "Result":
+    from embedllm_router.artifact.weights import check_beside, check_place
+    from embedllm_router.profiling.journal import Journal
+    from embedllm_router.profiling.run import Options, run
+
+    assert isinstance(options, Options)
+    check_beside(parent, out)
+    check_place(out)
+    journal = Journal(_beside(out, "journal.jsonl"))
+    try:
+        if journal.history.ended:
+            typer.echo(f"going on with {journal.path}: {journal.history.counted_usd:.4f} USD count already", err=True)
+        if options.pace.keeps_answers:
+            typer.echo(f"answers are kept in {journal.path}, readable by you alone", err=True)
+        with _shown(options.budget_usd) as on_asked:
+            result = run(made, options, journal, parent, out, on_asked)
+    finally:
+        journal.close()
+    _write_report(result, out)
+    if as_json:
+        print_json(asdict(result))
+    else:
+        _print(result)
+    return result
+
+
+def _beside(out: Path, name: str) -> Path:
+    return out.with_name(f"{out.name}.{name}")
+
+
+@contextmanager
+def _shown(budget_usd: float) -> "Iterator[OnAsked]":
+    """A line for each LLM and one for the money, on stderr."""
+    with progress() as on_progress:
+
+        def on_asked(how: "Progress") -> None:
+            unknown = f", up to {how.unknown_usd:.4f} more not known" if how.unknown_usd else ""
+            on_progress(
+                "USD",
+                round(how.spent_usd * 1e6),
+                round(budget_usd * 1e6),
+                f"{how.spent_usd:.4f} of {budget_usd:g}{unknown}",
+            )
+            for name, done in how.done.items():
+                on_progress(name, done, how.planned)
+
+        yield on_asked
+
+
+def _write_report(result: "Result", out: Path) -> None:
+    import orjson
+
+    from embedllm_router.errors import ConfigError
+
+    path = _beside(out, "report.json")
+    try:
+        path.write_bytes(orjson.dumps(asdict(result), option=orjson.OPT_INDENT_2))
+    except OSError as error:
+        raise ConfigError(f"the report {path} cannot be written ({error.strerror}).") from error
+
+
+# What is printed
+
+
+def _print_quotes(quotes: "list[Quote]", made: "Profile", budget_usd: float, as_json: bool) -> None:
+    if as_json:
+        total = {"usd": sum(one.usd for one in quotes), "most_usd": sum(one.most_usd for one in quotes)}
+        print_json(
+            {"llms": [asdict(one) for one in quotes], **total, "budget_usd": budget_usd, "n_tasks": len(made.tasks)}
+        )
+        return
+    table = figures_table(
+        f"{len(made.tasks):,} prompts to choose from; nothing was asked",
+        ("model group", "LLM", "known by"),
+        ("requests", "input tokens", "output tokens", "USD", "at most USD"),
+    )
+    for one in quotes:
+        numbers = (
+            f"{one.calls:,}",
+            f"{one.input_tokens:,}",
+            f"{one.output_tokens:,}",
+            f"{one.usd:.4f}",
+            f"{one.most_usd:.4f}",
+        )
+        table.add_row(one.name, one.llm, one.known_by or "-", *numbers)
+    console = stdout()
+    console.print(table)
+    usd, most = sum(one.usd for one in quotes), sum(one.most_usd for one in quotes)
+    lines = [
+        f"expected {usd:.4f} USD, at most {most:.4f} USD if every answer had the most tokens; budget {budget_usd:g} USD"
+    ]
+    if usd > budget_usd:
+        lines.append("the budget ends the run early: each LLM is asked about as many prompts as it allows")
+    if made.pool.judges:
+        lines.append("what judges take comes on top, within the same budget")
+    print_lines(console, lines)
+
+
+def _print(result: "Result") -> None:
+    table = figures_table(
+        "",
+        ("model group", "learned"),
+        ("answers", "graded", "right", "95 %", "p before", "p after", "USD", "s p50", "p95", "tokens in", "out"),
+    )
+    for one in result.llms:
+        table.add_row(one.name, one.learned or "-", *_figures(one))
+    console = stdout()
+    console.print(table)
+    print_lines(console, _lines(result))
+
+
+def _figures(one: "LLMResult") -> list[str]:
+    interval = "-" if one.accuracy_low is None else f"{one.accuracy_low:.2f} to {one.accuracy_high:.2f}"
+    return [
+        f"{one.n_answers:,}",
+        f"{one.n_graded:,}",
+        figure(one.accuracy, ".3f"),
+        interval,
+        f"{one.p_before:.3f}",
+        figure(one.p_after, ".3f"),
+        f"{one.cost_usd:.4f}",
+        figure(one.latency_p50_s, ".2f"),
+        figure(one.latency_p95_s, ".2f"),
+        figure(one.input_tokens, ".0f"),
+        figure(one.output_tokens, ".0f"),
+    ]
+
+
+def _lines(result: "Result") -> list[str]:
+    lines = []
+    for one in result.llms:
+        if one.failures:
+            said = ", ".join(f"{count} {kind}" for kind, count in one.failures.items())
+            lines.append(f"{one.name}: prompts without an answer: {said}")
+        if one.given_up is not None:
+            lines.append(f"{one.name} was not asked to the end: {one.given_up}")
+    unknown = f", and up to {result.unknown_usd:.4f} for requests whose bill is not known" if result.unknown_usd else ""
+    lines.append(f"spent {result.spent_usd:.4f} of {result.budget_usd:g} USD{unknown}; journal {result.journal}")
+    lines += result.notes
+    if result.artifact is not None:
+        lines += [
+            f"wrote {result.out}: artifact {result.artifact}, made from {result.parent}",
+            f"next: set `artifact: {result.out}` under callback_settings.embedllm_router, then embedllm-router doctor",
+        ]
+    return lines

@@ -1,0 +1,1 @@
+"""Asks a user's own deployments and learns from their answers."""

@@ -1,0 +1,236 @@
+"""Asks the deployments of a configuration through LiteLLM's own Router, so that keys and endpoints are the user's.
+
+The only file here that imports litellm. One call is one request: neither LiteLLM nor the provider's client tries again
+by itself, since each try may be billed. What goes wrong becomes a `Failure` with a kind of its own.
+"""
+
+import asyncio
+import logging
+import math
+import os
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # nothing is fetched
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of LiteLLM's own imports
+    import litellm
+    from litellm.exceptions import ContentPolicyViolationError
+    from litellm.router import Router
+
+import httpx
+import openai
+
+from embedllm_router.errors import ConfigError
+from embedllm_router.profiling.journal import Outcome
+from embedllm_router.profiling.tasks import Message
+from embedllm_router.routing.deployments import PriceMap, Row
+
+__all__ = ["Asker", "Failure", "Reply", "price_map"]
+
+_REFERENCE: Final = "os.environ/"
+_MOST_WAIT_S: Final = 3_600.0
+_SHOWN: Final = 200
+_ENDS: Final[Mapping[str, Outcome]] = {"length": "truncated", "content_filter": "content_filtered"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a deployment answered.
+
+    Attributes:
+        outcome: "answered", or why what came is no answer: "empty", "truncated" or "content_filtered".
+        text: The answer; empty without one.
+        input_tokens: Billed; None where the provider does not say. So is the next one.
+        output_tokens: Hidden reasoning included.
+        cost_usd: The bill as LiteLLM reckons it; None where it has no price.
+        latency_s: Seconds from sending to the last byte.
+    """
+
+    outcome: Outcome
+    text: str
+    input_tokens: int | None
+    output_tokens: int | None
+    cost_usd: float | None
+    latency_s: float
+
+
+class Failure(Exception):  # noqa: N818 - it is caught by its one caller and becomes a line of the journal
+    """A request that brought no answer.
+
+    Attributes:
+        outcome: Its kind.
+        billed: False where the provider refused, so that nothing is billed; None where nobody knows.
+        retry_after_s: How long the provider asks to wait; None where it does not say.
+    """
+
+    def __init__(
+        self, outcome: Outcome, message: str, *, billed: bool | None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.outcome, self.billed, self.retry_after_s = outcome, billed, retry_after_s
+
+
+def price_map() -> PriceMap:
+    """A copy of LiteLLM's price map; its Router later writes into the map what deployments state."""
+    return {name: dict(entry) for name, entry in litellm.model_cost.items()}
+
+
+class Asker:
+    """The deployments of a configuration.
+
+    Args:
+        rows: Its `model_list`; references to the environment are resolved by LiteLLM, as the proxy does.
+        timeout_s: Seconds after which a request is given up.
+
+    Raises:
+        ConfigError: A deployment refers to an environment variable that is not set, or LiteLLM refuses the list.
+    """
+
+    def __init__(self, rows: Sequence[Row], *, timeout_s: float) -> None:
+        _check_references(rows)
+        self._timeout_s = timeout_s
+        logging.getLogger("LiteLLM Router").setLevel(logging.CRITICAL)  # every failure is in the report
+        logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
+        litellm.suppress_debug_info = True
+        try:
+            self._router = Router(
+                model_list=[_once(row) for row in rows], num_retries=0, disable_cooldowns=True, set_verbose=False
+            )
+        except (ValueError, openai.OpenAIError) as error:
+            raise ConfigError(f"LiteLLM cannot use the model_list: {str(error)[:_SHOWN]}.") from error
+
+    async def warm_up(self, group: str) -> None:
+        """Has LiteLLM load what it loads at its first call, in seconds; nothing is sent."""
+        await self._router.acompletion(model=group, messages=[{"role": "user", "content": "-"}], mock_response="-")
+
+    async def ask(self, group: str, messages: Sequence[Message], max_tokens: int) -> Reply:
+        """Sends one request.
+
+        Args:
+            group: Model group.
+            messages: What is asked.
+            max_tokens: Most tokens of the answer, hidden reasoning included.
+
+        Raises:
+            Failure: No answer came.
+        """
+        listed: list[Any] = [{"role": one.role, "content": one.content} for one in messages]
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response = await self._router.acompletion(
+                    model=group, messages=listed, max_tokens=max_tokens, timeout=self._timeout_s, drop_params=True
+                )
+        except TimeoutError:
+            raise Failure("timeout", f"no answer within {self._timeout_s:g} s", billed=None) from None
+        except (openai.OpenAIError, ValueError) as error:
+            raise _failure(error) from None
+        return _reply(response, time.perf_counter() - started)
+
+
+def _check_references(rows: Sequence[Row]) -> None:
+    for row in rows:
+        params = row.get("litellm_params")
+        for name, value in params.items() if isinstance(params, Mapping) else ():
+            variable = (
+                value.removeprefix(_REFERENCE) if isinstance(value, str) and value.startswith(_REFERENCE) else None
+            )
+            if variable is not None and variable not in os.environ:
+                raise ConfigError(
+                    f"model group {row.get('model_name')!r}: its {name} refers to the environment variable {variable}, "
+                    "which is not set. Set it as for the proxy."
+                )
+
+
+def _once(row: Row) -> dict[str, Any]:
+    """A deployment whose client does not try again, nor hands over to another one."""
+    params = row.get("litellm_params")
+    sent = {**(params if isinstance(params, Mapping) else {}), "max_retries": 0, "num_retries": 0}
+    for name in ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks"):
+        sent.pop(name, None)
+    return {**row, "litellm_params": sent}
+
+
+# Answers
+
+
+def _reply(response: Any, latency_s: float) -> Reply:
+    choices = getattr(response, "choices", None) or []
+    choice = choices[0] if choices else None
+    text = str(getattr(getattr(choice, "message", None), "content", None) or "")
+    usage = getattr(response, "usage", None)
+    counts = [_count(getattr(usage, name, None)) for name in ("prompt_tokens", "completion_tokens")]
+    if counts == [0, 0]:  # no answer has no tokens at all: the provider does not say
+        counts = [None, None]
+    outcome = _ENDS.get(str(getattr(choice, "finish_reason", None)), "answered" if text.strip() else "empty")
+    cost = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
+    billed = float(cost) if isinstance(cost, int | float) and 0 <= cost < math.inf else None
+    return Reply(outcome, text, counts[0], counts[1], billed, latency_s)
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
+
+
+# Failures
+
+_KINDS: Final[Sequence[tuple[tuple[type[Exception], ...], Outcome, bool | None]]] = (
+    ((ContentPolicyViolationError,), "content_filtered", False),
+    ((openai.RateLimitError,), "rate_limited", False),
+    ((openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError), "not_allowed", False),
+    ((openai.APITimeoutError,), "timeout", None),
+    ((openai.BadRequestError, openai.UnprocessableEntityError), "bad_request", False),
+)
+_SERVER_ERROR: Final = 500
+
+
+def _failure(error: Exception) -> Failure:
+    """The kind of an error; an error status means that nothing is billed, a broken connection that nobody knows."""
+    message = f"{type(error).__name__}, HTTP {status}" if (status := _status(error)) else type(error).__name__
+    for classes, outcome, billed in _KINDS:
+        if isinstance(error, classes):
+            return Failure(outcome, message, billed=billed, retry_after_s=_retry_after(error))
+    broken = _in_chain(error, httpx.TransportError) or _in_chain(error, openai.APIConnectionError)
+    if status is not None and status >= _SERVER_ERROR and broken is None:
+        return Failure("server_error", message, billed=False, retry_after_s=_retry_after(error))
+    never_there = _in_chain(error, httpx.ConnectError) is not None
+    return Failure("connection", "the connection broke", billed=False if never_there else None)
+
+
+def _in_chain(error: BaseException, kind: type[BaseException]) -> BaseException | None:
+    """The error of a kind among those that an error came of: LiteLLM gives broken connections the status 500."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, kind):
+        found = found.__cause__ or found.__context__
+    return found
+
+
+def _status(error: Exception) -> int | None:
+    status = getattr(error, "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _headers(error: Exception) -> Mapping[str, str]:
+    own = getattr(error, "litellm_response_headers", None)
+    of_response = getattr(getattr(error, "response", None), "headers", None)
+    return next((one for one in (own, of_response) if one), {})
+
+
+def _retry_after(error: Exception) -> float | None:
+    """Seconds that a provider asks to wait, in either form of the header; bounded."""
+    said = _headers(error).get("retry-after")
+    if said is None:
+        return None
+    try:
+        wait = float(said)
+    except ValueError:
+        try:
+            wait = parsedate_to_datetime(said).timestamp() - time.time()
+        except ValueError:
+            return None
+    return min(max(wait, 0.0), _MOST_WAIT_S) if math.isfinite(wait) else None

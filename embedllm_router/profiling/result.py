@@ -1,0 +1,145 @@
+"""What came of asking a pool, LLM by LLM."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from embedllm_router._stats import wilson
+from embedllm_router.profiling.journal import CallKey, History
+
+__all__ = ["LLMResult", "Result", "result_of"]
+
+_LEFT: Final = "lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LLMResult:
+    """One LLM.
+
+    Attributes:
+        name: Model group.
+        llm: Id of its LLM in the weights.
+        n_answers: Prompts that it answered.
+        n_graded: Of those, the ones with a grade.
+        accuracy: Share of right answers among the graded ones; None without any. The next two are its 95 % interval.
+        accuracy_low: Lower end.
+        accuracy_high: Upper end.
+        cost_usd: Its bills.
+        unknown_usd: The most that its requests without a known bill can have cost.
+        latency_p50_s: Median seconds of an answer; None without any.
+        latency_p95_s: 95th percentile.
+        input_tokens: Mean of a request; None when unknown.
+        output_tokens: Mean of an answer; None when unknown.
+        failures: Prompts without an answer by how the last request ended; "lost" were under way when a run died.
+        p_before: p_correct that was expected on all prompts, on average.
+        p_after: The same by the new weights; None where they do not know it.
+        learned: "added", "updated", "unchanged" or why it was left out.
+        given_up: Why it was not asked to the end; None where it was.
+    """
+
+    name: str
+    llm: str
+    n_answers: int
+    n_graded: int
+    accuracy: float | None
+    accuracy_low: float | None
+    accuracy_high: float | None
+    cost_usd: float
+    unknown_usd: float
+    latency_p50_s: float | None
+    latency_p95_s: float | None
+    input_tokens: float | None
+    output_tokens: float | None
+    failures: Mapping[str, int]
+    p_before: float
+    p_after: float | None = None
+    learned: str = ""
+    given_up: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of it.
+
+    Attributes:
+        parent: Id of the weights that it started from.
+        artifact: Id of the new ones; None where none were written.
+        out: Their folder; None likewise.
+        journal: Where answers and bills are.
+        llms: One by one.
+        left_out: Why other model groups were not asked.
+        spent_usd: All bills, judges' included.
+        unknown_usd: The most that requests without a known bill can have cost.
+        judges_usd: What judges took of that.
+        budget_usd: What it all was allowed to cost.
+        interrupted: Whether it was stopped before its end; the same command goes on.
+        notes: What else there is to know.
+    """
+
+    parent: str
+    artifact: str | None
+    out: str | None
+    journal: str
+    llms: tuple[LLMResult, ...]
+    left_out: Mapping[str, str]
+    spent_usd: float
+    unknown_usd: float
+    judges_usd: float
+    budget_usd: float
+    interrupted: bool
+    notes: tuple[str, ...] = ()
+
+
+def result_of(history: History, name: str, llm: str, p_before: float) -> LLMResult:
+    """What came of asking one LLM, before anything is learned.
+
+    Args:
+        history: The journal.
+        name: Model group.
+        llm: Id of its LLM.
+        p_before: What was expected.
+    """
+    ends = {key: end for key, end in history.ended.items() if key.llm == name and not key.judged}
+    answers = [end for end in ends.values() if end.outcome == "answered"]
+    scores = [score for key in ends if (score := history.score(key)) is not None]
+    failures = Counter(str(end.outcome) for end in ends.values() if end.outcome != "answered")
+    lost = _lost(history, name)
+    known = wilson(float(np.mean(scores)), len(scores)) if scores else None
+    p50, p95 = _quantiles([end.latency_s for end in answers])
+    return LLMResult(
+        name=name,
+        llm=llm,
+        n_answers=len(answers),
+        n_graded=len(scores),
+        accuracy=known.value if known else None,
+        accuracy_low=known.low if known else None,
+        accuracy_high=known.high if known else None,
+        cost_usd=history.bills.get(name, 0.0),
+        unknown_usd=history.unknown_bills.get(name, 0.0) + sum(lost.values()),
+        latency_p50_s=p50,
+        latency_p95_s=p95,
+        input_tokens=_mean([end.input_tokens for end in answers]),
+        output_tokens=_mean([end.output_tokens for end in answers]),
+        failures={**failures, **({_LEFT: len(lost)} if lost else {})},
+        p_before=p_before,
+    )
+
+
+def _lost(history: History, name: str) -> dict[CallKey, float]:
+    return {key: usd for key, usd in history.lost.items() if key.llm == name and not key.judged}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _quantiles(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    known = [value for value in values if value is not None]
+    if not known:
+        return None, None
+    middle, high = np.quantile(known, [0.5, 0.95])
+    return float(middle), float(high)

@@ -1,0 +1,411 @@
+"""The order of events: prompts are chosen, asked and graded in rounds, then the weights learn from the grades."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedllm_router._stats import sigmoid
+from embedllm_router.artifact.weights import Artifact, read_card
+from embedllm_router.data.matrix import CorrectnessMatrix
+from embedllm_router.evaluation.inputs import OnProgress
+from embedllm_router.profiling.asking import Asker, Reply
+from embedllm_router.profiling.calls import Asks, Budget, Call, Caller, Pace, bound_usd, cost_usd
+from embedllm_router.profiling.choosing import Known, choose
+from embedllm_router.profiling.graders import LATER, grade, same_answer
+from embedllm_router.profiling.journal import Begun, CallKey, Ended, Graded, History, Journal
+from embedllm_router.profiling.judging import judge_messages, read_verdict
+from embedllm_router.profiling.learning import Embeddings, learn, predicted, prior, write_learned
+from embedllm_router.profiling.pool import Pool, expected_tokens
+from embedllm_router.profiling.result import LLMResult, Result, result_of
+from embedllm_router.profiling.sandbox import run_tests
+from embedllm_router.profiling.tasks import Task
+from embedllm_router.training.add_llm import Population, embed
+
+__all__ = ["Options", "Profile", "Progress", "run"]
+
+Floats = NDArray[np.float64]
+_ROUNDS: Final = 5
+_JUDGE_TOKENS: Final = 1024
+_CHARS_PER_TOKEN: Final = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a pool is asked.
+
+    Attributes:
+        n: Prompts for each LLM at most.
+        budget_usd: What everything may cost, judges included.
+        cost_weight: λ by which the LLMs will be chosen; prompts are preferred at which it is open who is.
+        max_tokens: Most tokens of an answer, hidden reasoning included.
+        timeout_s: Seconds after which a request is given up.
+        pace: How requests are sent.
+        unfinished_are_wrong: Whether an empty or truncated answer is a wrong one; else it is not graded.
+    """
+
+    n: int = 200
+    budget_usd: float = 5.0
+    cost_weight: float = 20.0
+    max_tokens: int = 4096
+    timeout_s: float = 120.0
+    pace: Pace = field(default_factory=Pace)
+    unfinished_are_wrong: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        done: Prompts that each LLM has done with, by model group.
+        planned: Prompts for each LLM.
+        spent_usd: Known bills.
+        unknown_usd: The most that requests without a known bill can have cost.
+    """
+
+    done: Mapping[str, int]
+    planned: int
+    spent_usd: float
+    unknown_usd: float
+
+
+OnAsked = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What is asked of whom.
+
+    Attributes:
+        artifact: The weights that shall know the pool.
+        pool: Who is asked.
+        tasks: What may be asked.
+        prompts: Embeddings of the tasks.
+        known: What is known of each contestant, by model group.
+        answer_usd: What an answer is expected to cost, by model group.
+    """
+
+    artifact: Artifact
+    pool: Pool
+    tasks: tuple[Task, ...]
+    prompts: Embeddings
+    known: Mapping[str, Known]
+    answer_usd: Mapping[str, float]
+
+    @classmethod
+    def of(
+        cls, artifact: Artifact, pool: Pool, tasks: Sequence[Task], on_progress: OnProgress | None = None
+    ) -> "Profile":
+        """Reads the tasks and what is known of the pool."""
+        prompts = embed(artifact, [task.text for task in tasks], on_progress)
+        population = Population.of(artifact, "prompt")
+        columns = population.columns(prompts)
+        nothing = np.zeros(0, dtype=np.intp), np.zeros(0)
+        known = {one.name: Known(prior(artifact, population, one), columns, *nothing) for one in pool.contestants}
+        usual = round(float(np.mean([task.n_bytes for task in tasks])) / _CHARS_PER_TOKEN)
+        usd = {
+            one.name: cost_usd(one.group.candidate, usual, round(expected_tokens(artifact, one, prompts))) or 0.0
+            for one in pool.contestants
+        }
+        return cls(artifact, pool, tuple(tasks), prompts, known, usd)
+
+    def p_before(self, name: str) -> float:
+        """p_correct that is expected of a contestant on all tasks before any answer, on average."""
+        one = self.known[name]
+        return float(sigmoid(one.columns @ one.population.mean).mean())
+
+    @property
+    def strongest(self) -> str:
+        """The contestant that is expected to be right most often."""
+        return max(self.known, key=self.p_before)
+
+
+def run(  # noqa: PLR0913, PLR0917 - what, how, where to and who watches
+    profile: Profile, options: Options, journal: Journal, card: Path, out: Path, on_asked: OnAsked = lambda _: None
+) -> Result:
+    """Asks a pool and learns from its answers.
+
+    Args:
+        profile: What is asked of whom.
+        options: How.
+        journal: Where everything is written down; one that is not empty is gone on with.
+        card: Folder of the weights, whose model card is handed down.
+        out: Folder of the new weights.
+        on_asked: Called after each request.
+
+    Raises:
+        ConfigError: LiteLLM cannot use the deployments, or the journal cannot be written.
+        ArtifactError: `out` holds something else.
+    """
+    if journal.history.begun is None:
+        journal.write(Begun(weights=profile.artifact.id))
+    asker = Asker(profile.pool.rows, timeout_s=options.timeout_s)
+    session = Session(profile, options, journal, asker, on_asked)
+    asyncio.run(_asked(session, asker, profile.pool.contestants[0].name))
+    return _result(session, read_card(card), out)
+
+
+async def _asked(session: "Session", asker: Asker, first: str) -> None:
+    await asker.warm_up(first)
+    with _stopped_by_hand(session):
+        await session.ask_all()
+
+
+@contextmanager
+def _stopped_by_hand(session: "Session") -> Iterator[None]:
+    """Ctrl-C lets what is under way end, since it is paid for; a second one does not."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def stop() -> None:
+        if session.caller.stopping and task is not None:
+            task.cancel()
+        session.caller.stopping = True
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for one in signals:
+        loop.add_signal_handler(one, stop)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not session.caller.stopping:
+            raise
+    finally:
+        for one in signals:
+            loop.remove_signal_handler(one)
+
+
+class Session:
+    """One run: prompts in rounds, each chosen by what the rounds before have shown.
+
+    Args:
+        profile: What is asked of whom.
+        options: How.
+        journal: Where everything is written down.
+        asks: What sends requests.
+        on_asked: Called after each request.
+
+    Attributes:
+        caller: Carries the requests out.
+    """
+
+    def __init__(
+        self, profile: Profile, options: Options, journal: Journal, asks: Asks, on_asked: OnAsked = lambda _: None
+    ) -> None:
+        self.profile, self.options, self.journal, self._on_asked = profile, options, journal, on_asked
+        self._tasks = {task.id: task for task in profile.tasks}
+        self._rows = {task.id: row for row, task in enumerate(profile.tasks)}
+        self._texts = {key: end.text for key, end in journal.history.ended.items() if end.text is not None}
+        budget = Budget(options.budget_usd, journal.history.counted_usd)
+        self._ended_now = set[CallKey]()
+        self.caller = Caller(
+            asks, budget, journal, options.pace, price=self._price, mark=self._mark, on_ended=self._ended
+        )
+
+    @property
+    def history(self) -> History:
+        """The journal's."""
+        return self.journal.history
+
+    async def ask_all(self) -> None:
+        """Asks everybody, in rounds."""
+        await self._grade_later()  # what an earlier run did not come to
+        share = -(-self.options.n // _ROUNDS)
+        for upto in range(share, share * _ROUNDS + 1, share):
+            if self.caller.stopping:
+                return
+            await self.caller.carry_out(self._next_calls(min(upto, self.options.n)))
+            await self._grade_later()
+
+    # Choosing
+
+    def _next_calls(self, upto: int) -> list[Call]:
+        taken = {name: self._taken(name) for name in self.profile.known if name not in self.caller.given_up}
+        known = {name: self._with_answers(name) for name in taken}
+        if not known:
+            return []
+        short = {name: max(upto - len(rows), 0) for name, rows in taken.items()}
+        most = max(short.values())
+        if not most:
+            return []
+        chosen = choose(known, self.profile.answer_usd, self.options.cost_weight, most, taken)
+        picked = {name: rows[: short[name]] for name, rows in chosen.items()}
+        calls = [(name, row) for rank in range(most) for name, rows in picked.items() for row in rows[rank : rank + 1]]
+        return [self._call(name, self.profile.tasks[row]) for name, row in self._with_the_strongest(calls)]
+
+    def _with_the_strongest(self, calls: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Where answers are compared with the strongest LLM's, it is asked too."""
+        agreeing = {row: None for _, row in calls if self.profile.tasks[row].grader.type == "agreement"}
+        strongest = self.profile.strongest
+        return list(dict.fromkeys([*((strongest, row) for row in agreeing), *calls]))
+
+    def _taken(self, name: str) -> set[int]:
+        keys = [key for key in (*self.history.lost, *self.history.ended) if key.llm == name and not key.judged]
+        done = (key for key in keys if key in self._ended_now or self.history.is_settled(key))
+        return {self._rows[key.task] for key in done if key.task in self._rows}
+
+    def _with_answers(self, name: str) -> Known:
+        scores = self.scores(name)
+        asked = np.fromiter((self._rows[task] for task in scores), dtype=np.intp)
+        return replace(self.profile.known[name], asked=asked, score=np.fromiter(scores.values(), dtype=np.float64))
+
+    def scores(self, name: str) -> dict[str, float]:
+        """Grades of an LLM's answers, by task."""
+        keys = [key for key in self.history.ended if key.llm == name and not key.judged and key.task in self._rows]
+        return {key.task: score for key in keys if (score := self._score(key)) is not None}
+
+    def _score(self, key: CallKey) -> float | None:
+        unfinished = self.history.ended[key].outcome in {"empty", "truncated"}
+        return 0.0 if unfinished and self.options.unfinished_are_wrong else self.history.score(key)
+
+    # Asking
+
+    def _call(self, name: str, task: Task) -> Call:
+        most = self.options.max_tokens
+        bound = bound_usd(self.profile.pool.candidates[name], task.n_bytes, len(task.messages), most)
+        assert bound is not None  # the pool has nobody without a price
+        return Call(CallKey(name, task.id), task.messages, bound, most)
+
+    def _price(self, call: Call, reply: Reply) -> float | None:
+        if reply.cost_usd:
+            return reply.cost_usd
+        if reply.input_tokens is None or reply.output_tokens is None:
+            return None
+        return cost_usd(self.profile.pool.candidates[call.key.llm], reply.input_tokens, reply.output_tokens)
+
+    async def _mark(self, call: Call, reply: Reply) -> tuple[float | None, str]:
+        if call.key.judged:
+            verdict = read_verdict(reply.text)
+            return verdict.score, verdict.why
+        grader = self._tasks[call.key.task].grader
+        self._texts[call.key] = reply.text
+        if grader.type == "unit_tests":
+            found = await asyncio.to_thread(run_tests, str(grader.reference), reply.text)
+        elif grader.type in LATER:
+            return None, ""
+        else:
+            found = grade(grader, reply.text)
+        return found.score, found.why
+
+    def _ended(self, ended: Ended, is_done: bool) -> None:  # noqa: FBT001 - called by `Caller` alone
+        if ended.key.judged and ended.outcome == "answered":
+            about = CallKey(ended.key.judged, ended.key.task)
+            self.journal.write(Graded(key=about, score=ended.score, why=ended.why))
+        elif is_done and not ended.key.judged:
+            self._ended_now.add(ended.key)
+        done = {name: len(self._taken(name)) for name in self.profile.known}
+        self._on_asked(Progress(done, self.options.n, self.history.spent_usd, self.history.unknown_usd))
+
+    # Grading by others
+
+    async def _grade_later(self) -> None:
+        waiting = [
+            key for key in self._texts if key not in self.history.grades and key.task in self._tasks and not key.judged
+        ]
+        judged, agreeing = ([key for key in waiting if self._kind(key) == kind] for kind in ("judge", "agreement"))
+        for key in agreeing:
+            self._compare(key)
+        await self.caller.carry_out([call for key in judged if (call := self._judge_call(key)) is not None])
+
+    def _kind(self, key: CallKey) -> str:
+        return self._tasks[key.task].grader.type
+
+    def _compare(self, key: CallKey) -> None:
+        strongest = self._texts.get(CallKey(self.profile.strongest, key.task))
+        if key.llm != self.profile.strongest and strongest is not None:
+            self.journal.write(Graded(key=key, score=float(same_answer(self._texts[key], strongest))))
+
+    def _judge_call(self, key: CallKey) -> Call | None:
+        judge = self.profile.pool.judge_of(key.llm)
+        if judge in self.caller.given_up:
+            return None
+        messages = judge_messages(self._tasks[key.task], self._texts[key])
+        n_bytes = sum(len(one.content.encode("utf-8", "surrogatepass")) for one in messages)
+        bound = bound_usd(self.profile.pool.candidates[judge], n_bytes, len(messages), _JUDGE_TOKENS)
+        assert bound is not None  # the pool takes no judge without a price
+        return Call(CallKey(judge, key.task, key.llm), messages, bound, _JUDGE_TOKENS)
+
+
+# What came of it
+
+
+def _result(session: Session, card: str, out: Path) -> Result:
+    profile, history = session.profile, session.history
+    found = {
+        one.name: result_of(history, one.name, one.llm, profile.p_before(one.name)) for one in profile.pool.contestants
+    }
+    found = {name: replace(one, given_up=session.caller.given_up.get(name)) for name, one in found.items()}
+    graded = sum(len(session.scores(one.name)) for one in profile.pool.contestants)
+    artifact, notes = None, list[str]()
+    if session.caller.stopping:
+        notes.append("stopped before the end; the same command goes on where it was, and asks nothing twice")
+    elif not graded:
+        notes.append("no answer was graded, so there is nothing to learn from")
+    else:
+        found, artifact = _learned(session, found, card, out)
+    return Result(
+        parent=profile.artifact.id,
+        artifact=artifact,
+        out=None if artifact is None else str(out),
+        journal=str(session.journal.path),
+        llms=tuple(found.values()),
+        left_out=profile.pool.left_out,
+        spent_usd=history.spent_usd,
+        unknown_usd=history.unknown_usd,
+        judges_usd=history.bills.get("", 0.0),
+        budget_usd=session.options.budget_usd,
+        interrupted=session.caller.stopping,
+        notes=tuple(notes),
+    )
+
+
+def _learned(
+    session: Session, found: Mapping[str, LLMResult], card: str, out: Path
+) -> tuple[dict[str, LLMResult], str | None]:
+    profile = session.profile
+    matrix, rows = _matrix(session)
+    learned = learn(profile.artifact, matrix, [profile.prompts[row] for row in rows], profile.pool.contestants)
+    n_graded = int(matrix.observed.sum())
+    written = (
+        write_learned(profile.artifact, card, learned, n_graded, out) if learned.added or learned.changed else None
+    )
+    told = {**dict.fromkeys(learned.added, "added"), **dict.fromkeys(learned.changed, "updated"), **learned.left_out}
+    results = {}
+    for name, one in found.items():
+        after = predicted(learned.artifact, profile.prompts, one.llm)
+        p_after = None if after is None else float(after.mean())
+        results[name] = replace(one, learned=told.get(one.llm, "unchanged"), p_after=p_after)
+    return results, None if written is None else written.id
+
+
+def _matrix(session: Session) -> tuple[CorrectnessMatrix, list[int]]:
+    """The grades as correctness data, and which tasks its rows are."""
+    pool, history = session.profile.pool.contestants, session.history
+    scores = [session.scores(one.name) for one in pool]
+    rows = [row for row, task in enumerate(session.profile.tasks) if any(task.id in mine for mine in scores)]
+    tasks = [session.profile.tasks[row] for row in rows]
+    score, tokens = (np.full((len(tasks), len(pool)), np.nan, dtype=np.float32) for _ in range(2))
+    for column, (one, mine) in enumerate(zip(pool, scores, strict=True)):
+        for row, task in enumerate(tasks):
+            if task.id in mine:
+                score[row, column] = mine[task.id]
+                tokens[row, column] = history.ended[CallKey(one.name, task.id)].output_tokens or np.nan
+    matrix = CorrectnessMatrix(
+        prompts=tuple(task.text for task in tasks),
+        prompt_ids=tuple(task.id for task in tasks),
+        categories=tuple(task.category for task in tasks),
+        datasets=("profile",) * len(tasks),
+        llm_ids=tuple(one.llm for one in pool),
+        correctness=np.nan_to_num(score),
+        observed=np.isfinite(score),
+        output_tokens=tokens,
+        counted=np.isfinite(tokens),
+        input_tokens=np.full(len(tasks), np.nan, dtype=np.float32),
+    )
+    return matrix, rows
