@@ -10,17 +10,11 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
-
-os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # nothing is fetched
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of LiteLLM's own imports
-    import litellm
-    from litellm.exceptions import ContentPolicyViolationError
-    from litellm.router import Router
 
 import httpx
 import openai
@@ -29,6 +23,13 @@ from embedllm_router.errors import ConfigError
 from embedllm_router.profiling.journal import Outcome
 from embedllm_router.profiling.tasks import Message
 from embedllm_router.routing.deployments import PriceMap, Row
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # nothing is fetched
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of LiteLLM's own imports
+    import litellm
+    from litellm.exceptions import ContentPolicyViolationError
+    from litellm.router import Router
 
 __all__ = ["Asker", "Failure", "Reply", "price_map"]
 
@@ -80,6 +81,14 @@ def price_map() -> PriceMap:
     return {name: dict(entry) for name, entry in litellm.model_cost.items()}
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps warnings to itself that LiteLLM's later imports raise."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 class Asker:
     """The deployments of a configuration.
 
@@ -98,15 +107,17 @@ class Asker:
         logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
         litellm.suppress_debug_info = True
         try:
-            self._router = Router(
-                model_list=[_once(row) for row in rows], num_retries=0, disable_cooldowns=True, set_verbose=False
-            )
+            with _quiet():
+                self._router = Router(
+                    model_list=[_once(row) for row in rows], num_retries=0, disable_cooldowns=True, set_verbose=False
+                )
         except (ValueError, openai.OpenAIError) as error:
             raise ConfigError(f"LiteLLM cannot use the model_list: {str(error)[:_SHOWN]}.") from error
 
     async def warm_up(self, group: str) -> None:
         """Has LiteLLM load what it loads at its first call, in seconds; nothing is sent."""
-        await self._router.acompletion(model=group, messages=[{"role": "user", "content": "-"}], mock_response="-")
+        with _quiet():
+            await self._router.acompletion(model=group, messages=[{"role": "user", "content": "-"}], mock_response="-")
 
     async def ask(self, group: str, messages: Sequence[Message], max_tokens: int) -> Reply:
         """Sends one request.

@@ -140,6 +140,7 @@ class _Line:
 
     calls: deque[tuple[Call, int]] = field(default_factory=deque)
     not_before: float = 0.0
+    n_sent: int = 0
     failed_in_a_row: int = 0
 
 
@@ -173,20 +174,21 @@ class Caller:
     ) -> None:
         self._asks, self.budget, self._journal, self._pace = asks, budget, journal, pace
         self._price, self._mark, self._on_ended = price, mark, on_ended
+        self._lines: dict[str, _Line] = {}
+        self._n_under_way, self._has_news = 0, True
         self.given_up: dict[str, str] = {}
         self.stopping = False
 
-    async def carry_out(self, calls: Iterable[Call]) -> None:
+    async def carry_out(self, more: Callable[[], Iterable[Call]]) -> None:
         """Carries out requests, those of each LLM in their order; those that the journal settles are left out.
 
         It returns when each has ended, does not fit the budget, or is of an LLM that was given up; and early where
         `stopping` is set, when all that was under way has ended.
+
+        Args:
+            more: Gives the next requests; called when all before were sent, and again after one has ended.
         """
-        lines: dict[str, _Line] = {}
-        for call in calls:
-            if not self._journal.history.is_settled(call.key):
-                lines.setdefault(call.key.llm, _Line()).calls.append((call, 1))
-        workers = [asyncio.create_task(self._work(lines)) for _ in range(self._pace.concurrency)]
+        workers = [asyncio.create_task(self._work(more)) for _ in range(self._pace.concurrency)]
         try:
             await asyncio.gather(*workers)
         finally:  # after an error, a full disk for one, nothing more is sent
@@ -194,23 +196,37 @@ class Caller:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
 
-    async def _work(self, lines: Mapping[str, _Line]) -> None:
-        turn = 0
-        while not self.stopping and any(line.calls for line in lines.values()):
-            ready = [line for line in lines.values() if line.calls and line.not_before <= time.monotonic()]
-            taken = self._taken(ready[turn % len(ready) :] + ready[: turn % len(ready)]) if ready else None
-            turn += 1
+    async def _work(self, more: Callable[[], Iterable[Call]]) -> None:
+        while not self.stopping:
+            if not self._waiting():
+                self._line_up(more)
+            if not self._waiting() and not self._n_under_way and not self._has_news:
+                return
+            taken = self._taken()
             if taken is None:
                 await asyncio.sleep(_IDLE_S)
             else:
                 await self._send(*taken)
 
-    def _taken(self, ready: Sequence[_Line]) -> tuple[_Line, Call, int] | None:
+    def _waiting(self) -> bool:
+        return any(line.calls for line in self._lines.values())
+
+    def _line_up(self, more: Callable[[], Iterable[Call]]) -> None:
+        if not self._has_news:
+            return
+        self._has_news = False
+        for call in more():
+            if not self._journal.history.is_settled(call.key) and call.key.llm not in self.given_up:
+                self._lines.setdefault(call.key.llm, _Line()).calls.append((call, 1))
+
+    def _taken(self) -> tuple[_Line, Call, int] | None:
         """The next request that fits the budget; one that never will is dropped, with what waits behind it."""
-        for line in ready:
+        ready = [line for line in self._lines.values() if line.calls and line.not_before <= time.monotonic()]
+        for line in sorted(ready, key=lambda line: line.n_sent):
             call, attempt = line.calls[0]
             if self.budget.reserve(call.bound_usd):
                 line.calls.popleft()
+                line.n_sent += 1
                 return line, call, attempt
             if not self.budget.fits_later(call.bound_usd):
                 line.calls.clear()
@@ -219,6 +235,7 @@ class Caller:
 
     async def _send(self, line: _Line, call: Call, attempt: int) -> None:
         self._journal.write(Sent(key=call.key, attempt=attempt, bound_usd=call.bound_usd))
+        self._n_under_way += 1
         started = time.perf_counter()
         try:
             ended = await self._answered(
@@ -240,6 +257,7 @@ class Caller:
             )
         self._journal.write(ended)
         self.budget.settle(call.bound_usd, ended.counted_usd)
+        self._n_under_way, self._has_news = self._n_under_way - 1, True
         self._on_ended(ended, self._go_on(line, call, ended, wait))
 
     async def _answered(self, call: Call, attempt: int, reply: Reply) -> Ended:

@@ -23,6 +23,7 @@ LATER: Final = frozenset({"unit_tests", "judge", "agreement"})
 """Graders that need more than the answer: a sandbox, a judge, another LLM's answer."""
 
 _MOST_CHARS: Final = 200_000
+_MARKED_CHARS: Final = 20_000  # of an answer's end, in which its result is looked for
 _REGEX_S: Final = 1.0
 _RELATIVE: Final = 1e-6
 
@@ -72,7 +73,10 @@ def grade(grader: Grader, answer: str) -> Grade:
         grader: Not one of `LATER`.
         answer: What the LLM wrote.
     """
-    return _GRADERS[grader.type](grader, answer[-_MOST_CHARS:])
+    try:
+        return _GRADERS[grader.type](grader, answer[-_MOST_CHARS:])
+    except TimeoutError:
+        return Grade(None, f"reading the answer took longer than {_REGEX_S:g} s")
 
 
 def same_answer(one: str, other: str) -> bool:
@@ -105,7 +109,7 @@ def final_answer(text: str) -> str:
 def _marked(text: str) -> str | None:
     """What an answer marks as its result, the last one of the surest mark."""
     for pattern in _MARKED:
-        found = pattern.findall(text[-_MOST_CHARS:], timeout=_REGEX_S)
+        found = pattern.findall(text[-_MARKED_CHARS:], timeout=_REGEX_S)
         if found:
             return str(found[-1]).strip()
     return None
@@ -196,11 +200,7 @@ def _multiple_choice(grader: Grader, answer: str) -> Grade:
 
 
 def _regex(grader: Grader, answer: str) -> Grade:
-    try:
-        found = regex.search(str(grader.reference), answer, timeout=_REGEX_S)
-    except TimeoutError:
-        return Grade(None, f"the pattern took longer than {_REGEX_S:g} s")
-    return Grade(float(found is not None))
+    return Grade(float(regex.search(str(grader.reference), answer, timeout=_REGEX_S) is not None))
 
 
 def _json_schema(grader: Grader, answer: str) -> Grade:

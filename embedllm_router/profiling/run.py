@@ -32,6 +32,7 @@ __all__ = ["Options", "Profile", "Progress", "run"]
 
 Floats = NDArray[np.float64]
 _ROUNDS: Final = 5
+_LEAST_ROUND: Final = 10
 _JUDGE_TOKENS: Final = 1024
 _CHARS_PER_TOKEN: Final = 4
 
@@ -203,7 +204,7 @@ class Session:
         self._rows = {task.id: row for row, task in enumerate(profile.tasks)}
         self._texts = {key: end.text for key, end in journal.history.ended.items() if end.text is not None}
         budget = Budget(options.budget_usd, journal.history.counted_usd)
-        self._ended_now = set[CallKey]()
+        self._ended_now, self._judged_now, self._upto = set[CallKey](), set[CallKey](), 0
         self.caller = Caller(
             asks, budget, journal, options.pace, price=self._price, mark=self._mark, on_ended=self._ended
         )
@@ -214,14 +215,15 @@ class Session:
         return self.journal.history
 
     async def ask_all(self) -> None:
-        """Asks everybody, in rounds."""
-        await self._grade_later()  # what an earlier run did not come to
-        share = -(-self.options.n // _ROUNDS)
-        for upto in range(share, share * _ROUNDS + 1, share):
-            if self.caller.stopping:
-                return
-            await self.caller.carry_out(self._next_calls(min(upto, self.options.n)))
-            await self._grade_later()
+        """Asks everybody; prompts are chosen in rounds, each by the answers until then."""
+        await self.caller.carry_out(self._next)
+
+    def _next(self) -> list[Call]:
+        calls = self._grading_calls()
+        while not calls and self._upto < self.options.n:
+            self._upto = min(self._upto + max(-(-self.options.n // _ROUNDS), _LEAST_ROUND), self.options.n)
+            calls = self._next_calls(self._upto)
+        return calls
 
     # Choosing
 
@@ -304,14 +306,17 @@ class Session:
 
     # Grading by others
 
-    async def _grade_later(self) -> None:
-        waiting = [
-            key for key in self._texts if key not in self.history.grades and key.task in self._tasks and not key.judged
+    def _grading_calls(self) -> list[Call]:
+        """Compares answers with the strongest LLM's, and has judged what is to be judged."""
+        waiting = [key for key in self._texts if key not in self.history.grades and key.task in self._tasks]
+        for key in waiting:
+            if self._kind(key) == "agreement":
+                self._compare(key)
+        judged = [
+            key for key in waiting if self._kind(key) == "judge" and key not in self._judged_now and not key.judged
         ]
-        judged, agreeing = ([key for key in waiting if self._kind(key) == kind] for kind in ("judge", "agreement"))
-        for key in agreeing:
-            self._compare(key)
-        await self.caller.carry_out([call for key in judged if (call := self._judge_call(key)) is not None])
+        self._judged_now.update(judged)
+        return [call for key in judged if (call := self._judge_call(key)) is not None]
 
     def _kind(self, key: CallKey) -> str:
         return self._tasks[key.task].grader.type

@@ -8,8 +8,10 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import orjson
 
@@ -18,6 +20,8 @@ from embedllm_router.profiling.graders import Grade, code_of
 __all__ = ["run_tests", "why_no_sandbox"]
 
 _SECONDS: Final = 10
+_WALL_S: Final = 15
+_SHOWN: Final = 200
 _MEMORY: Final = 512 << 20
 _SCRATCH: Final = 16 << 20
 _SYSTEM: Final = ("/usr", "/lib", "/lib64", "/bin")
@@ -36,6 +40,12 @@ os.write(out, token.encode())
 """
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    out: str
+    errors: str
+
+
 def why_no_sandbox() -> str | None:
     """Why generated code cannot be run here; None where it can."""
     if shutil.which("bwrap") is None:
@@ -44,10 +54,9 @@ def why_no_sandbox() -> str | None:
         tried = _run(b'{"token":"works","code":"","tests":""}')
     except subprocess.TimeoutExpired:
         return "bubblewrap does not start within a few seconds"
-    if tried.stdout == b"works":
+    if tried.out == "works":
         return None
-    said = tried.stderr.decode(errors="replace").strip()[:200]
-    return f"bubblewrap does not work here ({said}): unprivileged user namespaces may be turned off"
+    return f"bubblewrap does not work here ({tried.errors.strip()}): unprivileged user namespaces may be turned off"
 
 
 def run_tests(tests: str, answer: str) -> Grade:
@@ -62,14 +71,21 @@ def run_tests(tests: str, answer: str) -> Grade:
     try:
         done = _run(orjson.dumps(case))
     except subprocess.TimeoutExpired:
-        return Grade(0.0, f"not done within {_SECONDS} s")
-    return Grade(float(done.stdout.decode(errors="replace") == token))
+        return Grade(0.0, f"not done within {_WALL_S} s")
+    return Grade(float(done.out == token))
 
 
-def _run(case: bytes) -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run(  # noqa: S603 - bubblewrap with arguments made here; what it runs comes on stdin
-        _command(), input=case, capture_output=True, timeout=_SECONDS + 5, check=False, env={}
-    )
+def _run(case: bytes) -> _Done:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:  # files end where their limit does
+        subprocess.run(  # noqa: S603 - bubblewrap with arguments made here; what it runs comes on stdin
+            _command(), input=case, stdout=out, stderr=errors, timeout=_WALL_S, check=False, env={}
+        )
+        return _Done(*(_first_of(one) for one in (out, errors)))
+
+
+def _first_of(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read(_SHOWN).decode(errors="replace")
 
 
 def _command() -> list[str]:

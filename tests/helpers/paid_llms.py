@@ -11,7 +11,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,7 +58,8 @@ class StandIn:
         asked: How often each LLM gave a whole answer to each question.
         cut_usd: USD of answers that were cut off.
         n_requests: All requests.
-        active: Requests in work, and the most that ever were.
+        bodies: Of all requests.
+        reply_of: Says something else than the planted answer; None where it does not.
     """
 
     llms: Mapping[str, PaidLLM]
@@ -66,12 +67,12 @@ class StandIn:
     failures: Mapping[str, float] = field(default_factory=dict)
     latency_s: float = 0.0
     hang_s: float = 30.0
-    replies: dict[str, str] = field(default_factory=dict)
     bills: dict[str, float] = field(default_factory=dict)
     asked: dict[tuple[str, str], int] = field(default_factory=dict)
     cut_usd: float = 0.0
     n_requests: int = 0
     bodies: list[Json] = field(default_factory=list)
+    reply_of: Callable[[str, Json], str | None] = lambda *_: None
     dice: random.Random = field(default_factory=lambda: random.Random(7))
 
     def app(self) -> Starlette:
@@ -112,7 +113,7 @@ class StandIn:
     def _answered(self, body: Json, failure: str | None) -> Response:
         name = str(body["model"])
         question = str(body["messages"][-1]["content"])
-        content = json.dumps(self._completion(name, question, failure)).encode()
+        content = json.dumps(self._completion(name, question, failure, self.reply_of(name, body))).encode()
         usd = self._bill(name, question, failure)
         if failure == "cut":
             self.cut_usd += usd
@@ -128,10 +129,10 @@ class StandIn:
     def _usage(self, name: str, question: str, failure: str | None) -> tuple[int, int]:
         return -(-len(question) // 4), 0 if failure == "empty" else self.llms[name].tokens
 
-    def _completion(self, name: str, question: str, failure: str | None) -> Json:
+    def _completion(self, name: str, question: str, failure: str | None, said: str | None) -> Json:
         n_in, n_out = self._usage(name, question, failure)
         finish = "length" if failure == "long" else "stop"
-        text = "" if failure == "empty" else self._text(name, question)
+        text = "" if failure == "empty" else said or self._text(name, question)
         return {
             "id": f"chatcmpl-{self.n_requests}",
             "object": "chat.completion",
@@ -142,8 +143,6 @@ class StandIn:
         }
 
     def _text(self, name: str, question: str) -> str:
-        if name in self.replies:
-            return self.replies[name]
         right, difficulty = self.key.get(question, ("?", 0.0))
         p = 1 / (1 + math.exp(difficulty - self.llms[name].ability))
         drawn = random.Random(f"{name}|{question}").random()
