@@ -22,6 +22,7 @@ from embedllm_router.cli.console import (
 )
 
 if TYPE_CHECKING:
+    from embedllm_router.profiling.graders import GraderKind
     from embedllm_router.profiling.pool import Pool, Quote
     from embedllm_router.profiling.result import LLMResult, Result
     from embedllm_router.profiling.run import OnAsked, Profile, Progress
@@ -31,6 +32,7 @@ __all__ = ["register"]
 
 _TO_CHOOSE_FROM = 4
 _FEWEST_TASKS = 200
+_RECORDED = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -58,6 +60,13 @@ def _profile(
         Path | None,
         typer.Option(help="Your prompts, one JSON object per line. Default: generated tasks that grade themselves."),
     ] = None,
+    recorded: Annotated[
+        bool,
+        typer.Option(
+            "--recorded",
+            help="Take prompts from recorded requests of the configuration's proxy; needs `store.prompt: true`.",
+        ),
+    ] = False,
     out: Annotated[
         Path, typer.Option(help="Folder for the new weights; journal and report are written beside it.")
     ] = Path("weights/profiled"),
@@ -83,6 +92,7 @@ def _profile(
 ) -> None:
     """Ask the deployments of a configuration, grade their answers, and write weights that know them."""
     with clear_errors():
+        from embedllm_router.errors import ConfigError
         from embedllm_router.profiling.calls import Pace
         from embedllm_router.profiling.pool import quote
         from embedllm_router.profiling.run import Options
@@ -97,7 +107,11 @@ def _profile(
             unfinished_are_wrong=unfinished_are_wrong,
         )
         parent = artifact or _weights_of(config)
-        made = _made(config, parent, llm or [], judge or [], _tasks(prompts, n, seed, judged=bool(judge)))
+        kind: GraderKind = "judge" if judge else "agreement"
+        if recorded and prompts is not None:
+            raise ConfigError("--recorded and --prompts exclude each other; give one of them.")
+        tasks = _recorded(config, n, kind) if recorded else _tasks(prompts, n, seed, kind)
+        made = _made(config, parent, llm or [], judge or [], tasks)
         if dry_run:
             _print_quotes(
                 quote(made.artifact, made.pool, made.tasks, made.prompts, n, max_tokens), made, budget_usd, as_json
@@ -119,16 +133,37 @@ def _weights_of(config: Path) -> Path:
     return named or default_artifact_path()
 
 
-def _tasks(prompts: Path | None, n: int, seed: int, *, judged: bool) -> "list[Task]":
+def _recorded(config: Path, n: int, kind: "GraderKind") -> "list[Task]":
+    from embedllm_router.cli.options import places
+    from embedllm_router.errors import DataError
+    from embedllm_router.profiling.tasks import recorded_tasks
+    from embedllm_router.records.reader.recorded import Wanted, read_recorded
+    from embedllm_router.records.reader.source import Limits, open_source
+
+    source = open_source(places(None, config), limits=Limits(2, "1GB"), must_exist=True)
+    try:
+        found = read_recorded(source, Wanted(limit=_RECORDED * n, with_text=True))
+    finally:
+        source.close()
+    tasks = recorded_tasks(reversed(found.requests), kind)[: _TO_CHOOSE_FROM * n]
+    if not tasks:
+        raise DataError(
+            f"{found.where}: none of {len(found.requests):,} requests has the text of its prompt. Set "
+            "`store: {prompt: true}` under callback_settings.embedllm_router for the time it takes to record some."
+        )
+    return tasks
+
+
+def _tasks(prompts: Path | None, n: int, seed: int, kind: "GraderKind") -> "list[Task]":
     from embedllm_router.errors import ConfigError
     from embedllm_router.profiling.sandbox import why_no_sandbox
     from embedllm_router.profiling.tasks import generated, read_tasks
 
     if prompts is None:
         return generated(max(_TO_CHOOSE_FROM * n, _FEWEST_TASKS), seed)
-    tasks = read_tasks(prompts, "judge" if judged else "agreement")
+    tasks = read_tasks(prompts, kind)
     kinds = {task.grader.type for task in tasks}
-    if "judge" in kinds and not judged:
+    if "judge" in kinds and kind != "judge":
         raise ConfigError(f"{prompts} has prompts that a judge grades: name one with --judge.")
     if "unit_tests" in kinds and (reason := why_no_sandbox()) is not None:
         raise ConfigError(f"{prompts} has prompts that unit tests grade, but {reason}.")

@@ -1,4 +1,4 @@
-"""What is asked: prompts with a way to grade the answers, from a user's file or generators that know the answers."""
+"""What is asked: prompts with a way to grade the answers, from a user's file, recorded traffic, or generators."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.profiling.graders import Grader, GraderKind
+from embedllm_router.records.reader.recorded import RecordedRequest
 from embedllm_router.routing.prompt import read_body
 
-__all__ = ["GENERATED", "Message", "Task", "generated", "read_tasks"]
+__all__ = ["GENERATED", "Message", "Task", "generated", "read_tasks", "recorded_tasks"]
 
 _ID_CHARS: Final = 24
 _MOST_BYTES: Final = 1 << 28
@@ -146,6 +147,21 @@ def _first(error: ValidationError) -> str:
     place = ".".join(str(part) for part in problem["loc"])
     message = problem["msg"].removeprefix("Value error, ")
     return f"{place}: {message}" if place else message
+
+
+# Recorded traffic
+
+
+def recorded_tasks(requests: Iterable[RecordedRequest], kind: GraderKind) -> list[Task]:
+    """The prompts of recorded requests, none twice; those of which no text was kept are left out.
+
+    Args:
+        requests: As they are stored.
+        kind: How answers are graded: "judge" or "agreement".
+    """
+    kept = [(one.prompt, one.category) for one in requests if one.prompt is not None and one.prompt.strip()]
+    grader = Grader(type=kind)
+    return _unlike(Task.of([Message("user", text)], category or "recorded", grader) for text, category in kept)
 
 
 # Generated tasks

@@ -146,8 +146,8 @@ def test_what_the_journal_settles_is_not_sent_again(tmp_path: Path) -> None:
 def test_failures_are_tried_again_so_often_and_keep_their_kind(
     tmp_path: Path,
     outcome: str,
-    billed: bool | None,
-    most: int,  # noqa: FBT001 - a case's parameter
+    billed: bool | None,  # noqa: FBT001 - a case's parameter
+    most: int,
 ) -> None:
     def fail(*_: object) -> Reply:
         raise Failure(outcome, "said so", billed=billed, retry_after_s=0.0)  # type: ignore[arg-type]

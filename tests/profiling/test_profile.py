@@ -47,7 +47,7 @@ class Place:
 
     def arguments(self, *more: str) -> list[str]:
         given = {"config": self.config, "prompts": self.prompts, "out": self.out, "artifact": self.folder / "weights"}
-        return ["profile", *(f"--{name}={value}" for name, value in given.items()), "--timeout=1.5", "--json", *more]
+        return ["profile", *(f"--{name}={value}" for name, value in given.items()), "--timeout=20", "--json", *more]
 
     def run(self, *more: str, code: int = 0) -> dict[str, Any]:
         done = CliRunner().invoke(app, self.arguments(*more))
@@ -86,7 +86,7 @@ def test_a_pool_is_asked_billed_and_learned_through_every_failure(stand_in: tupl
     """Bills are the stand-in's to the cent, nothing is paid twice, and the planted order of abilities comes out."""
     provider, _ = stand_in
     provider.failures = FAILURES
-    result = place.run("--n=40", "--concurrency=12")
+    result = place.run("--n=40", "--concurrency=12", "--timeout=4")
     llms = {one["name"]: one for one in result["llms"]}
     assert result["spent_usd"] == pytest.approx(sum(provider.bills.values()), rel=1e-9)
     for name, one in llms.items():
