@@ -10,6 +10,7 @@ is compared with it. Ends with one JSON line.
 
 import argparse
 import json
+import math
 import os
 import random
 import subprocess
@@ -21,6 +22,9 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 from paid_llms import PaidLLM, StandIn, paid_llms
+
+from embedllm_router.profiling.journal import Journal
+from embedllm_router.profiling.tasks import read_tasks
 
 ABILITIES = {"sim-a": -2.0, "sim-b": -1.0, "sim-c": -0.2, "sim-d": 0.6, "sim-e": 1.5, "sim-f": 3.0}
 FAILURES = {"429": 0.06, "500": 0.05, "hang": 0.02, "cut": 0.02}
@@ -47,7 +51,7 @@ def main() -> None:
         killed_after_s = kill_after(command, place / "new.journal.jsonl", options.n * len(llms) // 3)
         done = subprocess.run(command, capture_output=True, check=True, timeout=MOST_S)
         seconds = time.perf_counter() - started
-        say(json.loads(done.stdout), stand_in, seconds, killed_after_s)
+        say(json.loads(done.stdout), stand_in, seconds, killed_after_s, billed_while_dying(place, stand_in))
 
 
 def questions() -> dict[str, tuple[str, float]]:
@@ -101,7 +105,16 @@ def kill_after(command: list[str], journal: Path, n: int) -> float:
     return time.perf_counter() - started
 
 
-def say(result: dict[str, Any], stand_in: StandIn, seconds: float, killed_after_s: float) -> None:
+def billed_while_dying(place: Path, stand_in: StandIn) -> float:
+    """What the stand-in billed for requests that were under way when the command was killed, in USD."""
+    question = {task.id: task.text for task in read_tasks(place / "prompts.jsonl", "agreement")}
+    journal = Journal(place / "new.journal.jsonl")
+    lost = [(key.llm, question[key.task]) for key in journal.history.lost]
+    journal.close()
+    return sum(stand_in.billed.get(one, 0.0) for one in lost)
+
+
+def say(result: dict[str, Any], stand_in: StandIn, seconds: float, killed_after_s: float, dying_usd: float) -> None:
     """Prints a line for each LLM, and the figures as JSON."""
     for one in result["llms"]:
         print(
@@ -120,6 +133,8 @@ def say(result: dict[str, Any], stand_in: StandIn, seconds: float, killed_after_
         "requests": stand_in.n_requests,
         "ledger_usd": billed,
         "ours_usd": result["spent_usd"],
+        "billed_while_dying_usd": dying_usd,
+        "equal": math.isclose(billed, result["spent_usd"] + dying_usd, rel_tol=1e-9),
         "ledger_cut_usd": stand_in.cut_usd,
         "unknown_at_most_usd": result["unknown_usd"],
         "paid_twice": sum(n > 1 for n in stand_in.asked.values()),

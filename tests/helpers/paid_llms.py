@@ -56,6 +56,7 @@ class StandIn:
         hang_s: How long a request that hangs is kept.
         bills: USD by LLM of answers that were sent whole.
         asked: How often each LLM gave a whole answer to each question.
+        billed: USD of these, by LLM and question.
         cut_usd: USD of answers that were cut off.
         n_requests: All requests.
         bodies: Of all requests.
@@ -69,6 +70,7 @@ class StandIn:
     hang_s: float = 30.0
     bills: dict[str, float] = field(default_factory=dict)
     asked: dict[tuple[str, str], int] = field(default_factory=dict)
+    billed: dict[tuple[str, str], float] = field(default_factory=dict)
     cut_usd: float = 0.0
     n_requests: int = 0
     bodies: list[Json] = field(default_factory=list)
@@ -119,6 +121,7 @@ class StandIn:
             self.cut_usd += usd
             return StreamingResponse(_cut(content), headers={"content-length": str(len(content))})
         self.bills[name] = self.bills.get(name, 0.0) + usd
+        self.billed[name, question] = self.billed.get((name, question), 0.0) + usd
         self.asked[name, question] = self.asked.get((name, question), 0) + 1
         return Response(content, media_type="application/json")
 
