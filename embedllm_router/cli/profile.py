@@ -83,6 +83,10 @@ def _profile(
     unfinished_are_wrong: Annotated[
         bool, typer.Option(help="Count an empty or truncated answer as a wrong one instead of leaving it out.")
     ] = False,
+    grades_to: Annotated[
+        Path | None,
+        typer.Option(help="File for prompts and grades as JSON lines, which `ingest` reads. It holds your prompts."),
+    ] = None,
     forget_answers: Annotated[bool, typer.Option(help="Do not keep the text of answers in the journal.")] = False,
     seed: Annotated[int, typer.Option(help="Random seed of the generated tasks.")] = 0,
     dry_run: Annotated[
@@ -104,6 +108,7 @@ def _profile(
             max_tokens=max_tokens,
             timeout_s=timeout,
             pace=Pace(concurrency, keeps_answers=not forget_answers),
+            grades_to=grades_to,
             unfinished_are_wrong=unfinished_are_wrong,
         )
         parent = artifact or _weights_of(config)

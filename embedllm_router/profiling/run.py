@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from embedllm_router._stats import sigmoid
 from embedllm_router.artifact.weights import Artifact, read_card
 from embedllm_router.data.matrix import CorrectnessMatrix
+from embedllm_router.errors import ConfigError
 from embedllm_router.evaluation.inputs import OnProgress
 from embedllm_router.profiling.asking import Asker, Reply
 from embedllm_router.profiling.calls import Asks, Budget, Call, Caller, Pace, bound_usd, cost_usd
@@ -48,6 +50,7 @@ class Options:
         max_tokens: Most tokens of an answer, hidden reasoning included.
         timeout_s: Seconds after which a request is given up.
         pace: How requests are sent.
+        grades_to: File for prompts and grades as JSON lines, which `ingest` reads; None writes none.
         unfinished_are_wrong: Whether an empty or truncated answer is a wrong one; else it is not graded.
     """
 
@@ -57,6 +60,7 @@ class Options:
     max_tokens: int = 4096
     timeout_s: float = 120.0
     pace: Pace = field(default_factory=Pace)
+    grades_to: Path | None = None
     unfinished_are_wrong: bool = False
 
 
@@ -348,6 +352,8 @@ def _result(session: Session, card: str, out: Path) -> Result:
     found = {name: replace(one, given_up=session.caller.given_up.get(name)) for name, one in found.items()}
     graded = sum(len(session.scores(one.name)) for one in profile.pool.contestants)
     artifact, notes = None, list[str]()
+    if session.options.grades_to is not None:
+        _write_grades(session, session.options.grades_to)
     if session.caller.stopping:
         notes.append("stopped before the end; the same command goes on where it was, and asks nothing twice")
     elif not graded:
@@ -368,6 +374,23 @@ def _result(session: Session, card: str, out: Path) -> Result:
         interrupted=session.caller.stopping,
         notes=tuple(notes),
     )
+
+
+def _write_grades(session: Session, path: Path) -> None:
+    """Prompts, grades, lengths and bills in the long form of correctness data, readable by their owner alone."""
+    text = {task.id: (task.text, task.category) for task in session.profile.tasks}
+    rows = []
+    for one in session.profile.pool.contestants:
+        for task, score in session.scores(one.name).items():
+            end = session.history.ended[CallKey(one.name, task)]
+            lengths = {"input_tokens": end.input_tokens, "output_tokens": end.output_tokens, "cost_usd": end.cost_usd}
+            prompt, category = text[task]
+            rows.append({"prompt": prompt, "category": category, "llm": one.llm, "score": score, **lengths})
+    try:
+        path.touch(0o600)
+        path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    except OSError as error:
+        raise ConfigError(f"--grades-to {path} cannot be written ({error.strerror}). Name another file.") from error
 
 
 def _learned(

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from embedllm_router.artifact.catalog import Catalog
 from embedllm_router.artifact.weights import load_artifact
 from embedllm_router.cli.main import app
+from embedllm_router.data.ingest import ingest
 from embedllm_router.routing.deployments import read_model_groups
 
 LLMS = {"ours-a": PaidLLM(-2.0), "ours-b": PaidLLM(0.0), "ours-c": PaidLLM(2.0, 2e-6, 8e-6)}
@@ -215,7 +216,12 @@ def test_answers_can_be_graded_by_agreement_with_the_strongest(stand_in: tuple[S
 
 
 def test_forgotten_answers_are_nowhere_and_still_graded(stand_in: tuple[StandIn, str], place: Place) -> None:
-    result = place.run("--n=12", "--forget-answers")
+    grades = place.folder / "grades.jsonl"
+    result = place.run("--n=12", "--forget-answers", f"--grades-to={grades}")
+    rows = [json.loads(line) for line in grades.read_text().splitlines()]
+    assert len(rows) == 36
+    assert all(row["prompt"] in stand_in[0].key and row["score"] in {0, 1} for row in rows)
+    assert ingest([grades], place.folder / "data").n_results == 36
     assert [one["n_graded"] for one in result["llms"]] == [12, 12, 12]
     assert b"no LLM was called" not in place.journal.read_bytes()
     assert stand_in[0].n_requests == 36
