@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -209,6 +210,7 @@ class Session:
         self._texts = {key: end.text for key, end in journal.history.ended.items() if end.text is not None}
         budget = Budget(options.budget_usd, journal.history.counted_usd)
         self._ended_now, self._judged_now, self._upto = set[CallKey](), set[CallKey](), 0
+        self._n_done = Counter({name: len(self._taken(name)) for name in profile.known})
         self.caller = Caller(
             asks, budget, journal, options.pace, price=self._price, mark=self._mark, on_ended=self._ended
         )
@@ -305,8 +307,8 @@ class Session:
             self.journal.write(Graded(key=about, score=ended.score, why=ended.why))
         elif is_done and not ended.key.judged:
             self._ended_now.add(ended.key)
-        done = {name: len(self._taken(name)) for name in self.profile.known}
-        self._on_asked(Progress(done, self.options.n, self.history.spent_usd, self.history.unknown_usd))
+            self._n_done[ended.key.llm] += 1
+        self._on_asked(Progress(self._n_done, self.options.n, self.history.spent_usd, self.history.unknown_usd))
 
     # Grading by others
 
