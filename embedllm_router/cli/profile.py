@@ -339,7 +339,7 @@ def _lines(result: "Result") -> list[str]:
     if result.artifact is not None:
         lines += [
             f"wrote {result.out}: artifact {result.artifact}, made from {result.parent}",
-            f"next: set `artifact: {result.out}` under callback_settings.embedllm_router and run embedllm-router doctor;",
+            f"next: set `artifact: {result.out}` under callback_settings.embedllm_router, run embedllm-router doctor;",
             "after some traffic with feedback, embedllm-router verdict says whether routing pays",
         ]
     return lines
