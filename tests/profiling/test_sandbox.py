@@ -58,6 +58,31 @@ def test_code_cannot_leave_or_fill_the_sandbox(attempt: str, monkeypatch: pytest
 
 
 @bwrap
+@pytest.mark.parametrize(
+    "start",
+    [
+        "os.fork()",
+        "os.posix_spawn('/bin/true', ['true'], {})",
+        "import subprocess\nsubprocess.run(['true'], check=True)",
+        "import ctypes\nassert ctypes.CDLL(None).syscall(435, 0, 0) >= 0",
+        "import multiprocessing\nmultiprocessing.get_context('fork').Process(target=print).start()",
+    ],
+)
+def test_code_starts_no_process(start: str) -> None:
+    assert run_tests("", f"import os\n{start}").score == 0.0
+
+
+@bwrap
+def test_code_may_have_threads_and_they_are_bounded() -> None:
+    few = "import threading\nthreads = [threading.Thread(target=print) for _ in range(4)]\n"
+    assert run_tests("", few + "for one in threads:\n    one.start()\n    one.join()").score == 1.0
+    many = (
+        "import threading, time\nwhile True:\n    threading.Thread(target=time.sleep, args=(9,), daemon=True).start()"
+    )
+    assert run_tests("", many).score == 0.0
+
+
+@bwrap
 def test_code_has_no_network() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
