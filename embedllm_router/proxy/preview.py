@@ -80,7 +80,7 @@ def applied(config: Path) -> Served:
     settings = read_proxy_config(config)
     live = LiveSnapshot(settings, configure_logging(LogSettings(level="error"), io.StringIO()), config)
     if live.snapshot.router is None:
-        raise ArtifactError(f"the weights that {config} names cannot be loaded; `embedllm-router inspect` says why.")
+        raise ArtifactError(f"the weights that {config} names cannot be loaded: {live.unusable[settings.artifact]}")
     prices = _price_map()
     from embedllm_router.proxy.parameters import accepted_parameters  # noqa: PLC0415 - it imports LiteLLM
 

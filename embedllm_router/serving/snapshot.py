@@ -108,6 +108,8 @@ class LiveSnapshot:
     ) -> None:
         self._log = log
         self._encoders: WeakValueDictionary[tuple[str, EncoderSettings], EncoderQueue] = WeakValueDictionary()
+        self.unusable: dict[Path | None, str] = {}
+        """Why weights could not be loaded at the start, by the folder the settings name."""
         self._drift = drift or CallerDrift()
         seen = _stamps([config]) if config is not None else ()  # before it is read: a change meanwhile is a change
         self._config = config if config is not None and _reads_as(config, settings) else None
@@ -226,7 +228,7 @@ class LiveSnapshot:
             try:
                 routers[folder] = self._load_and_probe(folder, settings.encoder)
             except ArtifactError as error:
-                live = folder == settings.artifact
+                live, self.unusable[folder] = folder == settings.artifact, str(error)
                 consequence = "the defaults answer" if live else "nothing is tried beside the live weights"
                 self._log.error("routing.artifact_unusable", error=str(error), consequence=consequence)
         return routers
