@@ -192,7 +192,13 @@ def _listed(model: VirtualModel) -> dict[str, object]:
         "max_input_tokens": max(windows, default=None),
         **{flag: any(need not in one.lacks for one in usable) for flag, need in _FLAGS.items()},
         "candidates": [
-            {"id": one.name, "llm": one.llm, "known_by": one.known_by, "excluded": one.standing_exclusion}
+            {
+                "id": one.name,
+                "llm": one.llm,
+                "known_by": one.known_by,
+                "excluded": one.standing_exclusion,
+                **({} if one.effort is None else {"model_group": one.group, "reasoning_effort": one.effort}),
+            }
             for one in candidates
         ],
     }
