@@ -143,7 +143,7 @@ def read_body(
         n_answers=_n_answers(body, endpoint),
         marks_cache=_marks_cache(body, turns),
         sets_effort=effort is not None,
-        efforts=_possible_efforts(endpoint, limit) if effort is None else frozenset({effort}),
+        efforts=_possible_efforts(endpoint if call_type else "", limit) if effort is None else frozenset({effort}),
     )
 
 

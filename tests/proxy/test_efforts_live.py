@@ -284,3 +284,30 @@ def test_the_models_listing_names_each_effort(pool: RunningProxy) -> None:
     assert (low["model_group"], low["reasoning_effort"], low["known_by"]) == ("thinker", "low", "like")
     pools = [one for one in all_events(pool) if one["event"] == "routing.pool"]
     assert pools[0]["summary"] == "5 of 6 LLMs are known, 1 by a stand-in"
+
+
+@pytest.mark.parametrize(
+    ("path", "named_by", "place"),
+    [
+        ("/v1/models", "id", None),
+        ("/models", "id", None),
+        ("/v1/model/info", "model_name", "model_info"),
+        ("/model/info", "model_name", "model_info"),
+        ("/model_group/info", "model_group", None),
+    ],
+)
+def test_litellm_s_own_listings_say_what_the_pool_can_do(
+    pool: RunningProxy, path: str, named_by: str, place: str | None
+) -> None:
+    """The alias's target has 128,000 tokens of context, the pool's largest LLM over a million."""
+    url, headers = f"{pool.base_url.removesuffix('/v1')}{path}", {"authorization": f"Bearer {pool.api_key}"}
+    answer = http_calls.get(url, headers=headers)
+    assert answer.status_code == 200, answer.text
+    listed = answer.json()["data"]
+    auto = next(one for one in listed if one[named_by] == "auto")
+    said = auto[place] if place else auto
+    assert said["max_input_tokens"] > 1_000_000
+    assert said["supports_vision"] is True
+    others = [one for one in listed if one[named_by] == "plain"]
+    assert all((one[place] if place else one)["max_input_tokens"] == 128_000 for one in others)
+    assert http_calls.get(url).status_code == 401

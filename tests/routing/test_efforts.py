@@ -12,7 +12,7 @@ from embedllm_router.routing.deployments import ModelGroup, by_candidate, read_m
 from embedllm_router.routing.overrides import Allowed, combine, read_override
 from embedllm_router.routing.pipeline import Policy, RequestState
 from embedllm_router.routing.pool import NO_RULES, CandidatePool, Exclusion
-from embedllm_router.routing.prompt import THINKING_BUDGETS, read_body
+from embedllm_router.routing.prompt import THINKING_BUDGETS, Bond, read_body
 from embedllm_router.routing.relatives import expect_ungraded
 from embedllm_router.routing.router import Router
 from embedllm_router.routing.session import PinnedSession
@@ -155,14 +155,14 @@ def test_what_bars_a_model_group_bars_it_at_every_effort(shipped: Router) -> Non
     decision = routed(shipped, barred={"g": Exclusion.COOLED_DOWN})
     assert decision.excluded == (Exclusion.COOLED_DOWN, Exclusion.COOLED_DOWN, None)
     assert decision.answered_by("g") == "g"
-    assert routed(shipped).answered_by("g") == "g:none"
+    assert str(routed(shipped).answered_by("g")).startswith("g:")
 
 
 def test_a_session_keeps_its_effort_and_a_bound_one_at_least_its_llm(shipped: Router) -> None:
-    for pinned in ("g:high", "o"):
-        bound = RequestState(session=PinnedSession(pinned, bond="tool_call"))  # type: ignore[arg-type]  # any bond
+    best = routed(shipped).chosen.name
+    for pinned in {"g:none", "g:high", "o"} - {best}:
+        bound = RequestState(session=PinnedSession(pinned, bond=Bond.TOOL_CALL))
         decision = routed(shipped, bound)
-        assert decision.chosen.name == pinned
-        assert decision.reason is Reason.SESSION_LOCKED
-    gone = RequestState(session=PinnedSession("g:none", bond="tool_call"))  # type: ignore[arg-type]
+        assert (decision.chosen.name, decision.reason) == (pinned, Reason.SESSION_LOCKED)
+    gone = RequestState(session=PinnedSession("g:none", bond=Bond.TOOL_CALL))
     assert routed(shipped, gone, only={"g:high", "o"}).chosen.name == "g:high"
