@@ -25,7 +25,7 @@ from embedllm_router.proxy.serve import check_port
 from embedllm_router.records.reader.source import open_source
 from embedllm_router.routing.deployments import ModelGroup, Row, by_candidate, through_wildcards
 from embedllm_router.routing.pool import Candidate, Capability, Exclusion
-from embedllm_router.serving.arms import REMEDIES, Arm, excluded_as_not_graded, reasons_of
+from embedllm_router.serving.arms import REMEDIES, Arm, excluded_as_not_graded, price_remedy, reasons_of
 from embedllm_router.serving.snapshot import Served
 
 __all__ = ["Checkup", "Finding", "Patient", "check"]
@@ -272,7 +272,7 @@ def _of_groups(served: Served, arms: Sequence[Arm]) -> Iterator[Finding]:
             yield Finding("warning", "effort", name, found, remedy)
         if candidate.standing_exclusion is Exclusion.PRICE_UNKNOWN:
             found = "neither the deployment nor LiteLLM's price map has its price, so it is never chosen"
-            yield Finding("warning", "price", name, found, REMEDIES["unpriced"])
+            yield Finding("warning", "price", name, found, price_remedy(group))
         elif candidate.closed is not None and candidate.closed is not Exclusion.NO_REASONING_EFFORT:
             found = f"it takes no request: {candidate.closed}"
             yield Finding("warning", "deployment", name, found, "resume it, or name the candidates and leave it out")
@@ -281,7 +281,7 @@ def _of_groups(served: Served, arms: Sequence[Arm]) -> Iterator[Finding]:
 def _of_llm(group: ModelGroup) -> Iterator[Finding]:
     """How the LLM behind one candidate is known."""
     candidate, how = group.candidate, _how(group)
-    if group.like is not None and group.match.llm is None and how != "like":
+    if group.like is not None and group.match.llm is None and how not in {"like", "other effort"}:
         found = f"embedllm_like names {group.like!r}, which the weights do not know"
         remedy = "correct it; `embedllm-router inspect` lists the LLMs they know"
         yield Finding("warning", "LLM", candidate.name, found, remedy)

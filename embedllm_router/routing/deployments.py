@@ -87,6 +87,8 @@ class ModelGroup:
         names: What its LLM was looked up by.
         effort_refused: Whether LiteLLM's price map says that the LLM takes no such effort.
         complaints: Values in its deployments that cannot be used.
+        unpriced: What its deployments lack for their prices to be known, such as "input_cost_per_token to
+            litellm_params of openai/house-model".
     """
 
     candidate: Candidate
@@ -101,6 +103,7 @@ class ModelGroup:
     names: tuple[str, ...] = ()
     effort_refused: bool = False
     complaints: tuple[Complaint, ...] = ()
+    unpriced: tuple[str, ...] = ()
 
     @property
     def is_expected(self) -> bool:
@@ -222,7 +225,10 @@ def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Cata
         closed=_closed(name, rows, prices),
         known_by=catalog.llms[row].known_by if row is not None else None,
     )
-    group = ModelGroup(candidate, match, declared is not None, read, like, effort, names=tuple(names))
+    unpriced = tuple(_missing_prices(rows, prices))
+    group = ModelGroup(
+        candidate, match, declared is not None, read, like, effort, names=tuple(names), unpriced=unpriced
+    )
     by_llm = {} if declared or like else _by_llm(rows, catalog)
     if len(by_llm) > 1:
         alone = (_model_group(name, its, prices, catalog, accepts) for its in by_llm.values())
@@ -324,8 +330,18 @@ def _wrong_prices(rows: Sequence[Row]) -> Iterator[Complaint]:
             for field, value in _section(row, section).items():
                 if _PRICE.fullmatch(field) and value is not None and _amount(value) is None:
                     place = f"{section}.{field} of {_model_of(row)} in the model group {row.get('model_name')}"
-                    found = f"expected a price in USD, a number of at least 0; found {str(value)[:_LONGEST]!r}"
+                    found = (
+                        f"expected a price in USD, at least 0; found {str(value)[:_LONGEST]!r}, which counts as none"
+                    )
                     yield Complaint(place, found, "set the price of one token, such as 2.5e-6, or 0 if it is free")
+
+
+def _missing_prices(rows: Sequence[Row], prices: PriceMap) -> Iterator[str]:
+    for row in rows:
+        missing = [side for side in ("input", "output") if _price_above(row, prices, side, 0) is None]
+        if missing:
+            fields = " and ".join(f"{side}_cost_per_token" for side in missing)
+            yield f"{fields} to litellm_params of {_model_of(row)}"
 
 
 def _by_llm(rows: Sequence[Row], catalog: Catalog) -> dict[str, list[Row]]:

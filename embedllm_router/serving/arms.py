@@ -136,6 +136,14 @@ REMEDIES = {
 """What to do about a candidate, by what is the matter."""
 
 
+def price_remedy(group: ModelGroup) -> str:
+    """What to add to which deployments, so that the price of a model group is known."""
+    missing = ", ".join(dict.fromkeys(group.unpriced))
+    return (
+        f"add {missing} in the model group {group.candidate.group}: USD per token, such as 2.5e-6, or 0 if it is free"
+    )
+
+
 def _at_every_effort(name: str, groups: Mapping[str, ModelGroup]) -> list[str]:
     """The candidates that a name stands for: one, or a model group at each of its reasoning efforts."""
     efforts = groups[name].at_efforts if name in groups else ()
@@ -213,7 +221,7 @@ def _group_finding(group: ModelGroup) -> Finding:
         fields = {"group": candidate.name, "llm": candidate.llm, "remedy": REMEDIES["effort"]}
         return Finding("warning", "routing.effort_refused", fields)
     if candidate.standing_exclusion is Exclusion.PRICE_UNKNOWN:
-        fields = {"group": candidate.name, "llm": candidate.llm, "remedy": REMEDIES["unpriced"]}
+        fields = {"group": candidate.name, "llm": candidate.llm, "remedy": price_remedy(group)}
         return Finding("warning", "routing.price_unknown", fields)
     if match.llm is None:
         fields = {
