@@ -197,7 +197,8 @@ class ProxyHandler(CustomLogger):
             others = {name for name, reason in refused.items() if reason is Exclusion.TEAM}  # as good as unknown
             pool = model.pool
             names = [n for n, its in zip(pool.names, pool.groups, strict=True) if its not in others]
-            combined = combine(arm.objective, model.rules, overrides, model.allowed, names, pool.at_efforts)
+            at = {group: its for group, its in pool.at_efforts.items() if group not in others}
+            combined = combine(arm.objective, model.rules, overrides, model.allowed, names, at)
         find = partial(self.container.sessions.find, data, context, settings.sessions, self._group_of)
         session = find() if settings.sessions.enabled else None
         prompt, embedded = read_body(data, settings.embed_text, call_type=context.call_type), None
