@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 
 from embedllm_router.errors import RequestError
@@ -13,7 +14,7 @@ from embedllm_router.routing.overrides import Allowed, combine, read_override
 from embedllm_router.routing.pipeline import Policy, RequestState
 from embedllm_router.routing.pool import NO_RULES, CandidatePool, Exclusion
 from embedllm_router.routing.prompt import THINKING_BUDGETS, Bond, read_body
-from embedllm_router.routing.relatives import expect_ungraded
+from embedllm_router.routing.relatives import _LOGIT_PER_LOG_TOKENS, expect_ungraded
 from embedllm_router.routing.router import Router
 from embedllm_router.routing.session import PinnedSession
 
@@ -63,6 +64,22 @@ def test_less_effort_is_shorter_and_less_often_right(shipped: Router) -> None:
     rows = [one.candidate.row or 0 for one in found.values()]
     for column in (extended.average.output_tokens, extended.average.p_correct):
         assert all(a < b for a, b in itertools.pairwise(column[rows].tolist()))
+
+
+def test_what_reasoning_gains_is_what_the_shipped_weights_say(shipped: Router) -> None:
+    """Over the LLMs known both without and with reasoning: log-odds gained per e-fold of tokens."""
+    catalog, average = shipped.catalog, shipped.average
+    rows = {
+        (catalog.base_of(llm.id), name.effort): i
+        for i, (llm, name) in enumerate(zip(catalog.llms, catalog.names, strict=True))
+    }
+    logit = np.log(average.p_correct / (1 - average.p_correct))
+    pairs = [(rows[base, None], row) for (base, effort), row in rows.items() if effort and (base, None) in rows]
+    pairs = [(a, b) for a, b in pairs if catalog.llms[b].thinking and not catalog.llms[a].thinking]
+    gains = [(logit[b] - logit[a]) / np.log(average.output_tokens[b] / average.output_tokens[a]) for a, b in pairs]
+    assert len(gains) == 34
+    assert np.median(gains) == pytest.approx(_LOGIT_PER_LOG_TOKENS, abs=0.03)
+    assert np.quantile(gains, [0.25, 0.75]) == pytest.approx([0.29, 0.51], abs=0.03)
 
 
 def test_an_unknown_llm_is_expected_to_reason_or_not_as_its_effort_says(shipped: Router) -> None:
