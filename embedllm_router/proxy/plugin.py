@@ -195,7 +195,7 @@ class ProxyHandler(CustomLogger):
         combined = Overrides(arm.objective, rules=model.rules)
         if overrides:
             others = {name for name, reason in refused.items() if reason is Exclusion.TEAM}  # as good as unknown
-            pool = model.pool
+            pool = model.policy.pool
             names = [n for n, its in zip(pool.names, pool.groups, strict=True) if its not in others]
             at = {group: its for group, its in pool.at_efforts.items() if group not in others}
             combined = combine(arm.objective, model.rules, overrides, model.allowed, names, at)
@@ -222,7 +222,7 @@ class ProxyHandler(CustomLogger):
             raise no_candidate_left(routing.decision, combined, settings)
         _send(data, routing.decision, session, Eligibility(combined.rules, denied, served.groups), settings)
         effort: Mapping[str, Any] = {}
-        if model.pool.at_efforts and not prompt.sets_effort:
+        if model.policy.pool.at_efforts and not prompt.sets_effort:
             effort = carry_efforts(data, routing.decision, context.call_type, self._proxy.llm_router)
         self._report(context, routing, arms, arm, combined, state, self._follow(routing.decision, session, scopes))
         data |= effort  # last, so that where anything fails the default is asked without it
