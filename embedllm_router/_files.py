@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all: written beside its place, then renamed."""
+"""Folders and files that appear whole or not at all: written beside their place, then renamed; and locks on them."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-__all__ = ["draft_beside", "put_in_place", "why_no_place", "why_nothing_fits"]
+__all__ = ["draft_beside", "put_in_place", "try_lock", "why_no_place", "why_nothing_fits", "write_whole"]
 
 
 def why_no_place(folder: Path, mark: str, kind: str) -> str | None:
@@ -86,3 +86,36 @@ def put_in_place(draft: Path, folder: Path) -> None:
     folder.replace(old)
     draft.rename(folder)
     shutil.rmtree(old)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Replaces a small file: a reader sees the old content or the new one, and so does whoever reads after a crash.
+
+    Raises:
+        OSError: It cannot be written; what was there is there still.
+    """
+    fd, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        Path(draft).replace(path)
+    except OSError:
+        Path(draft).unlink(missing_ok=True)
+        raise
+
+
+def try_lock(fd: int) -> bool:
+    """Takes the lock on an open file, until it is closed; returns whether nobody else held it.
+
+    Raises:
+        OSError: The file system has no locks.
+    """
+    import fcntl  # noqa: PLC0415 - absent on Windows, where files are refused before this is reached
+
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

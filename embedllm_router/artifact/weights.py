@@ -37,6 +37,7 @@ __all__ = [
     "MANIFEST",
     "Artifact",
     "Tensors",
+    "artifact_id",
     "check_beside",
     "check_place",
     "default_artifact_path",
@@ -188,13 +189,26 @@ def load_artifact(path: Path) -> Artifact:
     if manifest.hedge is not None:
         _check_positive(path / DECODER, "ability_sd", decoder["ability_sd"])
     return Artifact(
-        id=hashlib.sha256(manifest_bytes).hexdigest()[:12],
+        id=_id_of(manifest_bytes),
         manifest=manifest,
         encoder=encoder,
         decoder=decoder,
         tokenizer_json=contents.get(TOKENIZER, b"").decode("utf-8"),
         landmarks=landmarks,
     )
+
+
+def artifact_id(path: Path) -> str:
+    """The id of a weights folder, from its manifest alone: nothing else is read or checked.
+
+    Raises:
+        ArtifactError: It has no manifest that can be read.
+    """
+    return _id_of(_read(path, MANIFEST))
+
+
+def _id_of(manifest: bytes) -> str:
+    return hashlib.sha256(manifest).hexdigest()[:12]
 
 
 def save_artifact(  # noqa: PLR0913 - the parts of a folder; a wrapper around them would only rename them

@@ -14,10 +14,12 @@ import typer
 
 from embedllm_router.cli.console import AsJson, clear_errors, harmless, print_json, print_lines, progress, stdout
 from embedllm_router.cli.options import Place, filters_of, place_of, with_options
+from embedllm_router.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from embedllm_router.artifact.versions import Attempt, Versions
     from embedllm_router.artifact.weights import Artifact
     from embedllm_router.records.feedback import BadRow, Read
     from embedllm_router.records.reader.source import Filters
@@ -137,7 +139,9 @@ class _HoldOut(StrEnum):
 def _learn(
     place: Place,
     filters: "Filters",
-    out: Annotated[Path, typer.Option(help="Folder for the updated weights; weights that are there are replaced.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the updated weights; weights that are there are replaced.")
+    ] = None,
     artifact: Annotated[Path | None, typer.Option(help="Weights folder to update; the shipped one by default.")] = None,
     source: Annotated[
         list[str] | None, typer.Option(help="Use feedback of this source only; repeat for several. Default: all.")
@@ -155,9 +159,22 @@ def _learn(
         float, typer.Option(min=1, help="Largest weight (1 / propensity) of an answer that exploration chose.")
     ] = 10.0,
     force: Annotated[bool, typer.Option("--force", help="Write the update even if it is refused.")] = False,
+    undo: Annotated[
+        bool,
+        typer.Option(
+            "--undo",
+            help="Learn nothing: take back what the proxy learned last by itself (the settings under adaptation). It "
+            "learns again once as many new verdicts have come as the settings ask for.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Update LLM embeddings and calibration from feedback; refuse an update that is worse on held-out answers."""
+    if undo:
+        _undo(place, artifact, as_json=as_json)
+        return
+    if out is None:
+        raise ConfigError("learn needs --out, the folder for the updated weights (or --undo).")
     from embedllm_router.artifact.weights import check_beside, default_artifact_path, load_artifact
     from embedllm_router.records.reader.recorded import Wanted, read_recorded
     from embedllm_router.training.update.guard import LessonOptions
@@ -176,6 +193,44 @@ def _learn(
     _print_lesson(lesson, out, written, as_json=as_json)
     if lesson.refusals and written is None:
         raise typer.Exit(1)
+
+
+def _undo(place: Place, artifact: Path | None, *, as_json: bool) -> None:
+    from embedllm_router.artifact.versions import Versions
+    from embedllm_router.artifact.weights import artifact_id, default_artifact_path
+    from embedllm_router.config.settings import read_adaptation_settings, read_proxy_config
+
+    if place.config is not None:
+        settings = read_proxy_config(place.config)
+        adaptation, artifact = settings.adaptation, artifact or settings.artifact
+    else:
+        adaptation = read_adaptation_settings()
+    parent = artifact_id(artifact or default_artifact_path())
+    step = _stepped_back(Versions(adaptation.folder, parent), adaptation.folder)
+    if as_json:
+        print_json({"undone": step is not None, "parent": parent, **(asdict(step) if step is not None else {})})
+    elif step is None:
+        typer.echo(f"nothing to undo: {parent}, the weights that the settings name, decide already")
+    else:
+        named = ", the weights that the settings name," if step.artifact == parent else ""
+        typer.echo(f"undone: {step.before} no longer decides; {step.artifact}{named} does once the proxy has seen it")
+    if step is None:
+        raise typer.Exit(1)
+
+
+def _stepped_back(versions: "Versions", folder: Path) -> "Attempt | None":
+    now = datetime.now(UTC)
+    if not versions.folder.is_dir():  # nothing is made where nothing was learned
+        return None
+    try:
+        with versions.lock() as held:
+            if held is None:
+                raise ConfigError(f"{folder}: the proxy is learning at this moment; try again when it is done.")
+            return versions.undo(now, seen_until=now)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: cannot be changed ({error.strerror}). Check the rights and the space there."
+        ) from error
 
 
 def _shall_write(lesson: "Lesson", *, force: bool) -> bool:

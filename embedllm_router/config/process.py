@@ -13,6 +13,7 @@ from platformdirs import user_state_path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 __all__ = [
+    "AdaptationSettings",
     "DashboardSettings",
     "EncoderSettings",
     "LogSettings",
@@ -22,6 +23,7 @@ __all__ = [
     "StateSettings",
     "StoreSettings",
     "TracingSettings",
+    "default_adaptation_path",
     "default_state_path",
     "default_store_path",
 ]
@@ -35,6 +37,11 @@ def default_store_path() -> Path:
 def default_state_path() -> Path:
     """Folder of shared state when the settings name none: in the user's state folder."""
     return user_state_path("embedllm-router") / "state"
+
+
+def default_adaptation_path() -> Path:
+    """Folder of what the proxy learned by itself when the settings name none: in the user's state folder."""
+    return user_state_path("embedllm-router") / "adaptation"
 
 
 class _Group(BaseModel):
@@ -195,3 +202,31 @@ class ReloadSettings(_Group):
     """Whether the configuration file and weights folders are watched."""
     every_s: float = Field(default=2.0, gt=0, le=3600)
     """How often they are checked for changes, in seconds."""
+
+
+class AdaptationSettings(_Group):
+    """Learning by itself: weights are updated from the verdicts of your own traffic while the proxy runs."""
+
+    every: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Number of new verdicts (feedback records) after which the proxy runs `embedllm-router learn` in the background,
+    such as 50; None never does. Needs `store.embedding` or `store.prompt`."""
+    path: Path | None = None
+    """Folder of the learned weights; None takes `embedllm-router/adaptation` in the user's state folder. Give proxies
+    that share records the same folder, and each set of records a folder of its own."""
+    keep: int = Field(default=5, ge=1, le=100)
+    """How many earlier learned weights are kept, to go back to with `embedllm-router learn --undo`."""
+    sources: tuple[str, ...] | None = None
+    """Sources of feedback that count, such as `user`; None counts all."""
+    max_requests: int = Field(default=20_000, ge=100, le=200_000)
+    """Largest number of requests with feedback that are learned from; the newest are taken."""
+    check_s: float = Field(default=30.0, gt=0, le=86_400)
+    """How often new verdicts are counted, in seconds."""
+    timeout_s: int = Field(default=900, ge=10, le=86_400)
+    """Longest time that learning may take, in seconds; then it is ended, and tried again later."""
+    memory_mb: int = Field(default=4096, ge=512, le=1_000_000)
+    """Most memory that learning may take, in MB, on systems that can limit it."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the learned weights."""
+        return (self.path or default_adaptation_path()).expanduser().absolute()

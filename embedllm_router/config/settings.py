@@ -15,13 +15,14 @@ import stat
 from collections.abc import Iterable, Mapping
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from embedllm_router.config.process import (
+    AdaptationSettings,
     DashboardSettings,
     EncoderSettings,
     LogSettings,
@@ -40,6 +41,7 @@ __all__ = [
     "SECTION",
     "RouterSettings",
     "load_config",
+    "read_adaptation_settings",
     "read_litellm_redis",
     "read_proxy_config",
     "read_settings",
@@ -106,12 +108,35 @@ class RouterSettings(_Settings):
     """OpenTelemetry spans."""
     reload: ReloadSettings = ReloadSettings()
     """Loading changed configuration and weights while the proxy runs."""
+    adaptation: AdaptationSettings = AdaptationSettings()
+    """Learning from feedback while the proxy runs; off by default."""
+
+    @model_validator(mode="after")
+    def _records_to_learn_from(self) -> Self:
+        if self.adaptation.every is None:
+            return self
+        if not self.store.enabled:
+            raise ValueError(
+                "adaptation.every learns from records, and store.enabled is false: set one of them otherwise"
+            )
+        if not (self.store.embedding or self.store.prompt):
+            raise ValueError(
+                "adaptation.every learns from recorded prompts, and none are kept: set store.embedding to true, which "
+                "keeps no text, or store.prompt"
+            )
+        return self
 
 
 class _StoreAlone(_Settings):
     """Where records are kept, for commands that need to know nothing else."""
 
     store: StoreSettings = StoreSettings()
+
+
+class _AdaptationAlone(_Settings):
+    """Where learned weights are kept, likewise."""
+
+    adaptation: AdaptationSettings = AdaptationSettings()
 
 
 def read_settings(section: object) -> RouterSettings:
@@ -149,6 +174,22 @@ def read_store_settings() -> StoreSettings:
         return _StoreAlone().store
     except ValidationError as error:
         raise ConfigError(f"the environment's EMBEDLLM_ROUTER_STORE__… is not valid:\n{_problems(error)}") from error
+    except SettingsError as error:
+        raise _not_json(error) from error
+
+
+def read_adaptation_settings() -> AdaptationSettings:
+    """Reads how and where the proxy learns without a configuration file: from the environment, else the defaults.
+
+    Raises:
+        ConfigError: A value is of the wrong type or out of range; the message names each field.
+    """
+    try:
+        return _AdaptationAlone().adaptation
+    except ValidationError as error:
+        raise ConfigError(
+            f"the environment's EMBEDLLM_ROUTER_ADAPTATION__… is not valid:\n{_problems(error)}"
+        ) from error
     except SettingsError as error:
         raise _not_json(error) from error
 
@@ -372,6 +413,7 @@ def _every_name() -> set[str]:
         StoreSettings,
         StateSettings,
         ReloadSettings,
+        AdaptationSettings,
         RouterSettings,
     )
     return {name for group in groups for name in group.model_fields}

@@ -1,4 +1,4 @@
-"""What goes on beside requests: files, cooldowns and the store are watched, shared state is exchanged."""
+"""What goes on beside requests: files, cooldowns and the store are watched, state is exchanged, weights learn."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -38,7 +38,8 @@ class Background:
         self._check_place()
         with suppress(RuntimeError):
             loop = asyncio.get_running_loop()
-            work = (self._watch_files, self._watch_cooldowns, self._watch_store, self._container.state.run)
+            watches = (self._watch_files, self._watch_cooldowns, self._watch_store)
+            work = (*watches, self._container.state.run, self._container.adapting.run)
             self._tasks = [loop.create_task(self.keep_up(one)) for one in work]
 
     def _check_place(self) -> None:

@@ -9,10 +9,10 @@ from typing import TextIO
 from structlog.typing import FilteringBoundLogger
 
 from embedllm_router import __version__
-from embedllm_router.artifact.weights import default_artifact_path
 from embedllm_router.config.process import RedisAddress, StateSettings
 from embedllm_router.config.settings import RouterSettings, read_litellm_redis
 from embedllm_router.errors import EmbedLLMRouterError
+from embedllm_router.proxy.adapting import Adapting
 from embedllm_router.proxy.request_context import key_id_of
 from embedllm_router.proxy.shadow import ShadowRunner
 from embedllm_router.records.owners import Giver, Owners, key_hash_of
@@ -53,6 +53,7 @@ class Container:
         shadows: What decides in the shadow.
         records: What was recorded, for pages and owners.
         owners: Whose requests feedback is on; None where no records are kept.
+        adapting: What has weights learn by themselves.
         started_at: When they were built, UTC.
     """
 
@@ -67,11 +68,12 @@ class Container:
     shadows: ShadowRunner
     records: LateSource
     owners: Owners | None
+    adapting: Adapting
     started_at: datetime
 
     def status(self) -> Status:
         """How the plugin is doing now."""
-        return _status(self.live, self.tracker, self.store, self.started_at)
+        return _status(self.live, self.tracker, self.store, self.adapting, self.started_at)
 
     def reload(self) -> Snapshot:
         """Takes up changed configuration and weights.
@@ -105,6 +107,7 @@ class Container:
 
     def close(self) -> None:
         """Records what is in flight and flushes the store, says what could not be written; safe to call twice."""
+        self.adapting.close()
         self.tracker.close()
         self.shadows.close()
         before = self.store.health()
@@ -139,9 +142,12 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
     tracker = RequestTracker(log, sinks, keep, tracer=tracer, log_prompt=settings.log.prompt)
     state = open_state(settings.state, log, redis=_redis_address(settings.state, config))
     live, started_at = LiveSnapshot(settings, log, config, CallerDrift(state)), datetime.now(UTC)
-    metrics = open_metrics(lambda: _status(live, tracker, store, started_at), log, enabled=settings.metrics.enabled)
-    tracker.count_with(metrics)
     records = LateSource(settings.store.place, _FOR_PAGES)
+    adapting = Adapting(live, records, log)
+    metrics = open_metrics(
+        lambda: _status(live, tracker, store, adapting, started_at), log, enabled=settings.metrics.enabled
+    )
+    tracker.count_with(metrics)
     container = Container(
         log=log,
         live=live,
@@ -154,6 +160,7 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
         shadows=ShadowRunner(log),
         records=records,
         owners=Owners(records, settings.store.flush_s) if settings.store.enabled else None,
+        adapting=adapting,
         started_at=started_at,
     )
     atexit.register(container.close)
@@ -167,7 +174,9 @@ def _redis_address(settings: StateSettings, config: Path | None) -> RedisAddress
     return read_litellm_redis(config) if config else None
 
 
-def _status(live: LiveSnapshot, tracker: RequestTracker, store: RecordStore, started_at: datetime) -> Status:
+def _status(
+    live: LiveSnapshot, tracker: RequestTracker, store: RecordStore, adapting: Adapting, started_at: datetime
+) -> Status:
     snapshot, router = live.snapshot, live.snapshot.router
     return Status(
         version=__version__,
@@ -176,7 +185,7 @@ def _status(live: LiveSnapshot, tracker: RequestTracker, store: RecordStore, sta
         loaded_at=snapshot.loaded_at,
         artifact=router.artifact_id if router else None,
         artifact_created=router.artifact.manifest.created if router else None,
-        artifact_path=str(snapshot.settings.artifact or default_artifact_path()) if router else None,
+        artifact_path=str(snapshot.folder) if router else None,
         n_llms=len(router.artifact.manifest.llms) if router else 0,
         config_path=str(live.config) if live.config else None,
         last_reload=live.last_reload,
@@ -186,6 +195,7 @@ def _status(live: LiveSnapshot, tracker: RequestTracker, store: RecordStore, sta
         rejected=tracker.n_rejected,
         pending=tracker.n_pending,
         store=store.health(),
+        adaptation=adapting.status(),
     )
 
 

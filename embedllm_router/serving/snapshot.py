@@ -9,6 +9,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +20,8 @@ from structlog.typing import FilteringBoundLogger
 
 from embedllm_router.artifact.catalog import Catalog
 from embedllm_router.artifact.manifest import TransformerSpec
-from embedllm_router.artifact.weights import MANIFEST, Artifact, default_artifact_path
+from embedllm_router.artifact.versions import Versions
+from embedllm_router.artifact.weights import MANIFEST, Artifact, artifact_id, default_artifact_path
 from embedllm_router.config.process import EncoderSettings
 from embedllm_router.config.settings import RouterSettings, read_proxy_config
 from embedllm_router.errors import ArtifactError, ConfigError
@@ -42,7 +44,7 @@ from embedllm_router.serving.caller_drift import CallerDrift
 from embedllm_router.serving.encoder_queue import EncoderQueue
 from embedllm_router.telemetry.status import ReloadStatus
 
-__all__ = ["LiveSnapshot", "Served", "Snapshot"]
+__all__ = ["LiveSnapshot", "Served", "Snapshot", "versions_of"]
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 
@@ -70,6 +72,17 @@ class Snapshot:
     def router(self) -> Router | None:
         """The live weights; None when they could not be loaded."""
         return self.routers.get(self.settings.artifact)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the live weights: learned ones, or those that the settings name."""
+        settings, router = self.settings, self.router
+        if router is not None and settings.adaptation.every is not None:
+            parent = str(router.artifact.manifest.training.get("parent_artifact"))
+            learned = settings.adaptation.folder / parent / router.artifact_id
+            if learned.is_dir():
+                return learned
+        return settings.artifact or default_artifact_path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +195,7 @@ class LiveSnapshot:
             seen = _stamps(self._config_files)
             settings = read_proxy_config(self._config) if self._config else self.snapshot.settings
             seen += _stamps(_manifests(settings))
-            routers = {folder: self._load_and_probe(folder, settings.encoder) for folder in _folders(settings)}
+            routers = {folder: self._load(settings, folder) for folder in _folders(settings)}
             number = self.snapshot.number + 1
             snapshot = Snapshot(number, settings, routers, datetime.now(UTC))
             rows = self._rows
@@ -227,12 +240,25 @@ class LiveSnapshot:
         routers: dict[Path | None, Router] = {}
         for folder in _folders(settings):
             try:
-                routers[folder] = self._load_and_probe(folder, settings.encoder)
+                routers[folder] = self._load(settings, folder)
             except ArtifactError as error:
                 live, self.unusable[folder] = folder == settings.artifact, str(error)
                 consequence = "the defaults answer" if live else "nothing is tried beside the live weights"
                 self._log.error("routing.artifact_unusable", error=str(error), consequence=consequence)
         return routers
+
+    def _load(self, settings: RouterSettings, folder: Path | None) -> Router:
+        """Loads weights; in place of the live ones what was learned from them, unless that is damaged."""
+        if folder == settings.artifact and settings.adaptation.every is not None:
+            try:
+                versions = versions_of(settings)
+                learned = versions.path_of(versions.current())
+                if learned is not None:
+                    return self._load_and_probe(learned, settings.encoder)
+            except ArtifactError as error:
+                consequence = "the weights that the settings name decide"
+                self._log.error("adaptation.weights_unusable", error=str(error), consequence=consequence)
+        return self._load_and_probe(folder, settings.encoder)
 
     def _load_and_probe(self, folder: Path | None, encoder: EncoderSettings) -> Router:
         """Loads weights that predict something for a prompt.
@@ -305,8 +331,22 @@ def _folders(settings: RouterSettings) -> list[Path | None]:
     return list(dict.fromkeys([settings.artifact, *tried]))
 
 
+def versions_of(settings: RouterSettings) -> Versions:
+    """What was learned from the weights that the settings name.
+
+    Raises:
+        ArtifactError: Those have no manifest that can be read.
+    """
+    return Versions(settings.adaptation.folder, artifact_id(settings.artifact or default_artifact_path()))
+
+
 def _manifests(settings: RouterSettings) -> list[Path]:
-    return [(folder or default_artifact_path()) / MANIFEST for folder in _folders(settings)]
+    """The files that change when other weights shall decide."""
+    files = [(folder or default_artifact_path()) / MANIFEST for folder in _folders(settings)]
+    if settings.adaptation.every is not None:
+        with suppress(ArtifactError):  # reported where the weights are loaded
+            files.append(versions_of(settings).pointer)
+    return files
 
 
 def _stamps(files: Iterable[Path]) -> Fingerprint:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from embedllm_router.artifact.versions import Attempt
 from embedllm_router.records.writer.queue import StoreHealth
 
-__all__ = ["ReloadStatus", "Status", "VirtualModelStatus"]
+__all__ = ["AdaptationStatus", "ReloadStatus", "Status", "VirtualModelStatus"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,27 @@ class VirtualModelStatus:
         return any(name not in self.excluded for name in self.candidates)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptationStatus:
+    """Learning from feedback by itself.
+
+    Attributes:
+        every: New verdicts that it waits for.
+        n_new: New verdicts that there are; None when they could not be counted yet.
+        folder: Where learned weights are kept.
+        learning: Whether this process has it learn now.
+        attempts: What came of the latest attempts, newest first.
+        error: Why it cannot learn at the moment; None when it can.
+    """
+
+    every: int
+    n_new: int | None
+    folder: str
+    learning: bool
+    attempts: tuple[Attempt, ...]
+    error: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """The plugin at one moment.
@@ -70,6 +92,7 @@ class Status:
         rejected: Requests refused because what the client set was wrong or left no candidate.
         pending: Requests whose outcome is awaited.
         store: The record store.
+        adaptation: Learning by itself; None where it is off.
     """
 
     version: str
@@ -88,6 +111,7 @@ class Status:
     rejected: int
     pending: int
     store: StoreHealth
+    adaptation: AdaptationStatus | None = None
 
     @property
     def not_ready(self) -> str | None:

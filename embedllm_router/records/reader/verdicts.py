@@ -4,14 +4,14 @@ Feedback names a request by LiteLLM's call id or by the id inside the response b
 dashboard, `logs summary`, `logs show`, replay, `learn`, calibration and plan) takes its verdicts from here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from embedllm_router.records.reader.source import RecordSource
 
-__all__ = ["RequestKey", "Verdict", "counting", "mean_score", "request_key", "verdicts_on"]
+__all__ = ["RequestKey", "Verdict", "counting", "mean_score", "new_verdicts", "request_key", "verdicts_on"]
 
 RequestKey = tuple[str, datetime]
 """Call id and time of a request: a client may choose a call id twice."""
@@ -71,6 +71,29 @@ def counting(requests: str, feedback: str = "TRUE") -> str:
     )
     SELECT * FROM placed WHERE place = 1
     """  # noqa: S608 - our own columns and conditions
+
+
+def new_verdicts(
+    source: RecordSource, since: datetime | None, sources: Collection[str] | None = None
+) -> tuple[int, datetime | None]:
+    """How many verdicts have come since a time, and when the newest did, UTC; None where none has.
+
+    Args:
+        source: The records.
+        since: Those at this time and before are not counted; None counts all.
+        sources: Sources of feedback that count; None counts all.
+
+    Raises:
+        DataError: The records cannot be read.
+    """
+    named = {f"source{number}": one for number, one in enumerate(sources or ())}
+    conditions = ["score BETWEEN 0 AND 1"]
+    conditions += ['"at" > $since'] if since is not None else []
+    conditions += [f"source IN ({', '.join(f'${name}' for name in named)})"] if named else []
+    sql = f'SELECT count(*) AS n, max("at") AS newest FROM feedback WHERE {" AND ".join(conditions)}'  # noqa: S608 - names of parameters
+    after = since.astimezone(UTC).replace(tzinfo=None) if since is not None else None
+    row = source.rows(sql, {**named, "since": after})[0]
+    return row["n"], row["newest"].replace(tzinfo=UTC) if row["newest"] is not None else None
 
 
 def verdicts_on(source: RecordSource, rows: Sequence[Mapping[str, Any]]) -> dict[RequestKey, list[dict[str, Any]]]:

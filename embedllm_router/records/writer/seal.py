@@ -28,6 +28,7 @@ from pathlib import Path
 import duckdb
 from pydantic import TypeAdapter, ValidationError
 
+from embedllm_router._files import try_lock
 from embedllm_router.records.schema import FEEDBACK_COLUMNS, REQUEST_COLUMNS, FeedbackRecord, RequestRecord
 from embedllm_router.records.writer.segments import (
     MERGED,
@@ -38,7 +39,6 @@ from embedllm_router.records.writer.segments import (
     merged_into,
     named,
     sync_folder,
-    try_lock,
 )
 
 __all__ = [

@@ -27,6 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from embedllm_router._files import try_lock
 from embedllm_router.errors import ConfigError
 
 __all__ = [
@@ -44,7 +45,6 @@ __all__ = [
     "require_locks",
     "superseded",
     "sync_folder",
-    "try_lock",
 ]
 
 
@@ -59,21 +59,6 @@ def require_locks() -> None:
             "records in files need a system with POSIX file locks, which this one lacks: set store.url to a "
             "PostgreSQL database, or store.enabled to false."
         )
-
-
-def try_lock(fd: int) -> bool:
-    """Takes the lock on an open file, until it is closed; returns whether nobody else held it.
-
-    Raises:
-        OSError: The file system has no locks.
-    """
-    import fcntl  # noqa: PLC0415 - absent on Windows, where files are refused before this is reached
-
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def abandoned(path: Path) -> bool:
