@@ -12,10 +12,11 @@ import uvicorn
 from fastapi import FastAPI, Header, HTTPException
 from traffic import now
 
+from embedllm_router.artifact.versions import Attempt
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.records.reader.source import Limits, RecordSource, open_source
 from embedllm_router.records.writer.queue import StoreHealth
-from embedllm_router.telemetry.status import ReloadStatus, Status, VirtualModelStatus
+from embedllm_router.telemetry.status import AdaptationStatus, ReloadStatus, Status, VirtualModelStatus
 from embedllm_router.web.dashboard import dashboard_router
 
 KEY = "sk-dashboard-test"
@@ -66,6 +67,40 @@ def make_status(artifact: Artifact | None, **changes: object) -> Status:
         "failed_open": 13,
         "rejected": 4,
         "pending": 2,
+        "adaptation": AdaptationStatus(
+            every=50,
+            n_new=12,
+            folder="state/adaptation",
+            learning=False,
+            attempts=(
+                Attempt(
+                    at=now() - timedelta(hours=1),
+                    outcome="refused",
+                    n_verdicts=50,
+                    n_answers=250,
+                    n_held=62,
+                    log_loss_before=0.5713,
+                    log_loss_after=0.5871,
+                    change_low=-0.0049,
+                    change_high=0.0381,
+                    reasons=("held-out answers are not predicted better: log-loss +0.0158 [-0.0049, +0.0381]",),
+                ),
+                Attempt(
+                    at=now() - timedelta(hours=9),
+                    outcome="learned",
+                    n_verdicts=200,
+                    n_answers=200,
+                    artifact="0a1b2c3d4e5f",
+                    before="3f09ac21b7d4",
+                    n_held=50,
+                    log_loss_before=0.6102,
+                    log_loss_after=0.5485,
+                    change_low=-0.0911,
+                    change_high=-0.0312,
+                ),
+            ),
+            error=None,
+        ),
         "store": StoreHealth("files", "state/records", 48_170, 0, 0, 3, 0.4),
     }
     return Status(**{**fields, **changes})  # type: ignore[arg-type]  # names and types are those above

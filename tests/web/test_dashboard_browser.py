@@ -180,6 +180,12 @@ def test_calibration_and_health_show_their_figures(seen: Watched, day: Day) -> N
     assert seen.tile("decided") == "48,211"
     assert "All is well" in seen.page.locator("#verdict").inner_text()
     assert "llm unknown" in seen.page.locator('[data-table="virtual-models"]').inner_text()
+    assert "12 of 50" in seen.page.locator('[data-panel="adaptation"]').inner_text()
+    refused, learned = seen.table("attempts")
+    assert "refused by the guard" in refused[1]
+    assert refused[5] == "unchanged"
+    assert (learned[1], learned[3], learned[5]) == ("learned", "200 answers", "0a1b2c3d4e5f")
+    assert learned[4] == "0.6102 → 0.5485 (95 %: -0.0911 to -0.0312)"
 
 
 def test_every_view_fits_a_phone_in_both_themes_and_names_its_controls(

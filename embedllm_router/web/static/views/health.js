@@ -35,6 +35,7 @@ export function draw({ status: s, not_ready: why, held }) {
       tile("Waiting for an outcome", count(s.pending), { id: "pending" }),
     ),
     h("div", { class: "grid" }, weights(s), reloads(s), store(s.store), records(held)),
+    ...(s.adaptation ? [adaptation(s.adaptation)] : []),
     virtualModels(s.virtual_models),
   ];
 }
@@ -45,6 +46,7 @@ function verdict(s, why) {
     s.last_reload?.error && `The latest reload was rolled back: ${s.last_reload.error}`,
     s.store.dropped > 0 && `${count(s.store.dropped)} records were lost.`,
     s.store.last_error && `The store: ${s.store.last_error}`,
+    s.adaptation?.error && `Learning from feedback: ${s.adaptation.error}`,
   ].filter(Boolean);
   if (!troubles.length)
     return h(
@@ -129,6 +131,53 @@ function records(held) {
     ]),
   );
 }
+
+const OUTCOMES = {
+  learned: ["learned", "good"],
+  refused: ["refused by the guard", "warn"],
+  unchanged: ["nothing new"],
+  too_few: ["too few usable"],
+  undone: ["undone", "warn"],
+};
+
+function adaptation(a) {
+  const counted = a.n_new === null ? "not counted yet" : `${count(a.n_new)} of ${count(a.every)}`;
+  const columns = [
+    { name: "When" },
+    { name: "Outcome" },
+    { name: "New verdicts", number: true },
+    { name: "Learned from", number: true },
+    { name: "Log-loss, held out" },
+    { name: "Weights since" },
+  ];
+  return panel(
+    "Learning from feedback",
+    { wide: true, id: "adaptation" },
+    facts([
+      ["New verdicts", a.learning ? h("span", {}, counted, " ", badge("learning now", "good")) : counted],
+      ["Folder", h("code", {}, a.folder)],
+    ]),
+    a.attempts.length
+      ? table("Attempts to learn", columns, a.attempts.map(attempt), { cards: true, id: "attempts" })
+      : h("p", {}, "Nothing was learned yet."),
+  );
+}
+
+function attempt(one) {
+  const loss = (value) => value.toFixed(4);
+  const interval = one.change_low === null ? null : `${signed(one.change_low)} to ${signed(one.change_high)}`;
+  return [
+    fullTime(one.at),
+    h("span", {}, badge(...OUTCOMES[one.outcome]), one.reasons.map((reason) => h("p", {}, reason))),
+    one.outcome === "undone" ? "–" : count(one.n_verdicts),
+    one.outcome === "undone" ? "–" : `${count(one.n_answers)} answers`,
+    interval ? `${loss(one.log_loss_before)} → ${loss(one.log_loss_after)} (95 %: ${interval})` : "–",
+    one.artifact ? h("code", {}, one.artifact) : "unchanged",
+  ];
+}
+
+/** With its sign, since it is a difference. */
+const signed = (value) => `${value > 0 ? "+" : ""}${value.toFixed(4)}`;
 
 function virtualModels(models) {
   if (!models.length)
