@@ -186,5 +186,10 @@ def _reason(returncode: int, problem: bytes, settings: AdaptationSettings) -> st
 
 
 def _fields(made: Attempt) -> dict[str, object]:
-    names = [name for name in made.__slots__ if name not in {"at", "outcome"}]
-    return {name: value for name in names if (value := getattr(made, name)) not in {None, ()}}
+    """What the log says of an attempt; what is unknown is left out."""
+    said = {name: getattr(made, name) for name in made.__slots__ if name not in {"at", "outcome"}}
+    return {
+        name: round(value, 4) if isinstance(value, float) else value
+        for name, value in said.items()
+        if value is not None and value != ()
+    }

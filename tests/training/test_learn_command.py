@@ -86,6 +86,22 @@ def test_nothing_learned_is_nothing_written(bench: Bench) -> None:
     assert not bench.out.exists()
 
 
+def test_without_a_folder_to_write_to_it_says_what_is_missing() -> None:
+    done = runner.invoke(app, ["learn"])
+    assert done.exit_code == 2
+    assert "learn needs --out" in done.stderr
+
+
+def test_where_nothing_was_learned_by_itself_there_is_nothing_to_undo(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBEDLLM_ROUTER_ADAPTATION__PATH", str(tmp_path / "none"))
+    done = bench.learn("--undo", "--json")
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["undone"] is False
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
