@@ -6,6 +6,7 @@ they take up any changed weights. Nothing that goes wrong here changes what deci
 """
 
 import asyncio
+import importlib.util
 import os
 import subprocess
 import sys
@@ -32,6 +33,7 @@ _POLL_S: Final = 0.2
 _GRACE_S: Final = 10.0
 """The process ends itself in time; what is left of it this much later is killed."""
 _SHOWN: Final = 10
+_LIBRARIES: Final = ("polars", "scipy")
 _Process = subprocess.Popen[bytes]
 
 
@@ -91,6 +93,7 @@ class Adapting:
             self._failed(f"{settings.adaptation.folder}: {error.strerror or type(error).__name__}")
 
     def _count(self, settings: RouterSettings) -> None:
+        _require_libraries()
         versions = versions_of(settings)
         self._attempts = versions.attempts()
         self._n_new, _ = new_verdicts(self._records(), versions.seen_until(), settings.adaptation.sources)
@@ -133,6 +136,17 @@ class Adapting:
             self._log.error("adaptation.failed", error=problem, consequence=consequence)
         self._error = problem
         self._not_before = time.monotonic() + _AFTER_FAILURE_S
+
+
+def _require_libraries() -> None:
+    """Checks for what the process that learns imports.
+
+    Raises:
+        ConfigError: Something is not installed.
+    """
+    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"learning needs {', '.join(missing)}: pip install 'embedllm-router[learn]'.")
 
 
 def _started(settings: RouterSettings, every: int, lock: int) -> _Process:

@@ -30,7 +30,7 @@ from embedllm_router.records.reader.source import LateSource, Limits
 from embedllm_router.serving.snapshot import LiveSnapshot
 from embedllm_router.telemetry.log import configure_logging
 
-WAIT_S = 60.0
+WAIT_S = 180.0
 MATHS: Any = [{"role": "user", "content": "integral"}]
 WORSE = World(changed(WIZARD, "maths", 0.2), n=400)
 T = TypeVar("T")
@@ -246,6 +246,15 @@ def test_trouble_is_reported_once_and_changes_nothing(stage: Stage, harm: Callab
     status = apart.adapting.status()
     assert status is not None
     assert status.error == failed["error"]
+
+
+def test_a_missing_library_is_named(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedllm_router.proxy.adapting._LIBRARIES", ("polars", "absent_library"))
+    stage.judge()
+    apart = Apart(stage)
+    apart.run(lambda: apart.events("adaptation.failed"))
+    expected = "learning needs absent_library: pip install 'embedllm-router[learn]'."
+    assert apart.events("adaptation.failed")[0]["error"] == expected
 
 
 def test_learning_that_is_killed_changes_nothing(stage: Stage) -> None:
