@@ -1,6 +1,6 @@
 """How far 30, 200 and 1,000 verdicts take weights on traffic of a kind that they never saw: log-loss, set by set.
 
-    python benchmarks/bench_adaptation.py --data FOLDER... [--draws 3] [--sets NAME...]
+    python benchmarks/bench_adaptation.py --data FOLDER... [--draws 3] [--prompts 2000] [--sets NAME...]
 
 Each data set is left out in turn: a decoder is trained on the others, without the questions that also stand in it, at
 the size of `LeaveOutOptions`. Half of the set's prompts (by stem) are a user's traffic and give verdicts, so many pairs
@@ -90,11 +90,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="+", required=True)
     parser.add_argument("--sets", nargs="*", default=None)
     parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--prompts", type=int, default=LeaveOutOptions().max_prompts, help="of each set")
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     facts, published = read_facts(find_llm_table(asked.data)), read_published(find_published(asked.data))
-    options = LeaveOutOptions()
+    options = replace(LeaveOutOptions(), max_prompts=asked.prompts)
     encoder = distilled_part(load_artifact(default_artifact_path()))
     recipe = Recipe(encoder, facts, published, options.reduced(TrainingOptions()), 128, tuple(DEFAULT_NGRAMS))
     matrix = load_matrix(asked.data, facts, min_labels=FEWEST_LABELS)
