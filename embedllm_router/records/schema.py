@@ -85,6 +85,7 @@ class RequestRecord:
         key_alias: Alias of the API key; None when it has none.
         team_alias: Alias of the key's team; None when it has none.
         key_hash: Hash of the API key's id, see `owners`; None without a key.
+        user_hash: Keyed hash of the end user's id, else of the id of the key's user; None without either.
         artifact: Id of the weights that decided; None when routing failed open without any.
         encoder: Id of the prompt encoder, which says whether `embedding` may be used with other weights.
         generation: Number of the snapshot of configuration and weights that decided; 1 after start.
@@ -163,6 +164,7 @@ class RequestRecord:
     key_alias: str | None = None
     team_alias: str | None = None
     key_hash: str | None = None
+    user_hash: str | None = None
     artifact: str | None = None
     encoder: str | None = None
     generation: int = 1

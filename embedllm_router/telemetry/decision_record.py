@@ -43,6 +43,7 @@ class RequestContext:
         team_id: Id of the key's team, likewise.
         parent_span: LiteLLM's OpenTelemetry span of the request; None without one.
         tracking_id: Id of our own, which no two requests share; empty takes the call id.
+        user_id: Id of the end user, else of the key's user; never kept as it is. None without either.
         private: Whether the client asked that the request is not logged ("no-log"): nothing of its prompt is kept.
     """
 
@@ -58,6 +59,7 @@ class RequestContext:
     team_id: str | None = None
     parent_span: object | None = None
     tracking_id: str = ""
+    user_id: str | None = None
     private: bool = False
 
     @property
@@ -180,13 +182,16 @@ def billed_usd(record: DecisionRecord, outcome: Outcome) -> float | None:
     return pool.cost_usd(outcome.served, outcome.input_tokens or 0, outcome.output_tokens)
 
 
-def to_record(record: DecisionRecord, outcome: Outcome, *, shadow: ShadowChoice | None = None) -> RequestRecord:
+def to_record(
+    record: DecisionRecord, outcome: Outcome, *, shadow: ShadowChoice | None = None, user_hash: str | None = None
+) -> RequestRecord:
     """Builds the stored row of one request.
 
     Args:
         record: Where it was sent and why.
         outcome: What became of it.
         shadow: What would have been decided; None when nothing decides in the shadow.
+        user_hash: Keyed hash of the user's id; None when none is known.
     """
     context, decision, timing = record.context, record.decision, record.timing
     served = decision.named(outcome.served) if decision and outcome.served else None
@@ -199,6 +204,7 @@ def to_record(record: DecisionRecord, outcome: Outcome, *, shadow: ShadowChoice 
         key_alias=context.key_alias,
         team_alias=context.team_alias,
         key_hash=key_hash_of(context.key_id),
+        user_hash=user_hash,
         artifact=record.artifact,
         encoder=record.encoder,
         generation=context.snapshot,

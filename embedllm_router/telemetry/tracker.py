@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from structlog.typing import FilteringBoundLogger
 
+from embedllm_router.records.owners import user_hash_of
 from embedllm_router.records.schema import RequestRecord
 from embedllm_router.routing.pipeline import Routing
 from embedllm_router.telemetry.decision_record import (
@@ -263,7 +264,8 @@ class RequestTracker:
     def _write(self, pending: _Pending, outcome: Outcome) -> None:
         if not self._sinks:
             return
-        row = to_record(pending.record, outcome, shadow=_result(pending.shadow))
+        user_hash = user_hash_of(pending.record.context.user_id, self._keep.hash_of)
+        row = to_record(pending.record, outcome, shadow=_result(pending.shadow), user_hash=user_hash)
         for sink in self._sinks:
             sink(row)
 

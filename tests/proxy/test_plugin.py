@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -511,6 +512,21 @@ def test_the_start_says_that_no_record_will_fit(
     assert full["error"] == f"{records.parent} has 3 MB left"
     assert in_the_way["error"] == f"{records} is a file, expected a folder"
     assert "store.path" in full["remedy"]
+
+
+def test_the_start_says_what_the_default_retention_will_delete(
+    make_handler: Callable[..., ProxyHandler], records: Path, log_text: io.StringIO
+) -> None:
+    make_handler().start()
+    records.mkdir(exist_ok=True)
+    old = records / "requests-20200101T000000000000Z-1-aa.parquet"
+    old.touch()
+    os.utime(old, (0, 0))
+    make_handler().start()
+    (nothing, some) = logged(log_text, "store.retention")
+    assert (nothing["level"], nothing["days"], nothing["older_files"]) == ("info", 90, 0)
+    assert (some["level"], some["older_files"], some["deleted_from_s"]) == ("warning", 1, 3600)
+    assert "store.retention_days" in some["remedy"]
 
 
 async def test_the_end_says_what_could_not_be_written(
