@@ -26,6 +26,7 @@ __all__ = [
     "Share",
     "SharedState",
     "StateHealth",
+    "SteadyClock",
     "Sum",
 ]
 
@@ -328,6 +329,44 @@ class Entries:
             changed.pop(key, None)
 
 
+_LEAP_S = 3_600.0
+_BELIEVED_AFTER_S = 600.0
+
+
+def _since_boot() -> float:
+    """Seconds on a clock that nobody sets, and that goes on while the machine sleeps where the system has one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+class SteadyClock:
+    """Seconds since the epoch, by a clock that may be set.
+
+    When it leaps by more than an hour, either way, time goes on as before until the leap has lasted for ten minutes. So
+    a clock that is wrong for a moment puts no spend into another day, and lets nothing expire.
+
+    Args:
+        wall: The clock that may be set.
+        steady: One that nobody sets.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = _since_boot) -> None:
+        self._wall, self._steady = wall, steady
+        self._ahead = wall() - steady()
+        self._leapt_at: float | None = None
+
+    def __call__(self) -> float:
+        """The time now."""
+        steady = self._steady()
+        ahead = self._wall() - steady
+        if abs(ahead - self._ahead) <= _LEAP_S:
+            self._ahead, self._leapt_at = ahead, None
+        elif self._leapt_at is None:
+            self._leapt_at = steady
+        elif steady - self._leapt_at >= _BELIEVED_AFTER_S:
+            self._ahead, self._leapt_at = ahead, None
+        return steady + self._ahead
+
+
 @dataclass(frozen=True, slots=True)
 class ReplicaState:
     """The sums and entries of one process.
@@ -343,13 +382,14 @@ class ReplicaState:
     clock: Callable[[], float]
 
     @classmethod
-    def new(cls, *, max_entries: int = 10_000, clock: Callable[[], float] = time.time) -> "ReplicaState":
+    def new(cls, *, max_entries: int = 10_000, clock: Callable[[], float] | None = None) -> "ReplicaState":
         """An empty state under a random name.
 
         Args:
             max_entries: Most entries kept; beyond it the least recently used are dropped.
-            clock: Seconds since the epoch.
+            clock: Seconds since the epoch; None takes a `SteadyClock`.
         """
+        clock = clock or SteadyClock()
         return cls(Counters(secrets.token_hex(_REPLICA_BYTES), clock), Entries(max_entries, clock), clock)
 
     def prune(self) -> None:
@@ -421,6 +461,8 @@ class SharedState:
     def __init__(self, state: ReplicaState, disk: DiskLink | None = None, redis: Link | None = None) -> None:
         self._state = state
         self._counters, self._entries = state.counters, state.entries
+        self.clock = state.clock
+        """Seconds since the epoch; by it sums and entries expire."""
         self._disk = disk
         self._redis = redis
         self._changed = asyncio.Event()
