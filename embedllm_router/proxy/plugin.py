@@ -238,7 +238,7 @@ class ProxyHandler(CustomLogger):
         )
         needs = prompt.needs - PARAMETERS if litellm.drop_params is True else prompt.needs
         size = prompt.input_tokens, prompt.max_output_tokens
-        return Request(combined.objective, *size, needs, conditions, prompt.n_answers)
+        return Request(combined.objective, *size, needs, conditions, prompt.n_answers, prompt.service_tier)
 
     def _cached_tokens(self, prompt: Prompt, model: VirtualModel, session: Session) -> Mapping[str, int]:
         """Input tokens in the prompt cache of the session's provider, where it caches such a request."""

@@ -134,6 +134,7 @@ class RequestRecord:
         input_tokens: Estimated tokens of the whole request.
         max_output_tokens: The request's own limit on the answer; None when it set none.
         needs: What an LLM had to be able to do, besides text.
+        service_tier: The tier of service it asked for, such as "flex"; None for the usual one.
         prompt_hash: Keyed hash of the embedded text; equal prompts of one store have equal hashes.
         prompt: The embedded text; only where the settings ask for it.
         embedding: Prompt embedding as base64 of little-endian float16; only where the settings ask for it.
@@ -209,6 +210,7 @@ class RequestRecord:
     input_tokens: int | None = None
     max_output_tokens: int | None = None
     needs: tuple[str, ...] = ()
+    service_tier: str | None = None
     prompt_hash: str | None = None
     prompt: str | None = None
     embedding: str | None = None

@@ -176,6 +176,7 @@ class Request:
         needs: What an LLM must be able to do to take it.
         conditions: What else bears on the decision.
         n_answers: Answers it asks for, each of which costs.
+        service_tier: The tier of service it asks for, at whose prices it is charged; empty for the usual one.
     """
 
     objective: Objective
@@ -184,6 +185,7 @@ class Request:
     needs: frozenset[Capability] = frozenset()
     conditions: Conditions = NO_CONDITIONS
     n_answers: int = 1
+    service_tier: str = ""
 
 
 @dataclass(frozen=True, slots=True)

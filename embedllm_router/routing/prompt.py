@@ -33,6 +33,7 @@ __all__ = [
     "is_said",
     "opening",
     "read_body",
+    "service_tier_in",
 ]
 
 CHARS_OF_CONTEXT = 200
@@ -86,6 +87,7 @@ class Prompt:
         needs: What an LLM must be able to do to take the request.
         n_answers: Answers it asks for: `n`, `best_of`, prompts in a list.
         marks_cache: Whether it asks the provider to cache a part of it.
+        service_tier: The tier of service it asks for, such as "flex" or "priority"; empty for the usual one.
     """
 
     text: str
@@ -94,6 +96,7 @@ class Prompt:
     needs: frozenset[Capability] = frozenset()
     n_answers: int = 1
     marks_cache: bool = False
+    service_tier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,18 @@ def read_body(
         needs=_needs_of_body(body).union(_parameters(body, endpoint), *(turn.content.needs for turn in turns)),
         n_answers=_n_answers(body, endpoint),
         marks_cache=_marks_cache(body, turns),
+        service_tier=service_tier_in(body),
     )
+
+
+_SERVICE_TIERS = {tier: tier for tier in ("flex", "balanced", "priority", "ultrafast")} | {"fast": "priority"}
+"""What providers call a tier of service, and what LiteLLM's prices call it."""
+
+
+def service_tier_in(body: Mapping[str, object]) -> str:
+    """The tier of service that a body, or the parameters of a deployment, ask for; empty for the usual one."""
+    asked = body.get("service_tier")
+    return _SERVICE_TIERS.get(asked.lower(), "") if isinstance(asked, str) else ""
 
 
 def _marks_cache(body: Mapping[str, object], turns: list[_Turn]) -> bool:

@@ -178,8 +178,8 @@ def billed_usd(record: DecisionRecord, outcome: Outcome) -> float | None:
     # LiteLLM bills some bridged endpoints at 0.0; tokens at the deployment's own prices are the truth then.
     if outcome.cost_usd or not outcome.output_tokens or outcome.served is None or record.decision is None:
         return outcome.cost_usd
-    pool = record.decision.pool
-    return pool.cost_usd(outcome.served, outcome.input_tokens or 0, outcome.output_tokens)
+    pool, tier = record.decision.pool, record.decision.request.service_tier
+    return pool.cost_usd(outcome.served, outcome.input_tokens or 0, outcome.output_tokens, tier)
 
 
 def to_record(
@@ -275,6 +275,7 @@ def _weighed(decision: Decision, baseline: str | None) -> dict[str, Any]:
         "input_tokens": request.input_tokens,
         "max_output_tokens": request.max_output_tokens,
         "needs": tuple(sorted(request.needs)),
+        "service_tier": request.service_tier or None,
     }
 
 

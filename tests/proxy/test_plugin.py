@@ -688,6 +688,26 @@ async def test_an_exhausted_budget_downgrades_rather_than_refuses(
     assert last["cost_weight"] > 1e6, "at any price the cheapest"
 
 
+async def test_forecast_cap_budget_and_record_use_the_price_of_the_tier_of_service(
+    make_handler: Callable[..., ProxyHandler], proxy_server: ModuleType, records: Path, log_text: io.StringIO
+) -> None:
+    for row in proxy_server.llm_model_list:
+        if row["model_name"] == "wizard":
+            row["litellm_params"] |= {"input_cost_per_token_flex": 1e-6, "output_cost_per_token_flex": 1e-6}
+    handler = make_handler(
+        virtual_models={"auto": {"default": "sprinter", "max_cost_usd": 0.01, "budgets": [{"usd": 5_000.0}]}}
+    )
+    tiers = ("flex", "default", "priority")
+    chosen = [(await routed(handler, litellm_call_id=one, service_tier=one))["model"] for one in tiers]
+    assert chosen == ["wizard", "sprinter", "sprinter"], "the usual price is above the limit"
+    (status,) = handler.container.budget_enforcer.status()
+    forecasts = [event["expected_cost_usd"] for event in logged(log_text, "routing.decided")]
+    assert forecasts[0] < 0.001
+    assert status.committed_usd == pytest.approx(sum(forecasts), rel=1e-3)
+    handler.container.close()
+    assert [row["service_tier"] for row in kept_in(records, "requests")] == ["flex", None, "priority"]
+
+
 async def test_each_key_has_its_own_budget(make_handler: Callable[..., ProxyHandler]) -> None:
     budgets = [{"usd": 5_000.0, "per": "month", "scope": "key"}]
     handler = make_handler(virtual_models={"auto": {"default": "sprinter", "budgets": budgets}})

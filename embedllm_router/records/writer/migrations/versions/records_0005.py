@@ -1,4 +1,4 @@
-"""Whose request it was, so that what is kept of a person can be found and erased."""
+"""Whose request it was, so that what is kept of a person can be erased; the tier of service it asked for."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,12 +8,16 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
+_TEXTS = ("user_hash", "service_tier")
+
 
 def upgrade() -> None:
-    """Adds the column; records from before have NULL there."""
-    op.add_column("requests", sa.Column("user_hash", sa.Text()))
+    """Adds the columns; records from before have NULL there."""
+    for name in _TEXTS:
+        op.add_column("requests", sa.Column(name, sa.Text()))
 
 
 def downgrade() -> None:
-    """Removes it, with what it holds."""
-    op.drop_column("requests", "user_hash")
+    """Removes them, with what they hold."""
+    for name in _TEXTS:
+        op.drop_column("requests", name)
