@@ -6,7 +6,7 @@ wrong in here, the request goes to the virtual model's default instead.
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -68,6 +68,9 @@ ROUTED_CALL_TYPES = frozenset({"acompletion", "completion", "atext_completion", 
     "anthropic_messages",
 }
 _SEED_BITS = 63
+_PREVIOUS = "previous_response_id"
+_AWAIT_NEWS_S = (0.0, 0.1, 0.2)
+"""Pauses before other processes are asked for a session that must be kept and is not known here."""
 _LIMITS_OF_A_KEY = ("models", "team_id", "project_id", "access_group_ids")
 
 
@@ -196,8 +199,11 @@ class ProxyHandler(CustomLogger):
             others = {name for name, reason in refused.items() if reason is Exclusion.TEAM}  # as good as unknown
             names = [name for name in model.pool.names if name not in others] if others else model.pool.names
             combined = combine(arm.objective, model.rules, overrides, model.allowed, names)
-        find = partial(self.container.sessions.find, data, context, settings.sessions, self._group_of)
+        body = data if data.get(_PREVIOUS) is None else _with_plain_id(data)
+        find = partial(self.container.sessions.find, body, context, settings.sessions, self._group_of)
         session = find() if settings.sessions.enabled else None
+        if session is not None and session.bond is not None and session.pinned is None:
+            session = await self._found_elsewhere(session, find)
         prompt, embedded = read_body(data, settings.embed_text, call_type=context.call_type), None
         if isinstance(arm.router.encoder, EncoderQueue):
             embedded = await _embed_soon(arm.router.encoder, prompt)
@@ -219,6 +225,16 @@ class ProxyHandler(CustomLogger):
             raise no_candidate_left(routing.decision, combined, settings)
         _send(data, routing.decision, session, Eligibility(combined.rules, denied, served.groups), settings)
         self._report(context, routing, arms, arm, combined, state, self._follow(routing.decision, session, scopes))
+
+    async def _found_elsewhere(self, session: Session, find: Callable[[], Session]) -> Session:
+        """Asks other processes for a session that is tied to an LLM nobody here knows: it may have begun there."""
+        for pause_s in _AWAIT_NEWS_S if session.keys.earlier else ():
+            await asyncio.sleep(pause_s)
+            await self.container.state.exchange()
+            session = find()
+            if session.pinned is not None:
+                break
+        return session
 
     def _request(
         self,
@@ -421,8 +437,7 @@ class ProxyHandler(CustomLogger):
         return self._live.serve(self._proxy.llm_model_list or [], self._prices, accepted_parameters)
 
     def _group_of(self, deployment: object) -> str | None:
-        served = self._live.served
-        return None if served is None or deployment is None else served.groups_by_deployment.get(str(deployment))
+        return None if deployment is None else self._served().groups_by_deployment.get(str(deployment))
 
 
 # With "no-log" in a body LiteLLM reports the outcome only to callbacks of such a name, its own accounting among them.
@@ -436,6 +451,12 @@ async def _embed_soon(encoder: EncoderQueue, prompt: Prompt) -> Embedded:
     started = time.perf_counter()
     encoded = await encoder.encode_soon(prompt.text)
     return Embedded(encoded.prompt_embedding, (time.perf_counter() - started) * 1e3)
+
+
+def _with_plain_id(data: dict[str, Any]) -> dict[str, Any]:
+    """A body whose previous response is named as LiteLLM keeps it."""
+    stored = data.get(_PREVIOUS)
+    return {**data, _PREVIOUS: litellm_state.plain_response_id(stored)} if isinstance(stored, str) else data
 
 
 def _may_explore(model: VirtualModel, combined: Overrides, session: Session | None) -> bool:

@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 from fastapi import HTTPException
 from litellm.proxy._types import UserAPIKeyAuth
+from litellm.proxy.hooks.responses_id_security import ResponsesIDSecurity
+from litellm.responses.utils import ResponsesAPIRequestUtils
+from litellm.types.llms.openai import ResponsesAPIResponse
 from proxied import planted_config
 
 from embedllm_router import Router
@@ -24,6 +27,7 @@ from embedllm_router.proxy.container import Container, assemble
 from embedllm_router.proxy.plugin import ProxyHandler
 from embedllm_router.records.writer.queue import StoreHealth
 from embedllm_router.routing.prompt import Prompt
+from embedllm_router.serving.sessions import SESSION_HEADER
 
 
 @pytest.fixture
@@ -706,6 +710,48 @@ async def test_forecast_cap_budget_and_record_use_the_price_of_the_tier_of_servi
     assert status.committed_usd == pytest.approx(sum(forecasts), rel=1e-3)
     handler.container.close()
     assert [row["service_tier"] for row in kept_in(records, "requests")] == ["flex", None, "priority"]
+
+
+async def test_a_tool_result_on_another_worker_finds_its_llm_before_the_second_is_over(
+    make_handler: Callable[..., ProxyHandler],
+) -> None:
+    """Both share a folder, and the second has not looked into it since the session began."""
+    begun, other = make_handler(), make_handler()
+    named: dict[str, Any] = {"proxy_server_request": {"headers": {SESSION_HEADER: "talk"}}}
+    in_a_call = [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f"}}]},
+        {"role": "tool", "tool_call_id": "1", "content": "done"},
+    ]
+    assert (await routed(begun, **named))["model"] == "wizard"
+    await begun.container.state.exchange()
+    assert (await routed(other, messages=in_a_call, **named))["model"] == "wizard"
+    elsewhere: dict[str, Any] = {"proxy_server_request": {"headers": {SESSION_HEADER: "another"}}}
+    assert (await routed(other, messages=in_a_call, **elsewhere))["model"] == "sprinter"
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+async def test_a_stored_response_stays_with_its_llm_whoever_knows_of_it(
+    make_handler: Callable[..., ProxyHandler],
+    proxy_server: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    encrypted: bool,  # noqa: FBT001 - pytest gives parameters by name
+) -> None:
+    """LiteLLM writes the deployment into the response's id, and encrypts the id that it gives to the client."""
+    monkeypatch.setattr(proxy_server, "master_key", "sk-1234", raising=False)
+    for row in proxy_server.llm_model_list:
+        row["model_info"]["id"] = f"id-of-{row['model_name']}"
+    told = ResponsesAPIRequestUtils._build_responses_api_response_id("openai", "id-of-wizard", "chatcmpl-of-a-bridge")
+    if encrypted:
+        answer = ResponsesAPIResponse(id=told, created_at=0, output=[])
+        ResponsesIDSecurity()._encrypt_response_id(answer, UserAPIKeyAuth(api_key="sk-1", user_id="me"))
+        assert answer.id != told
+        told = answer.id
+    data = {"model": "auto", "input": "hello", "litellm_call_id": "1"}
+    for previous, chosen in ((told, "wizard"), ("resp_unknown", "sprinter")):
+        body = {**data, "previous_response_id": previous}
+        assert (await make_handler().async_pre_call_hook(None, None, body, "aresponses"))["model"] == chosen
+        assert body["previous_response_id"] == previous, "LiteLLM's own hook checks whose it is"
 
 
 async def test_each_key_has_its_own_budget(make_handler: Callable[..., ProxyHandler]) -> None:

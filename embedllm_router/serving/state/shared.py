@@ -33,6 +33,8 @@ __all__ = [
 _WANTED_S = 120.0  # a sum that was neither read nor added to for so long is not read again from Redis
 _FORGOTTEN_S = 60.0  # long enough for every process to hear that an entry was forgotten
 _PAUSE_S = 0.05  # between exchanges with Redis, so that a busy process sends its changes in groups
+_DISK_PAUSE_S = 0.1  # likewise with the disk: shorter than most LLMs take to answer
+_SPARE_FOR_NEWS = 3.0  # rest between exchanges with the disk that a change asks for, in multiples of their duration
 _PRUNE_S = 60.0
 _REPLICA_BYTES = 6
 _SPARE = 10.0  # rest after an exchange with the disk, in multiples of its duration: a slow disk is used less often
@@ -466,6 +468,7 @@ class SharedState:
         self._disk = disk
         self._redis = redis
         self._changed = asyncio.Event()
+        self._exchanging = asyncio.Lock()
         self._pruned_at = time.monotonic()
         self._disk_took_s = 0.0
         self._ending = False
@@ -501,19 +504,20 @@ class SharedState:
 
     async def exchange(self) -> None:
         """Exchanges once, both ways; never raises for trouble with the disk or Redis."""
-        self._changed.clear()
-        if self._redis is not None:
-            await self._redis.exchange()
-        if self._disk is not None:
-            started = time.monotonic()
-            await self._disk.exchange()
-            self._disk_took_s = time.monotonic() - started
+        async with self._exchanging:
+            self._changed.clear()
+            if self._redis is not None:
+                await self._redis.exchange()
+            if self._disk is not None:
+                started = time.monotonic()
+                await self._disk.exchange()
+                self._disk_took_s = time.monotonic() - started
         if time.monotonic() - self._pruned_at > _PRUNE_S:
             self._pruned_at = time.monotonic()
             self._state.prune()
 
     async def run(self, refresh_s: float = 1.0) -> None:
-        """Exchanges again and again, and with Redis soon after each change, until `end` or until it is cancelled.
+        """Exchanges again and again, and soon after each change, until `end` or until it is cancelled.
 
         Args:
             refresh_s: How often, in seconds.
@@ -522,13 +526,22 @@ class SharedState:
             await self.exchange()
             until = time.monotonic() + max(refresh_s, _SPARE * self._disk_took_s)
             while self._redis is not None and time.monotonic() < until and not self._ending:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(refresh_s):  # wait_for may lose a cancellation in 3.11
-                        await self._changed.wait()
+                await self._change(refresh_s)
                 await asyncio.sleep(_PAUSE_S)
-                self._changed.clear()
-                await self._redis.exchange()
-            await asyncio.sleep(0 if self._ending else max(until - time.monotonic(), 0))
+                async with self._exchanging:
+                    self._changed.clear()
+                    await self._redis.exchange()
+            if self._redis is None and not self._ending:
+                await asyncio.sleep(max(_DISK_PAUSE_S, _SPARE_FOR_NEWS * self._disk_took_s))
+                await self._change(refresh_s)
+            else:
+                await asyncio.sleep(0 if self._ending else max(until - time.monotonic(), 0))
+
+    async def _change(self, longest_s: float) -> None:
+        """Waits for a change, or for so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest_s):  # wait_for may lose a cancellation in 3.11
+                await self._changed.wait()
 
     def end(self) -> None:
         """Has `run` return soon: a cancellation alone can be lost inside a client's own timeouts."""
