@@ -7,6 +7,7 @@ wrong in here, the request goes to the virtual model's default instead.
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -166,7 +167,19 @@ class ProxyHandler(CustomLogger):
         """Reports what answered, and what it cost."""
         latency_ms = (end_time - start_time).total_seconds() * 1e3
         outcome = litellm_state.outcome_of(kwargs, response_obj, latency_ms, self._group_of)
+        outcome = replace(outcome, ended_at=end_time)
         self._tracker.ended(tracking_id_of(kwargs) or request_id_of(kwargs), outcome)
+
+    async def async_log_failure_event(
+        self, kwargs: dict[str, Any], response_obj: Any, start_time: datetime, end_time: datetime
+    ) -> None:
+        """Notes a call that failed; LiteLLM may go on with a retry or a fallback."""
+        del response_obj, start_time, end_time
+        payload, error = kwargs.get("standard_logging_object") or {}, kwargs.get("exception")
+        deployment = payload.get("model_id")  # None where the Router had none to ask, and names any group
+        group = self._group_of(deployment) or (payload.get("model_group") if deployment else None)
+        tracking_id = tracking_id_of(kwargs) or request_id_of(kwargs)
+        self._tracker.attempt_failed(tracking_id, group, type(error).__name__)
 
     async def async_post_call_failure_hook(
         self,
@@ -177,7 +190,8 @@ class ProxyHandler(CustomLogger):
     ) -> None:
         """Reports a request that no LLM answered."""
         del traceback_str
-        outcome = Outcome(served=None, status="failure", error=type(original_exception).__name__)
+        error = type(original_exception).__name__
+        outcome = Outcome(served=None, status="failure", ended_at=datetime.now(UTC), error=error)
         self._tracker.ended(self._tracking_id(request_data, user_api_key_dict), outcome, headers_follow=True)
 
     async def _route(

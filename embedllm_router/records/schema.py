@@ -156,6 +156,9 @@ class RequestRecord:
         billed_output_tokens: Output tokens the provider counted; None when unknown.
         billed_cost_usd: Billed cost in USD; None when unknown.
         latency_ms: From the call to its last byte; None when unknown.
+        total_ms: From the request's arrival to the last byte, with attempts that failed and the pauses between them;
+            None when unknown.
+        failed_attempts: Calls that failed, in order, retries and fallbacks among them: model group and class of error.
     """
 
     at: datetime
@@ -232,6 +235,8 @@ class RequestRecord:
     billed_output_tokens: int | None = None
     billed_cost_usd: float | None = None
     latency_ms: float | None = None
+    total_ms: float | None = None
+    failed_attempts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +272,9 @@ CANDIDATE_COLUMNS = _columns(CandidateRecord, {})
 
 _CANDIDATES = f"STRUCT({', '.join(f'{name} {kind}' for name, kind in CANDIDATE_COLUMNS.items())})[]"
 
-REQUEST_COLUMNS = _columns(RequestRecord, {"candidates": _CANDIDATES, "needs": "VARCHAR[]"})
+REQUEST_COLUMNS = _columns(
+    RequestRecord, {"candidates": _CANDIDATES, "needs": "VARCHAR[]", "failed_attempts": "VARCHAR[]"}
+)
 """Name → DuckDB type of a stored request. Readers fill a column that an older file lacks with NULL."""
 
 FEEDBACK_COLUMNS = _columns(FeedbackRecord, {})

@@ -3,7 +3,7 @@
 import base64
 import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ __all__ = [
     "billed_usd",
     "candidate_records",
     "to_record",
+    "total_ms",
 ]
 
 
@@ -151,6 +152,7 @@ class Outcome:
         output_tokens: Billed output tokens; None when unknown.
         cost_usd: Billed cost in USD; None when unknown.
         latency_ms: From the call to its last byte; None when unknown.
+        ended_at: When the last byte came, or the last error; None when unknown.
         error: Class of the final error; None on success.
         response_id: Id inside the response body; None when unknown.
         from_cache: Whether LiteLLM's response cache answered, at no cost and in no LLM's time.
@@ -164,6 +166,7 @@ class Outcome:
     output_tokens: int | None = None
     cost_usd: float | None = None
     latency_ms: float | None = None
+    ended_at: datetime | None = None
     error: str | None = None
     response_id: str | None = None
     from_cache: bool = False
@@ -182,8 +185,20 @@ def billed_usd(record: DecisionRecord, outcome: Outcome) -> float | None:
     return pool.cost_usd(outcome.served, outcome.input_tokens or 0, outcome.output_tokens, tier)
 
 
+def total_ms(record: DecisionRecord, outcome: Outcome) -> float | None:
+    """Milliseconds from the request's arrival to its end, as the client waited; None when unknown."""
+    if outcome.ended_at is None:
+        return None
+    return max((outcome.ended_at.astimezone(UTC) - record.context.at).total_seconds() * 1e3, 0.0)
+
+
 def to_record(
-    record: DecisionRecord, outcome: Outcome, *, shadow: ShadowChoice | None = None, user_hash: str | None = None
+    record: DecisionRecord,
+    outcome: Outcome,
+    *,
+    shadow: ShadowChoice | None = None,
+    user_hash: str | None = None,
+    failed_attempts: tuple[str, ...] = (),
 ) -> RequestRecord:
     """Builds the stored row of one request.
 
@@ -192,6 +207,7 @@ def to_record(
         outcome: What became of it.
         shadow: What would have been decided; None when nothing decides in the shadow.
         user_hash: Keyed hash of the user's id; None when none is known.
+        failed_attempts: Calls that failed: model group and class of error.
     """
     context, decision, timing = record.context, record.decision, record.timing
     served = decision.named(outcome.served) if decision and outcome.served else None
@@ -239,6 +255,8 @@ def to_record(
         billed_output_tokens=outcome.output_tokens,
         billed_cost_usd=billed_usd(record, outcome),
         latency_ms=outcome.latency_ms,
+        total_ms=total_ms(record, outcome),
+        failed_attempts=failed_attempts,
         **(_weighed(decision, record.baseline) if decision else {}),
     )
 

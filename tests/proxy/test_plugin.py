@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -752,6 +752,28 @@ async def test_a_stored_response_stays_with_its_llm_whoever_knows_of_it(
         body = {**data, "previous_response_id": previous}
         assert (await make_handler().async_pre_call_hook(None, None, body, "aresponses"))["model"] == chosen
         assert body["previous_response_id"] == previous, "LiteLLM's own hook checks whose it is"
+
+
+async def test_the_record_holds_what_the_client_waited_and_every_call_that_failed(
+    make_handler: Callable[..., ProxyHandler], records: Path
+) -> None:
+    handler = make_handler()
+    await routed(handler)
+    now = datetime.now(UTC)
+    call = {"model_group": "wizard", "model_id": "gone"}
+    failed = {"litellm_call_id": "1", "standard_logging_object": call, "exception": ValueError()}
+    for _ in range(2):
+        await handler.async_log_failure_event(failed, None, now, now)
+    await handler.async_log_failure_event({**failed, "standard_logging_object": {"model_group": "x"}}, None, now, now)
+    await handler.async_log_failure_event({**failed, "litellm_call_id": "unheard of"}, None, now, now)
+    answered = {"litellm_call_id": "1", "standard_logging_object": {"model_group": "sprinter", "id": "r"}}
+    start, end = now + timedelta(seconds=5), now + timedelta(seconds=5.5)
+    await handler.async_log_success_event(answered, None, start, end)
+    handler.container.close()
+    (row,) = kept_in(records, "requests")
+    assert row["failed_attempts"] == ["wizard: ValueError", "wizard: ValueError", "unknown: ValueError"]
+    assert row["latency_ms"] == 500
+    assert row["total_ms"] == pytest.approx(5_500, abs=500), "the pauses and calls before count too"
 
 
 async def test_each_key_has_its_own_budget(make_handler: Callable[..., ProxyHandler]) -> None:

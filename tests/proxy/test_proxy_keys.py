@@ -12,7 +12,7 @@ import httpx
 import pytest
 import yaml
 from planted import WIZARD
-from proxied import planted_config
+from proxied import events, planted_config
 
 from embedllm_router.cli.demo import RunningProxy, running_proxy
 from embedllm_router.records.writer.erase import Erased, by_user, erase_files, hasher_of
@@ -90,6 +90,13 @@ def test_a_virtual_model_without_an_alias_is_routed(proxy_with_keys: RunningProx
 def test_a_group_whose_every_deployment_rests_is_left_alone(proxy_with_keys: RunningProxy) -> None:
     first = ask(proxy_with_keys, "sk-narrow")
     assert (first.headers["x-embedllm-chosen"], first.headers["x-embedllm-served"]) == ("wizard", "sprinter")
+    _, served = events(proxy_with_keys, first.headers["x-litellm-call-id"], 2)
+    failed = served["failed_attempts"]
+    assert failed in (["wizard: InternalServerError"], ["unknown: RouterRateLimitError"]), "LiteLLM may let it rest"
+    waited, of_the_last = served["total_ms"], served["latency_ms"]
+    assert isinstance(waited, float)
+    assert isinstance(of_the_last, float)
+    assert waited >= of_the_last > 0
     deadline = time.monotonic() + 10
     while (chosen := ask(proxy_with_keys, "sk-narrow").headers["x-embedllm-chosen"]) == "wizard":
         assert time.monotonic() < deadline, "the failing group was chosen again and again"

@@ -1,4 +1,4 @@
-"""Whose request it was, so that what is kept of a person can be erased; the tier of service it asked for."""
+"""Whose request it was, so that what is kept of a person can be erased; what it asked for and waited for."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,9 +15,11 @@ def upgrade() -> None:
     """Adds the columns; records from before have NULL there."""
     for name in _TEXTS:
         op.add_column("requests", sa.Column(name, sa.Text()))
+    op.add_column("requests", sa.Column("total_ms", sa.Double()))
+    op.add_column("requests", sa.Column("failed_attempts", sa.ARRAY(sa.Text())))
 
 
 def downgrade() -> None:
     """Removes them, with what they hold."""
-    for name in _TEXTS:
+    for name in (*_TEXTS, "total_ms", "failed_attempts"):
         op.drop_column("requests", name)
