@@ -176,8 +176,9 @@ class ProxyHandler(CustomLogger):
         """Notes a call that failed; LiteLLM may go on with a retry or a fallback."""
         del response_obj, start_time, end_time
         payload, error = kwargs.get("standard_logging_object") or {}, kwargs.get("exception")
-        deployment = payload.get("model_id")  # None where the Router had none to ask, and names any group
-        group = self._group_of(deployment) or (payload.get("model_group") if deployment else None)
+        # Where the Router had no deployment to ask, its error alone says of which group: LiteLLM may name the next one.
+        no_deployment_of = getattr(error, "model", None) if type(error).__name__.startswith("Router") else None
+        group = no_deployment_of or self._group_of(payload.get("model_id")) or payload.get("model_group")
         tracking_id = tracking_id_of(kwargs) or request_id_of(kwargs)
         self._tracker.attempt_failed(tracking_id, group, type(error).__name__)
 

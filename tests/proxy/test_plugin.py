@@ -19,6 +19,7 @@ from litellm.proxy._types import UserAPIKeyAuth
 from litellm.proxy.hooks.responses_id_security import ResponsesIDSecurity
 from litellm.responses.utils import ResponsesAPIRequestUtils
 from litellm.types.llms.openai import ResponsesAPIResponse
+from litellm.types.router import RouterRateLimitError
 from proxied import planted_config
 
 from embedllm_router import Router
@@ -764,14 +765,15 @@ async def test_the_record_holds_what_the_client_waited_and_every_call_that_faile
     failed = {"litellm_call_id": "1", "standard_logging_object": call, "exception": ValueError()}
     for _ in range(2):
         await handler.async_log_failure_event(failed, None, now, now)
-    await handler.async_log_failure_event({**failed, "standard_logging_object": {"model_group": "x"}}, None, now, now)
+    nobody_left = RouterRateLimitError(model="novice", cooldown_time=60, enable_pre_call_checks=False, cooldown_list=[])
+    await handler.async_log_failure_event({**failed, "exception": nobody_left}, None, now, now)
     await handler.async_log_failure_event({**failed, "litellm_call_id": "unheard of"}, None, now, now)
     answered = {"litellm_call_id": "1", "standard_logging_object": {"model_group": "sprinter", "id": "r"}}
     start, end = now + timedelta(seconds=5), now + timedelta(seconds=5.5)
     await handler.async_log_success_event(answered, None, start, end)
     handler.container.close()
     (row,) = kept_in(records, "requests")
-    assert row["failed_attempts"] == ["wizard: ValueError", "wizard: ValueError", "unknown: ValueError"]
+    assert row["failed_attempts"] == ["wizard: ValueError", "wizard: ValueError", "novice: RouterRateLimitError"]
     assert row["latency_ms"] == 500
     assert row["total_ms"] == pytest.approx(5_500, abs=500), "the pauses and calls before count too"
 
