@@ -102,7 +102,7 @@ class RecordedRequest:
     prompt_chars: int | None
     input_tokens: int | None
     max_output_tokens: int | None
-    service_tier: str | None
+    service_tier: str | None = None
     needs: tuple[str, ...]
     prompt_hash: str | None
     prompt: str | None
