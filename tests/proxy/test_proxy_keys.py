@@ -124,13 +124,14 @@ def test_what_a_user_asked_is_erased_beside_the_running_proxy(
     assert answer.status_code == 200, answer.text
     records = proxy_with_keys.log.parent / "records"
     theirs = by_user(user, hasher_of(None, records))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not erase_files(records, theirs, dry_run=True).requests:
         assert time.monotonic() < deadline, "no record names the user"
         time.sleep(0.2)
     found = erase_files(records, theirs)
     assert (found.requests > 0, found.in_use) == (True, ())
-    assert erase_files(records, theirs) == Erased()
+    while erase_files(records, theirs) != Erased():  # the record of an earlier request came first
+        assert time.monotonic() < deadline, "erased records are back"
 
 
 @pytest.mark.parametrize("path", ["api/overview", "api/health", "metrics"])
