@@ -28,7 +28,8 @@ def _start_plugin() -> "ProxyHandler":
     doors = web.Doors(state.any_key, state.admin_only, state.metrics_need_a_key, state.is_admin)
     app = state.application()
     counting = web.counting_router(app, auth=state.any_key, check=handler.check_unrouted)
-    web.mount(app, [counting, *web.routers_of(handler.container, doors)])
+    listing = web.listing_router(app, virtual_models=lambda: web.deciding(handler.container))
+    web.mount(app, [counting, listing, *web.routers_of(handler.container, doors)])
     handler.start()
     return handler
 

@@ -1,19 +1,20 @@
 """The learned LLMs by name: which row a candidate stands for, and what is near when none does."""
 
 import difflib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from embedllm_router.artifact.manifest import LearnedLLM
-from embedllm_router.artifact.names import EFFORTS, LLMName, aliases_of, read_name
+from embedllm_router.artifact.names import EFFORTS, REASONING_EFFORTS, LLMName, aliases_of, read_name
 from embedllm_router.errors import ConfigError
 
 __all__ = ["Catalog", "How", "Match"]
 
 _N_NEAREST: Final = 3
 
-How = Literal["exact", "spelling", "alias", "newest release", "none"]
+How = Literal["exact", "spelling", "alias", "newest release", "other effort", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class Match:
         name: The name that was looked up.
         llm: The learned LLM's canonical id, or None when the name matches none.
         how: "exact", "spelling" (case, provider prefix, dots, the way of serving), "alias" (the provider lets the name
-            stand for this release), "newest release" (the name has no date, the id has one) or "none".
+            stand for this release), "newest release" (the name has no date, the id has one), "other effort" (the same
+            LLM, told to reason more or less) or "none".
         nearest: Known ids of the same vendor and family, the closest first; only for "none".
     """
 
@@ -79,6 +81,45 @@ class Catalog:
             for llm, how in self._found(name, wanted):
                 return Match(name, llm, how)
         return Match(name, None, "none", self.nearest(name))
+
+    def at_effort(self, names: Sequence[str], effort: str) -> Match:
+        """Finds the learned LLM that a name stands for when each request sets a reasoning effort.
+
+        An LLM that reasons unless told otherwise is learned at medium effort, and a variant that is only said to
+        reason ("…:thinking") at high effort.
+
+        Args:
+            names: Names of the LLM, the surest first.
+            effort: One of `REASONING_EFFORTS`.
+
+        Returns:
+            The match; where the weights know no such variant the one of the nearest effort, which is "other effort",
+            and none where they know none that reasons, or does not, as the LLM does at this effort.
+        """
+        if effort == "none":
+            found = next((one for name in names if (one := self._variant(name, None, thinking=False))), None)
+            return found or Match(names[0], None, "none", self.nearest(names[0]))
+        steps = REASONING_EFFORTS[1:]
+        for step in sorted(steps, key=lambda one: abs(steps.index(one) - steps.index(effort))):
+            variants = (step, *{"medium": (None,), "high": ("thinking",)}.get(step, ()))
+            for name, variant in itertools.product(names, variants):
+                found = self._variant(name, variant, thinking=True)
+                if found is not None:
+                    return found if step == effort else replace(found, how="other effort")
+        return Match(names[0], None, "none", self.nearest(names[0]))
+
+    def base_of(self, llm: str) -> str:
+        """A canonical id without the reasoning effort that it names."""
+        effort = self.names[self.row(llm)].effort
+        return llm if effort is None else llm.removesuffix(f":{effort}")
+
+    def _variant(self, name: str, effort: str | None, *, thinking: bool) -> Match | None:
+        """What a name stands for with exactly this effort, if that reasons or does not as it should."""
+        found = self.match(name, effort)
+        if found.llm is None:
+            return None
+        row = self._rows[found.llm]
+        return found if (self.names[row].effort, self.llms[row].thinking) == (effort, thinking) else None
 
     def nearest(self, name: str) -> tuple[str, ...]:
         """Up to three known ids of the vendor and family that a name says, the most similar first.

@@ -12,10 +12,13 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-__all__ = ["EFFORTS", "Alias", "LLMName", "aliases_of", "read_name"]
+__all__ = ["EFFORTS", "REASONING_EFFORTS", "Alias", "LLMName", "aliases_of", "read_name"]
 
 EFFORTS: Final = ("thinking", "minimal", "low", "medium", "high", "xhigh", "max")
 """How much an LLM was told to reason: settings that name a variant of it, as in `gpt-5.4:high`."""
+
+REASONING_EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""The efforts that a request can set, in rising order; LiteLLM's values of `reasoning_effort`."""
 
 _NO_REASONING = frozenset({"instant", "none"})
 _OFFERS = frozenset(

@@ -111,7 +111,13 @@ def _train(
         ),
     ] = None,
     min_labels: Annotated[
-        int, typer.Option(min=1, help="Smallest number of labels (graded answers) with which an LLM is learned.")
+        int,
+        typer.Option(
+            min=1,
+            help="LLMs with fewer labels (graded answers) in the data are not learned: a row learned from few answers "
+            "is mostly chance. The proxy can still choose such an LLM, by what is expected of its family, and "
+            "`embedllm-router add` adds it from a few dozen answers. With a small data set set it lower, such as 100.",
+        ),
     ] = 1000,
     ungraded_since: Annotated[
         str | None,

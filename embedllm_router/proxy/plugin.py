@@ -31,6 +31,7 @@ from embedllm_router.proxy.request_context import (
     Eligibility,
     bind_fallbacks,
     canary_key,
+    carry_efforts,
     client_overrides,
     drop_fallbacks,
     eligibility_of,
@@ -212,8 +213,10 @@ class ProxyHandler(CustomLogger):
         combined = Overrides(arm.objective, rules=model.rules)
         if overrides:
             others = {name for name, reason in refused.items() if reason is Exclusion.TEAM}  # as good as unknown
-            names = [name for name in model.pool.names if name not in others] if others else model.pool.names
-            combined = combine(arm.objective, model.rules, overrides, model.allowed, names)
+            pool = model.policy.pool
+            names = [n for n, its in zip(pool.names, pool.groups, strict=True) if its not in others]
+            at = {group: its for group, its in pool.at_efforts.items() if group not in others}
+            combined = combine(arm.objective, model.rules, overrides, model.allowed, names, at)
         body = data if data.get(_PREVIOUS) is None else _with_plain_id(data)
         find = partial(self.container.sessions.find, body, context, settings.sessions, self._group_of)
         session = find() if settings.sessions.enabled else None
@@ -239,7 +242,11 @@ class ProxyHandler(CustomLogger):
         if not routing.decision.ranking:
             raise no_candidate_left(routing.decision, combined, settings)
         _send(data, routing.decision, session, Eligibility(combined.rules, denied, served.groups), settings)
+        effort: Mapping[str, Any] = {}
+        if model.policy.pool.at_efforts and not prompt.sets_effort:
+            effort = carry_efforts(data, routing.decision, context.call_type, self._proxy.llm_router)
         self._report(context, routing, arms, arm, combined, state, self._follow(routing.decision, session, scopes))
+        data |= effort  # last, so that where anything fails the default is asked without it
 
     async def _found_elsewhere(self, session: Session, find: Callable[[], Session]) -> Session:
         """Asks other processes for a session that is tied to an LLM nobody here knows: it may have begun there."""
@@ -269,7 +276,9 @@ class ProxyHandler(CustomLogger):
         )
         needs = prompt.needs - PARAMETERS if litellm.drop_params is True else prompt.needs
         size = prompt.input_tokens, prompt.max_output_tokens
-        return Request(combined.objective, *size, needs, conditions, prompt.n_answers, prompt.service_tier)
+        return Request(
+            combined.objective, *size, needs, conditions, prompt.n_answers, prompt.efforts, prompt.service_tier
+        )
 
     def _cached_tokens(self, prompt: Prompt, model: VirtualModel, session: Session) -> Mapping[str, int]:
         """Input tokens in the prompt cache of the session's provider, where it caches such a request."""
@@ -489,15 +498,19 @@ def _send(
     settings: VirtualModelSettings,
 ) -> None:
     """Writes the choice and its fallbacks into the request."""
-    names, ranking = decision.pool.names, decision.ranking
-    next_best = [names[i] for i in ranking[1 : settings.max_fallbacks + 1]]
+    pool, ranking = decision.pool, decision.ranking
+    if pool.at_efforts:  # a model group that failed at one effort fails at any
+        first, *others = dict.fromkeys(pool.groups[i] for i in ranking)
+        next_best = others[: settings.max_fallbacks]
+    else:
+        first, *next_best = [pool.names[i] for i in ranking[: settings.max_fallbacks + 1]]
     last = last_fallback(decision, settings, eligibility)
     if last is not None and last not in next_best:
         next_best.append(last)
     bond = session.bond if session is not None else None
     alone = bond is not None and bond.forbids_fallbacks  # no other LLM could read the request at all
     bind_fallbacks(data, None if alone else next_best, eligibility)
-    data["model"] = names[ranking[0]]
+    data["model"] = first
 
 
 def _bad_request(error: RequestError) -> HTTPException:

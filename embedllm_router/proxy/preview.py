@@ -49,12 +49,16 @@ def preview(config: Path, virtual_model: str | None, body: Mapping[str, object])
     combined = Overrides(arm.objective, rules=model.rules)
     if body.get("embedllm") is not None:
         override = read_override("body", body["embedllm"])
-        combined = combine(arm.objective, model.rules, [override], model.allowed, model.pool.names)
+        combined = combine(
+            arm.objective, model.rules, [override], model.allowed, model.pool.names, model.pool.at_efforts
+        )
     prompt = read_body(body, model.settings.embed_text)
     needs = prompt.needs - PARAMETERS if _drops_parameters(config) else prompt.needs
     conditions = Conditions(only=combined.candidates, rules=combined.rules)
     size = prompt.input_tokens, prompt.max_output_tokens
-    request = Request(combined.objective, *size, needs, conditions, prompt.n_answers, prompt.service_tier)
+    request = Request(
+        combined.objective, *size, needs, conditions, prompt.n_answers, prompt.efforts, prompt.service_tier
+    )
     return decide(arm.router, prompt, request, model.policy, _state(config, arm))
 
 

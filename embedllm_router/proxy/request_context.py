@@ -5,7 +5,7 @@ answer stands in the request itself, and LiteLLM's configured fallbacks are kept
 """
 
 import time
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from secrets import token_hex
@@ -25,13 +25,14 @@ from embedllm_router.routing.overrides import (
     read_override,
 )
 from embedllm_router.routing.pool import NO_RULES, Exclusion, Rules
-from embedllm_router.routing.prompt import opening
+from embedllm_router.routing.prompt import THINKING_BUDGETS, opening
 from embedllm_router.telemetry.decision_record import RequestContext
 
 __all__ = [
     "Eligibility",
     "bind_fallbacks",
     "canary_key",
+    "carry_efforts",
     "client_overrides",
     "drop_fallbacks",
     "eligibility_of",
@@ -181,8 +182,9 @@ def no_candidate_left(decision: Decision, overrides: Overrides, settings: Virtua
         default answers; another error where it shall.
     """
     excluded = {a.name: a.excluded for a in decision.assessments()}
-    barred = decision.request.conditions.barred
-    others = {name for name, reason in barred.items() if reason is Exclusion.TEAM}  # another team's: not to be told
+    barred, pool = decision.request.conditions.barred, decision.pool
+    teams = {name for name, reason in barred.items() if reason is Exclusion.TEAM}  # another team's: not to be told
+    others = {name for name, group in zip(pool.names, pool.groups, strict=True) if group in teams}
     reasons = {name: str(reason) for name, reason in excluded.items() if name not in others}
     by_rule = any(reason is not None and reason.is_a_rule for reason in excluded.values())
     if by_rule or overrides.by_client or settings.on_no_candidate == "refuse":
@@ -282,15 +284,73 @@ def last_fallback(decision: Decision, settings: VirtualModelSettings, eligibilit
     Returns:
         Its name; None where it was chosen, does not exist, or may not answer.
     """
-    default, conditions = settings.default, decision.request.conditions
-    index = decision.pool.index.get(default)
-    if settings.max_fallbacks == 0 or index is None or index == decision.ranking[0]:
+    default, conditions, pool = settings.default, decision.request.conditions, decision.pool
+    if settings.max_fallbacks == 0 or default == pool.groups[decision.ranking[0]]:
         return None
-    if conditions.only is not None and default not in conditions.only:
+    its = [pool.index[name] for name in pool.at_efforts.get(default, (default,)) if name in pool.index]
+    if conditions.only is not None:
+        its = [i for i in its if pool.names[i] in conditions.only]
+    if all(decision.exclusions[i] in _BARRING_CODES for i in its):
         return None
-    if decision.exclusions[index] in _BARRING_CODES or conditions.barred.get(default) in _BARS_THE_DEFAULT:
+    if conditions.barred.get(default) in _BARS_THE_DEFAULT:
         return None
     return default if eligibility.against(default) is None else None
+
+
+def carry_efforts(data: dict[str, Any], decision: Decision, call_type: str, router: object) -> dict[str, Any]:
+    """Has every fallback of a request carry its own reasoning effort, since LiteLLM hands on that of the first choice.
+
+    Args:
+        data: The request's body, which sets no effort itself; its fallbacks are changed. Those that the Router has for
+            all requests are written into it where it names none.
+        decision: With a choice. A fallback that it weighed at several efforts is asked with the best of them.
+        call_type: LiteLLM's name of the endpoint.
+        router: LiteLLM's Router.
+
+    Returns:
+        The parameters that set the effort of the choice; empty where it has none.
+    """
+
+    def asked(group: str) -> dict[str, Any]:
+        best = decision.best_of(group)
+        effort = None if best is None else decision.pool.candidates[best].effort
+        return {"model": group, **_effort_parameters(data, call_type, effort)}
+
+    for kind in _KINDS:
+        stated = data.get(kind)
+        fallbacks = getattr(router, kind, None) if stated is None else stated
+        if fallbacks and isinstance(fallbacks, list):
+            data[kind] = _carrying(fallbacks, asked, 0)
+    effort = decision.pool.candidates[decision.ranking[0]].effort
+    return {} if effort is None else _effort_parameters(data, call_type, effort)
+
+
+def _effort_parameters(data: Mapping[str, Any], call_type: str, effort: str | None) -> dict[str, Any]:
+    """What sets an effort in a body of an endpoint; without one, what leaves the body as the client sent it."""
+    if "text_completion" in call_type:
+        return {}
+    if "responses" in call_type:
+        own = data.get("reasoning")
+        return {"reasoning": own if effort is None else {**(own if isinstance(own, Mapping) else {}), "effort": effort}}
+    if call_type != "anthropic_messages":
+        return {"reasoning_effort": effort}
+    if effort is None:
+        return {"thinking": None}
+    thinking = {"type": "enabled", "budget_tokens": THINKING_BUDGETS[effort]} if effort != "none" else None
+    return {"thinking": thinking or {"type": "disabled"}}
+
+
+def _carrying(value: object, asked: Callable[[str], dict[str, Any]], depth: int) -> Any:
+    """Fallbacks of any of LiteLLM's shapes, each name with its parameters; what the client set itself stays."""
+    if isinstance(value, str):
+        return asked(value)
+    if isinstance(value, list) and depth < _MAX_DEPTH:
+        return [_carrying(one, asked, depth + 1) for one in value]
+    if isinstance(value, Mapping) and isinstance(value.get("model"), str):
+        return {**asked(value["model"]), **value}
+    if isinstance(value, Mapping) and depth < _MAX_DEPTH:
+        return {name: _carrying(its, asked, depth + 1) if isinstance(its, list) else its for name, its in value.items()}
+    return value
 
 
 def drop_fallbacks(data: dict[str, Any]) -> None:

@@ -149,7 +149,7 @@ class Conditions:
     Attributes:
         only: Candidates the client allows; None allows all.
         rules: Which providers, regions and labels may answer.
-        barred: Candidates that may not be chosen now, and why, for reasons outside the prompt.
+        barred: Model groups that may not be chosen now, and why, for reasons outside the prompt.
         cached_tokens: Input tokens each candidate's provider has in its prompt cache, by name.
         observed: What was seen while serving; None for nothing.
     """
@@ -176,6 +176,7 @@ class Request:
         needs: What an LLM must be able to do to take it.
         conditions: What else bears on the decision.
         n_answers: Answers it asks for, each of which costs.
+        efforts: Reasoning efforts it may be asked with; None allows any. Candidates without one are not bound by it.
         service_tier: The tier of service it asks for, at whose prices it is charged; empty for the usual one.
     """
 
@@ -185,6 +186,7 @@ class Request:
     needs: frozenset[Capability] = frozenset()
     conditions: Conditions = NO_CONDITIONS
     n_answers: int = 1
+    efforts: frozenset[str] | None = None
     service_tier: str = ""
 
 
@@ -317,6 +319,21 @@ class Decision:
     def named(self, name: str) -> Assessment | None:
         """What was weighed for one candidate; None when the pool has none of that name."""
         return self.assessed[self.pool.names.index(name)] if name in self.pool.names else None
+
+    def best_of(self, name: str) -> int | None:
+        """Index of the best-ranked candidate of a name, or of a model group at any effort; None when none is ranked."""
+        pool = self.pool
+        return next((i for i in self.ranking if name in {pool.names[i], pool.groups[i]}), None)
+
+    def answered_by(self, group: str | None) -> str | None:
+        """The candidate that answered, by the model group that did.
+
+        Of one model group the best-ranked effort is asked, and no other one after it.
+        """
+        if group is None or group not in self.pool.at_efforts:
+            return group
+        best = self.best_of(group)
+        return group if best is None else self.pool.names[best]
 
     def putting_first(self, index: int, why: Reason, propensity: float = 1.0) -> "Decision":
         """The same decision with another of its ranking in front.

@@ -6,21 +6,23 @@ pick any; a price nobody states is unknown, never zero.
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from embedllm_router.artifact.catalog import Catalog, Match
-from embedllm_router.artifact.names import EFFORTS, LLMName, read_name
+from embedllm_router.artifact.names import EFFORTS, REASONING_EFFORTS, LLMName, read_name
 from embedllm_router.routing.pool import PARAMETERS, Candidate, Capability, Exclusion, PriceTier, ServicePrices
 from embedllm_router.routing.prompt import service_tier_in
 
 __all__ = [
     "UNKNOWN_PLACE",
     "Accepts",
+    "Complaint",
     "ModelGroup",
     "PriceMap",
     "Row",
     "accepts_unknown",
+    "by_candidate",
     "group_of_deployment",
     "is_paused",
     "read_model_groups",
@@ -45,6 +47,7 @@ UNKNOWN_PLACE = "unknown"
 """Provider or region of a deployment that states none: on no list of allowed ones."""
 
 _ANSWERING = frozenset({None, "chat", "completion", "responses"})  # modes of deployments that answer prompts
+_LONGEST = 40  # characters of a wrong value in a message
 _TIER = re.compile(r"input_cost_per_token_above_(\d+)k_tokens(?:_[a-z]+)?")
 _SERVICE = re.compile(r"(?:in|out)put_cost_per_token(?:_above_\d+k_tokens)?_(flex|balanced|priority|ultrafast)")
 _PROFILE = re.compile(r"(?:^|/)(global|us-gov|us|eu|apac|jp|au|ca)\.[a-z0-9-]+\.|[:/]application-inference-profile/")
@@ -54,8 +57,23 @@ _REGIONS = ("region_name", "aws_region_name", "vertex_location", "vertex_ai_loca
 
 
 @dataclass(frozen=True, slots=True)
+class Complaint:
+    """A value in a model group's deployments that cannot be used.
+
+    Attributes:
+        place: Where it stands, such as "litellm_params.input_cost_per_token of openai/gpt-4o".
+        found: What was expected and what was found.
+        remedy: What to do about it.
+    """
+
+    place: str
+    found: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelGroup:
-    """A model group as a candidate.
+    """A model group as a candidate, or what it is at a reasoning effort.
 
     Attributes:
         candidate: Its name, LLM, prices and context window.
@@ -66,6 +84,13 @@ class ModelGroup:
         effort: The reasoning effort that its deployments are set to; None when they set none.
         thinks: Whether such an LLM reasons before it answers.
         members: The group as it would be with each of its LLMs alone, where its deployments are of several; else none.
+        at_efforts: The group at each reasoning effort that its deployments declare (`model_info.embedllm_efforts`);
+            where there is any, these are candidates in its place.
+        names: What its LLM was looked up by.
+        effort_refused: Whether LiteLLM's price map says that the LLM takes no such effort.
+        complaints: Values in its deployments that cannot be used.
+        unpriced: What its deployments lack for their prices to be known, such as "input_cost_per_token to
+            litellm_params of openai/house-model".
     """
 
     candidate: Candidate
@@ -76,6 +101,11 @@ class ModelGroup:
     effort: str | None = None
     thinks: bool = False
     members: "tuple[ModelGroup, ...]" = ()
+    at_efforts: "tuple[ModelGroup, ...]" = ()
+    names: tuple[str, ...] = ()
+    effort_refused: bool = False
+    complaints: tuple[Complaint, ...] = ()
+    unpriced: tuple[str, ...] = ()
 
     @property
     def is_expected(self) -> bool:
@@ -101,10 +131,23 @@ def read_model_groups(
     Returns:
         Model groups by name, in the order they first appear.
     """
-    groups: dict[str, list[Row]] = {}
+    listed: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(str(row.get("model_name")), []).append(row)
-    return {name: _model_group(name, members, prices, catalog, accepts) for name, members in groups.items()}
+        listed.setdefault(str(row.get("model_name")), []).append(row)
+    groups = {}
+    for name, its in listed.items():
+        used = [row for row in its if not is_paused(row)] or its  # LiteLLM sends nothing to those that are paused
+        group = _model_group(name, used, prices, catalog, accepts)
+        wanted = [effort for effort in _efforts_of(used) if f"{name}:{effort}" not in listed]
+        at_efforts = tuple(_at_effort(group, effort, catalog, _refuses(used, prices, effort)) for effort in wanted)
+        complaints = (*_wrong_efforts(name, used, listed), *_wrong_prices(used))
+        groups[name] = replace(group, at_efforts=at_efforts, complaints=complaints)
+    return groups
+
+
+def by_candidate(groups: Mapping[str, ModelGroup]) -> dict[str, ModelGroup]:
+    """Model groups by the names of candidates: one that is chosen at several reasoning efforts is at each of them."""
+    return {one.candidate.name: one for group in groups.values() for one in group.at_efforts or (group,)}
 
 
 def through_wildcards(rows: Sequence[Row], names: Iterable[str]) -> list[Row]:
@@ -120,13 +163,19 @@ def through_wildcards(rows: Sequence[Row], names: Iterable[str]) -> list[Row]:
     """
     groups = {str(row.get("model_name")) for row in rows}
     patterns = sorted((name for name in groups if "*" in name), key=lambda name: len(_regex(name)), reverse=True)
-    made: list[Row] = []
-    for name in dict.fromkeys(names):
+    made: dict[str, list[Row]] = {}
+    for name in names:
         fitting = ((pattern, re.fullmatch(_regex(pattern), name)) for pattern in patterns if name not in groups)
         pattern, found = next(((one, match) for one, match in fitting if match), (None, None))
-        if found is not None:
-            made += [_specific(row, name, found) for row in rows if row.get("model_name") == pattern]
-    return made
+        if pattern is None or found is None:
+            continue
+        behind = [row for row in rows if row.get("model_name") == pattern]
+        group, _, effort = name.rpartition(":")
+        if group and effort in _efforts_of(behind):
+            name, found = group, re.fullmatch(_regex(pattern), group) or found  # noqa: PLW2901 - the group it is of
+        if name not in groups:
+            made[name] = [_specific(row, name, found) for row in behind]
+    return [row for its in made.values() for row in its]
 
 
 def _regex(pattern: str) -> str:
@@ -152,7 +201,6 @@ def group_of_deployment(rows: Iterable[Row]) -> dict[str, str]:
 
 
 def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Catalog, accepts: Accepts) -> ModelGroup:
-    rows = [row for row in rows if not is_paused(row)] or rows  # LiteLLM sends nothing to those that are paused
     declared = next((i for row in rows if (i := _section(row, "model_info").get("embedllm"))), None)
     names = [str(declared)] if declared else [*(n for row in rows for n in _llm_names(row)), name]
     effort = next((found for row in rows if (found := _effort(row))), None)
@@ -181,12 +229,123 @@ def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Cata
         known_by=catalog.llms[row].known_by if row is not None else None,
         services=tuple(_prices_at(rows, prices, tier) for tier in _service_tiers(rows, prices)),
     )
-    group = ModelGroup(candidate, match, declared is not None, read, like, effort)
+    unpriced = tuple(_missing_prices(rows, prices))
+    group = ModelGroup(
+        candidate, match, declared is not None, read, like, effort, names=tuple(names), unpriced=unpriced
+    )
     by_llm = {} if declared or like else _by_llm(rows, catalog)
     if len(by_llm) > 1:
         alone = (_model_group(name, its, prices, catalog, accepts) for its in by_llm.values())
         group = replace(group, members=tuple(alone))
     return group if row is not None else _as_expected(group, catalog, always_thinks=_always_thinks(rows, prices))
+
+
+def _efforts_of(rows: Sequence[Row]) -> list[str]:
+    """The reasoning efforts that all deployments of a group declare, in rising order: LiteLLM may pick any of them."""
+    declared = [set(map(str, _listed_efforts(row))) for row in rows]
+    return [effort for effort in REASONING_EFFORTS if all(effort in its for its in declared)]
+
+
+def _listed_efforts(row: Row) -> list[object]:
+    said = _section(row, "model_info").get("embedllm_efforts")
+    return said if isinstance(said, list) else [] if said is None else [said]
+
+
+def _at_effort(group: ModelGroup, effort: str, catalog: Catalog, refused: bool) -> ModelGroup:  # noqa: FBT001 - a fact
+    """What a model group is at a reasoning effort that each request sets.
+
+    Where the weights know its LLM at another effort only, that is its stand-in. Where they know none at which it
+    reasons, or does not, as at this one, it is known by its kind.
+    """
+    name, match, stand_in = group.candidate.name, catalog.at_effort(group.names, effort), None
+    llm_name = catalog.base_of(match.llm) if match.llm else None
+    if match.how == "other effort":
+        match, stand_in = Match(match.name, None, "none", match.nearest), match.llm
+    elif match.llm is None and group.like is not None:
+        stand_in = catalog.at_effort((group.like,), effort).llm
+    read = None if match.llm else group.read or _readable(group.names)
+    row = catalog.row(match.llm) if match.llm else None
+    llm = match.llm
+    known_by: str | None = catalog.llms[row].known_by if row is not None else None
+    if row is None and (stand_in or read):
+        llm_name = llm_name or (read.id.partition(":")[0] if read else name)
+        llm, known_by = f"{llm_name}:{effort}", "like" if stand_in else "family"
+    takes_none = Exclusion.NO_REASONING_EFFORT if Capability.REASONING_EFFORT in group.candidate.lacks else None
+    candidate = replace(
+        group.candidate,
+        name=f"{name}:{effort}",
+        llm=llm,
+        row=row,
+        closed=group.candidate.closed or takes_none,
+        known_by=known_by,
+        effort=effort,
+        at_effort_of=name,
+    )
+    return replace(
+        group,
+        candidate=candidate,
+        match=match,
+        read=read,
+        like=stand_in,
+        effort=effort,
+        thinks=effort != "none",
+        members=tuple(_at_effort(one, effort, catalog, refused) for one in group.members),
+        effort_refused=refused,
+    )
+
+
+def _refuses(rows: Sequence[Row], prices: PriceMap, effort: str) -> bool:
+    """Whether LiteLLM's price map says of some deployment's LLM that it takes no such effort."""
+    entries = (entry for row in rows if _is_shipped(entry := _map_entry(row, prices) or {}))
+    of_effort = f"supports_{effort}_reasoning_effort"
+    return any(one.get("supports_reasoning") is not True or one.get(of_effort) is False for one in entries)
+
+
+def _wrong_efforts(name: str, rows: Sequence[Row], listed: Container[str]) -> Iterator[Complaint]:
+    common, allowed = _efforts_of(rows), ", ".join(REASONING_EFFORTS)
+    for row in rows:
+        place = f"model_info.embedllm_efforts of {_model_of(row)} in the model group {name}"
+        wrong = [str(one) for one in _listed_efforts(row) if one not in REASONING_EFFORTS]
+        missing = [one for one in _listed_efforts(row) if one in REASONING_EFFORTS and one not in common]
+        if wrong:
+            yield Complaint(place, f"expected a list of {allowed}; found {', '.join(wrong)}", "correct or remove it")
+        if missing:
+            found = f"other deployments of the group do not declare {', '.join(map(str, missing))}"
+            yield Complaint(place, found, "declare the same efforts at each deployment of a model group")
+        if common and _effort(row) is not None:
+            found = "the deployment sets a reasoning effort itself, beside the one that is chosen for each request"
+            yield Complaint(place, found, "take reasoning_effort and thinking out of its litellm_params")
+    for effort in common:
+        if f"{name}:{effort}" in listed:
+            found = f"a model group is called {name}:{effort} already, so this effort of {name} is no candidate"
+            place = f"model_info.embedllm_efforts of the model group {name}"
+            yield Complaint(place, found, f"give the model group {name}:{effort} another name, or take the effort out")
+
+
+_PRICE = re.compile(
+    r"(?:input|output|cache_read_input)(?:_token)?_cost(?:_per_token)?(?:_above_\d+k_tokens)?|usd_per_request"
+)
+
+
+def _wrong_prices(rows: Sequence[Row]) -> Iterator[Complaint]:
+    """Prices that are no numbers of at least 0: they count as unknown."""
+    for row in rows:
+        for section in ("litellm_params", "model_info"):
+            for field, value in _section(row, section).items():
+                if _PRICE.fullmatch(field) and value is not None and _amount(value) is None:
+                    place = f"{section}.{field} of {_model_of(row)} in the model group {row.get('model_name')}"
+                    found = (
+                        f"expected a price in USD, at least 0; found {str(value)[:_LONGEST]!r}, which counts as none"
+                    )
+                    yield Complaint(place, found, "set the price of one token, such as 2.5e-6, or 0 if it is free")
+
+
+def _missing_prices(rows: Sequence[Row], prices: PriceMap) -> Iterator[str]:
+    for row in rows:
+        missing = [side for side in ("input", "output") if _price_above(row, prices, side, 0, "") is None]
+        if missing:
+            fields = " and ".join(f"{side}_cost_per_token" for side in missing)
+            yield f"{fields} to litellm_params of {_model_of(row)}"
 
 
 def _by_llm(rows: Sequence[Row], catalog: Catalog) -> dict[str, list[Row]]:

@@ -133,8 +133,13 @@ def read_override(source: str, field: object) -> Override:
     )
 
 
-def combine(
-    configured: Objective, rules: Rules, overrides: Sequence[Override], allowed: Allowed, names: Collection[str]
+def combine(  # noqa: PLR0913, PLR0917 - a virtual model's side and the request's
+    configured: Objective,
+    rules: Rules,
+    overrides: Sequence[Override],
+    allowed: Allowed,
+    names: Collection[str],
+    at_efforts: Mapping[str, Collection[str]] | None = None,
 ) -> Overrides:
     """Puts overrides together; without any the virtual model's objective and rules stand.
 
@@ -144,6 +149,8 @@ def combine(
         overrides: Of team, key, header and body, in this order.
         allowed: What header and body may set.
         names: The virtual model's candidates.
+        at_efforts: Of them, those that a model group is at several reasoning efforts, by its name, which stands for all
+            of them in lists of candidates; None for none.
 
     Returns:
         What the request is routed by.
@@ -164,8 +171,9 @@ def combine(
         if override.max_cost_usd is not None:
             limit, source = override.max_cost_usd, override.source
         if override.candidates is not None:
-            _check_known(override, names)
-            candidates = override.candidates if candidates is None else candidates & override.candidates
+            its = frozenset(one for name in override.candidates for one in (at_efforts or {}).get(name, (name,)))
+            _check_known(override, its, names)
+            candidates = its if candidates is None else candidates & its
         rules = rules.and_also(override.rules)
     ceilings = [w.max_cost_usd for w in overrides if w.source in {"team", "key"} and w.max_cost_usd is not None]
     if limit is not None or ceilings:
@@ -187,8 +195,8 @@ def _check_allowed(override: Override, allowed: Allowed) -> None:
         raise RequestError(_said(override, "max_cost_usd"), f"expected at most {most:g}, found {limit:g}")
 
 
-def _check_known(override: Override, names: Collection[str]) -> None:
-    unknown = sorted((override.candidates or frozenset()) - set(names))
+def _check_known(override: Override, candidates: frozenset[str], names: Collection[str]) -> None:
+    unknown = sorted(candidates - set(names))
     if unknown and override.source == "body":
         found = ", ".join(name[:_LONGEST_NAME] for name in unknown[:_MOST_NAMES])
         raise RequestError(f"{BODY_FIELD}.candidates", f"unknown {found}; this model chooses among {', '.join(names)}")

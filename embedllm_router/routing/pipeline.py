@@ -237,8 +237,8 @@ def _default_if_out_of_distribution(decision: Decision, shrinkage: Shrinkage, po
     """Gives a prompt too far from all that was learned to the default, where the default could be chosen."""
     if policy.max_ood_score is None or shrinkage.ood_score is None or shrinkage.ood_score <= policy.max_ood_score:
         return decision
-    default = decision.pool.index.get(policy.default or "")
-    return decision if default not in decision.ranking else decision.putting_first(default, Reason.OUT_OF_DISTRIBUTION)
+    default = decision.best_of(policy.default or "")
+    return decision if default is None else decision.putting_first(default, Reason.OUT_OF_DISTRIBUTION)
 
 
 def _check_finite(scores: Scores) -> None:

@@ -104,10 +104,12 @@ def _exclusions(pool: CandidatePool, request: Request, cost_usd: Floats) -> Code
         only = given.only
         _exclude(codes, Exclusion.NOT_REQUESTED, pool.mask(name not in only for name in pool.names))
     for name, reason in given.barred.items():
-        _exclude(codes, reason, pool.mask(name == one for one in pool.names))
+        _exclude(codes, reason, pool.mask(name == one for one in pool.groups))
     if given.rules is not NO_RULES:
         for reason, hit in pool.breaking(given.rules):
             _exclude(codes, reason, hit)
+    if pool.at_efforts and request.efforts is not None:
+        _exclude(codes, Exclusion.EFFORT, pool.at_other_efforts(request.efforts))
     if pool.has_limits:
         _exclude(codes, Exclusion.CONTEXT_WINDOW, pool.too_small(request.input_tokens, request.max_output_tokens or 0))
     for capability in sorted(request.needs):

@@ -140,6 +140,7 @@ class Exclusion(StrEnum):
     TEAM = "team"
     TAG = "tag"
     NOT_GRADED = "not_graded"
+    EFFORT = "effort"
 
     @classmethod
     def lacking(cls, capability: Capability) -> "Exclusion":
@@ -241,7 +242,7 @@ class Candidate:
     """One LLM that may answer.
 
     Attributes:
-        name: What the caller calls it: a LiteLLM model group, or a canonical id.
+        name: What the caller calls it: a LiteLLM model group, one at an effort such as "gpt-5:high", or a canonical id.
         llm: Canonical id of the learned LLM it stands for; None when none does.
         row: That LLM's row in the artifact; None when none does.
         input_usd_per_token: Price of one input token in USD; None when unknown. 0.0 means free.
@@ -258,6 +259,8 @@ class Candidate:
         closed: Why it takes no request at all, whatever its LLM and prices; None when it takes some.
         known_by: What its LLM is known by: "labels", "published", "family" or "like"; None when it is not known.
         services: Its prices at other tiers of service, where they differ.
+        effort: The reasoning effort it is asked with, one of `names.REASONING_EFFORTS`; None leaves the request's.
+        at_effort_of: The model group it is at that effort; None without one, when the name is the model group's.
     """
 
     name: str
@@ -277,6 +280,13 @@ class Candidate:
     closed: Exclusion | None = None
     known_by: str | None = None
     services: tuple[ServicePrices, ...] = ()
+    effort: str | None = None
+    at_effort_of: str | None = None
+
+    @property
+    def group(self) -> str:
+        """The model group that LiteLLM is asked for."""
+        return self.name if self.at_effort_of is None else self.at_effort_of
 
     @property
     def standing_exclusion(self) -> Exclusion | None:
@@ -328,6 +338,9 @@ class CandidatePool:
         self.candidates = tuple(candidates)
         self.names = tuple(c.name for c in self.candidates)
         self.index = {name: i for i, name in enumerate(self.names)}
+        self.groups = tuple(c.group for c in self.candidates)
+        self.at_efforts = _by_group(self.candidates)
+        """Names of candidates by the model group that they are at some effort; empty where no effort is chosen."""
         self.standing = tuple(c.standing_exclusion for c in self.candidates)
         self.standing_codes = np.array([r.code if r else 0 for r in self.standing], dtype=np.int8)
         self.usable = self.standing_codes == 0
@@ -401,6 +414,10 @@ class CandidatePool:
         )
         return None if np.isnan(cost) else cost
 
+    def at_other_efforts(self, efforts: frozenset[str]) -> Mask:
+        """Candidates at an effort that is none of these; those without an effort of their own are not among them."""
+        return self.mask(c.effort is not None and c.effort not in efforts for c in self.candidates)
+
     def _breaking(self, rules: Rules) -> tuple[tuple[Exclusion, Mask], ...]:
         """The candidates that break a rule, by the rule they break; asked again for every request, so remembered."""
         broken = [c.broken_rule(rules) for c in self.candidates]
@@ -441,6 +458,14 @@ class _Cost:
                 if input_tokens > tier.above_tokens:
                     input_price[index], output_price[index] = tier.input_usd_per_token, tier.output_usd_per_token
         return input_price, output_price
+
+
+def _by_group(candidates: Sequence[Candidate]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for one in candidates:
+        if one.effort is not None:
+            found[one.group] = (*found.get(one.group, ()), one.name)
+    return found
 
 
 def _outside(places: frozenset[str], allowed: frozenset[str] | None, denied: frozenset[str]) -> bool:

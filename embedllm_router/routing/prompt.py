@@ -25,6 +25,7 @@ from embedllm_router.routing.pool import PARAMETERS, Capability
 
 __all__ = [
     "CHARS_OF_CONTEXT",
+    "THINKING_BUDGETS",
     "Bond",
     "EmbedText",
     "Prompt",
@@ -51,7 +52,13 @@ _LIMITS = {
     "responses": ("max_output_tokens",),
     "anthropic_messages": ("max_tokens",),
 }
+THINKING_BUDGETS = {"low": 1_024, "medium": 2_048, "high": 4_096}
+"""Tokens of thinking that LiteLLM takes for an effort in a body of Anthropic messages, in rising order.
+
+It has none for other efforts that it would not take for one of these again where another provider's LLM is asked.
+"""
 _SEVERAL = {"completion": ("n",), "text_completion": ("n", "best_of")}
+_NO_EFFORT = frozenset({"none"})
 _MAX_DEPTH = 6  # nesting of content parts beyond this is nobody's real request
 _SYSTEM_ROLES = frozenset({"system", "developer"})
 _CALLED = ("tool_calls", "function_call", "arguments", "output")
@@ -88,6 +95,9 @@ class Prompt:
         n_answers: Answers it asks for: `n`, `best_of`, prompts in a list.
         marks_cache: Whether it asks the provider to cache a part of it.
         service_tier: The tier of service it asks for, such as "flex" or "priority"; empty for the usual one.
+        sets_effort: Whether it sets a reasoning effort itself, in any form.
+        efforts: Reasoning efforts it may be asked with: its own one, else those that its endpoint and its limit on the
+            answer leave room for; None allows any.
     """
 
     text: str
@@ -97,6 +107,8 @@ class Prompt:
     n_answers: int = 1
     marks_cache: bool = False
     service_tier: str = ""
+    sets_effort: bool = False
+    efforts: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +137,46 @@ def read_body(
     turns, endpoint = list(_turns(body)), _endpoint(body, call_type)
     also_read = sum(json_bytes(body[field]) for field in _ALSO_READ if body.get(field))
     size = sum(turn.content.n_bytes for turn in turns) + also_read
+    limit, effort = _max_output_tokens(body, endpoint), _own_effort(body)
     return Prompt(
         text=_select(turns, embed_text),
         input_tokens=-(-size // _BYTES_PER_TOKEN) + sum(turn.content.n_tokens for turn in turns),
-        max_output_tokens=_max_output_tokens(body, endpoint),
+        max_output_tokens=limit,
         needs=_needs_of_body(body).union(_parameters(body, endpoint), *(turn.content.needs for turn in turns)),
         n_answers=_n_answers(body, endpoint),
         marks_cache=_marks_cache(body, turns),
         service_tier=service_tier_in(body),
+        sets_effort=effort is not None,
+        efforts=_possible_efforts(endpoint if call_type else "", limit) if effort is None else frozenset({effort}),
     )
+
+
+def _own_effort(body: Mapping[str, object]) -> str | None:
+    """The reasoning effort that a body sets, in the form of any endpoint; None where it sets none."""
+    thinking = body.get("thinking")
+    if isinstance(thinking, Mapping) and thinking.get("type") == "disabled":
+        return "none"
+    for field in ("reasoning_effort", "reasoning", "output_config"):
+        value = body.get(field)
+        effort = value.get("effort") if isinstance(value, Mapping) else value
+        if isinstance(effort, str) and effort:
+            return effort.lower()
+    if not isinstance(thinking, Mapping):
+        return None
+    budget = thinking.get("budget_tokens")
+    if not _is_count(budget):
+        return "high"  # what providers take where thinking is on and nothing says how much
+    return next((one for one, least in reversed(THINKING_BUDGETS.items()) if budget >= least), "minimal")
+
+
+def _possible_efforts(endpoint: str, limit: int | None) -> frozenset[str] | None:
+    """The efforts that a body without one can be asked with; None for any."""
+    if endpoint == "text_completion":  # it has no parameter for one
+        return _NO_EFFORT
+    if endpoint != "anthropic_messages":
+        return None
+    room = (effort for effort, budget in THINKING_BUDGETS.items() if limit is None or budget < limit)
+    return _NO_EFFORT.union(room)
 
 
 _SERVICE_TIERS = {tier: tier for tier in ("flex", "balanced", "priority", "ultrafast")} | {"fast": "priority"}

@@ -54,8 +54,11 @@ def keep_session(decision: Decision, session: PinnedSession) -> Decision:
         The decision with the pinned LLM first; unchanged where another LLM takes over, and where the pinned one cannot
         be chosen or is first anyway.
     """
-    pinned = decision.pool.index.get(session.name)
-    if pinned is None or pinned not in decision.ranking or pinned == decision.ranking[0]:
+    pinned = decision.best_of(session.name)
+    if pinned is None and session.bond is not None:  # at another effort the same LLM can go on too
+        at = decision.pool.index.get(session.name)
+        pinned = None if at is None else decision.best_of(decision.pool.groups[at])
+    if pinned is None or pinned == decision.ranking[0]:
         return decision
     if session.bond is not None:
         return decision.putting_first(pinned, Reason.SESSION_LOCKED)

@@ -14,7 +14,7 @@ from embedllm_router._hashing import digest_of
 from embedllm_router.config.virtual_model import ShadowSettings, VirtualModelSettings
 from embedllm_router.routing.budget import Budget
 from embedllm_router.routing.decision import NO_EXPLORATION, Objective
-from embedllm_router.routing.deployments import ModelGroup
+from embedllm_router.routing.deployments import Complaint, ModelGroup, by_candidate
 from embedllm_router.routing.overrides import Allowed
 from embedllm_router.routing.pipeline import Policy
 from embedllm_router.routing.pool import NO_RULES, Average, Candidate, CandidatePool, Exclusion, Rules
@@ -81,10 +81,12 @@ def build_virtual_model(
     Returns:
         The virtual model with its candidates.
     """
-    names = settings.candidates or tuple(groups)
-    if settings.default in groups:  # whoever declares a default wants its answers
-        names = (*names, settings.default)
-    candidates = [groups[n].candidate if n in groups else _absent(n) for n in dict.fromkeys(names)]
+    choices = by_candidate(groups)
+    names = [one for name in settings.candidates or groups for one in _at_every_effort(name, groups)]
+    of_default = _at_every_effort(settings.default, groups) if settings.default in groups else []
+    if not set(of_default) & set(names):  # whoever declares a default wants its answers
+        names += of_default
+    candidates = [choices[n].candidate if n in choices else _absent(n) for n in dict.fromkeys(names)]
     if settings.uncertainty == "exclude":  # `excluded_as_not_graded` names them
         candidates = [replace(one, llm=None, row=None) if one.known_by in _NOT_GRADED else one for one in candidates]
     lower = settings.uncertainty == "lower_bound"
@@ -100,11 +102,14 @@ def build_virtual_model(
 
 def findings(virtual_models: Mapping[str, VirtualModel], groups: Mapping[str, ModelGroup]) -> list[Finding]:
     """Says what each model group was matched to, and everything that will keep a candidate from being chosen."""
+    choices = by_candidate(groups)
     used = {name for one in virtual_models.values() for name in one.pool.names}
-    found = [_group_finding(groups[name]) for name in groups if name in used]
+    found = [_group_finding(choices[name]) for name in choices if name in used]
+    asked = {name for one in virtual_models.values() for name in one.pool.groups}
+    found += [_complaint(one, name) for name in groups if name in asked for one in groups[name].complaints]
     for one in virtual_models.values():
         found.extend(_model_findings(one, groups))
-        found.append(_summary(one, groups))
+        found.append(_summary(one, choices))
     return found
 
 
@@ -113,6 +118,8 @@ _PLACE = "model_info of this deployment"
 REMEDIES = {
     "family": f"nothing; for sharper predictions name a learned LLM it is like in embedllm_like in {_PLACE}, or grade "
     "some of its answers and run embedllm-router add",
+    "other effort": "nothing; for sharper predictions grade some of its answers at this effort and run "
+    "embedllm-router add",
     "unknown": f"say in {_PLACE} which LLM it is: base_model by its public name, embedllm by a known id, or "
     "embedllm_like by a known id it is like",
     "unpriced": "set input_cost_per_token and output_cost_per_token in litellm_params (0 if it is free)",
@@ -121,15 +128,38 @@ REMEDIES = {
     "grade some of their answers and run embedllm-router add",
     "wildcard": "nothing; to choose among LLMs behind it, name them in candidates, such as openai/gpt-4o",
     "absent": "add a deployment of this model_name to model_list, or take the name out of candidates",
+    "effort": "take embedllm_efforts out of model_info of its deployments; or, where the LLM does reason, set "
+    "allowed_openai_params: [reasoning_effort] in litellm_params",
+    "none": "make a candidate usable: say which LLM it is (model_info.embedllm or base_model) and its price; "
+    "embedllm-router doctor names what each one lacks",
 }
 """What to do about a candidate, by what is the matter."""
 
 
-def _summary(one: VirtualModel, groups: Mapping[str, ModelGroup]) -> Finding:
+def price_remedy(group: ModelGroup) -> str:
+    """What to add to which deployments, so that the price of a model group is known."""
+    missing = ", ".join(dict.fromkeys(group.unpriced))
+    return (
+        f"add {missing} in the model group {group.candidate.group}: USD per token, such as 2.5e-6, or 0 if it is free"
+    )
+
+
+def _at_every_effort(name: str, groups: Mapping[str, ModelGroup]) -> list[str]:
+    """The candidates that a name stands for: one, or a model group at each of its reasoning efforts."""
+    efforts = groups[name].at_efforts if name in groups else ()
+    return [one.candidate.name for one in efforts] or [name]
+
+
+def _complaint(one: Complaint, group: str) -> Finding:
+    fields = {"group": group, "place": one.place, "found": one.found, "remedy": one.remedy}
+    return Finding("warning", "routing.setting_unusable", fields)
+
+
+def _summary(one: VirtualModel, choices: Mapping[str, ModelGroup]) -> Finding:
     """One line about a virtual model: how its LLMs are known, and what helps those that are not."""
     by: dict[str, list[str]] = {kind: [] for kind in ("known", "family", "like", "unknown", "unpriced", "absent")}
     for candidate in one.pool.candidates:
-        by[_known_by(groups.get(candidate.name))].append(candidate.name)
+        by[_known_by(choices.get(candidate.name))].append(candidate.name)
         if candidate.standing_exclusion is Exclusion.PRICE_UNKNOWN:
             by["unpriced"].append(candidate.name)
     words = {
@@ -148,6 +178,11 @@ def _summary(one: VirtualModel, groups: Mapping[str, ModelGroup]) -> Finding:
     fields = {"virtual_model": one.name, "summary": summary, **{k: v for k, v in by.items() if v}, "remedies": remedies}
     trouble = by["unknown"] or by["unpriced"] or by["absent"]
     return Finding("warning" if trouble else "info", "routing.pool", fields)
+
+
+def reasons_of(pool: CandidatePool) -> dict[str, str]:
+    """Why candidates can never be chosen, by name."""
+    return {name: str(reason) for name, reason in zip(pool.names, pool.standing, strict=True) if reason is not None}
 
 
 def excluded_as_not_graded(virtual_model: VirtualModel) -> list[str]:
@@ -182,8 +217,11 @@ def _group_finding(group: ModelGroup) -> Finding:
             "remedy": REMEDIES["wildcard" if candidate.closed is Exclusion.WILDCARD else "unknown"],
         }
         return Finding("warning", "routing.llm_unknown", fields)
+    if candidate.closed is Exclusion.NO_REASONING_EFFORT:
+        fields = {"group": candidate.name, "llm": candidate.llm, "remedy": REMEDIES["effort"]}
+        return Finding("warning", "routing.effort_refused", fields)
     if candidate.standing_exclusion is Exclusion.PRICE_UNKNOWN:
-        fields = {"group": candidate.name, "llm": candidate.llm, "remedy": REMEDIES["unpriced"]}
+        fields = {"group": candidate.name, "llm": candidate.llm, "remedy": price_remedy(group)}
         return Finding("warning", "routing.price_unknown", fields)
     if match.llm is None:
         fields = {
@@ -191,7 +229,7 @@ def _group_finding(group: ModelGroup) -> Finding:
             "llm": candidate.llm,
             "known_by": candidate.known_by,
             **({"like": group.like} if candidate.known_by == "like" else {"nearest": match.nearest}),
-            "remedy": REMEDIES["family"],
+            "remedy": REMEDIES["family" if candidate.effort is None or group.like is None else "other effort"],
         }
         return Finding("info", "routing.llm_expected", fields)
     how = f"declared, {match.how}" if group.declared else match.how
@@ -200,9 +238,9 @@ def _group_finding(group: ModelGroup) -> Finding:
 
 def _model_findings(one: VirtualModel, groups: Mapping[str, ModelGroup]) -> list[Finding]:
     found = [
-        Finding("warning", "routing.candidate_unknown", {"virtual_model": one.name, "group": name})
-        for name in one.pool.names
-        if name not in groups
+        Finding("warning", "routing.candidate_unknown", {"virtual_model": one.name, "group": candidate.name})
+        for candidate in one.pool.candidates
+        if candidate.group not in groups
     ]
     if one.settings.default not in groups:
         fields = {"virtual_model": one.name, "default": one.settings.default, "groups": list(groups)}
@@ -224,7 +262,12 @@ def _model_findings(one: VirtualModel, groups: Mapping[str, ModelGroup]) -> list
         fields = {"virtual_model": one.name, "default": one.settings.default, "rule": str(broken)}
         found.append(Finding("warning", "routing.default_ruled_out", {**fields, "consequence": consequence}))
     if not one.pool.usable.any():
-        found.append(Finding("warning", "routing.no_usable_candidate", {"virtual_model": one.name}))
+        none_left: dict[str, object] = {
+            "virtual_model": one.name,
+            "reasons": reasons_of(one.pool),
+            "remedy": REMEDIES["none"],
+        }
+        found.append(Finding("warning", "routing.no_usable_candidate", none_left))
     return found
 
 

@@ -220,7 +220,8 @@ class LiveSnapshot:
 
     def _report(self, arms: Mapping[str, Arms], groups: Mapping[str, ModelGroup]) -> None:
         for finding in findings({name: one.live.virtual_model for name, one in arms.items()}, groups):
-            getattr(self._log, finding.level)(finding.event, **finding.fields)
+            place = {"config": str(self._config)} if finding.event == "routing.setting_unusable" else {}
+            getattr(self._log, finding.level)(finding.event, **finding.fields, **place)
 
     def _load_what_loads(self, settings: RouterSettings) -> dict[Path | None, Router]:
         routers: dict[Path | None, Router] = {}

@@ -75,7 +75,7 @@ class DecisionRecord:
 
     Attributes:
         context: The request as it came.
-        chosen: Model group it was sent to.
+        chosen: Candidate it was sent to: a model group, or one at a reasoning effort.
         route_ms: Milliseconds spent in our hook.
         failed_open: Why the default answers; None when routing decided.
         decision: What was weighed; None when routing failed open. So are the fields below.
@@ -146,7 +146,7 @@ class Outcome:
     """What really happened to a routed request.
 
     Attributes:
-        served: Model group that answered; None when none did.
+        served: Model group that answered, or the candidate that it is at an effort; None when none did.
         status: "success", "failure", or "unknown" when none was reported.
         input_tokens: Billed input tokens; None when unknown.
         output_tokens: Billed output tokens; None when unknown.

@@ -100,7 +100,9 @@ def response_headers(record: DecisionRecord, served_by: str | None) -> dict[str,
         "x-embedllm-route-ms": f"{record.route_ms:.3f}",
     }
     if served_by is not None:
-        headers["x-embedllm-served"] = served_by
+        headers["x-embedllm-served"] = (
+            record.decision.answered_by(served_by) if record.decision else None
+        ) or served_by
     if record.runner_up is not None:
         headers["x-embedllm-runner-up"] = record.runner_up
     if record.failed_open is not None:

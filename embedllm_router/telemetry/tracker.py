@@ -230,6 +230,8 @@ class RequestTracker:
             self._pending[tracking_id] = replace(pending, recorded=True)
         self._n_pending -= 1
         record = pending.record
+        if record.decision is not None:
+            outcome = replace(outcome, served=record.decision.answered_by(outcome.served))
         self._log.info("routing.served", **served(record, outcome), failed_attempts=pending.failed_attempts)
         self._learn(record, outcome)
         self._end(pending, outcome)

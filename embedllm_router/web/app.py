@@ -3,11 +3,13 @@
 Routes for machines: whether the process lives, whether routing works, and the metrics.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, Final
 
+import orjson
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
@@ -29,7 +31,9 @@ __all__ = [
     "Doors",
     "ModelCheck",
     "counting_router",
+    "deciding",
     "health_router",
+    "listing_router",
     "models_router",
     "mount",
     "reload_router",
@@ -139,7 +143,7 @@ def routers_of(container: Container, doors: Doors) -> list[APIRouter]:
             owners=container.owners,
         ),
     ]
-    routers.append(models_router(auth=doors.key, virtual_models=lambda: _deciding(container)))
+    routers.append(models_router(auth=doors.key, virtual_models=lambda: deciding(container)))
     if settings.dashboard.enabled:
         routers.append(_dashboard(container, doors))
     return routers
@@ -175,24 +179,36 @@ def models_router(*, auth: Callable[..., Any], virtual_models: Callable[[], Sequ
     return router
 
 
-def _deciding(container: Container) -> list[VirtualModel]:
+def deciding(container: Container) -> list[VirtualModel]:
+    """The virtual models that decide now; none until the deployments are known."""
     served = container.live.served
     return [] if served is None else [one.live.virtual_model for one in served.arms.values()]
 
 
+def _figures(model: VirtualModel) -> dict[str, object]:
+    """The largest context window of the candidates, None where none is known, and what some candidate can do."""
+    usable = [one for one in model.pool.candidates if one.standing_exclusion is None]
+    windows = [one.max_input_tokens for one in usable if one.max_input_tokens is not None]
+    can = {flag: any(need not in one.lacks for one in usable) for flag, need in _FLAGS.items()}
+    return {"max_input_tokens": max(windows, default=None), **can}
+
+
 def _listed(model: VirtualModel) -> dict[str, object]:
     candidates = model.pool.candidates
-    usable = [one for one in candidates if one.standing_exclusion is None]
-    windows = [one.max_input_tokens for one in usable if one.max_input_tokens is not None]
     return {
         "id": model.name,
         "object": "model",
         "owned_by": "embedllm_router",
         "default": model.settings.default,
-        "max_input_tokens": max(windows, default=None),
-        **{flag: any(need not in one.lacks for one in usable) for flag, need in _FLAGS.items()},
+        **_figures(model),
         "candidates": [
-            {"id": one.name, "llm": one.llm, "known_by": one.known_by, "excluded": one.standing_exclusion}
+            {
+                "id": one.name,
+                "llm": one.llm,
+                "known_by": one.known_by,
+                "excluded": one.standing_exclusion,
+                **({} if one.effort is None else {"model_group": one.group, "reasoning_effort": one.effort}),
+            }
             for one in candidates
         ],
     }
@@ -255,6 +271,80 @@ def counting_router(app: FastAPI, *, auth: Callable[..., Any], check: ModelCheck
     for path in _COUNTED:
         router.add_api_route(path, checked, methods=["POST"])
     return router
+
+
+_LISTINGS: Final = {
+    "/v1/models": "id",
+    "/models": "id",
+    "/v1/model/info": "model_name",
+    "/model/info": "model_name",
+    "/model_group/info": "model_group",
+}
+"""LiteLLM's listings of models, by the field of an entry that names it."""
+_LISTED: Final = "embedllm_router.listed"
+
+
+def listing_router(app: FastAPI, *, virtual_models: Callable[[], Sequence[VirtualModel]]) -> APIRouter:
+    """Routes in front of LiteLLM's listings, which say of a virtual model what the target of its alias can do.
+
+    LiteLLM answers, and checks keys; what its answer says of a virtual model is then replaced by what its candidates
+    can do together. An answer of any other form stays as it is.
+
+    Args:
+        app: Whose own routes make the listings.
+        virtual_models: Those that decide now.
+    """
+
+    class Corrected(Response):
+        def __init__(self, named_by: str) -> None:
+            super().__init__()
+            self._named_by = named_by
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            start, pieces = dict[str, Any](), list[bytes]()
+
+            async def keep(message: MutableMapping[str, Any]) -> None:
+                if message["type"] == "http.response.start":
+                    start.update(message)
+                else:
+                    pieces.append(message.get("body", b""))
+
+            await app.router({**scope, _LISTED: True}, receive, keep)
+            if not start:  # nobody waits for an answer any more
+                return
+            body = _corrected(b"".join(pieces), self._named_by, {one.name: _figures(one) for one in virtual_models()})
+            headers = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
+            headers.append((b"content-length", str(len(body)).encode()))
+            await send({**start, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+    router = APIRouter(include_in_schema=False, route_class=_when(lambda scope: not scope.get(_LISTED)))
+    for path, named_by in _LISTINGS.items():
+        router.add_api_route(path, _answering(partial(Corrected, named_by)), methods=["GET"])
+    return router
+
+
+def _answering(response: Callable[[], Response]) -> Callable[[], Awaitable[Response]]:
+    async def answer() -> Response:
+        return response()
+
+    return answer
+
+
+def _corrected(body: bytes, named_by: str, figures: Mapping[str, Mapping[str, object]]) -> bytes:
+    """A listing in which entries of virtual models say what their candidates can do."""
+    try:
+        listing = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body
+    listed, changed = listing.get("data") if isinstance(listing, dict) else None, False
+    for entry in listed if isinstance(listed, list) else []:
+        name = entry.get(named_by) if isinstance(entry, dict) else None
+        if isinstance(name, str) and name in figures:
+            said = entry["model_info"] if isinstance(entry.get("model_info"), dict) else entry
+            said.update({field: value for field, value in figures[name].items() if value is not None})
+            changed = True
+    return orjson.dumps(listing) if changed else body
 
 
 def reload_router(*, admin: Callable[..., Any], reload: Callable[[], Snapshot]) -> APIRouter:

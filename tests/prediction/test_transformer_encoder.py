@@ -1,5 +1,6 @@
 """A sentence transformer as prompt encoder: what it reads, and that another one is refused."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from embedllm_router.errors import ArtifactError
 from embedllm_router.prediction.loading import load_encoder
 from embedllm_router.prediction.static_encoder import StaticEncoder
 from embedllm_router.prediction.text_features import STYLE_FEATURES, style_features
-from embedllm_router.prediction.transformer_encoder import Device, TransformerEncoder
+from embedllm_router.prediction.transformer_encoder import Device, TransformerEncoder, without_load_report
 
 D_MINILM = 384
 pytestmark = needs_minilm
@@ -24,6 +25,21 @@ LONG = "The reservoir is filled by two pumps while a third one drains it again. 
 @pytest.fixture(scope="module")
 def encoder() -> TransformerEncoder:
     return TransformerEncoder(MINILM)
+
+
+def test_what_transformers_reports_of_a_file_is_kept_out_while_a_model_loads() -> None:
+    seen, logger = list[str](), logging.getLogger("transformers.modeling_utils")
+    handler = logging.Handler()
+    handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    try:
+        with without_load_report():
+            logger.warning("BertModel LOAD REPORT from: somewhere")
+            logger.warning("something else")
+        logger.warning("BertModel LOAD REPORT from: elsewhere")
+    finally:
+        logger.removeHandler(handler)
+    assert seen == ["something else", "BertModel LOAD REPORT from: elsewhere"]
 
 
 @pytest.fixture

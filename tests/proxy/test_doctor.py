@@ -71,6 +71,8 @@ AZURE: dict[str, object] = {
     "model_name": "ours",
     "litellm_params": {"model": "azure/gpt-9", "api_key": "x", "api_base": "y"},
 }
+PRICED_IN_WORDS = deployment("words", NOVICE, (1, 1))
+PRICED_IN_WORDS["litellm_params"] = {**PRICED_IN_WORDS["litellm_params"], "input_cost_per_token": "cheap"}  # type: ignore[dict-item]
 BARE: dict[str, object] = {
     "model_name": "bare",
     "litellm_params": {"model": f"openai/{WIZARD}"},
@@ -90,6 +92,17 @@ BARE: dict[str, object] = {
         (lambda c: auto(c).update(cost_wieght=1), "error", None, "did you mean 'cost_weight'"),
         (add(deployment("stranger", "acme-9", (1, 1))), "warning", "stranger", "nothing is known of 'openai/acme-9'"),
         (add(deployment("gift", NOVICE, None)), "warning", "gift", "price"),
+        (add(deployment("gift", NOVICE, None)), "warning", "gift", "neither the deployment nor LiteLLM's price map"),
+        (add(PRICED_IN_WORDS), "error", None, "found 'cheap', which counts as none"),
+        (add(deployment("e", "gpt-5.4", (1, 1), embedllm_efforts=["lo"])), "error", None, "found lo"),
+        (add(deployment("e", "gpt-9", (1, 1), embedllm_efforts=["low"])), "info", "e:low", "family, date and price"),
+        (add(deployment("e", "gpt-4o", (1, 1), embedllm_efforts=["low"])), "warning", "e:low", "would refuse"),
+        (
+            add(deployment("e", "gpt-5", (1, 1), embedllm_efforts=["none"])),
+            "warning",
+            "e:none",
+            "no reasoning_effort 'none'",
+        ),
         (add(deployment("newcomer", "gpt-9", (1, 1))), "info", "newcomer", "vendor, family, date and price"),
         (add(deployment("cousin", "a", (1, 1), embedllm_like=WIZARD)), "info", "cousin", "said to be like"),
         (add(deployment("typo", "a", (1, 1), embedllm_like="wizrd")), "warning", "typo", "embedllm_like names 'wizrd'"),
@@ -139,6 +152,16 @@ def test_what_is_planted_is_found(  # noqa: PLR0913, PLR0917 - one row of the ta
     assert found.ok == (level != "error")
     assert "sk-secret" not in str(found)
     assert ":pw@" not in str(found)
+
+
+def test_a_missing_price_names_the_deployment_and_what_to_add_to_it(healthy: dict[str, Any], tmp_path: Path) -> None:
+    gift = deployment("gift", NOVICE, None)
+    gift["litellm_params"] |= {"input_cost_per_token": 1e-6}  # type: ignore[operator]
+    healthy["model_list"].append(gift)
+    (one,) = (one for one in checked(healthy, tmp_path).findings if one.check == "price")
+    assert one.remedy.startswith(
+        f"add output_cost_per_token to litellm_params of openai/{NOVICE} in the model group gift"
+    )
 
 
 def test_a_pool_that_uncertainty_excludes_is_told_to_change_it(healthy: dict[str, Any], tmp_path: Path) -> None:

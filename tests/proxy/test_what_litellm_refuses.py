@@ -377,3 +377,62 @@ async def test_enforced_access_asks_for_the_team_too(
 async def litellm_checks(key: UserAPIKeyAuth, name: str, proxy_server: ModuleType) -> None:
     """LiteLLM's own check of a name; it raises where it refuses."""
     await can_key_call_resolved_model(name, proxy_server.llm_model_list, key, proxy_server.llm_router)
+
+
+AT_EFFORTS: Any = [
+    row("gpt-4o", "openai/gpt-4o-2024-08-06"),
+    row("thinker", "openai/gpt-5.4", embedllm_efforts=["low", "high"]),
+    row("theirs", "openai/gpt-5.4", embedllm_efforts=["low", "high"], team_id="them"),
+    row("haiku", "anthropic/claude-3-haiku-20240307", embedllm_efforts=["low"]),
+]
+
+
+async def test_what_is_refused_to_a_model_group_is_refused_at_every_effort(
+    serving: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    handler, key = serving(AT_EFFORTS), UserAPIKeyAuth(api_key="sk-x", team_id="us")
+    standing = {"theirs:low": "team", "theirs:high": "team", "haiku:low": "no_reasoning_effort"}
+    assert await excluded(handler, log_text, key) == standing
+    only: Any = {"candidates": ["thinker"]}
+    allowed = {"gpt-4o": "not_requested", "theirs:low": "not_requested", "theirs:high": "not_requested"}
+    assert await excluded(handler, log_text, key, embedllm=only) == standing | allowed
+    for named in ("theirs", "theirs:low"):
+        with pytest.raises(HTTPException) as caught:
+            await excluded(handler, log_text, key, embedllm={"candidates": [named]})
+        assert "theirs:high" not in str(caught.value.detail)
+        assert "unknown theirs" in str(caught.value.detail)
+
+
+async def test_where_routing_fails_after_the_choice_the_default_is_asked_without_its_effort(
+    serving: Callable[..., ProxyHandler], log_text: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = serving(AT_EFFORTS, cost_weight=0)
+    data: Any = {
+        "model": "auto",
+        "messages": HELLO,
+        "litellm_call_id": "1",
+        "embedllm": {"candidates": ["thinker:low"]},
+    }
+    sent = await handler.async_pre_call_hook(None, None, copy.deepcopy(data), "acompletion")
+    assert (sent["model"], sent["reasoning_effort"]) == ("thinker", "low")
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError("planted")
+
+    monkeypatch.setattr(handler.container.tracker, "decided", fails)
+    sent = await handler.async_pre_call_hook(None, None, data, "acompletion")
+    assert sent["model"] == "gpt-4o"
+    assert "reasoning_effort" not in sent
+    assert '"routing.failed_open"' in log_text.getvalue().splitlines()[-1]
+
+
+async def test_an_effort_is_a_default_and_a_pool_of_a_wildcard(
+    serving: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    rows = [row("thinker", "openai/gpt-5.4", embedllm_efforts=["none", "high"]), row("any/*", "openai/*")]
+    rows[1]["model_info"] = {"embedllm_efforts": ["low"]}
+    handler = serving(rows, candidates=["any/gpt-5:low", "any/gpt-4o-2024-08-06"], max_fallbacks=0)
+    assert await excluded(handler, log_text) == {"any/gpt-4o-2024-08-06:low": "no_reasoning_effort"}
+    event = json.loads(log_text.getvalue().splitlines()[-1])
+    names = {one["name"] for one in event["candidates"]}
+    assert names == {"any/gpt-5:low", "any/gpt-4o-2024-08-06:low", "thinker:none", "thinker:high"}

@@ -128,6 +128,7 @@ _KEPT: Final = frozenset(
         Exclusion.COOLED_DOWN,
         Exclusion.TEAM,
         Exclusion.TAG,
+        Exclusion.EFFORT,
     }
 )
 """Why a candidate was excluded, where team, key, client or the moment may have done it."""
@@ -247,6 +248,8 @@ def _excluded(request: RecordedRequest, one: Candidate, rules: Rules, namesake: 
     restricted = any(c.excluded == Exclusion.NOT_REQUESTED for c in request.candidates)
     if restricted and (namesake is None or before == Exclusion.NOT_REQUESTED):
         return Exclusion.NOT_REQUESTED
+    if one.effort is not None and namesake is None and any(c.excluded == Exclusion.EFFORT for c in request.candidates):
+        return Exclusion.EFFORT  # the request set an effort, or had none to set: which one is not on the record
     broken = one.broken_rule(rules)
     if broken is not None or before in _KEPT:
         return broken or before

@@ -24,7 +24,7 @@ from embedllm_router._files import draft_beside, put_in_place, why_no_place
 from embedllm_router.artifact.manifest import TransformerSpec
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ConfigError
-from embedllm_router.prediction.transformer_encoder import TransformerEncoder, resolve_source
+from embedllm_router.prediction.transformer_encoder import TransformerEncoder, resolve_source, without_load_report
 
 __all__ = [
     "TokenTable",
@@ -92,7 +92,8 @@ def distill(source: str = DEFAULT_SOURCE, *, d_embedding: int = 128, sif: float 
     location = resolve_source(source)
     with contextlib.redirect_stdout(io.StringIO()):
         try:
-            transformer = AutoModel.from_pretrained(location)
+            with without_load_report():
+                transformer = AutoModel.from_pretrained(location)
             tokenizer = AutoTokenizer.from_pretrained(location, use_fast=True)
         except (OSError, ValueError) as error:
             raise ConfigError(f"cannot load {source!r}: {str(error).splitlines()[0]} Give a name or folder.") from error
