@@ -1,4 +1,4 @@
-"""The commands `logs tail|show|summary|export|seal`: parse, call one function, print.
+"""The commands `logs tail|show|summary|export|seal|erase`: parse, call one function, print.
 
 Results go to stdout, everything else to stderr. Heavy imports wait until a command runs.
 """
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from embedllm_router.records.reader.source import Filters
+    from embedllm_router.records.writer.erase import Erased
 
 __all__ = ["app", "register"]
 
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
     logs.command(name="summary")(with_options(_summary, place_of, filters_of))
     logs.command(name="export")(with_options(_export, place_of, filters_of))
     logs.command(name="seal")(with_options(_seal, place_of))
+    logs.command(name="erase")(with_options(_erase, place_of))
     app.add_typer(logs, name="logs")
 
 
@@ -159,6 +161,79 @@ def _seal(place: Place, as_json: AsJson = False) -> None:
             f"{one.path.name}: {one.rows:,} records" + (f", {one.rejected} lines rejected" if one.rejected else "")
         )
     typer.echo(f"{len(sealed)} files sealed")
+
+
+def _erase(
+    place: Place,
+    key: Annotated[
+        str | None,
+        typer.Option(help="API key whose records are erased: its alias, its id in LiteLLM, the key, or its key_hash."),
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(help="End user whose records are erased, by the id in requests, or owner of keys in LiteLLM."),
+    ] = None,
+    prompt_hash: Annotated[
+        str | None, typer.Option(help="Prompt whose records are erased, by its prompt_hash in the records.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be erased, and change nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase the records of an API key, a user or a prompt, with the feedback on them. This cannot be undone."""
+    from embedllm_router.cli.options import places
+
+    if sum(one is not None for one in (key, user, prompt_hash)) != 1:
+        raise ConfigError("expected one of --key, --user and --prompt-hash.")
+    found = [
+        _erase_in(one, place.config, key, user, prompt_hash, dry_run=dry_run)
+        for one in places(place.origin, place.config)
+    ]
+    total = {name: sum(getattr(one, name) for one in found) for name in ("requests", "feedback", "damaged")}
+    in_use = [name for one in found for name in one.in_use]
+    if as_json:
+        print_json({**total, "dry_run": dry_run, "in_use": in_use})
+    else:
+        typer.echo(
+            f"{'would erase' if dry_run else 'erased'} {total['requests']:,} requests, {total['feedback']:,} pieces of "
+            f"feedback and {total['damaged']:,} damaged lines"
+        )
+    if in_use:
+        raise EmbedLLMRouterError(
+            f"{len(in_use)} files are still being written and were not searched: {', '.join(in_use)}. Their process "
+            "is of an earlier version or does not answer; run this again when they are sealed."
+        )
+
+
+def _erase_in(
+    where: str, config: Path | None, key: str | None, user: str | None, prompt_hash: str | None, *, dry_run: bool
+) -> "Erased":
+    import duckdb
+
+    from embedllm_router.config.settings import read_proxy_config, read_store_settings
+    from embedllm_router.records.reader.source import is_database
+    from embedllm_router.records.writer.erase import by_key, by_prompt, by_user, erase_files, hasher_of
+
+    folder = None if is_database(where) else Path(where).expanduser()
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(
+            f"nothing to erase at {where.rsplit('@', 1)[-1]}: expected a folder of record files, or a database."
+        )
+    if user is not None:
+        secret = (read_proxy_config(config).store if config is not None else read_store_settings()).hash_key
+        subject = by_user(user, hasher_of(secret.get_secret_value() if secret is not None else None, folder))
+    else:
+        subject = by_key(key) if key is not None else by_prompt(prompt_hash or "")
+    if folder is None:
+        from embedllm_router.records.writer.postgres import erase_rows
+
+        return erase_rows(where, subject, dry_run=dry_run)
+    try:
+        return erase_files(folder, subject, dry_run=dry_run)
+    except (OSError, duckdb.Error) as error:
+        said = str(error).splitlines()[0]
+        raise EmbedLLMRouterError(
+            f"not everything could be erased: {said}. Run this again when that is mended."
+        ) from error
 
 
 def _print_blocks(blocks: "Sequence[RenderableType]") -> None:

@@ -74,8 +74,9 @@ class StoreSettings(_Group):
     """Size at which a file is closed and sealed as Parquet, in MB."""
     rotate_s: float = Field(default=3600, gt=0, le=31_536_000)
     """Age at which a file is closed and sealed, in seconds."""
-    retention_days: float | None = Field(default=None, gt=0, le=36_500)
-    """Age at which records are deleted, in days; None keeps them."""
+    retention_days: float | None = Field(default=90, gt=0, le=36_500)
+    """Age at which records are deleted, in days; `null` keeps them. Where this is not set, a proxy says at start what
+    it will delete, and deletes from an hour later on."""
     prompt: bool = False
     """Whether the embedded prompt text is stored. When off, only a keyed hash of it is stored."""
     embedding: bool = False
@@ -83,6 +84,11 @@ class StoreSettings(_Group):
     hash_key: SecretStr | None = None
     """Key of the prompt hash; None makes one per folder, and with `url` one per process. Give all proxies the same
     key so that equal prompts have equal hashes."""
+
+    @property
+    def first_deletion_s(self) -> float:
+        """How long after the start old records are deleted: whoever set nothing has time to read what will go."""
+        return 0.0 if "retention_days" in self.model_fields_set else 3_600.0
 
     @property
     def folder(self) -> Path:

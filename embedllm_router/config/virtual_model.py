@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from embedllm_router.routing.budget import Budget, Per, Whose
+from embedllm_router.routing.budget import UTC, Budget, Per, Whose
 from embedllm_router.routing.decision import Exploration, Objective
 from embedllm_router.routing.overrides import FIELDS, PROFILES, Allowed
 from embedllm_router.routing.pool import Rules
@@ -141,21 +142,44 @@ class ExplorationSettings(_Group):
         return Exploration(self.epsilon, self.max_loss, self.max_extra_usd, thompson, self.spread)
 
 
+def _timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(
+            f"no time zone {name!r} here: expected an IANA name such as Europe/Berlin or UTC. Where a system has no "
+            "table of zones, pip install tzdata"
+        ) from None
+    return name
+
+
+def _each_once(budgets: tuple["BudgetSettings", ...]) -> tuple["BudgetSettings", ...]:
+    seen = [(one.per, one.scope) for one in budgets]
+    for per, scope in seen:
+        if seen.count((per, scope)) > 1:
+            raise ValueError(f"two budgets per {per} of scope {scope}: they would be one sum; expected one of them")
+    return budgets
+
+
 class BudgetSettings(_Group):
     """An amount to spend per period. The cost weight adapts to it."""
 
     usd: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     """Amount to spend in each period, in USD."""
     per: Per = Per.DAY
-    """The period, `day` or `month`, in UTC."""
+    """The period: `day`, `week` (from Monday on) or `month`."""
     scope: Whose = Whose.VIRTUAL_MODEL
     """Who shares the amount: `virtual_model`: all requests for the name; `key`, `team`: each key or team has its
     own."""
 
+    timezone: Annotated[str, AfterValidator(_timezone)] = UTC
+    """Time zone in which days begin, by its IANA name such as `Europe/Berlin`; requests are forecast by its
+    hours."""
+
     @property
     def budget(self) -> Budget:
         """As the value that the ledger reads."""
-        return Budget(self.usd, self.per, self.scope)
+        return Budget(self.usd, self.per, self.scope, self.timezone)
 
 
 class SessionSettings(_Group):
@@ -252,8 +276,8 @@ class VirtualModelSettings(ObjectiveSettings):
     on_no_candidate: Literal["default", "refuse"] = "default"
     """When no candidate has what a request needs, such as vision: `default` sends it to the default, `refuse` answers
     with a 400 that lists the reasons."""
-    budgets: tuple[BudgetSettings, ...] = ()
-    """Amounts to spend per day or month. The cost weight adapts to them; when one is used up, the cheapest LLM
+    budgets: Annotated[tuple[BudgetSettings, ...], AfterValidator(_each_once)] = ()
+    """Amounts to spend per day, week or month. The cost weight adapts to them; when one is used up, the cheapest LLM
     answers."""
     sessions: SessionSettings = SessionSettings()
     """Whether and how long conversations stay on their LLM."""

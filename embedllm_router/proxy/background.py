@@ -1,6 +1,7 @@
 """What goes on beside requests: files, cooldowns and the store are watched, state is exchanged, weights learn."""
 
 import asyncio
+import datetime as dt
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -8,6 +9,7 @@ from embedllm_router._files import why_nothing_fits
 from embedllm_router.errors import ArtifactError, ConfigError, safe_message, where
 from embedllm_router.proxy import litellm_state
 from embedllm_router.proxy.container import Container
+from embedllm_router.records.writer.files import old_files
 from embedllm_router.records.writer.queue import StoreHealth
 
 __all__ = ["Background"]
@@ -36,6 +38,7 @@ class Background:
         """Begins, where there is an event loop: without one there is no proxy, and the first request reports."""
         litellm_state.end_in_order()
         self._check_place()
+        self._say_what_goes()
         with suppress(RuntimeError):
             loop = asyncio.get_running_loop()
             watches = (self._watch_files, self._watch_cooldowns, self._watch_store)
@@ -49,6 +52,21 @@ class Background:
         if problem:
             remedy = "make room or set the rights there, or name another folder in store.path"
             self._log.warning("store.trouble", store=str(store.folder), error=problem, remedy=remedy)
+
+    def _say_what_goes(self) -> None:
+        """Reports until when records are kept; as a warning, where nobody asked and some that are there will go."""
+        store = self._live.snapshot.settings.store
+        if not store.enabled or store.retention_days is None:
+            return
+        n_old = 0
+        with suppress(OSError):  # reported above
+            n_old = len(old_files(store.folder, dt.timedelta(days=store.retention_days))) if store.url is None else 0
+        fields = {"days": store.retention_days, "older_files": n_old, "deleted_from_s": store.first_deletion_s}
+        if n_old and store.first_deletion_s:
+            remedy = "set store.retention_days to null to keep them, or to the days that you want"
+            self._log.warning("store.retention", store=str(store.folder), remedy=remedy, **fields)
+        else:
+            self._log.info("store.retention", **fields)
 
     async def keep_up(self, work: Callable[[], Awaitable[None]], again_s: float = _AGAIN_S) -> None:
         """Does work to its end. An error of ours is logged, once per place, and the work begun again.

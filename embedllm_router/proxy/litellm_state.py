@@ -34,6 +34,7 @@ __all__ = [
     "is_admin",
     "metrics_need_a_key",
     "outcome_of",
+    "plain_response_id",
     "prices",
     "proxy",
     "served_deployment",
@@ -124,6 +125,19 @@ def served_group(data: Mapping[str, Any]) -> str | None:
         if group is not None:
             return str(group)
     return None
+
+
+def plain_response_id(response_id: str) -> str:
+    """The id of a response as LiteLLM keeps it: what clients hold is encrypted with the owner's id beside it.
+
+    LiteLLM's own hook reads it too, after ours. An id that is not encrypted, or not by this proxy, stays as it is.
+    """
+    try:
+        from litellm.proxy.hooks.responses_id_security import ResponsesIDSecurity  # noqa: PLC0415 - imports the proxy
+    except ImportError:  # a release without it
+        return response_id
+    decrypt = getattr(ResponsesIDSecurity(), "_decrypt_response_id", None)
+    return str(decrypt(response_id)[0]) if decrypt is not None else response_id
 
 
 def outcome_of(

@@ -6,7 +6,8 @@ wrong in here, the request goes to the virtual model's default instead.
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -69,6 +70,9 @@ ROUTED_CALL_TYPES = frozenset({"acompletion", "completion", "atext_completion", 
     "anthropic_messages",
 }
 _SEED_BITS = 63
+_PREVIOUS = "previous_response_id"
+_AWAIT_NEWS_S = (0.0, 0.1, 0.2)
+"""Pauses before other processes are asked for a session that must be kept and is not known here."""
 _LIMITS_OF_A_KEY = ("models", "team_id", "project_id", "access_group_ids")
 
 
@@ -164,7 +168,20 @@ class ProxyHandler(CustomLogger):
         """Reports what answered, and what it cost."""
         latency_ms = (end_time - start_time).total_seconds() * 1e3
         outcome = litellm_state.outcome_of(kwargs, response_obj, latency_ms, self._group_of)
+        outcome = replace(outcome, ended_at=end_time)
         self._tracker.ended(tracking_id_of(kwargs) or request_id_of(kwargs), outcome)
+
+    async def async_log_failure_event(
+        self, kwargs: dict[str, Any], response_obj: Any, start_time: datetime, end_time: datetime
+    ) -> None:
+        """Notes a call that failed; LiteLLM may go on with a retry or a fallback."""
+        del response_obj, start_time, end_time
+        payload, error = kwargs.get("standard_logging_object") or {}, kwargs.get("exception")
+        # Where the Router had no deployment to ask, its error alone says of which group: LiteLLM may name the next one.
+        no_deployment_of = getattr(error, "model", None) if type(error).__name__.startswith("Router") else None
+        group = no_deployment_of or self._group_of(payload.get("model_id")) or payload.get("model_group")
+        tracking_id = tracking_id_of(kwargs) or request_id_of(kwargs)
+        self._tracker.attempt_failed(tracking_id, group, type(error).__name__)
 
     async def async_post_call_failure_hook(
         self,
@@ -175,7 +192,8 @@ class ProxyHandler(CustomLogger):
     ) -> None:
         """Reports a request that no LLM answered."""
         del traceback_str
-        outcome = Outcome(served=None, status="failure", error=type(original_exception).__name__)
+        error = type(original_exception).__name__
+        outcome = Outcome(served=None, status="failure", ended_at=datetime.now(UTC), error=error)
         self._tracker.ended(self._tracking_id(request_data, user_api_key_dict), outcome, headers_follow=True)
 
     async def _route(
@@ -199,8 +217,11 @@ class ProxyHandler(CustomLogger):
             names = [n for n, its in zip(pool.names, pool.groups, strict=True) if its not in others]
             at = {group: its for group, its in pool.at_efforts.items() if group not in others}
             combined = combine(arm.objective, model.rules, overrides, model.allowed, names, at)
-        find = partial(self.container.sessions.find, data, context, settings.sessions, self._group_of)
+        body = data if data.get(_PREVIOUS) is None else _with_plain_id(data)
+        find = partial(self.container.sessions.find, body, context, settings.sessions, self._group_of)
         session = find() if settings.sessions.enabled else None
+        if session is not None and session.bond is not None and session.pinned is None:
+            session = await self._found_elsewhere(session, find)
         prompt, embedded = read_body(data, settings.embed_text, call_type=context.call_type), None
         if isinstance(arm.router.encoder, EncoderQueue):
             embedded = await _embed_soon(arm.router.encoder, prompt)
@@ -227,6 +248,16 @@ class ProxyHandler(CustomLogger):
         self._report(context, routing, arms, arm, combined, state, self._follow(routing.decision, session, scopes))
         data |= effort  # last, so that where anything fails the default is asked without it
 
+    async def _found_elsewhere(self, session: Session, find: Callable[[], Session]) -> Session:
+        """Asks other processes for a session that is tied to an LLM nobody here knows: it may have begun there."""
+        for pause_s in _AWAIT_NEWS_S if session.keys.earlier else ():
+            await asyncio.sleep(pause_s)
+            await self.container.state.exchange()
+            session = find()
+            if session.pinned is not None:
+                break
+        return session
+
     def _request(
         self,
         prompt: Prompt,
@@ -245,7 +276,9 @@ class ProxyHandler(CustomLogger):
         )
         needs = prompt.needs - PARAMETERS if litellm.drop_params is True else prompt.needs
         size = prompt.input_tokens, prompt.max_output_tokens
-        return Request(combined.objective, *size, needs, conditions, prompt.n_answers, prompt.efforts)
+        return Request(
+            combined.objective, *size, needs, conditions, prompt.n_answers, prompt.efforts, prompt.service_tier
+        )
 
     def _cached_tokens(self, prompt: Prompt, model: VirtualModel, session: Session) -> Mapping[str, int]:
         """Input tokens in the prompt cache of the session's provider, where it caches such a request."""
@@ -428,8 +461,7 @@ class ProxyHandler(CustomLogger):
         return self._live.serve(self._proxy.llm_model_list or [], self._prices, accepted_parameters)
 
     def _group_of(self, deployment: object) -> str | None:
-        served = self._live.served
-        return None if served is None or deployment is None else served.groups_by_deployment.get(str(deployment))
+        return None if deployment is None else self._served().groups_by_deployment.get(str(deployment))
 
 
 # With "no-log" in a body LiteLLM reports the outcome only to callbacks of such a name, its own accounting among them.
@@ -443,6 +475,12 @@ async def _embed_soon(encoder: EncoderQueue, prompt: Prompt) -> Embedded:
     started = time.perf_counter()
     encoded = await encoder.encode_soon(prompt.text)
     return Embedded(encoded.prompt_embedding, (time.perf_counter() - started) * 1e3)
+
+
+def _with_plain_id(data: dict[str, Any]) -> dict[str, Any]:
+    """A body whose previous response is named as LiteLLM keeps it."""
+    stored = data.get(_PREVIOUS)
+    return {**data, _PREVIOUS: litellm_state.plain_response_id(stored)} if isinstance(stored, str) else data
 
 
 def _may_explore(model: VirtualModel, combined: Overrides, session: Session | None) -> bool:

@@ -56,7 +56,9 @@ def preview(config: Path, virtual_model: str | None, body: Mapping[str, object])
     needs = prompt.needs - PARAMETERS if _drops_parameters(config) else prompt.needs
     conditions = Conditions(only=combined.candidates, rules=combined.rules)
     size = prompt.input_tokens, prompt.max_output_tokens
-    request = Request(combined.objective, *size, needs, conditions, prompt.n_answers, prompt.efforts)
+    request = Request(
+        combined.objective, *size, needs, conditions, prompt.n_answers, prompt.efforts, prompt.service_tier
+    )
     return decide(arm.router, prompt, request, model.policy, _state(config, arm))
 
 

@@ -97,6 +97,17 @@ def canary_key(data: Mapping[str, Any]) -> str:
     return user if isinstance(user, str) and user else opening(data)
 
 
+def _user_of(data: Mapping[str, Any], key: object) -> str | None:
+    """Id of the end user as LiteLLM or the body names it, else of the key's user."""
+    about = data.get("metadata")
+    named = (
+        getattr(key, "end_user_id", None),
+        data.get("user"),
+        about.get("user_id") if isinstance(about, dict) else "",
+    )
+    return next((one for one in (*named, getattr(key, "user_id", None)) if isinstance(one, str) and one), None)
+
+
 def read_context(name: str, data: dict[str, Any], call_type: str, key: object, snapshot: int) -> RequestContext:
     """When a request came, and from whom; its outcome is awaited from now on.
 
@@ -120,6 +131,7 @@ def read_context(name: str, data: dict[str, Any], call_type: str, key: object, s
         key_id=key_id_of(key),
         team_id=getattr(key, "team_id", None),
         parent_span=getattr(key, "parent_otel_span", None),
+        user_id=_user_of(data, key),
         private=data.get("no-log") is True,
     )
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from embedllm_router._hashing import digest_of
 from embedllm_router.records.reader.source import RecordSource
 
-__all__ = ["USER", "Giver", "Owners", "key_hash_of", "owners_of"]
+__all__ = ["USER", "Giver", "Owners", "key_hash_of", "owners_of", "user_hash_of"]
 
 USER: Final = "user"
 """The source of feedback from those who asked; only administrators name another."""
@@ -23,6 +23,16 @@ def key_hash_of(key_id: str | None) -> str | None:
         key_id: LiteLLM's id of the key; None without one.
     """
     return digest_of("key", key_id) if key_id else None
+
+
+def user_hash_of(user_id: str | None, hash_of: Callable[[str], str]) -> str | None:
+    """What a record says of a user, whose id is often an address that could be guessed: hashed with the store's key.
+
+    Args:
+        user_id: The end user's id, or that of the key's user; None without either.
+        hash_of: The store's keyed hash.
+    """
+    return hash_of(f"user\0{user_id}") if user_id else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,7 @@ class RequestRecord:
         key_alias: Alias of the API key; None when it has none.
         team_alias: Alias of the key's team; None when it has none.
         key_hash: Hash of the API key's id, see `owners`; None without a key.
+        user_hash: Keyed hash of the end user's id, else of the id of the key's user; None without either.
         artifact: Id of the weights that decided; None when routing failed open without any.
         encoder: Id of the prompt encoder, which says whether `embedding` may be used with other weights.
         generation: Number of the snapshot of configuration and weights that decided; 1 after start.
@@ -133,6 +134,7 @@ class RequestRecord:
         input_tokens: Estimated tokens of the whole request.
         max_output_tokens: The request's own limit on the answer; None when it set none.
         needs: What an LLM had to be able to do, besides text.
+        service_tier: The tier of service it asked for, such as "flex"; None for the usual one.
         prompt_hash: Keyed hash of the embedded text; equal prompts of one store have equal hashes.
         prompt: The embedded text; only where the settings ask for it.
         embedding: Prompt embedding as base64 of little-endian float16; only where the settings ask for it.
@@ -154,6 +156,9 @@ class RequestRecord:
         billed_output_tokens: Output tokens the provider counted; None when unknown.
         billed_cost_usd: Billed cost in USD; None when unknown.
         latency_ms: From the call to its last byte; None when unknown.
+        total_ms: From the request's arrival to the last byte, with attempts that failed and the pauses between them;
+            None when unknown.
+        failed_attempts: Calls that failed, in order, retries and fallbacks among them: model group and class of error.
     """
 
     at: datetime
@@ -163,6 +168,7 @@ class RequestRecord:
     key_alias: str | None = None
     team_alias: str | None = None
     key_hash: str | None = None
+    user_hash: str | None = None
     artifact: str | None = None
     encoder: str | None = None
     generation: int = 1
@@ -207,6 +213,7 @@ class RequestRecord:
     input_tokens: int | None = None
     max_output_tokens: int | None = None
     needs: tuple[str, ...] = ()
+    service_tier: str | None = None
     prompt_hash: str | None = None
     prompt: str | None = None
     embedding: str | None = None
@@ -228,6 +235,8 @@ class RequestRecord:
     billed_output_tokens: int | None = None
     billed_cost_usd: float | None = None
     latency_ms: float | None = None
+    total_ms: float | None = None
+    failed_attempts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +272,9 @@ CANDIDATE_COLUMNS = _columns(CandidateRecord, {})
 
 _CANDIDATES = f"STRUCT({', '.join(f'{name} {kind}' for name, kind in CANDIDATE_COLUMNS.items())})[]"
 
-REQUEST_COLUMNS = _columns(RequestRecord, {"candidates": _CANDIDATES, "needs": "VARCHAR[]"})
+REQUEST_COLUMNS = _columns(
+    RequestRecord, {"candidates": _CANDIDATES, "needs": "VARCHAR[]", "failed_attempts": "VARCHAR[]"}
+)
 """Name → DuckDB type of a stored request. Readers fill a column that an older file lacks with NULL."""
 
 FEEDBACK_COLUMNS = _columns(FeedbackRecord, {})

@@ -14,8 +14,10 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -27,6 +29,7 @@ __all__ = [
     "MAX_COST_WEIGHT",
     "MIN_COST_WEIGHT",
     "NO_PACE",
+    "UTC",
     "Budget",
     "Pace",
     "Per",
@@ -42,12 +45,15 @@ __all__ = [
 ]
 
 _DIGEST_BYTES = 10
+UTC = "UTC"
+"""Time zone of a budget that names none."""
 
 
 class Per(StrEnum):
-    """The time a budget is for, in UTC."""
+    """The time a budget is for."""
 
     DAY = "day"
+    WEEK = "week"
     MONTH = "month"
 
 
@@ -67,11 +73,13 @@ class Budget:
         usd: What may be spent in each period, in USD; above 0.
         per: The period.
         scope: Who shares it: everybody who asks for the virtual model, or each API key or team for itself.
+        timezone: In which zone its days begin, by its IANA name such as "Europe/Berlin".
     """
 
     usd: float
     per: Per = Per.DAY
     scope: Whose = Whose.VIRTUAL_MODEL
+    timezone: str = UTC
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +106,10 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """One day or month.
+    """One day, week or month.
 
     Attributes:
-        name: Such as "2026-01-31" or "2026-01".
+        name: Such as "2026-01-31", "2026-W05" (ISO 8601) or "2026-01".
         start: Its first moment, in seconds since the epoch.
         end: The first moment after it, likewise.
     """
@@ -125,20 +133,38 @@ def scopes_of(budgets: Iterable[Budget], virtual_model: str, key: str | None, te
     return tuple(Scope(budget, virtual_model, holders[budget.scope]) for budget in applying)
 
 
-def period_of(per: Per, now: float) -> Period:
-    """The day or month, in UTC, that a moment lies in.
+def period_of(per: Per, now: float, timezone: str = UTC) -> Period:
+    """The day, week or month that a moment lies in.
+
+    A day goes from midnight to midnight of the zone: where clocks are put forward or back it has 23 or 25 hours. A week
+    begins on Monday.
 
     Args:
-        per: Day or month.
+        per: Day, week or month.
         now: Seconds since the epoch.
+        timezone: IANA name of the zone.
     """
-    moment = datetime.fromtimestamp(now, UTC)
-    start = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    zone = ZoneInfo(timezone)
+    return _period_on(per, datetime.fromtimestamp(now, zone).date(), zone)
+
+
+@lru_cache(maxsize=256)
+def _period_on(per: Per, day: date, zone: ZoneInfo) -> Period:
     if per is Per.DAY:
-        return Period(f"{start:%Y-%m-%d}", start.timestamp(), (start + timedelta(days=1)).timestamp())
-    start = start.replace(day=1)
-    end = (start + timedelta(days=32)).replace(day=1)
-    return Period(f"{start:%Y-%m}", start.timestamp(), end.timestamp())
+        name, first, after = f"{day:%Y-%m-%d}", day, day + timedelta(days=1)
+    elif per is Per.WEEK:
+        year, week, weekday = day.isocalendar()
+        first = day - timedelta(days=weekday - 1)
+        name, after = f"{year}-W{week:02d}", first + timedelta(days=7)
+    else:
+        first = day.replace(day=1)
+        name, after = f"{first:%Y-%m}", (first + timedelta(days=32)).replace(day=1)
+    return Period(name, _midnight(first, zone), _midnight(after, zone))
+
+
+def _midnight(day: date, zone: ZoneInfo) -> float:
+    """The first moment of a day, in seconds since the epoch; where it has no midnight, what follows the gap."""
+    return datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()
 
 
 MIN_COST_WEIGHT = 0.01

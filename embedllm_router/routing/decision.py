@@ -177,6 +177,7 @@ class Request:
         conditions: What else bears on the decision.
         n_answers: Answers it asks for, each of which costs.
         efforts: Reasoning efforts it may be asked with; None allows any. Candidates without one are not bound by it.
+        service_tier: The tier of service it asks for, at whose prices it is charged; empty for the usual one.
     """
 
     objective: Objective
@@ -186,6 +187,7 @@ class Request:
     conditions: Conditions = NO_CONDITIONS
     n_answers: int = 1
     efforts: frozenset[str] | None = None
+    service_tier: str = ""
 
 
 @dataclass(frozen=True, slots=True)

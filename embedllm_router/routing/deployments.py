@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from embedllm_router.artifact.catalog import Catalog, Match
 from embedllm_router.artifact.names import EFFORTS, REASONING_EFFORTS, LLMName, read_name
-from embedllm_router.routing.pool import PARAMETERS, Candidate, Capability, Exclusion, PriceTier
+from embedllm_router.routing.pool import PARAMETERS, Candidate, Capability, Exclusion, PriceTier, ServicePrices
+from embedllm_router.routing.prompt import service_tier_in
 
 __all__ = [
     "UNKNOWN_PLACE",
@@ -47,7 +48,8 @@ UNKNOWN_PLACE = "unknown"
 
 _ANSWERING = frozenset({None, "chat", "completion", "responses"})  # modes of deployments that answer prompts
 _LONGEST = 40  # characters of a wrong value in a message
-_TIER = re.compile(r"input_cost_per_token_above_(\d+)k_tokens")
+_TIER = re.compile(r"input_cost_per_token_above_(\d+)k_tokens(?:_[a-z]+)?")
+_SERVICE = re.compile(r"(?:in|out)put_cost_per_token(?:_above_\d+k_tokens)?_(flex|balanced|priority|ultrafast)")
 _PROFILE = re.compile(r"(?:^|/)(global|us-gov|us|eu|apac|jp|au|ca)\.[a-z0-9-]+\.|[:/]application-inference-profile/")
 """An inference profile of Bedrock answers from any region of its part of the world, whatever region is called."""
 _ANYWHERE = frozenset({None, "", "global"})
@@ -207,23 +209,25 @@ def _model_group(name: str, rows: Sequence[Row], prices: PriceMap, catalog: Cata
     row = catalog.row(match.llm) if match.llm else None
     like = next((str(said) for one in rows if (said := _section(one, "model_info").get("embedllm_like"))), None)
     read = None if match.llm else _readable(names)
+    usual = _prices_at(rows, prices, "")
     candidate = Candidate(
         name=name,
         llm=match.llm,
         row=row,
-        input_usd_per_token=_dearest([_price_above(row, prices, "input", 0) for row in rows]),
-        output_usd_per_token=_dearest([_price_above(row, prices, "output", 0) for row in rows]),
+        input_usd_per_token=usual.input_usd_per_token,
+        output_usd_per_token=usual.output_usd_per_token,
         max_input_tokens=_smallest([_figure(row, prices, "max_input_tokens") for row in rows]),
         lacks=frozenset(c for row in rows for c in _lacking(row, prices, accepts)),
-        cached_usd_per_token=_dearest([_figure(row, prices, "cache_read_input_token_cost") for row in rows]),
+        cached_usd_per_token=usual.cached_usd_per_token,
         caches_marked=any("claude" in _model_of(row).lower() for row in rows),
         usd_per_request=max(_figure(row, {}, "usd_per_request") or 0.0 for row in rows),
-        tiers=_tiers(rows, prices),
+        tiers=usual.tiers,
         providers=frozenset(_provider(row, prices) for row in rows),
         regions=frozenset(_region(row) for row in rows),
         labels=frozenset.intersection(*(_labels(row) for row in rows)),
         closed=_closed(name, rows, prices),
         known_by=catalog.llms[row].known_by if row is not None else None,
+        services=tuple(_prices_at(rows, prices, tier) for tier in _service_tiers(rows, prices)),
     )
     unpriced = tuple(_missing_prices(rows, prices))
     group = ModelGroup(
@@ -338,7 +342,7 @@ def _wrong_prices(rows: Sequence[Row]) -> Iterator[Complaint]:
 
 def _missing_prices(rows: Sequence[Row], prices: PriceMap) -> Iterator[str]:
     for row in rows:
-        missing = [side for side in ("input", "output") if _price_above(row, prices, side, 0) is None]
+        missing = [side for side in ("input", "output") if _price_above(row, prices, side, 0, "") is None]
         if missing:
             fields = " and ".join(f"{side}_cost_per_token" for side in missing)
             yield f"{fields} to litellm_params of {_model_of(row)}"
@@ -464,9 +468,13 @@ def _model_of(row: Row) -> str:
     return str(_section(row, "litellm_params").get("model", ""))
 
 
+def _sources(row: Row, prices: PriceMap) -> tuple[Row, ...]:
+    """Where figures of a deployment stand, the first that has one deciding."""
+    return _section(row, "litellm_params"), _section(row, "model_info"), _map_entry(row, prices) or {}
+
+
 def _figure(row: Row, prices: PriceMap, field: str) -> float | None:
-    params, info = _section(row, "litellm_params"), _section(row, "model_info")
-    for source in (params, info, _map_entry(row, prices) or {}):
+    for source in _sources(row, prices):
         value = _amount(source.get(field))
         if value is not None:
             return value
@@ -484,29 +492,46 @@ def _amount(value: object) -> float | None:
     return amount if 0 <= amount < math.inf else None
 
 
-def _tiers(rows: Sequence[Row], prices: PriceMap) -> tuple[PriceTier, ...]:
-    """Prices of long requests, each the dearest deployment's at that length."""
-    thresholds = sorted({n for row in rows for n in _thresholds(row, prices)})
+def _service_tiers(rows: Sequence[Row], prices: PriceMap) -> list[str]:
+    """The tiers of service for which a deployment has prices of its own."""
+    names = (name for row in rows for source in _sources(row, prices) for name in source)
+    return sorted({found[1] for name in names if (found := _SERVICE.fullmatch(name))})
+
+
+def _prices_at(rows: Sequence[Row], prices: PriceMap, service_tier: str) -> ServicePrices:
+    """Prices of requests that ask for a tier of service, or for none: then a deployment's own setting decides."""
+    asked = [(row, service_tier or service_tier_in(_section(row, "litellm_params"))) for row in rows]
+    return ServicePrices(
+        service_tier,
+        _dearest([_price_above(row, prices, "input", 0, tier) for row, tier in asked]),
+        _dearest([_price_above(row, prices, "output", 0, tier) for row, tier in asked]),
+        _dearest([_price(row, prices, "cache_read_input_token_cost", tier) for row, tier in asked]),
+        _tiers(asked, prices),
+    )
+
+
+def _tiers(rows: Sequence[tuple[Row, str]], prices: PriceMap) -> tuple[PriceTier, ...]:
+    """Prices of long requests, each the dearest deployment's at that length and tier of service."""
+    thresholds = sorted({n for row, _ in rows for n in _thresholds(row, prices)})
     tiers = []
     for above in thresholds:
-        both = (_dearest([_price_above(row, prices, side, above) for row in rows]) for side in ("input", "output"))
-        input_price, output_price = both
+        both = ([_price_above(row, prices, side, above, tier) for row, tier in rows] for side in ("input", "output"))
+        input_price, output_price = map(_dearest, both)
         if input_price is not None and output_price is not None:
             tiers.append(PriceTier(above, input_price, output_price))
     return tuple(tiers)
 
 
 def _thresholds(row: Row, prices: PriceMap) -> set[int]:
-    names = (*_section(row, "litellm_params"), *_section(row, "model_info"), *(_map_entry(row, prices) or {}))
+    names = (name for source in _sources(row, prices) for name in source)
     named = {int(found[1]) * 1_000 for name in names if (found := _TIER.fullmatch(name))}
     return named | {above for above in _tiered(row, prices) if above > 0}
 
 
 def _tiered(row: Row, prices: PriceMap) -> dict[int, Row]:
     """The prices in `tiered_pricing`, by the input tokens from which they hold."""
-    sources = (_section(row, "litellm_params"), _section(row, "model_info"), _map_entry(row, prices) or {})
     listed = next(
-        (source["tiered_pricing"] for source in sources if isinstance(source.get("tiered_pricing"), list)), []
+        (one["tiered_pricing"] for one in _sources(row, prices) if isinstance(one.get("tiered_pricing"), list)), []
     )
     tiers: dict[int, Row] = {}
     for tier in listed if isinstance(listed, list) else []:
@@ -517,16 +542,22 @@ def _tiered(row: Row, prices: PriceMap) -> dict[int, Row]:
     return tiers
 
 
-def _price_above(row: Row, prices: PriceMap, side: str, above: int) -> float | None:
+def _price(row: Row, prices: PriceMap, field: str, service_tier: str) -> float | None:
+    """A deployment's price at a tier of service; its usual one where the tier has none."""
+    price = _figure(row, prices, f"{field}_{service_tier}") if service_tier else None
+    return _figure(row, prices, field) if price is None else price
+
+
+def _price_above(row: Row, prices: PriceMap, side: str, above: int, service_tier: str) -> float | None:
     """A deployment's price of a token in a request just longer than a threshold: of its highest tier up to there."""
     tiered, field = _tiered(row, prices), f"{side}_cost_per_token"
     for threshold in sorted(_thresholds(row, prices), reverse=True):
         if threshold <= above:
-            price = _figure(row, prices, f"{field}_above_{threshold // 1_000}k_tokens")
+            price = _price(row, prices, f"{field}_above_{threshold // 1_000}k_tokens", service_tier)
             price = _amount(tiered.get(threshold, {}).get(field)) if price is None else price
             if price is not None:
                 return price
-    price = _figure(row, prices, field)
+    price = _price(row, prices, field, service_tier)
     return _amount(tiered.get(0, {}).get(field)) if price is None else price
 
 

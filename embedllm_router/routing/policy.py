@@ -48,7 +48,7 @@ def rank_candidates(pool: CandidatePool, scores: Scores, request: Request) -> De
     if request.max_output_tokens is not None:
         tokens = np.minimum(tokens, request.max_output_tokens)
     tokens = tokens * request.n_answers
-    cost_usd = pool.expected_cost(request.input_tokens, tokens, given.cached_tokens)
+    cost_usd = pool.expected_cost(request.input_tokens, tokens, given.cached_tokens, request.service_tier)
     latency_cost = _latency_cost(objective, given.observed)
     exclusions = _exclusions(pool, request, cost_usd)
     usable = exclusions == 0

@@ -1,7 +1,7 @@
 """Who may answer: candidates, what they cost and lack, the reasons that exclude them, and how they do on average."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final
@@ -22,6 +22,7 @@ __all__ = [
     "Floats",
     "PriceTier",
     "Rules",
+    "ServicePrices",
 ]
 
 Floats = NDArray[np.float64]
@@ -218,6 +219,25 @@ class PriceTier:
 
 
 @dataclass(frozen=True, slots=True)
+class ServicePrices:
+    """What tokens cost in requests for another tier of service than the usual one, such as "flex" or "priority".
+
+    Attributes:
+        service_tier: The tier; see `prompt.service_tier_in`.
+        input_usd_per_token: Price of one input token in USD; None when unknown.
+        output_usd_per_token: Price of one output token in USD; None when unknown.
+        cached_usd_per_token: Price of one input token read from the provider's prompt cache; None when it has none.
+        tiers: Prices of long requests, in rising order of threshold.
+    """
+
+    service_tier: str
+    input_usd_per_token: float | None
+    output_usd_per_token: float | None
+    cached_usd_per_token: float | None
+    tiers: tuple[PriceTier, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One LLM that may answer.
 
@@ -238,6 +258,7 @@ class Candidate:
         labels: What all of its deployments are labelled with.
         closed: Why it takes no request at all, whatever its LLM and prices; None when it takes some.
         known_by: What its LLM is known by: "labels", "published", "family" or "like"; None when it is not known.
+        services: Its prices at other tiers of service, where they differ.
         effort: The reasoning effort it is asked with, one of `names.REASONING_EFFORTS`; None leaves the request's.
         at_effort_of: The model group it is at that effort; None without one, when the name is the model group's.
     """
@@ -258,6 +279,7 @@ class Candidate:
     labels: frozenset[str] = frozenset()
     closed: Exclusion | None = None
     known_by: str | None = None
+    services: tuple[ServicePrices, ...] = ()
     effort: str | None = None
     at_effort_of: str | None = None
 
@@ -284,6 +306,19 @@ class Candidate:
         if _outside(self.regions, rules.allow_regions, rules.deny_regions):
             return Exclusion.REGION
         return Exclusion.LABEL if rules.require_labels - self.labels else None
+
+    def at(self, service_tier: str) -> "Candidate":
+        """The same at the prices of a tier of service; at the usual ones where it has none of its own."""
+        prices = next((one for one in self.services if one.service_tier == service_tier), None)
+        if prices is None:
+            return self
+        return replace(
+            self,
+            input_usd_per_token=prices.input_usd_per_token,
+            output_usd_per_token=prices.output_usd_per_token,
+            cached_usd_per_token=prices.cached_usd_per_token,
+            tiers=prices.tiers,
+        )
 
 
 class CandidatePool:
@@ -314,7 +349,9 @@ class CandidatePool:
         self.lacking = {need: self.mask(need in c.lacks for c in self.candidates) for need in Capability}
         self.max_input_tokens = _column(c.max_input_tokens for c in self.candidates)
         self.has_limits = bool(np.isfinite(self.max_input_tokens).any())
+        tiers = {one.service_tier for c in self.candidates for one in c.services}
         self._cost = _Cost(self.candidates)
+        self._cost_at = {tier: _Cost(tuple(c.at(tier) for c in self.candidates)) for tier in tiers}
         self.breaking = lru_cache(64)(self._breaking)
 
     def mask(self, hits: Iterable[bool]) -> Mask:
@@ -350,26 +387,31 @@ class CandidatePool:
         moved: Floats = 1 / (1 + (1 - inside) / inside * np.exp(-deviations * self.average.logit_sd))
         return moved
 
-    def expected_cost(self, input_tokens: int, output_tokens: Floats, cached_tokens: Mapping[str, int]) -> Floats:
+    def expected_cost(
+        self, input_tokens: int, output_tokens: Floats, cached_tokens: Mapping[str, int], service_tier: str = ""
+    ) -> Floats:
         """What a request is expected to cost.
 
         Args:
             input_tokens: Of the whole request.
             output_tokens: (n_candidates,), expected of each answer; NaN where unknown.
             cached_tokens: Input tokens in each provider's prompt cache, by candidate; the others have none.
+            service_tier: The tier of service it asks for; empty for the usual one.
 
         Returns:
             USD, (n_candidates,); NaN where a price or the answer's length is unknown.
         """
         cached = [(self.index[name], n) for name, n in cached_tokens.items() if name in self.index]
-        return self._cost.of(input_tokens, output_tokens, cached)
+        return self._cost_at.get(service_tier, self._cost).of(input_tokens, output_tokens, cached)
 
-    def cost_usd(self, name: str, input_tokens: int, output_tokens: int) -> float | None:
+    def cost_usd(self, name: str, input_tokens: int, output_tokens: int, service_tier: str = "") -> float | None:
         """What so many tokens cost at a candidate's prices; None when it or its price is unknown."""
         index = self.index.get(name)
         if index is None or self.candidates[index].standing_exclusion is Exclusion.PRICE_UNKNOWN:
             return None
-        cost = float(self._cost.of(input_tokens, np.full(len(self.names), float(output_tokens)), [])[index])
+        cost = float(
+            self.expected_cost(input_tokens, np.full(len(self.names), float(output_tokens)), {}, service_tier)[index]
+        )
         return None if np.isnan(cost) else cost
 
     def at_other_efforts(self, efforts: frozenset[str]) -> Mask:

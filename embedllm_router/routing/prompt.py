@@ -34,6 +34,7 @@ __all__ = [
     "is_said",
     "opening",
     "read_body",
+    "service_tier_in",
 ]
 
 CHARS_OF_CONTEXT = 200
@@ -93,6 +94,7 @@ class Prompt:
         needs: What an LLM must be able to do to take the request.
         n_answers: Answers it asks for: `n`, `best_of`, prompts in a list.
         marks_cache: Whether it asks the provider to cache a part of it.
+        service_tier: The tier of service it asks for, such as "flex" or "priority"; empty for the usual one.
         sets_effort: Whether it sets a reasoning effort itself, in any form.
         efforts: Reasoning efforts it may be asked with: its own one, else those that its endpoint and its limit on the
             answer leave room for; None allows any.
@@ -104,6 +106,7 @@ class Prompt:
     needs: frozenset[Capability] = frozenset()
     n_answers: int = 1
     marks_cache: bool = False
+    service_tier: str = ""
     sets_effort: bool = False
     efforts: frozenset[str] | None = None
 
@@ -142,6 +145,7 @@ def read_body(
         needs=_needs_of_body(body).union(_parameters(body, endpoint), *(turn.content.needs for turn in turns)),
         n_answers=_n_answers(body, endpoint),
         marks_cache=_marks_cache(body, turns),
+        service_tier=service_tier_in(body),
         sets_effort=effort is not None,
         efforts=_possible_efforts(endpoint if call_type else "", limit) if effort is None else frozenset({effort}),
     )
@@ -173,6 +177,16 @@ def _possible_efforts(endpoint: str, limit: int | None) -> frozenset[str] | None
         return None
     room = (effort for effort, budget in THINKING_BUDGETS.items() if limit is None or budget < limit)
     return _NO_EFFORT.union(room)
+
+
+_SERVICE_TIERS = {tier: tier for tier in ("flex", "balanced", "priority", "ultrafast")} | {"fast": "priority"}
+"""What providers call a tier of service, and what LiteLLM's prices call it."""
+
+
+def service_tier_in(body: Mapping[str, object]) -> str:
+    """The tier of service that a body, or the parameters of a deployment, ask for; empty for the usual one."""
+    asked = body.get("service_tier")
+    return _SERVICE_TIERS.get(asked.lower(), "") if isinstance(asked, str) else ""
 
 
 def _marks_cache(body: Mapping[str, object], turns: list[_Turn]) -> bool:

@@ -155,7 +155,7 @@ class Router:
         read = read_body({"prompt": prompt}) if isinstance(prompt, str) else prompt
         aim = objective or Objective(cost_weight, near_tie_margin=NEAR_TIE_MARGIN)
         size = read.input_tokens, read.max_output_tokens
-        request = Request(aim, *size, read.needs, conditions, read.n_answers, read.efforts)
+        request = Request(aim, *size, read.needs, conditions, read.n_answers, read.efforts, read.service_tier)
         return decide(self, read, request, policy or Policy(pool or self._every_llm), state)
 
     @cached_property

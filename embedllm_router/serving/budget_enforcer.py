@@ -9,7 +9,9 @@ mirror descent for online allocation problems", Operations Research 71(1), 2023.
 How many requests are still to come is learned by hour of the day, on working days and at weekends. A plan of what to
 spend when, learned from the past, is what keeps a paced budget near the best possible under traffic that changes with
 the time: Balseiro, Kumar, Mirrokni, Sivan and Wang, "Robust budget pacing with a single sample", ICML 2023. Before
-anything is learned every hour counts alike. What was learned outlives the process as JSON, checked when it is read.
+anything is learned every hour counts alike. Hours are those of the budget's time zone, since people keep to their own:
+elsewhere a weekend would begin in the middle of a working day, and habits would move by an hour twice a year. What was
+learned outlives the process as JSON, checked when it is read.
 """
 
 import math
@@ -17,7 +19,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Literal, Protocol
+from zoneinfo import ZoneInfo
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -26,6 +31,7 @@ from embedllm_router.routing.budget import (
     LADDER,
     MAX_COST_WEIGHT,
     MIN_COST_WEIGHT,
+    UTC,
     Pace,
     Period,
     Scope,
@@ -54,7 +60,7 @@ __all__ = [
 
 HOUR_S = 3_600.0
 SLOTS = 48
-"""Hours of a working day, then of a day at the weekend, in UTC."""
+"""Hours of a working day, then of a day at the weekend, in the budget's time zone."""
 
 _HOURS = 24
 _LEAST_SHARE = 0.25  # of a new day in what is known of an hour: older days fade
@@ -77,9 +83,13 @@ class Traffic:
     Args:
         rate: (48,), requests per hour learned before, by slot; None for nothing.
         seen: (48,), on how many days.
+        timezone: IANA name of the zone whose hours they are.
     """
 
-    def __init__(self, rate: Sequence[float] | None = None, seen: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, rate: Sequence[float] | None = None, seen: Sequence[int] | None = None, timezone: str = UTC
+    ) -> None:
+        self._zone = timezone
         self.rate = list(rate) if rate is not None else [0.0] * SLOTS
         self.seen = list(seen) if seen is not None else [0] * SLOTS
         self._usual = _usual(self.rate, self.seen)
@@ -115,14 +125,15 @@ class Traffic:
 
         Args:
             now: Seconds since the epoch; not before the last `advance`.
-            until: The end of an hour.
+            until: The end of a period; in some zones in the middle of an hour.
         """
         hours_left = max(until - now, 0.0) / HOUR_S
-        hour, usual_now = int(now // HOUR_S), self._usual[_slot(int(now // HOUR_S))]
+        hour = int(now // HOUR_S)
+        usual_now = self._usual[_slot(hour, self._zone)]
         if any(self.seen):
             level = self._level_now(now)
             usual_now *= level
-            usual = usual_now * (1 - now / HOUR_S % 1) + level * self._usual_ahead(hour, until)
+            usual = usual_now * min(1 - now / HOUR_S % 1, hours_left) + level * self._usual_ahead(hour, until)
         else:
             usual_now = (self._closed + self._count + 1) / (now - self._since + _UNSURE_S) * HOUR_S
             usual = usual_now * hours_left
@@ -137,7 +148,7 @@ class Traffic:
             hour: Its number since the epoch.
             count: Requests that came in it.
         """
-        slot = _slot(hour)
+        slot = _slot(hour, self._zone)
         usual = self._usual[slot]
         self.seen[slot] += 1
         if self.seen[slot] > 2:  # noqa: PLR2004 - two days are not yet usual
@@ -147,7 +158,7 @@ class Traffic:
         self._ahead = None
 
     def _close(self, hour: int, count: float) -> None:
-        usual = self._usual[_slot(hour)]
+        usual = self._usual[_slot(hour, self._zone)]
         clipped = min(count, _BURST * usual + _BURST_FLOOR)
         if any(self.seen):
             self._level = (_FADE * self._level[0] + clipped, _FADE * self._level[1] + usual)
@@ -176,7 +187,7 @@ class Traffic:
     def _level_now(self, now: float) -> float:
         """How busy it is, as a multiple of the usual; 1 when nothing speaks against it."""
         average = sum(self._usual) / SLOTS
-        usual = self._usual[_slot(int(now // HOUR_S))] * (now / HOUR_S % 1) if self._whole else 0.0
+        usual = self._usual[_slot(int(now // HOUR_S), self._zone)] * (now / HOUR_S % 1) if self._whole else 0.0
         count = min(self._count, _BURST * usual + _BURST_FLOOR) if self._whole else 0.0
         expected = self._level[1] + usual + average
         return (self._level[0] + count + average) / expected if expected > 0 else 1.0
@@ -184,14 +195,19 @@ class Traffic:
     def _usual_ahead(self, hour: int, until: float) -> float:
         """What is usual for the hours after this one."""
         if self._ahead is None or self._ahead[:2] != (hour, until):
-            total = sum(self._usual[_slot(one)] for one in range(hour + 1, int(until // HOUR_S)))
+            last = int(until // HOUR_S)
+            total = sum(self._usual[_slot(one, self._zone)] for one in range(hour + 1, last))
+            if last > hour:
+                total += self._usual[_slot(last, self._zone)] * (until / HOUR_S % 1)
             self._ahead = (hour, until, total)
         return self._ahead[2]
 
 
-def _slot(hour: int) -> int:
-    weekday = (hour // _HOURS + 3) % 7  # the epoch was a Thursday
-    return hour % _HOURS + (_HOURS if weekday >= 5 else 0)  # noqa: PLR2004 - Saturday
+@lru_cache(maxsize=4_096)
+def _slot(hour: int, timezone: str) -> int:
+    """Where an hour, by its number since the epoch, lies in a zone's day; by its start, where zones split hours."""
+    local = datetime.fromtimestamp(hour * HOUR_S, ZoneInfo(timezone))
+    return local.hour + (_HOURS if local.weekday() >= 5 else 0)  # noqa: PLR2004 - Saturday
 
 
 def _usual(rate: Sequence[float], seen: Sequence[int]) -> list[float]:
@@ -226,15 +242,20 @@ def pack(curve: SpendCurve, traffic: Traffic) -> str:
     return orjson.dumps(learned).decode()
 
 
-def unpack(text: str | None) -> tuple[SpendCurve, Traffic]:
-    """What was learned; nothing where the text is none, or not what `pack` makes."""
+def unpack(text: str | None, timezone: str = UTC) -> tuple[SpendCurve, Traffic]:
+    """What was learned; nothing where the text is none, or not what `pack` makes.
+
+    Args:
+        text: What `pack` made.
+        timezone: IANA name of the zone whose hours it tells of.
+    """
     if text is not None:
         try:
             learned = _Learned.model_validate(orjson.loads(text))
         except (orjson.JSONDecodeError, ValidationError):
-            return SpendCurve(), Traffic()
-        return SpendCurve(learned.spend, learned.n), Traffic(learned.rate, learned.seen)
-    return SpendCurve(), Traffic()
+            return SpendCurve(), Traffic(timezone=timezone)
+        return SpendCurve(learned.spend, learned.n), Traffic(learned.rate, learned.seen, timezone)
+    return SpendCurve(), Traffic(timezone=timezone)
 
 
 STEP = 0.25
@@ -281,8 +302,9 @@ class Account:
         self.scope = scope
         self.key = scope.key
         self._state = state
-        self.curve, self.traffic = unpack(state.get(f"learned:{self.key}"))
-        self.period: Period = period_of(scope.budget.per, now)
+        self.timezone = scope.budget.timezone
+        self.curve, self.traffic = unpack(state.get(self._learned_key), self.timezone)
+        self.period: Period = period_of(scope.budget.per, now, self.timezone)
         self.cost_weight: float | None = None
         self.in_flight_usd = 0.0
         self._moved_at = now
@@ -293,6 +315,11 @@ class Account:
     def spent_key(self) -> str:
         """Name of the sum of this period's spend."""
         return f"spend:{self.key}:{self.period.name}"
+
+    @property
+    def _learned_key(self) -> str:
+        """Where what is learned is kept; what was learned of one zone's hours says nothing of another's."""
+        return f"learned:{self.key}" if self.timezone == UTC else f"learned:{self.key}:{self.timezone}"
 
     @property
     def committed_usd(self) -> float:
@@ -315,7 +342,7 @@ class Account:
     def roll(self, now: float) -> None:
         """Begins another period when this one is over, or was begun by a clock that has since been set back."""
         if not self.period.start <= now < self.period.end:
-            self.period = period_of(self.scope.budget.per, now)
+            self.period = period_of(self.scope.budget.per, now, self.timezone)
             self.cost_weight = None  # solved for anew, in one step
 
     def pace(self, budget_usd_left: float, curve: SpendCurve, now: float) -> float:
@@ -372,7 +399,7 @@ class Account:
         """Hands what was learned to shared state, every few minutes."""
         if abs(now - self._saved_at) >= _SAVE_S:
             self._saved_at = now
-            self._state.put(f"learned:{self.key}", pack(self.curve, self.traffic), _LEARNED_KEPT_S)
+            self._state.put(self._learned_key, pack(self.curve, self.traffic), _LEARNED_KEPT_S)
 
     def curve_with(self, parent: SpendCurve) -> SpendCurve:
         """Its own curve, leaning on the virtual model's while it has seen few requests."""
@@ -429,7 +456,7 @@ class BudgetStatus:
 
     Attributes:
         scope: The budget and its holder.
-        period: Such as "2026-01-31" or "2026-01".
+        period: Such as "2026-01-31", "2026-W05" or "2026-01".
         committed_usd: Spent in this period, with what is in flight.
         in_flight_usd: Of this, what requests of this process in flight are expected to cost.
         cost_weight: The cost weight it asks for; None before the first request of the period.
@@ -550,7 +577,7 @@ class Ledger:
     def _account(self, scope: Scope, now: float) -> Account:
         key = scope.key
         account = self._accounts.get(key)
-        if account is None:
+        if account is None or account.timezone != scope.budget.timezone:
             account = self._accounts[key] = Account(scope, self._state, now)
         account.scope = scope  # its amount may have been configured anew
         self._accounts.move_to_end(key)

@@ -3,7 +3,7 @@
 import base64
 import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ __all__ = [
     "billed_usd",
     "candidate_records",
     "to_record",
+    "total_ms",
 ]
 
 
@@ -43,6 +44,7 @@ class RequestContext:
         team_id: Id of the key's team, likewise.
         parent_span: LiteLLM's OpenTelemetry span of the request; None without one.
         tracking_id: Id of our own, which no two requests share; empty takes the call id.
+        user_id: Id of the end user, else of the key's user; never kept as it is. None without either.
         private: Whether the client asked that the request is not logged ("no-log"): nothing of its prompt is kept.
     """
 
@@ -58,6 +60,7 @@ class RequestContext:
     team_id: str | None = None
     parent_span: object | None = None
     tracking_id: str = ""
+    user_id: str | None = None
     private: bool = False
 
     @property
@@ -149,6 +152,7 @@ class Outcome:
         output_tokens: Billed output tokens; None when unknown.
         cost_usd: Billed cost in USD; None when unknown.
         latency_ms: From the call to its last byte; None when unknown.
+        ended_at: When the last byte came, or the last error; None when unknown.
         error: Class of the final error; None on success.
         response_id: Id inside the response body; None when unknown.
         from_cache: Whether LiteLLM's response cache answered, at no cost and in no LLM's time.
@@ -162,6 +166,7 @@ class Outcome:
     output_tokens: int | None = None
     cost_usd: float | None = None
     latency_ms: float | None = None
+    ended_at: datetime | None = None
     error: str | None = None
     response_id: str | None = None
     from_cache: bool = False
@@ -176,17 +181,33 @@ def billed_usd(record: DecisionRecord, outcome: Outcome) -> float | None:
     # LiteLLM bills some bridged endpoints at 0.0; tokens at the deployment's own prices are the truth then.
     if outcome.cost_usd or not outcome.output_tokens or outcome.served is None or record.decision is None:
         return outcome.cost_usd
-    pool = record.decision.pool
-    return pool.cost_usd(outcome.served, outcome.input_tokens or 0, outcome.output_tokens)
+    pool, tier = record.decision.pool, record.decision.request.service_tier
+    return pool.cost_usd(outcome.served, outcome.input_tokens or 0, outcome.output_tokens, tier)
 
 
-def to_record(record: DecisionRecord, outcome: Outcome, *, shadow: ShadowChoice | None = None) -> RequestRecord:
+def total_ms(record: DecisionRecord, outcome: Outcome) -> float | None:
+    """Milliseconds from the request's arrival to its end, as the client waited; None when unknown."""
+    if outcome.ended_at is None:
+        return None
+    return max((outcome.ended_at.astimezone(UTC) - record.context.at).total_seconds() * 1e3, 0.0)
+
+
+def to_record(
+    record: DecisionRecord,
+    outcome: Outcome,
+    *,
+    shadow: ShadowChoice | None = None,
+    user_hash: str | None = None,
+    failed_attempts: tuple[str, ...] = (),
+) -> RequestRecord:
     """Builds the stored row of one request.
 
     Args:
         record: Where it was sent and why.
         outcome: What became of it.
         shadow: What would have been decided; None when nothing decides in the shadow.
+        user_hash: Keyed hash of the user's id; None when none is known.
+        failed_attempts: Calls that failed: model group and class of error.
     """
     context, decision, timing = record.context, record.decision, record.timing
     served = decision.named(outcome.served) if decision and outcome.served else None
@@ -199,6 +220,7 @@ def to_record(record: DecisionRecord, outcome: Outcome, *, shadow: ShadowChoice 
         key_alias=context.key_alias,
         team_alias=context.team_alias,
         key_hash=key_hash_of(context.key_id),
+        user_hash=user_hash,
         artifact=record.artifact,
         encoder=record.encoder,
         generation=context.snapshot,
@@ -233,6 +255,8 @@ def to_record(record: DecisionRecord, outcome: Outcome, *, shadow: ShadowChoice 
         billed_output_tokens=outcome.output_tokens,
         billed_cost_usd=billed_usd(record, outcome),
         latency_ms=outcome.latency_ms,
+        total_ms=total_ms(record, outcome),
+        failed_attempts=failed_attempts,
         **(_weighed(decision, record.baseline) if decision else {}),
     )
 
@@ -269,6 +293,7 @@ def _weighed(decision: Decision, baseline: str | None) -> dict[str, Any]:
         "input_tokens": request.input_tokens,
         "max_output_tokens": request.max_output_tokens,
         "needs": tuple(sorted(request.needs)),
+        "service_tier": request.service_tier or None,
     }
 
 

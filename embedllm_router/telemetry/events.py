@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from embedllm_router.routing.decision import Assessment
-from embedllm_router.telemetry.decision_record import DecisionRecord, Outcome, billed_usd
+from embedllm_router.telemetry.decision_record import DecisionRecord, Outcome, billed_usd, total_ms
 
 __all__ = ["candidate_fields", "decided", "response_headers", "served"]
 
@@ -87,6 +87,7 @@ def served(record: DecisionRecord, outcome: Outcome) -> Fields:
         "cost_usd": _rounded(billed_usd(record, outcome), 9),
         "expected_cost_usd": _weighed(record.assessment)["expected_cost_usd"],
         "latency_ms": _rounded(outcome.latency_ms, 1),
+        "total_ms": _rounded(total_ms(record, outcome), 1),
         "error": outcome.error,
     }
 

@@ -8,10 +8,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from structlog.typing import FilteringBoundLogger
 
+from embedllm_router.records.owners import user_hash_of
 from embedllm_router.records.schema import RequestRecord
 from embedllm_router.routing.pipeline import Routing
 from embedllm_router.telemetry.decision_record import (
@@ -39,6 +40,7 @@ Shadow = Future[ShadowChoice]
 """What a shadow decides meanwhile."""
 
 _MAX_PENDING = 10_000  # requests in flight whose outcome is awaited; beyond it the oldest is recorded without one
+_MOST_ATTEMPTS = 64  # calls of one request that are noted
 _MAX_AGE_S = 3600.0  # LiteLLM has given up on a request by then
 _UNKNOWN = Outcome(served=None, status="unknown")
 
@@ -65,6 +67,7 @@ class _Pending:
     shadow: Shadow | None = None
     on_end: OnEnd | None = None
     recorded: bool = False
+    failed_attempts: list[str] = field(default_factory=list)
 
 
 class RequestTracker:
@@ -200,6 +203,18 @@ class RequestTracker:
             "routing.rejected", request_id=context.request_id, virtual_model=context.virtual_model, field=field
         )
 
+    def attempt_failed(self, tracking_id: str, group: str | None, error: str) -> None:
+        """Notes that a call failed; a retry or a fallback may follow.
+
+        Args:
+            tracking_id: The request's; one that is not awaited is ignored.
+            group: The model group that was asked; None when unknown.
+            error: Class of the error.
+        """
+        pending = self._pending.get(tracking_id)
+        if pending is not None and len(pending.failed_attempts) < _MOST_ATTEMPTS:
+            pending.failed_attempts.append(f"{group or 'unknown'}: {error}")
+
     def ended(self, tracking_id: str, outcome: Outcome, *, headers_follow: bool = False) -> None:
         """Reports and records what became of a request.
 
@@ -217,7 +232,7 @@ class RequestTracker:
         record = pending.record
         if record.decision is not None:
             outcome = replace(outcome, served=record.decision.answered_by(outcome.served))
-        self._log.info("routing.served", **served(record, outcome))
+        self._log.info("routing.served", **served(record, outcome), failed_attempts=pending.failed_attempts)
         self._learn(record, outcome)
         self._end(pending, outcome)
 
@@ -265,7 +280,9 @@ class RequestTracker:
     def _write(self, pending: _Pending, outcome: Outcome) -> None:
         if not self._sinks:
             return
-        row = to_record(pending.record, outcome, shadow=_result(pending.shadow))
+        user_hash = user_hash_of(pending.record.context.user_id, self._keep.hash_of)
+        attempts, shadow = tuple(pending.failed_attempts), _result(pending.shadow)
+        row = to_record(pending.record, outcome, shadow=shadow, user_hash=user_hash, failed_attempts=attempts)
         for sink in self._sinks:
             sink(row)
 

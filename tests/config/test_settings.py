@@ -63,6 +63,14 @@ def test_the_environment_wins(monkeypatch: pytest.MonkeyPatch) -> None:
             {"virtual_models": {"auto": {"default": "x", "cost_wieght": 1}}},
             "cost_wieght: unknown setting, did you mean 'cost_weight'?",
         ),
+        (
+            {"virtual_models": {"auto": {"default": "x", "budgets": [{"usd": 1, "timezone": "Europe/Berlino"}]}}},
+            "no time zone 'Europe/Berlino' here: expected an IANA name such as Europe/Berlin",
+        ),
+        (
+            {"virtual_models": {"auto": {"default": "x", "budgets": [{"usd": 1}, {"usd": 2, "timezone": "UTC"}]}}},
+            "two budgets per day of scope virtual_model: they would be one sum",
+        ),
         ({"virtual_models": {"auto": {"default": "x", "candidates": []}}}, "virtual_models.auto.candidates:"),
         ({"virtual_models": {"auto": {"default": "x", "embed_text": "vibes"}}}, "virtual_models.auto.embed_text:"),
         ({"virtual_models": {"auto": {"default": "x", "max_accuracy_drop": 2}}}, "auto.max_accuracy_drop:"),

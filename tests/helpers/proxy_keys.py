@@ -15,7 +15,9 @@ KEYS = {
         api_key="sk-narrow", key_alias="narrow", models=["auto", "auto-own", "sprinter"], team_alias="field"
     ),
     "sk-target": UserAPIKeyAuth(api_key="sk-target", key_alias="target", models=["sprinter"]),
-    "sk-unlisted": UserAPIKeyAuth(api_key="sk-unlisted", key_alias="unlisted", models=["auto-unlisted"]),
+    "sk-unlisted": UserAPIKeyAuth(
+        api_key="sk-unlisted", key_alias="unlisted", user_id="owner-of-unlisted", models=["auto-unlisted"]
+    ),
 }
 
 

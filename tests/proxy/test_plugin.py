@@ -3,10 +3,11 @@
 import asyncio
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -15,6 +16,10 @@ from typing import Any
 import pytest
 from fastapi import HTTPException
 from litellm.proxy._types import UserAPIKeyAuth
+from litellm.proxy.hooks.responses_id_security import ResponsesIDSecurity
+from litellm.responses.utils import ResponsesAPIRequestUtils
+from litellm.types.llms.openai import ResponsesAPIResponse
+from litellm.types.router import RouterRateLimitError
 from proxied import planted_config
 
 from embedllm_router import Router
@@ -23,6 +28,7 @@ from embedllm_router.proxy.container import Container, assemble
 from embedllm_router.proxy.plugin import ProxyHandler
 from embedllm_router.records.writer.queue import StoreHealth
 from embedllm_router.routing.prompt import Prompt
+from embedllm_router.serving.sessions import SESSION_HEADER
 
 
 @pytest.fixture
@@ -513,6 +519,21 @@ def test_the_start_says_that_no_record_will_fit(
     assert "store.path" in full["remedy"]
 
 
+def test_the_start_says_what_the_default_retention_will_delete(
+    make_handler: Callable[..., ProxyHandler], records: Path, log_text: io.StringIO
+) -> None:
+    make_handler().start()
+    records.mkdir(exist_ok=True)
+    old = records / "requests-20200101T000000000000Z-1-aa.parquet"
+    old.touch()
+    os.utime(old, (0, 0))
+    make_handler().start()
+    (nothing, some) = logged(log_text, "store.retention")
+    assert (nothing["level"], nothing["days"], nothing["older_files"]) == ("info", 90, 0)
+    assert (some["level"], some["older_files"], some["deleted_from_s"]) == ("warning", 1, 3600)
+    assert "store.retention_days" in some["remedy"]
+
+
 async def test_the_end_says_what_could_not_be_written(
     make_handler: Callable[..., ProxyHandler], records: Path, log_text: io.StringIO
 ) -> None:
@@ -670,6 +691,91 @@ async def test_an_exhausted_budget_downgrades_rather_than_refuses(
     last = logged(log_text, "routing.decided")[-1]
     assert last["reason"] == "within_budget"
     assert last["cost_weight"] > 1e6, "at any price the cheapest"
+
+
+async def test_forecast_cap_budget_and_record_use_the_price_of_the_tier_of_service(
+    make_handler: Callable[..., ProxyHandler], proxy_server: ModuleType, records: Path, log_text: io.StringIO
+) -> None:
+    for row in proxy_server.llm_model_list:
+        if row["model_name"] == "wizard":
+            row["litellm_params"] |= {"input_cost_per_token_flex": 1e-6, "output_cost_per_token_flex": 1e-6}
+    handler = make_handler(
+        virtual_models={"auto": {"default": "sprinter", "max_cost_usd": 0.01, "budgets": [{"usd": 5_000.0}]}}
+    )
+    tiers = ("flex", "default", "priority")
+    chosen = [(await routed(handler, litellm_call_id=one, service_tier=one))["model"] for one in tiers]
+    assert chosen == ["wizard", "sprinter", "sprinter"], "the usual price is above the limit"
+    (status,) = handler.container.budget_enforcer.status()
+    forecasts = [event["expected_cost_usd"] for event in logged(log_text, "routing.decided")]
+    assert forecasts[0] < 0.001
+    assert status.committed_usd == pytest.approx(sum(forecasts), rel=1e-3)
+    handler.container.close()
+    assert [row["service_tier"] for row in kept_in(records, "requests")] == ["flex", None, "priority"]
+
+
+async def test_a_tool_result_on_another_worker_finds_its_llm_before_the_second_is_over(
+    make_handler: Callable[..., ProxyHandler],
+) -> None:
+    """Both share a folder, and the second has not looked into it since the session began."""
+    begun, other = make_handler(), make_handler()
+    named: dict[str, Any] = {"proxy_server_request": {"headers": {SESSION_HEADER: "talk"}}}
+    in_a_call = [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f"}}]},
+        {"role": "tool", "tool_call_id": "1", "content": "done"},
+    ]
+    assert (await routed(begun, **named))["model"] == "wizard"
+    await begun.container.state.exchange()
+    assert (await routed(other, messages=in_a_call, **named))["model"] == "wizard"
+    elsewhere: dict[str, Any] = {"proxy_server_request": {"headers": {SESSION_HEADER: "another"}}}
+    assert (await routed(other, messages=in_a_call, **elsewhere))["model"] == "sprinter"
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+async def test_a_stored_response_stays_with_its_llm_whoever_knows_of_it(
+    make_handler: Callable[..., ProxyHandler],
+    proxy_server: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    encrypted: bool,  # noqa: FBT001 - pytest gives parameters by name
+) -> None:
+    """LiteLLM writes the deployment into the response's id, and encrypts the id that it gives to the client."""
+    monkeypatch.setattr(proxy_server, "master_key", "sk-1234", raising=False)
+    for row in proxy_server.llm_model_list:
+        row["model_info"]["id"] = f"id-of-{row['model_name']}"
+    told = ResponsesAPIRequestUtils._build_responses_api_response_id("openai", "id-of-wizard", "chatcmpl-of-a-bridge")
+    if encrypted:
+        answer = ResponsesAPIResponse(id=told, created_at=0, output=[])
+        ResponsesIDSecurity()._encrypt_response_id(answer, UserAPIKeyAuth(api_key="sk-1", user_id="me"))
+        assert answer.id != told
+        told = answer.id
+    data = {"model": "auto", "input": "hello", "litellm_call_id": "1"}
+    for previous, chosen in ((told, "wizard"), ("resp_unknown", "sprinter")):
+        body = {**data, "previous_response_id": previous}
+        assert (await make_handler().async_pre_call_hook(None, None, body, "aresponses"))["model"] == chosen
+        assert body["previous_response_id"] == previous, "LiteLLM's own hook checks whose it is"
+
+
+async def test_the_record_holds_what_the_client_waited_and_every_call_that_failed(
+    make_handler: Callable[..., ProxyHandler], records: Path
+) -> None:
+    handler = make_handler()
+    await routed(handler)
+    now = datetime.now(UTC)
+    call = {"model_group": "wizard", "model_id": "gone"}
+    failed = {"litellm_call_id": "1", "standard_logging_object": call, "exception": ValueError()}
+    for _ in range(2):
+        await handler.async_log_failure_event(failed, None, now, now)
+    nobody_left = RouterRateLimitError(model="novice", cooldown_time=60, enable_pre_call_checks=False, cooldown_list=[])
+    await handler.async_log_failure_event({**failed, "exception": nobody_left}, None, now, now)
+    await handler.async_log_failure_event({**failed, "litellm_call_id": "unheard of"}, None, now, now)
+    answered = {"litellm_call_id": "1", "standard_logging_object": {"model_group": "sprinter", "id": "r"}}
+    start, end = now + timedelta(seconds=5), now + timedelta(seconds=5.5)
+    await handler.async_log_success_event(answered, None, start, end)
+    handler.container.close()
+    (row,) = kept_in(records, "requests")
+    assert row["failed_attempts"] == ["wizard: ValueError", "wizard: ValueError", "novice: RouterRateLimitError"]
+    assert row["latency_ms"] == 500
+    assert row["total_ms"] == pytest.approx(5_500, abs=500), "the pauses and calls before count too"
 
 
 async def test_each_key_has_its_own_budget(make_handler: Callable[..., ProxyHandler]) -> None:

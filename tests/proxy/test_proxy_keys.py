@@ -12,9 +12,10 @@ import httpx
 import pytest
 import yaml
 from planted import WIZARD
-from proxied import planted_config
+from proxied import events, planted_config
 
 from embedllm_router.cli.demo import RunningProxy, running_proxy
+from embedllm_router.records.writer.erase import Erased, by_user, erase_files, hasher_of
 
 MATHS: Any = [{"role": "user", "content": "integral"}]
 
@@ -89,12 +90,48 @@ def test_a_virtual_model_without_an_alias_is_routed(proxy_with_keys: RunningProx
 def test_a_group_whose_every_deployment_rests_is_left_alone(proxy_with_keys: RunningProxy) -> None:
     first = ask(proxy_with_keys, "sk-narrow")
     assert (first.headers["x-embedllm-chosen"], first.headers["x-embedllm-served"]) == ("wizard", "sprinter")
+    _, served = events(proxy_with_keys, first.headers["x-litellm-call-id"], 2)
+    failed = served["failed_attempts"]
+    assert failed in (["wizard: InternalServerError"], ["wizard: RouterRateLimitError"]), "LiteLLM may let it rest"
+    waited, of_the_last = served["total_ms"], served["latency_ms"]
+    assert isinstance(waited, float)
+    assert isinstance(of_the_last, float)
+    assert waited >= of_the_last > 0
     deadline = time.monotonic() + 10
     while (chosen := ask(proxy_with_keys, "sk-narrow").headers["x-embedllm-chosen"]) == "wizard":
         assert time.monotonic() < deadline, "the failing group was chosen again and again"
         time.sleep(0.2)
     assert chosen == "sprinter"
     assert '"excluded":"cooled_down"' in proxy_with_keys.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("chat/completions", {"user": "ada@example.com"}),
+        ("messages", {"metadata": {"user_id": "grace"}, "max_tokens": 5}),
+        ("chat/completions", {}),
+    ],
+)
+def test_what_a_user_asked_is_erased_beside_the_running_proxy(
+    proxy_with_keys: RunningProxy, path: str, named: dict[str, Any]
+) -> None:
+    """The end user's where one is named, else what the owner of the key asked."""
+    user = named.get("user") or named.get("metadata", {}).get("user_id") or "owner-of-unlisted"
+    body = {"model": "auto-unlisted", "messages": MATHS, **named}
+    headers = {"authorization": "Bearer sk-unlisted"}
+    answer = http_calls.post(f"{proxy_with_keys.base_url}/{path}", json=body, headers=headers, timeout=30)
+    assert answer.status_code == 200, answer.text
+    records = proxy_with_keys.log.parent / "records"
+    theirs = by_user(user, hasher_of(None, records))
+    deadline = time.monotonic() + 30
+    while not erase_files(records, theirs, dry_run=True).requests:
+        assert time.monotonic() < deadline, "no record names the user"
+        time.sleep(0.2)
+    found = erase_files(records, theirs)
+    assert (found.requests > 0, found.in_use) == (True, ())
+    while erase_files(records, theirs) != Erased():  # the record of an earlier request came first
+        assert time.monotonic() < deadline, "erased records are back"
 
 
 @pytest.mark.parametrize("path", ["api/overview", "api/health", "metrics"])

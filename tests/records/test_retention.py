@@ -8,7 +8,8 @@ from pathlib import Path
 from recorded import make_record, make_records
 from stored import ids, keep, kept_requests, quick_store, readable, wait_until
 
-from embedllm_router.records.writer.files import delete_old
+from embedllm_router.config.process import StoreSettings
+from embedllm_router.records.writer.files import FileSink, delete_old
 from embedllm_router.records.writer.seal import seal_orphans
 
 WEEK = timedelta(days=7)
@@ -64,3 +65,18 @@ def test_the_store_deletes_by_itself(tmp_path: Path) -> None:
     wait_until(lambda: not readable(tmp_path).requests_parquet)
     store.close()
     assert ids(kept_requests(tmp_path)) == ["request-100"]
+
+
+def test_by_default_records_are_kept_for_90_days_and_nothing_goes_in_the_first_hour(tmp_path: Path) -> None:
+    """So that whoever set nothing has read what the log says of it."""
+    keep(tmp_path, make_records(3), retention_days=None)
+    seal_orphans(tmp_path)
+    age(readable(tmp_path).requests_parquet[0], 91)
+    settings = StoreSettings(path=tmp_path)
+    assert settings.retention_days == 90
+    sink = FileSink(tmp_path, settings)
+    sink.tend()
+    assert len(kept_requests(tmp_path)) == 3
+    sink._retain_at -= settings.first_deletion_s
+    sink.tend()
+    assert kept_requests(tmp_path) == []

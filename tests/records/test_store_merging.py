@@ -152,7 +152,7 @@ def test_a_file_with_columns_of_a_later_version_keeps_them(tmp_path: Path) -> No
 
 def test_only_one_process_merges(tmp_path: Path) -> None:
     parts = sealed_files(tmp_path, 4)
-    with merging._lock(tmp_path) as ours:
+    with merging.merging_in(tmp_path) as ours:
         assert ours
         assert merge_days(tmp_path, TODAY) == []
     assert all(path.exists() for path in parts)

@@ -1,7 +1,10 @@
 """model_list rows become candidates with the right LLM and the right price, or with none."""
 
+import itertools
 from collections.abc import Mapping
 
+import litellm
+import numpy as np
 import pytest
 from planted import SPRINTER, WIZARD
 
@@ -14,7 +17,7 @@ from embedllm_router.routing.deployments import (
     read_model_groups,
     through_wildcards,
 )
-from embedllm_router.routing.pool import Capability, PriceTier
+from embedllm_router.routing.pool import CandidatePool, Capability, PriceTier, ServicePrices
 
 PRICES: Mapping[str, Mapping[str, object]] = {
     "wizard-2025-01-01": {
@@ -64,6 +67,63 @@ def test_prices_of_tiers_are_read(router: Router) -> None:
     for broken in useless:
         bad = read_model_groups(rows, {"dashscope/qwen-flash": {**entry, "tiered_pricing": broken}}, router.catalog)
         assert bad["group"].candidate.input_usd_per_token is None
+
+
+def test_a_tier_of_service_has_prices_of_its_own_and_else_the_usual_ones(router: Router) -> None:
+    entry = {
+        "litellm_provider": "acme",
+        "input_cost_per_token": 4e-6,
+        "output_cost_per_token": 8e-6,
+        "cache_read_input_token_cost": 1e-6,
+        "input_cost_per_token_above_200k_tokens": 6e-6,
+        "output_cost_per_token_above_200k_tokens": 9e-6,
+        "input_cost_per_token_flex": 2e-6,
+        "output_cost_per_token_flex": 3e-6,
+        "cache_read_input_token_cost_flex": 5e-7,
+        "input_cost_per_token_priority": 9e-6,
+        "input_cost_per_token_above_200k_tokens_priority": 1e-5,
+    }
+    rows = [row("acme/wizard", info={"embedllm": WIZARD})]
+    group = read_model_groups(rows, {"acme/wizard": entry}, router.catalog)["group"].candidate
+    tier = (PriceTier(200_000, 6e-6, 9e-6),)
+    assert group.services == (
+        ServicePrices("flex", 2e-6, 3e-6, 5e-7, tier),
+        ServicePrices("priority", 9e-6, 8e-6, 1e-6, (PriceTier(200_000, 1e-5, 9e-6),)),
+    )
+    assert (group.input_usd_per_token, group.output_usd_per_token, group.tiers) == (4e-6, 8e-6, tier)
+    pool, answers = CandidatePool([group]), np.array([100.0])
+    costs = [float(pool.expected_cost(1_000, answers, {}, asked)[0]) for asked in ("", "flex", "priority", "balanced")]
+    assert costs == pytest.approx([0.0048, 0.0023, 0.0098, 0.0048])
+    assert pool.cost_usd("group", 1_000, 100, "flex") == pytest.approx(0.0023)
+    set_to_flex = [row("acme/wizard", params={"service_tier": "flex"}, info={"embedllm": WIZARD})]
+    usual = read_model_groups(set_to_flex, {"acme/wizard": entry}, router.catalog)["group"].candidate
+    assert (usual.input_usd_per_token, usual.output_usd_per_token) == (2e-6, 3e-6)
+
+
+def test_tiers_of_service_cost_what_litellm_bills(router: Router) -> None:
+    """Of every tenth LLM that has such prices, at two lengths; of Fireworks LiteLLM bills none of its own prices."""
+    names = [
+        name
+        for name, entry in litellm.model_cost.items()
+        if entry.get("mode") in {"chat", "responses"}
+        and any(field.endswith(("_flex", "_priority")) for field in entry)
+        and entry["litellm_provider"] != "fireworks_ai"
+    ]
+    compared = 0
+    for name in names[::10]:
+        rows = [row(name, info={"embedllm": WIZARD})]
+        pool = CandidatePool([read_model_groups(rows, litellm.model_cost, router.catalog)["group"].candidate])
+        for tier, n_tokens in itertools.product(("", "flex", "priority"), (1_000, 300_000)):
+            billed = litellm.cost_per_token(
+                model=name,
+                prompt_tokens=n_tokens,
+                completion_tokens=500,
+                service_tier=tier or None,
+                custom_llm_provider=litellm.model_cost[name]["litellm_provider"],
+            )
+            assert pool.cost_usd("group", n_tokens, 500, tier) == pytest.approx(sum(billed)), (name, tier, n_tokens)
+            compared += 1
+    assert compared > 50
 
 
 @pytest.mark.parametrize(

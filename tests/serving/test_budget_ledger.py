@@ -16,6 +16,7 @@ from embedllm_router.routing.decision import Decision, Objective, Request
 from embedllm_router.routing.policy import rank_candidates
 from embedllm_router.routing.pool import Candidate, CandidatePool
 from embedllm_router.serving.budget_enforcer import STEP, STEP_PER_PERIOD, Ledger, stepped
+from embedllm_router.serving.state.shared import ReplicaState, SteadyClock
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC).timestamp()
 HOUR_S = 3_600.0
@@ -213,7 +214,7 @@ def test_a_restart_goes_on_with_what_was_spent_and_learned() -> None:
     assert len(state.texts) == 1
 
 
-@pytest.mark.parametrize("per", [Per.DAY, Per.MONTH])
+@pytest.mark.parametrize("per", list(Per))
 def test_a_clock_that_ran_ahead_and_is_set_back_counts_in_the_right_period_again(per: Per) -> None:
     budget, scopes = Budget(10.0, per), scopes_of([Budget(10.0, per)], "auto", None, None)
     ledger = ledger_after(20, budget)
@@ -306,14 +307,94 @@ def test_status_before_any_request_of_the_period_knows_no_cost_weight() -> None:
         (Per.DAY, datetime(2026, 3, 29, 1, 30, tzinfo=UTC), "2026-03-29", 1),
         (Per.MONTH, datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC), "2026-12", 31),
         (Per.MONTH, datetime(2028, 2, 29, tzinfo=UTC), "2028-02", 29),
+        (Per.WEEK, datetime(2026, 1, 4, 23, 59, tzinfo=UTC), "2026-W01", 7),
+        (Per.WEEK, datetime(2027, 1, 3, tzinfo=UTC), "2026-W53", 7),
     ],
 )
-def test_periods_are_days_and_months_of_utc(per: Per, at: datetime, name: str, days: int) -> None:
+def test_periods_are_days_weeks_and_months_of_utc_by_default(per: Per, at: datetime, name: str, days: int) -> None:
     period = period_of(per, at.timestamp())
     assert period.name == name
     assert period.end - period.start == days * 86_400
     assert period.start <= at.timestamp() < period.end
     assert period_of(per, period.end).start == period.end
+
+
+@pytest.mark.parametrize(
+    ("per", "zone", "at", "name", "hours"),
+    [
+        (Per.DAY, "Europe/Berlin", "2026-03-28T23:30Z", "2026-03-29", 23),  # clocks are put forward
+        (Per.DAY, "Europe/Berlin", "2026-10-25T22:59Z", "2026-10-25", 25),  # and back
+        (Per.DAY, "Europe/Berlin", "2026-10-25T23:00Z", "2026-10-26", 24),
+        (Per.WEEK, "Europe/Berlin", "2026-03-29T21:59Z", "2026-W13", 7 * 24 - 1),
+        (Per.MONTH, "Europe/Berlin", "2026-09-30T22:00Z", "2026-10", 31 * 24 + 1),
+        (Per.DAY, "Asia/Kolkata", "2026-01-04T18:30Z", "2026-01-05", 24),  # half an hour from every hour of UTC
+        (Per.DAY, "America/Los_Angeles", "2026-01-01T07:59Z", "2025-12-31", 24),
+        (Per.DAY, "Africa/Cairo", "2026-04-23T22:00Z", "2026-04-24", 23),  # has no midnight
+        (Per.DAY, "America/Havana", "2026-11-01T04:30Z", "2026-11-01", 25),  # has two
+    ],
+)
+def test_days_begin_at_midnight_of_the_budget_s_zone(per: Per, zone: str, at: str, name: str, hours: int) -> None:
+    now = datetime.fromisoformat(at).timestamp()
+    period = period_of(per, now, zone)
+    assert (period.name, (period.end - period.start) / HOUR_S) == (name, hours)
+    assert period.start <= now < period.end
+    assert period_of(per, period.start, zone) == period_of(per, period.end - 1, zone) == period
+
+
+@given(
+    now=st.integers(946_684_800, 2_000_000_000),
+    per=st.sampled_from(Per),
+    zone=st.sampled_from(
+        ["UTC", "Europe/Berlin", "Africa/Cairo", "America/Sao_Paulo", "Pacific/Apia", "Asia/Kathmandu"]
+    ),
+)
+def test_every_moment_is_in_one_period_and_periods_leave_no_gap(now: int, per: Per, zone: str) -> None:
+    period = period_of(per, now, zone)
+    assert period.start <= now < period.end
+    after = period_of(per, period.end, zone)
+    assert after.start == period.end
+    assert after.name > period.name
+
+
+def test_another_zone_changes_the_day_and_neither_forgets_nor_doubles_what_was_spent() -> None:
+    state = Memory()
+    for zone in ("UTC", "Europe/Berlin"):
+        ledger, scopes = Ledger(state), scopes_of([Budget(10.0, timezone=zone)], "auto", None, None)
+        ledger.pace(scopes, wish(LADDER_OF_THREE), NOON)
+        ledger.settle(ledger.reserve(scopes, 1.0, NOON), 1.0, NOON)
+    (status,) = ledger.status(NOON)
+    assert (status.period, status.committed_usd) == ("2026-01-05", 2.0)
+    midnight_in_berlin = NOON + 11 * HOUR_S
+    assert [one.period for one in ledger.status(midnight_in_berlin - 1)] == ["2026-01-05"]
+    assert [one.period for one in ledger.status(midnight_in_berlin)] == ["2026-01-06"]
+
+
+def test_a_clock_that_leaps_for_a_moment_moves_no_spend_and_one_that_was_set_is_believed() -> None:
+    wall, steady = [NOON], [100.0]
+    clock = SteadyClock(lambda: wall[0], lambda: steady[0])
+
+    def after(seconds: float, *, set_by: float = 0.0) -> float:
+        steady[0] += seconds
+        wall[0] += seconds + set_by
+        return clock() - NOON
+
+    assert after(60.0) == 60.0
+    assert after(60.0, set_by=-30.0) == 90.0, "a small step is a correction"
+    assert after(60.0, set_by=40 * 86_400) == 150.0
+    assert after(500.0) == 650.0
+    assert after(60.0, set_by=-40 * 86_400) == 710.0, "it was wrong, and nobody noticed"
+    assert after(60.0, set_by=-86_400) == 770.0
+    assert after(600.0) == 600.0 + 770.0 - 86_400, "it has lasted"
+
+
+def test_a_sum_outlives_a_clock_that_ran_ahead_for_a_moment() -> None:
+    wall, steady = [NOON], [0.0]
+    replica = ReplicaState.new(clock=SteadyClock(lambda: wall[0], lambda: steady[0]))
+    replica.counters.add("spend", 2.0, 3 * 86_400)
+    wall[0] += 365 * 86_400
+    replica.prune()
+    wall[0] -= 365 * 86_400
+    assert replica.counters.total("spend") == 2.0
 
 
 @given(rows=_rows, objective=_objectives, low=st.floats(0, 1e4), more=st.floats(0, 1e6))

@@ -1,5 +1,8 @@
 """The forecast of the requests to come: planted shapes are found, bursts are not mistaken for a level."""
 
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
 import numpy as np
 import pytest
 
@@ -99,3 +102,30 @@ def test_the_first_hour_which_was_not_seen_whole_teaches_nothing() -> None:
     assert sum(traffic.seen) == 0
     traffic.advance(MONDAY + 7_300, lambda _hour: 7.0)
     assert (traffic.seen[1], traffic.rate[1]) == (1, 7.0)
+
+
+def test_hours_are_those_of_the_zone_also_after_clocks_are_put_back() -> None:
+    """Offices in New York, from 9 to 17: in UTC their hours move in November, and Friday ends on Saturday."""
+    zone = ZoneInfo("America/New_York")
+    traffic = Traffic(timezone="America/New_York")
+    monday = int(datetime(2026, 10, 5, tzinfo=zone).timestamp() // HOUR_S)
+
+    def rate(hour: int) -> float:
+        local = datetime.fromtimestamp(hour * HOUR_S, zone)
+        return 100.0 if local.weekday() < 5 and 9 <= local.hour < 17 else 0.0
+
+    for hour in range(monday, monday + 21 * 24):
+        traffic.learn_hour(hour, rate(hour))
+    for day in (datetime(2026, 10, 29, tzinfo=zone), datetime(2026, 11, 2, tzinfo=zone)):
+        for at, expected in ((day.replace(hour=9), 800), (day.replace(hour=17), 0)):
+            known = Traffic(traffic.rate, traffic.seen, "America/New_York")
+            known.advance(at.timestamp(), lambda _hour: 0.0)
+            assert known.expected(at.timestamp(), day.timestamp() + DAY_S) == pytest.approx(expected, abs=30)
+
+
+def test_a_period_may_end_within_an_hour() -> None:
+    """As days do in India, half an hour from every hour of UTC."""
+    traffic = Traffic([100.0] * SLOTS, [5] * SLOTS, "Asia/Kolkata")
+    traffic.advance(MONDAY, lambda _hour: 0.0)
+    assert traffic.expected(MONDAY, MONDAY + 18.5 * HOUR_S) == pytest.approx(1_850, rel=0.02)
+    assert traffic.expected(MONDAY, MONDAY + 0.5 * HOUR_S) == pytest.approx(50, rel=0.02)

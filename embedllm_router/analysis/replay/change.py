@@ -192,7 +192,7 @@ def configured(
     pool = model.pool.candidates
     predicted = [_predicted(request, one, recorded, known) for one in pool]
     tokens = np.array([np.nan if one is None else one[1] for one in predicted])
-    costs = model.pool.expected_cost(request.input_tokens or 0, tokens, {}).tolist()
+    costs = model.pool.expected_cost(request.input_tokens or 0, tokens, {}, request.service_tier or "").tolist()
     figures = [(*(one or (None, None)), cost) for one, cost in zip(predicted, costs, strict=True)]
     return [_configured(request, model, recorded, i, its) for i, its in enumerate(figures)]
 

@@ -128,7 +128,7 @@ def _copy_slice(
         where, parameters = f'{where} AND "at" < $slice_end', {**parameters, "slice_end": end}
     query = f'SELECT {_COLUMNS} FROM requests WHERE {where} ORDER BY "at"'  # noqa: S608 - our own columns and conditions
     if kind == "csv":
-        flat = [f'to_json("{name}") AS "{name}"' for name in ("candidates", "needs")]
+        flat = [f'to_json("{name}") AS "{name}"' for name in ("candidates", "needs", "failed_attempts")]
         replaced = ", ".join([*flat, *(_DEFUSED.format(name=name) for name in _TEXTS)])
         query = f"SELECT * REPLACE ({replaced}) FROM ({query})"  # noqa: S608 - as above
     how = _COPY[kind] + (" false" if kind == "csv" and start is not None else "")  # one header

@@ -40,7 +40,7 @@ _SAME: Final = (
         "reason",
         "baseline",
     ),
-    *("prompt_chars", "input_tokens", "max_output_tokens", "prompt_hash", "billed_cost_usd"),
+    *("prompt_chars", "input_tokens", "max_output_tokens", "service_tier", "prompt_hash", "billed_cost_usd"),
 )
 """Fields that are taken over as they are."""
 
@@ -76,6 +76,7 @@ class RecordedRequest:
         prompt_chars: Length of the embedded text; None when unknown.
         input_tokens: Estimated tokens of the whole request; None when unknown.
         max_output_tokens: The request's own limit on the answer; None when it set none.
+        service_tier: The tier of service it asked for; None for the usual one.
         needs: What an LLM had to be able to do.
         prompt_hash: Keyed hash of the text; None when unknown.
         prompt: The embedded text; None when it was not kept or not read.
@@ -101,6 +102,7 @@ class RecordedRequest:
     prompt_chars: int | None
     input_tokens: int | None
     max_output_tokens: int | None
+    service_tier: str | None = None
     needs: tuple[str, ...]
     prompt_hash: str | None
     prompt: str | None

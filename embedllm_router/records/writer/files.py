@@ -15,15 +15,36 @@ from pathlib import Path
 from typing import Literal
 
 from embedllm_router.config.process import StoreSettings
-from embedllm_router.records.writer.segments import OPEN, REJECTED, SEALED, Kind, SegmentFile, abandoned, named
+from embedllm_router.records.writer.segments import (
+    OPEN,
+    REJECTED,
+    SEALED,
+    Kind,
+    SegmentFile,
+    abandoned,
+    asked_to_let_go,
+    named,
+)
 
-__all__ = ["FileSink", "Sealer", "delete_old"]
+__all__ = ["FileSink", "Sealer", "delete_old", "old_files"]
+
+
+def old_files(folder: Path, keep: timedelta) -> list[Path]:
+    """The files that were last written to longer ago than records are kept.
+
+    A record is written after it was made, so every record of such a file is older still. Sealing keeps that time.
+
+    Raises:
+        OSError: The folder or a file cannot be read.
+    """
+    before = time.time() - keep.total_seconds()
+    # Open files first: a crash in between must not leave one whose sealed twin, which hid it, is gone.
+    found = [path for ending in (OPEN, SEALED, REJECTED) for path in named(folder, ending)]
+    return [path for path in found if path.stat().st_mtime < before and (path.suffix != OPEN or abandoned(path))]
 
 
 def delete_old(folder: Path, keep: timedelta) -> list[Path]:
-    """Deletes the files that were last written to longer ago than records are kept.
-
-    A record is written after it was made, so every record of such a file is older still. Sealing keeps that time.
+    """Deletes the files whose records are all older than records are kept.
 
     Returns:
         The deleted files.
@@ -31,10 +52,7 @@ def delete_old(folder: Path, keep: timedelta) -> list[Path]:
     Raises:
         OSError: The folder cannot be read, or a file cannot be deleted.
     """
-    before = time.time() - keep.total_seconds()
-    # Open files first: a crash in between must not leave one whose sealed twin, which hid it, is gone.
-    found = [path for ending in (OPEN, SEALED, REJECTED) for path in named(folder, ending)]
-    old = [path for path in found if path.stat().st_mtime < before and (path.suffix != OPEN or abandoned(path))]
+    old = old_files(folder, keep)
     for path in old:
         path.unlink(missing_ok=True)
     return old
@@ -119,7 +137,7 @@ class Sealer:
 
 
 _RETENTION_EVERY_S = 600.0
-_IDLE_S, _WHILE_SEALING_S = 30.0, 1.0
+_IDLE_S, _WHILE_SEALING_S = 5.0, 1.0
 
 
 class FileSink:
@@ -132,7 +150,8 @@ class FileSink:
         self._folder = folder
         self._files: dict[Kind, SegmentFile] = {}
         self._sealer = Sealer(self._folder)
-        self._retained_at = float("-inf")
+        self._retain_at = time.monotonic() + settings.first_deletion_s
+        self._asked = asked_to_let_go(folder)
 
     @property
     def location(self) -> str:
@@ -167,11 +186,12 @@ class FileSink:
         Raises:
             OSError: Something could not be done; it will be tried again.
         """
-        for kind in [kind for kind, file in self._files.items() if self._full(file)]:
+        before, self._asked = self._asked, asked_to_let_go(self._folder)
+        for kind in [kind for kind, file in self._files.items() if self._full(file) or self._asked != before]:
             self._let_go(kind)
         days = self._settings.retention_days
-        if days is not None and time.monotonic() - self._retained_at > _RETENTION_EVERY_S:
-            self._retained_at = time.monotonic()
+        if days is not None and time.monotonic() >= self._retain_at:
+            self._retain_at = time.monotonic() + _RETENTION_EVERY_S
             delete_old(self._folder, timedelta(days=days))
         self._sealer.tend()
         return _WHILE_SEALING_S if self._sealer.at_work else min(_IDLE_S, self._settings.rotate_s)

@@ -20,6 +20,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     Double,
     Engine,
@@ -28,7 +29,11 @@ from sqlalchemy import (
     Table,
     Text,
     create_engine,
+    delete,
+    false,
     make_url,
+    or_,
+    select,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
@@ -36,11 +41,12 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError,
 from sqlalchemy.types import TypeEngine
 
 from embedllm_router.config.process import StoreSettings
-from embedllm_router.errors import ConfigError
+from embedllm_router.errors import ConfigError, EmbedLLMRouterError
 from embedllm_router.records.schema import FEEDBACK_COLUMNS, REQUEST_COLUMNS
+from embedllm_router.records.writer.erase import Erased, Subject
 from embedllm_router.records.writer.segments import KINDS, Kind
 
-__all__ = ["METADATA", "TABLES", "VERSION_TABLE", "PostgresSink", "database_url", "upgrade"]
+__all__ = ["METADATA", "TABLES", "VERSION_TABLE", "PostgresSink", "database_url", "erase_rows", "upgrade"]
 
 VERSION_TABLE = "embedllm_router_version"
 """Which migrations a database has seen."""
@@ -147,7 +153,7 @@ class PostgresSink:
         self._keep = None if settings.retention_days is None else timedelta(days=settings.retention_days)
         self._engine = _engine(self._url)
         self._up_to_date = False
-        self._retain_at = 0.0
+        self._retain_at = time.monotonic() + settings.first_deletion_s
 
     @property
     def location(self) -> str:
@@ -227,12 +233,16 @@ class PostgresSink:
         return True
 
     def _failure(self, error: Exception) -> ConnectionError:
-        """What went wrong, in one line, without the password; neither the SQL nor its values are in it."""
-        said = " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())
-        for secret in (self._url.password, self._url.query.get("password")):
-            if isinstance(secret, str) and secret:
-                said = said.replace(secret, "***")
-        return ConnectionError(f"{self.location}: {said[:300]}")
+        return ConnectionError(f"{self.location}: {_told(error, self._url)}")
+
+
+def _told(error: Exception, url: URL) -> str:
+    """What went wrong, in one line, without the password; neither the SQL nor its values are in it."""
+    said = " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())
+    for secret in (url.password, url.query.get("password")):
+        if isinstance(secret, str) and secret:
+            said = said.replace(secret, "***")
+    return said[:300]
 
 
 def _refuses_a_value(error: DBAPIError) -> bool:
@@ -270,3 +280,44 @@ def _delete(connection: Connection, kind: Kind, before: datetime) -> int:
         {"before": before, "portion": _DELETED_AT_ONCE},
     )
     return deleted.rowcount
+
+
+def erase_rows(url: str, subject: Subject, *, dry_run: bool = False) -> Erased:
+    """Erases records from a database, in one transaction; see `erase.erase_files`.
+
+    Args:
+        url: The database, with its password.
+        subject: Whose records.
+        dry_run: Counts them, and changes nothing.
+
+    Returns:
+        What was erased.
+
+    Raises:
+        ConfigError: The URL is wrong.
+        EmbedLLMRouterError: The database cannot be reached, or refuses; nothing was erased.
+    """
+    engine = _engine(database_url(url))
+    try:
+        with engine.begin() as connection:
+            upgrade(connection)  # the columns that tell whose a record is may be younger than the database
+            found = _erase(connection, subject)
+            if dry_run:
+                connection.rollback()
+    except (SQLAlchemyError, CommandError) as error:
+        raise EmbedLLMRouterError(f"nothing was erased: {_told(error, engine.url)}") from None
+    finally:
+        engine.dispose()
+    return found
+
+
+def _erase(connection: Connection, subject: Subject) -> Erased:
+    theirs = _any_of(_REQUESTS, subject.requests)
+    ids = select(_REQUESTS.c.request_id).where(theirs).union(select(_REQUESTS.c.response_id).where(theirs))
+    on_them = or_(_FEEDBACK.c.request_id.in_(ids), _any_of(_FEEDBACK, subject.feedback))
+    n_feedback = connection.execute(delete(_FEEDBACK).where(on_them)).rowcount
+    return Erased(connection.execute(delete(_REQUESTS).where(theirs)).rowcount, n_feedback)
+
+
+def _any_of(table: Table, columns: Mapping[str, Sequence[str]]) -> ColumnElement[bool]:
+    return or_(false(), *(table.c[name].in_(values) for name, values in columns.items()))

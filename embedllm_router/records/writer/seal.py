@@ -44,9 +44,11 @@ from embedllm_router.records.writer.segments import (
 __all__ = [
     "Sealed",
     "merge_days",
+    "merging_in",
     "put_in_place",
     "quoted",
     "quoted_path",
+    "rewrite",
     "scratch",
     "seal_file",
     "seal_orphans",
@@ -199,11 +201,9 @@ def merge_days(folder: Path, today: date | None = None) -> list[Path]:
         OSError: A file cannot be read, written or removed.
         duckdb.Error: The files of a day cannot be merged; they stay as they are.
     """
-    with _lock(folder) as ours:
+    with merging_in(folder) as ours:
         if not ours:
             return []
-        for manifest in named(folder, MERGED):
-            _finish(manifest)
         before = f"{today or datetime.now(UTC).date():%Y%m%d}"
         return [_merge(parts) for parts in _days(folder, before) if len(parts) >= _FEWEST]
 
@@ -226,17 +226,34 @@ def _days(folder: Path, before: str) -> list[list[Path]]:
 
 def _merge(parts: list[Path]) -> Path:
     kind, day = parts[0].stem.split("-")[0], parts[0].stem.split("-")[1][:8]
+    files = ", ".join(map(quoted_path, parts))
+    select = f"SELECT * FROM read_parquet([{files}], union_by_name = true)"  # noqa: S608 - quoted paths
     merged = parts[0].with_name(f"{kind}-{day}T000000000000Z-day-{secrets.token_hex(4)}{SEALED}")
+    rewrite(parts, select, merged)
+    return merged
+
+
+def rewrite(parts: list[Path], select: str, merged: Path) -> None:
+    """Replaces sealed files by one, so that a reader sees either them or that one, whenever this ends.
+
+    Args:
+        parts: The files; the caller has the right to merge in their folder.
+        select: Query of what the new file is to hold.
+        merged: The new file, of a name that no file has.
+
+    Raises:
+        OSError: A file cannot be read, written or removed.
+        duckdb.Error: The query fails; the files stay as they are.
+    """
     manifest = merged.with_suffix(MERGED)
     last_written = max(path.stat().st_mtime for path in parts)
+    kind, day = merged.stem.split("-")[0], merged.stem.split("-")[1][:8]
     with scratch(merged.with_name(f"{kind}-{day}-day")) as draft:
-        files = ", ".join(map(quoted_path, parts))
-        write_sorted(f"SELECT * FROM read_parquet([{files}], union_by_name = true)", draft / merged.name)  # noqa: S608
+        write_sorted(select, draft / merged.name)
         (draft / manifest.name).write_text(json.dumps([path.name for path in parts]), encoding="utf-8")
         put_in_place(draft / manifest.name, merged.parent, last_written)
         put_in_place(draft / merged.name, merged.parent, last_written)
     _finish(manifest)
-    return merged
 
 
 def _finish(manifest: Path) -> None:
@@ -248,11 +265,17 @@ def _finish(manifest: Path) -> None:
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-    """The right to merge in a folder; the system takes it back from a process that dies."""
+def merging_in(folder: Path) -> Iterator[bool]:
+    """The right to replace files of a folder, False when another has it; a process that dies loses it.
+
+    What an interrupted one left half done is finished first.
+    """
     fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        yield try_lock(fd)
+        ours = try_lock(fd)
+        for manifest in named(folder, MERGED) if ours else ():
+            _finish(manifest)
+        yield ours
     finally:
         os.close(fd)
 

@@ -39,6 +39,8 @@ __all__ = [
     "Kind",
     "SegmentFile",
     "abandoned",
+    "ask_to_let_go",
+    "asked_to_let_go",
     "merged_into",
     "named",
     "new_name",
@@ -75,6 +77,29 @@ def abandoned(path: Path) -> bool:
         return try_lock(fd)
     finally:
         os.close(fd)
+
+
+_LET_GO = "let-go"
+"""A file by whose time those who write learn that somebody waits for the files they have open."""
+
+
+def ask_to_let_go(folder: Path) -> None:
+    """Asks everybody who writes in a folder to close their files and go on in others, within seconds.
+
+    Raises:
+        OSError: The folder cannot be written to.
+    """
+    path = folder / _LET_GO
+    path.touch(mode=0o600)
+    os.utime(path)
+
+
+def asked_to_let_go(folder: Path) -> int:
+    """When somebody last asked for that, in nanoseconds since 1970; 0 for never."""
+    try:
+        return (folder / _LET_GO).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 Kind = Literal["requests", "feedback"]

@@ -26,12 +26,15 @@ __all__ = [
     "Share",
     "SharedState",
     "StateHealth",
+    "SteadyClock",
     "Sum",
 ]
 
 _WANTED_S = 120.0  # a sum that was neither read nor added to for so long is not read again from Redis
 _FORGOTTEN_S = 60.0  # long enough for every process to hear that an entry was forgotten
 _PAUSE_S = 0.05  # between exchanges with Redis, so that a busy process sends its changes in groups
+_DISK_PAUSE_S = 0.1  # likewise with the disk: shorter than most LLMs take to answer
+_SPARE_FOR_NEWS = 3.0  # rest between exchanges with the disk that a change asks for, in multiples of their duration
 _PRUNE_S = 60.0
 _REPLICA_BYTES = 6
 _SPARE = 10.0  # rest after an exchange with the disk, in multiples of its duration: a slow disk is used less often
@@ -328,6 +331,44 @@ class Entries:
             changed.pop(key, None)
 
 
+_LEAP_S = 3_600.0
+_BELIEVED_AFTER_S = 600.0
+
+
+def _since_boot() -> float:
+    """Seconds on a clock that nobody sets, and that goes on while the machine sleeps where the system has one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+class SteadyClock:
+    """Seconds since the epoch, by a clock that may be set.
+
+    When it leaps by more than an hour, either way, time goes on as before until the leap has lasted for ten minutes. So
+    a clock that is wrong for a moment puts no spend into another day, and lets nothing expire.
+
+    Args:
+        wall: The clock that may be set.
+        steady: One that nobody sets.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = _since_boot) -> None:
+        self._wall, self._steady = wall, steady
+        self._ahead = wall() - steady()
+        self._leapt_at: float | None = None
+
+    def __call__(self) -> float:
+        """The time now."""
+        steady = self._steady()
+        ahead = self._wall() - steady
+        if abs(ahead - self._ahead) <= _LEAP_S:
+            self._ahead, self._leapt_at = ahead, None
+        elif self._leapt_at is None:
+            self._leapt_at = steady
+        elif steady - self._leapt_at >= _BELIEVED_AFTER_S:
+            self._ahead, self._leapt_at = ahead, None
+        return steady + self._ahead
+
+
 @dataclass(frozen=True, slots=True)
 class ReplicaState:
     """The sums and entries of one process.
@@ -343,13 +384,14 @@ class ReplicaState:
     clock: Callable[[], float]
 
     @classmethod
-    def new(cls, *, max_entries: int = 10_000, clock: Callable[[], float] = time.time) -> "ReplicaState":
+    def new(cls, *, max_entries: int = 10_000, clock: Callable[[], float] | None = None) -> "ReplicaState":
         """An empty state under a random name.
 
         Args:
             max_entries: Most entries kept; beyond it the least recently used are dropped.
-            clock: Seconds since the epoch.
+            clock: Seconds since the epoch; None takes a `SteadyClock`.
         """
+        clock = clock or SteadyClock()
         return cls(Counters(secrets.token_hex(_REPLICA_BYTES), clock), Entries(max_entries, clock), clock)
 
     def prune(self) -> None:
@@ -421,9 +463,12 @@ class SharedState:
     def __init__(self, state: ReplicaState, disk: DiskLink | None = None, redis: Link | None = None) -> None:
         self._state = state
         self._counters, self._entries = state.counters, state.entries
+        self.clock = state.clock
+        """Seconds since the epoch; by it sums and entries expire."""
         self._disk = disk
         self._redis = redis
         self._changed = asyncio.Event()
+        self._exchanging = asyncio.Lock()
         self._pruned_at = time.monotonic()
         self._disk_took_s = 0.0
         self._ending = False
@@ -459,19 +504,20 @@ class SharedState:
 
     async def exchange(self) -> None:
         """Exchanges once, both ways; never raises for trouble with the disk or Redis."""
-        self._changed.clear()
-        if self._redis is not None:
-            await self._redis.exchange()
-        if self._disk is not None:
-            started = time.monotonic()
-            await self._disk.exchange()
-            self._disk_took_s = time.monotonic() - started
+        async with self._exchanging:
+            self._changed.clear()
+            if self._redis is not None:
+                await self._redis.exchange()
+            if self._disk is not None:
+                started = time.monotonic()
+                await self._disk.exchange()
+                self._disk_took_s = time.monotonic() - started
         if time.monotonic() - self._pruned_at > _PRUNE_S:
             self._pruned_at = time.monotonic()
             self._state.prune()
 
     async def run(self, refresh_s: float = 1.0) -> None:
-        """Exchanges again and again, and with Redis soon after each change, until `end` or until it is cancelled.
+        """Exchanges again and again, and soon after each change, until `end` or until it is cancelled.
 
         Args:
             refresh_s: How often, in seconds.
@@ -480,13 +526,22 @@ class SharedState:
             await self.exchange()
             until = time.monotonic() + max(refresh_s, _SPARE * self._disk_took_s)
             while self._redis is not None and time.monotonic() < until and not self._ending:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(refresh_s):  # wait_for may lose a cancellation in 3.11
-                        await self._changed.wait()
+                await self._change(refresh_s)
                 await asyncio.sleep(_PAUSE_S)
-                self._changed.clear()
-                await self._redis.exchange()
-            await asyncio.sleep(0 if self._ending else max(until - time.monotonic(), 0))
+                async with self._exchanging:
+                    self._changed.clear()
+                    await self._redis.exchange()
+            if self._redis is None and not self._ending:
+                await asyncio.sleep(max(_DISK_PAUSE_S, _SPARE_FOR_NEWS * self._disk_took_s))
+                await self._change(refresh_s)
+            else:
+                await asyncio.sleep(0 if self._ending else max(until - time.monotonic(), 0))
+
+    async def _change(self, longest_s: float) -> None:
+        """Waits for a change, or for so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest_s):  # wait_for may lose a cancellation in 3.11
+                await self._changed.wait()
 
     def end(self) -> None:
         """Has `run` return soon: a cancellation alone can be lost inside a client's own timeouts."""
