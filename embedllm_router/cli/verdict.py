@@ -34,7 +34,8 @@ def _verdict(
     llm: Annotated[
         list[str] | None,
         typer.Option(
-            help="With --data: LLM to choose from; repeat. Default: those of --config, else all with a price."
+            help="With --data: LLM to choose from, with --config also a model group; repeat. Default: those of "
+            "--config, else all with a price."
         ),
     ] = None,
     baseline: Annotated[
@@ -57,7 +58,10 @@ def _verdict(
         ),
     ] = 0.02,
     artifact: Annotated[
-        Path | None, typer.Option(help="With --data: weights folder that would route; the shipped one by default.")
+        Path | None,
+        typer.Option(
+            help="With --data: weights folder that would route. Default: the one of --config, else the shipped one."
+        ),
     ] = None,
     split: Annotated[
         SplitChoice | None,
@@ -97,18 +101,19 @@ def _of_data(
 ) -> "RoutingVerdict":
     from embedllm_router.analysis.verdict.graded import DataOptions, PoolLLM, judge_data, pool_of_config
     from embedllm_router.artifact.weights import default_artifact_path, load_artifact
-    from embedllm_router.config.settings import read_proxy_config
     from embedllm_router.routing.policy import Objective
 
-    named = artifact or (read_proxy_config(place.config).artifact if place.config else None)
-    weights = load_artifact(named or default_artifact_path())
-    pool = [PoolLLM(name, name) for name in llm or ()]
     objective = None if cost_weight is None else Objective(cost_weight)
-    if place.config is not None:
-        known, model = pool_of_config(place.config, virtual_model, weights)
-        pool, baseline = pool or known, baseline or model.settings.baseline
-        if objective is None and model.settings.says_something:
-            objective = model.settings.objective
+    if place.config is None:
+        weights = load_artifact(artifact or default_artifact_path())
+        pool = [PoolLLM(name, name) for name in llm or ()]
+    else:
+        configured = pool_of_config(place.config, virtual_model, artifact)
+        weights, settings = configured.weights, configured.model.settings
+        pool = [configured.named(name) for name in llm or ()] or list(configured.llms)
+        baseline = baseline or settings.baseline
+        if objective is None and settings.says_something:
+            objective = settings.objective
     options = DataOptions(
         pool=pool, objective=objective, baseline=baseline, margin=margin, split=split.value if split else None
     )

@@ -8,6 +8,7 @@ is never counted as wrong.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal
 
 import numpy as np
@@ -176,6 +177,7 @@ class Inputs:
         predictions: The artifact's, for the test part.
         skipped: Labels that were left out, by reason.
         warnings: What a reader of the figures must know.
+        strangers: Names in the data that stand for no LLM of the artifact.
     """
 
     test: Part
@@ -184,14 +186,16 @@ class Inputs:
     predictions: Predictions
     skipped: Mapping[str, int]
     warnings: tuple[str, ...]
+    strangers: tuple[str, ...] = ()
 
 
-def read_inputs(
+def read_inputs(  # noqa: PLR0913 - what is read and how, each said by the caller
     artifact: Artifact,
     folders: Sequence[Path],
     *,
     split: Literal["test", "all"] = "test",
     train_x: bool = True,
+    names: Mapping[str, str] = MappingProxyType({}),
     on_progress: OnProgress = lambda *_: None,
 ) -> Inputs:
     """Reads, splits, encodes and scores.
@@ -202,6 +206,7 @@ def read_inputs(
             beside them, because the split can only be rebuilt with all of them.
         split: "test" keeps the part training set aside, "all" every prompt.
         train_x: Whether baselines will need embeddings of the train part; encoding them takes most of the time.
+        names: The LLM's id by what else the data may call it, such as the name of a model group.
         on_progress: Called with what is being done, steps done and steps planned.
 
     Returns:
@@ -213,7 +218,7 @@ def read_inputs(
     """
     wanted = [folder.resolve().name for folder in folders]
     helpers = _missing_training_sets(artifact, folders) if split == "test" else []
-    matrix, skipped = _read(artifact, [*folders, *helpers], wanted)
+    matrix, skipped, strangers = _read(artifact, [*folders, *helpers], wanted, names)
     asked = np.isin(np.array(matrix.datasets), wanted)
     parts = _rebuild_split(artifact, matrix) if split == "test" else None
     test_rows = np.flatnonzero(asked) if parts is None else parts.test[asked[parts.test]]
@@ -233,6 +238,7 @@ def read_inputs(
         predictions=_score(artifact, x_test, on_progress),
         skipped={reason: n for reason, n in skipped.items() if n},
         warnings=_warnings(artifact, matrix, split),
+        strangers=strangers,
     )
 
 
@@ -243,32 +249,46 @@ def _train_part(router: Router, train: CorrectnessMatrix, on_progress: OnProgres
 
 
 def _read(
-    artifact: Artifact, folders: Sequence[Path], wanted: Sequence[str]
-) -> tuple[CorrectnessMatrix, dict[str, int]]:
-    """Labels of the artifact's LLMs in its order, and how many others the wanted folders held.
+    artifact: Artifact, folders: Sequence[Path], wanted: Sequence[str], names: Mapping[str, str]
+) -> tuple[CorrectnessMatrix, dict[str, int], tuple[str, ...]]:
+    """Labels of the artifact's LLMs in its order; how many others the wanted folders held, and of whom.
 
     Training sets are merged as training merged them: in its order, by its rule. Every other set stays by itself.
     """
     known = [llm.id for llm in artifact.manifest.llms]
     learned = [source.name for source in artifact.manifest.data]
-    unparsed, strangers, n_wanted = 0, 0, 0
-    matrices = []
+    unparsed, n_strange, n_wanted = 0, 0, 0
+    matrices, strangers = [], dict[str, None]()
     for folder in sorted(folders, key=lambda f: (*learned, f.resolve().name).index(f.resolve().name)):
         name, matrix = folder.resolve().name, read_folder(folder)
         if name in wanted:
-            strange = int(matrix.observed[:, ~np.isin(np.array(matrix.llm_ids), known)].sum())
+            matrix = _renamed(matrix, names)
+            is_strange = ~np.isin(np.array(matrix.llm_ids), known)
+            strange = int(matrix.observed[:, is_strange].sum())
+            strangers.update(dict.fromkeys(np.array(matrix.llm_ids)[is_strange].tolist()))
             unparsed += read_folder(folder, keep_unparsed=True).n_labels - matrix.n_labels
-            strangers, n_wanted = strangers + strange, n_wanted + matrix.n_labels - strange
+            n_strange, n_wanted = n_strange + strange, n_wanted + matrix.n_labels - strange
         own_ids = matrix.prompt_ids if name in learned else tuple(f"{name}:{item}" for item in matrix.prompt_ids)
         matrices.append(replace(matrix, prompt_ids=own_ids))
     rule = OnConflict(str(artifact.manifest.training.get("on_conflict", OnConflict.MEAN)))
     merged = _align(merge(matrices, rule).matrix, known)
     n_kept = int(merged.observed[np.isin(np.array(merged.datasets), wanted)].sum())
-    return merged, {
-        "LLM not in the artifact": strangers,
+    skipped = {
+        "LLM not in the artifact": n_strange,
         "no verdict could be read from the answer": unparsed,
         "answer to a prompt that another data set holds too": n_wanted - n_kept,
     }
+    return merged, skipped, tuple(strangers)
+
+
+def _renamed(matrix: CorrectnessMatrix, names: Mapping[str, str]) -> CorrectnessMatrix:
+    """The matrix with LLMs by their ids; a column that has an id as its name keeps it before all others."""
+    taken, ids = set(matrix.llm_ids), []
+    for name in matrix.llm_ids:
+        llm = names.get(name, name)
+        ids.append(name if llm in taken else llm)
+        taken.add(llm)
+    return replace(matrix, llm_ids=tuple(ids))
 
 
 def _align(matrix: CorrectnessMatrix, llm_ids: Sequence[str]) -> CorrectnessMatrix:

@@ -71,17 +71,20 @@ def _live_arm(config: Path, virtual_model: str | None) -> Arm:
     return applied(config).arms[wanted].live
 
 
-def applied(config: Path) -> Served:
+def applied(config: Path, artifact: Path | None = None) -> Served:
     """A proxy configuration with its weights, applied to its deployments as the proxy does when it starts.
 
     Args:
         config: The YAML file.
+        artifact: Weights folder to use in place of the one that the file names; None takes that one.
 
     Raises:
         ConfigError: The configuration cannot be used.
         ArtifactError: Its weights cannot be loaded.
     """
     settings = read_proxy_config(config)
+    if artifact is not None:
+        settings = settings.model_copy(update={"artifact": artifact})
     live = LiveSnapshot(settings, configure_logging(LogSettings(level="error"), io.StringIO()), config)
     if live.snapshot.router is None:
         raise ArtifactError(f"the weights that {config} names cannot be loaded: {live.unusable[settings.artifact]}")

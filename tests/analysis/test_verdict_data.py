@@ -85,7 +85,46 @@ callback_settings:
     assert fields["best"]["llm"] == "little"
     assert fields["baseline"]["llm"] == "big"
     assert fields["baseline"]["judgement"]["better"]
-    assert any("no answer in the data: coin" in note for note in fields["notes"])
+    assert any("no answer in the data: coin (novice-1.5b)" in note for note in fields["notes"])
+    assert fields["best"]["headline"].endswith("(among 2 of the 3 LLMs of the pool).")
+
+
+def renamed(folder: Path, names: dict[str, str], out: Path) -> Path:
+    out.mkdir()
+    pl.read_parquet(folder / "items.parquet").write_parquet(out / "items.parquet")
+    answers = pl.read_parquet(folder / "results.parquet").with_columns(pl.col("model").replace(names))
+    answers.write_parquet(out / "results.parquet")
+    return out
+
+
+def test_answers_may_be_filed_under_model_groups_and_of_llms_that_nobody_graded(place: Path, tmp_path: Path) -> None:
+    third = "gpt-9"  # known by what it is called; `mystery` says nothing at all
+    write_set(tmp_path / "three", {**PLANTED["pays"], third: (0.0, 0.0), "stray": (0.5, 0.5)})
+    data = renamed(tmp_path / "three", {WIZARD: "big", SPRINTER: "little", third: "newest"}, tmp_path / "own")
+    config = tmp_path / "config.yaml"
+    groups = {"big": WIZARD, "little": SPRINTER, "newest": third, "mystery": "house-model"}
+    listed = "".join(
+        f"  - model_name: {name}\n    litellm_params: {{model: openai/{llm}, input_cost_per_token: 1.0e-6, "
+        "output_cost_per_token: 1.0e-6}\n"
+        for name, llm in groups.items()
+    )
+    config.write_text(f"""
+model_list:
+{listed}
+litellm_settings: {{callbacks: embedllm_router.proxy_handler}}
+callback_settings:
+  embedllm_router: {{artifact: {place / "weights"}, virtual_models: {{auto: {{default: big}}}}}}
+""")
+    options = ["verdict", f"--data={data}", f"--config={config}", "--json"]
+    found = orjson.loads(CliRunner().invoke(app, [*options, f"--baseline={SPRINTER}"]).stdout)
+    assert {one["llm"]: one["accuracy"] for one in found["llms"]}.keys() == {"big", "little", "newest"}
+    assert found["baseline"]["llm"] == "little"
+    assert found["best"]["headline"].endswith("(among 3 of the 4 LLMs of the pool).")
+    assert any("the weights know nothing of it: mystery" in note for note in found["notes"])
+    assert any("stand for no LLM known here: stray" in note for note in found["notes"])
+    two = orjson.loads(CliRunner().invoke(app, [*options, "--llm=big", f"--llm={SPRINTER}"]).stdout)
+    assert {one["llm"] for one in two["llms"]} == {"big", "little"}
+    assert two["best"]["headline"].endswith("for everything.")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +132,10 @@ callback_settings:
     [
         (["--llm=wizzard"], "the weights know no LLM 'wizzard'. Did you mean wizard-2025-01-01"),
         ([f"--llm={WIZARD}"], "routing needs at least 2 LLMs that answered the prompts, found 1"),
-        (["--baseline=sprintr"], "is not among the LLMs judged, wizard-2025-01-01, sprinter-7b-instruct; did you mean"),
+        (
+            ["--baseline=sprintr"],
+            "is not among the LLMs to judge, wizard-2025-01-01, sprinter-7b-instruct, novice-1.5b; did",
+        ),
     ],
 )
 def test_a_mistake_is_a_sentence(place: Path, options: list[str], said: str) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.analysis.replay.batch import CandidateBatch, choose
-from embedllm_router.analysis.replay.change import read_new_config
 from embedllm_router.analysis.topics import topic_of
 from embedllm_router.analysis.verdict.result import Against, RoutingVerdict, Topic
 from embedllm_router.artifact.manifest import LearnedLLM
 from embedllm_router.artifact.weights import Artifact
+from embedllm_router.config.settings import read_proxy_config
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.evaluation.frontier import price_answers
 from embedllm_router.evaluation.inputs import Inputs, OnProgress, read_inputs
@@ -23,6 +23,7 @@ from embedllm_router.evaluation.verdict import (
     MARGIN,
     MIN_REQUESTS,
     Graded,
+    Judgement,
     PoolVerdict,
     compare_choices,
     headline,
@@ -31,13 +32,17 @@ from embedllm_router.evaluation.verdict import (
     judge_pool,
     uses_of,
 )
+from embedllm_router.proxy.preview import applied
+from embedllm_router.routing.deployments import ModelGroup, by_candidate
 from embedllm_router.routing.policy import Objective
+from embedllm_router.routing.pool import Candidate
 from embedllm_router.serving.arms import VirtualModel
 
-__all__ = ["DataOptions", "PoolLLM", "judge_data", "pool_of_config"]
+__all__ = ["ConfiguredPool", "DataOptions", "PoolLLM", "judge_data", "pool_of_config"]
 
 _NEARLY_ALL: Final = 0.9  # of the prompts, or an LLM does not join a pool that was not named
 _MIN_TOPIC: Final = 30
+_SHOWN: Final = 12  # names in one sentence
 _USD_PER_MTOK: Final = 1e6
 
 
@@ -47,15 +52,42 @@ class PoolLLM:
 
     Attributes:
         name: What to call it: the model group, or the id.
-        llm: Id of the learned LLM.
+        llm: Id of its LLM; None where the weights know nothing of it.
         input_usd_per_mtok: USD per million input tokens; None takes the list price.
         output_usd_per_mtok: USD per million output tokens; None likewise.
+        others: What else the data may call it.
     """
 
     name: str
-    llm: str
+    llm: str | None
     input_usd_per_mtok: float | None = None
     output_usd_per_mtok: float | None = None
+    others: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> str:
+        """The name, and the LLM where that is called otherwise."""
+        return self.name if self.llm in {None, self.name} else f"{self.name} ({self.llm})"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredPool:
+    """What a proxy configuration chooses from, and by.
+
+    Attributes:
+        weights: Its weights, with a row for each LLM that they know only by what it is called and costs.
+        llms: The candidates at their prices.
+        model: The virtual model.
+    """
+
+    weights: Artifact
+    llms: tuple[PoolLLM, ...]
+    model: VirtualModel
+
+    def named(self, name: str) -> PoolLLM:
+        """The candidate that a model group, or an LLM, is called; one at its list price where it is none."""
+        found = (one for one in self.llms if name in {one.name, one.llm})
+        return next(found, PoolLLM(name, name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,40 +118,45 @@ class _Pool:
         graded: Their answers.
         topics: Of each prompt.
         left_out: LLMs that are not judged, by reason.
+        n_wanted: LLMs that were asked for; None where nobody named any.
     """
 
     names: tuple[str, ...]
     graded: Graded
     topics: NDArray[np.str_]
-    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    left_out: Mapping[str, Sequence[PoolLLM]] = field(default_factory=dict)
+    n_wanted: int | None = None
 
 
-def pool_of_config(path: Path, virtual_model: str | None, weights: Artifact) -> tuple[list[PoolLLM], VirtualModel]:
-    """The LLMs of a proxy configuration with its prices.
+def pool_of_config(path: Path, virtual_model: str | None = None, artifact: Path | None = None) -> ConfiguredPool:
+    """What the proxy would choose from, LLMs that nobody graded included.
 
     Args:
         path: The YAML file.
         virtual_model: Which one; None takes the only one.
-        weights: Which know the LLMs.
-
-    Returns:
-        The candidates that the weights know, and the virtual model.
+        artifact: Weights folder; None takes the one that the file names.
 
     Raises:
         ConfigError: The file is not usable, or does not say which virtual model is meant.
+        ArtifactError: The weights cannot be loaded.
     """
-    models = read_new_config(path, weights).virtual_models
+    models = read_proxy_config(path).virtual_models
     if virtual_model is None and len(models) > 1:
         raise ConfigError(f"{path} has several virtual models, {', '.join(models)}; name one with --virtual-model.")
     name = virtual_model or next(iter(models))
     if name not in models:
         raise ConfigError(f"{path} has no virtual model {name!r}; it has {', '.join(models)}.")
-    known = [
-        PoolLLM(one.name, one.llm, _per_mtok(one.input_usd_per_token), _per_mtok(one.output_usd_per_token))
-        for one in models[name].pool.candidates
-        if one.llm is not None
-    ]
-    return known, models[name]
+    served = applied(path, artifact)
+    arm, groups = served.arms[name].live, by_candidate(served.groups)
+    pool = arm.virtual_model.pool
+    llms = (_as_configured(one, groups.get(one.name)) for one in pool.candidates)
+    return ConfiguredPool(arm.router.artifact, tuple(llms), arm.virtual_model)
+
+
+def _as_configured(one: Candidate, group: ModelGroup | None) -> PoolLLM:
+    others = group.names if group is not None and one.at_effort_of is None else ()
+    llm = None if one.row is None else one.llm
+    return PoolLLM(one.name, llm, _per_mtok(one.input_usd_per_token), _per_mtok(one.output_usd_per_token), others)
 
 
 def _per_mtok(usd: float | None) -> float | None:
@@ -144,34 +181,40 @@ def judge_data(
         DataError: There are too few prompts that enough LLMs answered.
         ConfigError: An LLM that was named is not there.
     """
+    _check_names(artifact, options)
     learned = {source.name for source in artifact.manifest.data}
     seen = any(folder.resolve().name in learned for folder in folders)
     split = options.split or ("test" if seen else "all")
     inputs = read_inputs(
-        artifact, folders, split="test" if split == "test" else "all", train_x=False, on_progress=on_progress
+        artifact,
+        folders,
+        split="test" if split == "test" else "all",
+        train_x=False,
+        names=_names_in_data(options.pool),
+        on_progress=on_progress,
     )
     pool = _lay_out(artifact, inputs, options)
     on_progress("judging", 0, 1)
     found = _judge(pool, options)
-    names = [folder.resolve().name for folder in folders]
+    names, used = [folder.resolve().name for folder in folders], _used_before(pool, options)
     return RoutingVerdict(
         basis="graded data",
         where=", ".join(names),
         n=len(pool.graded.labels),
-        best=_against(pool.names[found.fixed.column], found),
+        best=_against(pool, pool.names[found.fixed.column], found.judgement),
         agreement=found.fixed.agreement,
-        baseline=_baseline(pool, options, found),
+        baseline=None if used is None else _baseline(pool, used, options, found),
         setting=_setting(options.objective, found),
         topics=tuple(_topics(pool, found)),
         llms=uses_of(pool.graded, pool.names),
-        notes=(*inputs.warnings, *_notes(pool, found, split)),
+        notes=(*inputs.warnings, *_notes(pool, found, split, inputs.strangers), *_unused(options, used)),
     )
 
 
 def _lay_out(artifact: Artifact, inputs: Inputs, options: DataOptions) -> _Pool:
     wanted, left_out = _members(artifact, inputs, options)
     test, ids = inputs.test.matrix, [llm.id for llm in artifact.manifest.llms]
-    columns = np.array([ids.index(one.llm) for one in wanted], dtype=np.intp)
+    columns = np.array([ids.index(one.llm or "") for one in wanted], dtype=np.intp)
     rows = np.flatnonzero(test.observed[:, columns].all(axis=1))
     if len(rows) < MIN_REQUESTS:
         raise DataError(
@@ -180,7 +223,7 @@ def _lay_out(artifact: Artifact, inputs: Inputs, options: DataOptions) -> _Pool:
         )
     llms = [_repriced(artifact.manifest.llms[c], one) for c, one in zip(columns.tolist(), wanted, strict=True)]
     block = np.ix_(rows, columns)
-    narrow = test.select_prompts(rows).select_llms([one.llm for one in wanted])
+    narrow = test.select_prompts(rows).select_llms([ids[column] for column in columns.tolist()])
     costs = price_answers(narrow, llms, inputs.predictions.output_tokens[block])
     names = test.category_names()[rows]
     return _Pool(
@@ -193,38 +236,87 @@ def _lay_out(artifact: Artifact, inputs: Inputs, options: DataOptions) -> _Pool:
         ),
         topics=np.array([topic_of(str(name)) for name in names]),
         left_out=left_out,
+        n_wanted=len(options.pool) or None,
     )
 
 
-def _members(artifact: Artifact, inputs: Inputs, options: DataOptions) -> tuple[list[PoolLLM], dict[str, list[str]]]:
+def _names_in_data(pool: Sequence[PoolLLM]) -> dict[str, str]:
+    """The LLM's id by each name that the data may have for it; a model group's own name before all others."""
+    ids = {one.llm for one in pool}
+    pairs = [(name, one.llm) for one in pool if one.llm for name in one.others]
+    pairs += [(one.name, one.llm) for one in pool if one.llm]
+    return {name: llm for name, llm in pairs if name not in ids}
+
+
+def _members(
+    artifact: Artifact, inputs: Inputs, options: DataOptions
+) -> tuple[list[PoolLLM], dict[str, list[PoolLLM]]]:
     """Which LLMs are judged, and which are not, by reason."""
     observed = inputs.test.matrix.observed
     share = dict(zip((llm.id for llm in artifact.manifest.llms), observed.mean(axis=0).tolist(), strict=True))
     priced = {llm.id for llm in artifact.manifest.llms if llm.input_usd_per_mtok is not None}
     if options.pool:
-        chosen = list({one.llm: one for one in reversed(options.pool)}.values())[::-1]
-        _check_known(chosen, share)
-        left_out = {"no answer in the data": [one.name for one in chosen if not share[one.llm]]}
-        members = [one for one in chosen if share[one.llm]]
+        chosen = list({one.llm: one for one in reversed(options.pool) if one.llm}.values())[::-1]
+        members = [one for one in chosen if share[one.llm or ""]]
+        left_out = {
+            "the weights know nothing of it": [one for one in options.pool if one.llm is None],
+            "no answer in the data": [one for one in chosen if one not in members],
+            "the same LLM as another": [one for one in options.pool if one.llm and one not in chosen],
+        }
     else:
-        full = [llm for llm, part in share.items() if part >= _NEARLY_ALL]
-        members = [PoolLLM(llm, llm) for llm in full if llm in priced]
-        left_out = {"no list price": [llm for llm in full if llm not in priced]}
+        full = [PoolLLM(llm, llm) for llm, part in share.items() if part >= _NEARLY_ALL]
+        members = [one for one in full if one.llm in priced]
+        left_out = {"no list price": [one for one in full if one.llm not in priced]}
+    left_out = {reason: those for reason, those in left_out.items() if those}
     if len(members) < 2:  # noqa: PLR2004 - routing chooses between two
-        there = ", ".join(f"{llm} ({part:.0%})" for llm, part in share.items() if part) or "none"
-        raise DataError(
-            f"routing needs at least 2 LLMs that answered the prompts, found {len(members)}. The data have answers "
-            f"of: {there}. Name LLMs with --llm, or judge fewer data sets at once."
-        )
-    return members, {reason: names for reason, names in left_out.items() if names}
+        raise DataError(_too_few(members, left_out, share, inputs.strangers))
+    return members, left_out
 
 
-def _check_known(pool: Sequence[PoolLLM], share: Mapping[str, float]) -> None:
-    for one in pool:
-        if one.llm not in share:
-            near = difflib.get_close_matches(one.llm, share, n=3, cutoff=0.4)
+def _too_few(
+    members: Sequence[PoolLLM],
+    left_out: Mapping[str, Sequence[PoolLLM]],
+    share: Mapping[str, float],
+    strangers: Sequence[str],
+) -> str:
+    there = _listed([f"{llm} ({part:.0%})" for llm, part in share.items() if part] + [*strangers]) or "none"
+    lacking = "".join(
+        f" Not judged, {reason}: {_listed([one.said for one in those])}." for reason, those in left_out.items()
+    )
+    return (
+        f"routing needs at least 2 LLMs that answered the prompts, found {len(members)}.{lacking} The data have "
+        f"answers of: {there}. Name LLMs with --llm, file answers under the names of model "
+        "groups, or judge fewer data sets at once; `embedllm-router profile` tells the weights of LLMs that they do "
+        "not know."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _check_names(artifact: Artifact, options: DataOptions) -> None:
+    """Refuses names that stand for nothing before anything is read."""
+    ids = [llm.id for llm in artifact.manifest.llms]
+    for one in options.pool:
+        if one.llm is not None and one.llm not in ids:
+            near = difflib.get_close_matches(one.llm, ids, n=3, cutoff=0.4)
             hint = f" Did you mean {', '.join(near)}?" if near else ""
-            raise ConfigError(f"the weights know no LLM {one.llm!r}.{hint}")
+            raise ConfigError(
+                f"the weights know no LLM {one.llm!r}.{hint} With --config, --llm takes the names of model groups too; "
+                "`embedllm-router profile` tells the weights of an LLM that they do not know."
+            )
+    named = [name for one in options.pool for name in (one.name, one.llm) if name] or ids
+    if options.baseline is not None and options.baseline not in named:
+        raise _no_such_baseline(options.baseline, [one.name for one in options.pool] or ids)
+
+
+def _no_such_baseline(baseline: str, names: Sequence[str]) -> ConfigError:
+    near = difflib.get_close_matches(baseline, names, n=1, cutoff=0.0)
+    return ConfigError(
+        f"the baseline {baseline!r} is not among the LLMs to judge, {_listed(names)}; did you mean {near[0]!r}?"
+    )
 
 
 def _repriced(llm: LearnedLLM, one: PoolLLM) -> LearnedLLM:
@@ -258,26 +350,36 @@ def _batch(pool: _Pool) -> CandidateBatch:
     )
 
 
-def _against(name: str, found: PoolVerdict) -> Against:
-    return Against(name, found.judgement, headline(found.judgement, name))
+def _against(pool: _Pool, name: str, judgement: Judgement) -> Against:
+    said, judged = headline(judgement, name), len(pool.names)
+    if pool.n_wanted is not None and judged < pool.n_wanted:
+        said = f"{said.removesuffix('.')} (among {judged} of the {pool.n_wanted} LLMs of the pool)."
+    return Against(name, judgement, said)
 
 
-def _baseline(pool: _Pool, options: DataOptions, found: PoolVerdict) -> Against | None:
-    if options.baseline is None:
-        return None
-    if options.baseline not in pool.names:
-        near = difflib.get_close_matches(options.baseline, pool.names, n=1, cutoff=0.0)
-        raise ConfigError(
-            f"the baseline {options.baseline!r} is not among the LLMs judged, {', '.join(pool.names)}; "
-            f"did you mean {near[0]!r}?"
-        )
-    used = np.full(len(found.chosen), pool.names.index(options.baseline), dtype=np.intp)
+def _used_before(pool: _Pool, options: DataOptions) -> str | None:
+    """The baseline by its name in the pool; None without one, or where it is not judged."""
+    if options.baseline is None or options.baseline in pool.names:
+        return options.baseline
+    by_llm = {one.llm: one.name for one in options.pool if one.name in pool.names}
+    if options.pool:
+        return by_llm.get(options.baseline)
+    raise _no_such_baseline(options.baseline, pool.names)
+
+
+def _unused(options: DataOptions, used: str | None) -> Iterator[str]:
+    if options.baseline is not None and used is None:
+        yield f"the baseline {options.baseline} is not judged, so routing is not compared with it"
+
+
+def _baseline(pool: _Pool, name: str, options: DataOptions, found: PoolVerdict) -> Against:
+    used = np.full(len(found.chosen), pool.names.index(name), dtype=np.intp)
     weight = options.objective.cost_weight if options.objective else 0.0
     better = compare_choices(pool.graded, found.chosen, used, weight)
     one_setting = found.judgement.for_savings is found.judgement.for_accuracy
     cheaper = None if one_setting else compare_choices(pool.graded, found.saving, used, weight)
     judgement = judge(better, cheaper, margin=options.margin)
-    return Against(options.baseline, judgement, headline(judgement, options.baseline))
+    return _against(pool, name, judgement)
 
 
 def _setting(objective: Objective | None, found: PoolVerdict) -> str:
@@ -301,9 +403,11 @@ def _topics(pool: _Pool, found: PoolVerdict) -> Iterator[Topic]:
             yield Topic(topic, n, compare_choices(graded, found.chosen[rows], found.fixed.picked[rows]))
 
 
-def _notes(pool: _Pool, found: PoolVerdict, split: str) -> Iterator[str]:
-    for reason, names in pool.left_out.items():
-        yield f"not judged, {reason}: {', '.join(names)}"
+def _notes(pool: _Pool, found: PoolVerdict, split: str, strangers: Sequence[str]) -> Iterator[str]:
+    for reason, those in pool.left_out.items():
+        yield f"not judged, {reason}: {_listed([one.said for one in those])}"
+    if strangers:
+        yield f"left out, names in the data that stand for no LLM known here: {_listed(strangers)}"
     if not pool.graded.priced:
         yield "some LLMs have no price: accuracy alone was judged"
     if found.fixed.agreement < 1:
