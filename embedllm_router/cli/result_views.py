@@ -350,9 +350,12 @@ def verdict_lines(found: RoutingVerdict) -> Iterator[str]:
     if found.baseline is not None:
         yield f"Against {found.baseline.llm}, which you used before: {found.baseline.headline}"
         yield from (f"  {said}" for said in _figures(found.baseline))
-    idle, spare = ([one.llm for one in found.llms if one.role == role] for role in ("never chosen", "dispensable"))
+    roles = ("never chosen", "never right", "dispensable")
+    idle, wrong, spare = ([one.llm for one in found.llms if one.role == role] for role in roles)
     if idle:
         yield f"Never chosen at any cost weight from 0 to 10,000: {', '.join(idle)}"
+    if wrong:
+        yield f"Never right in any of these requests: {', '.join(wrong)}"
     if spare:
         yield f"Dispensable, each of them alone: {', '.join(spare)}"
 
@@ -386,11 +389,12 @@ def _saving(one: Comparison) -> str:
 
 
 def _llm_uses(llms: Sequence[LlmUse]) -> Table:
-    head = ("right", "USD a request", "chosen at most", "at cost weight", "lost without it [95 %]")
+    head = ("right", "USD a request", "chosen at most", "at cost weight", "utility lost without it [95 %]")
     table = figures_table("what each LLM is for", ("LLM", "role"), head)
     for one in llms:
         usd = "-" if math.isnan(one.cost_usd) else f"{one.cost_usd:.2g}"
         at = "-" if one.cost_weight is None else f"{one.cost_weight:.3g}"
         lost = "-" if one.cost_weight is None else _interval(one.lost_without, "+.4f")
         table.add_row(one.llm, one.role, f"{one.accuracy:.3f}", usd, f"{one.chosen_at_most:.0%}", at, lost)
+    table.caption = "utility of a request, accuracy less cost weight times USD, at the cost weight of the row"
     return table

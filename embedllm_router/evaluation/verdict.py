@@ -104,6 +104,7 @@ class Comparison:
         cost_change_usd: Likewise.
         cost_change_share: The same as a share of the fixed LLM's cost.
         utility_change: Of accuracy less cost weight times cost.
+        ever_gains: Whether routing was more right than the fixed LLM on any request.
     """
 
     n: int
@@ -115,6 +116,7 @@ class Comparison:
     cost_change_usd: Estimate
     cost_change_share: Estimate
     utility_change: Estimate
+    ever_gains: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,7 @@ def compare(routed: Answered, fixed: Answered, cost_weight: Floats | float = 0.0
         cost_change_usd=drawn.ratio(more) if priced else unknown,
         cost_change_share=drawn.ratio(more, fixed.cost) if priced and fixed.cost.sum() > 0 else unknown,
         utility_change=_widened(drawn.ratio(utility), utility, seldom) if np.isfinite(utility).all() else unknown,
+        ever_gains=bool((gained > 0).any()),
     )
 
 
@@ -202,7 +205,9 @@ def judge(for_accuracy: Comparison, for_savings: Comparison | None = None, *, ma
     answer = Answer.NOT_SHOWN
     if better or cheaper:
         answer = Answer.PAYS
-    elif for_accuracy.utility_change.high < margin and all(_no_cheaper(one, margin) for one in settings):
+    elif _only_costs(for_accuracy, saving) or (
+        for_accuracy.utility_change.high < margin and all(_no_cheaper(one, margin) for one in settings)
+    ):
         answer = Answer.USE_ONE
     n_more = _n_more(for_accuracy.utility_change, settings, margin) if answer is Answer.NOT_SHOWN else None
     return Judgement(answer, better, cheaper, n_more, for_accuracy, saving)
@@ -211,6 +216,13 @@ def judge(for_accuracy: Comparison, for_savings: Comparison | None = None, *, ma
 def _cheaper(one: Comparison, margin: float) -> bool:
     change = one.cost_change_share
     return change.high < 0 and change.value <= -MIN_SAVING and one.accuracy_change.low > -margin
+
+
+def _only_costs(*settings: Comparison) -> bool:
+    """Whether routing costs more for sure and never gained: no cost weight makes that worth more answers."""
+    spent = [one.cost_change_usd for one in settings]
+    idle = all(one.n >= MIN_REQUESTS and not one.ever_gains for one in settings)
+    return idle and all(one.low >= 0 for one in spent) and any(one.low > 0 for one in spent)
 
 
 def _no_cheaper(one: Comparison, margin: float) -> bool:
@@ -422,8 +434,8 @@ class LlmUse:
         chosen_at_most: Largest share of the requests that it gets at any cost weight of the range, in [0, 1].
         cost_weight: Where it gets that share; None where it is never chosen.
         lost_without: Utility that a request loses there without it, by the verdicts.
-        role: "earns its place" where something is lost without it for sure, "never chosen", "dispensable" where less
-            than `LITTLE` is lost for sure, else "not shown".
+        role: "never chosen", "never right", "earns its place" where something is lost without it for sure,
+            "dispensable" where less than `LITTLE` is lost for sure, else "not shown".
     """
 
     llm: str
@@ -473,13 +485,15 @@ def _use(graded: Graded, names: Sequence[str], column: int, weights: Floats, cho
         chosen_at_most=float(shares[most]),
         cost_weight=weight if shares[most] > 0 else None,
         lost_without=lost,
-        role=_role(float(shares[most]), lost),
+        role=_role(float(shares[most]), float(graded.labels[:, column].max()), lost),
     )
 
 
-def _role(share: float, lost: Estimate) -> str:
+def _role(share: float, best_answer: float, lost: Estimate) -> str:
     if not share:
         return "never chosen"
+    if best_answer <= 0:
+        return "never right"  # a low price alone is no place: saying nothing costs less
     if lost.low > 0:
         return "earns its place"
     return "dispensable" if lost.high < LITTLE else "not shown"
@@ -515,6 +529,9 @@ def headline(found: Judgement, fixed: str) -> str:
         how = " and ".join(word for word, said in (("better", found.better), ("cheaper", found.cheaper)) if said)
         return f"Routing pays: it is {how} than {fixed} for everything."
     if found.answer is Answer.USE_ONE:
+        if _only_costs(found.for_accuracy, found.for_savings):
+            n = found.for_accuracy.n
+            return f"Use {fixed} for everything: routing costs more, and was never more right in {n:,} requests."
         return f"Use {fixed} for everything: routing is neither better nor cheaper by an amount worth having."
     return f"Not shown yet: {n_words(found.n_more)}, if the differences stay as they are."
 

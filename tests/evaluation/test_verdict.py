@@ -113,6 +113,25 @@ def test_few_answers_that_never_differ_prove_nothing_but_equal_choices_do() -> N
     assert judge(compare(same, same, differ=False)).answer is Answer.USE_ONE
 
 
+@pytest.mark.parametrize("right", [0.0, 1.0])
+def test_routing_that_only_costs_asks_for_no_more_answers(right: float) -> None:
+    fixed, routed = (Answered(np.full(40, right), np.full(40, usd)) for usd in (0.001, 0.015))
+    found = judge(compare(routed, fixed), compare(fixed, fixed))
+    assert found.answer is Answer.USE_ONE
+    assert "costs more, and was never more right in 40 requests" in headline(found, "a")
+    once = Answered(np.where(np.arange(40) == 0, 1.0, 0.0), routed.cost)
+    assert right or judge(compare(once, fixed)).answer is Answer.NOT_SHOWN
+    few = (Answered(one.correct[:20], one.cost[:20]) for one in (routed, fixed))
+    assert judge(compare(*few)).answer is Answer.NOT_SHOWN
+
+
+def test_an_llm_without_a_right_answer_earns_no_place() -> None:
+    pool = Graded(
+        np.zeros((60, 2)), np.full((60, 2), 0.01) * [1, 5], np.full((60, 2), 0.5), np.full((60, 2), 0.01) * [1, 5]
+    )
+    assert {one.role for one in uses_of(pool, ("a", "b"))} == {"never right", "never chosen"}
+
+
 def test_the_fixed_llm_is_picked_on_other_requests() -> None:
     """Equals by construction: hindsight would find a best one, picking on other requests finds the average."""
     gaps = []
