@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedllm_router.cli.console import AsJson, clear_errors, print_json, print_lines, progress, stdout, warn
-from embedllm_router.cli.options import Origin, filters_of, place_of, with_options
+from embedllm_router.cli.options import filters_of, place_of, with_options
 
 if TYPE_CHECKING:
     from embedllm_router.analysis.plan.result import Plan
     from embedllm_router.artifact.weights import Artifact
+    from embedllm_router.cli.options import Place
     from embedllm_router.records.reader.source import Filters
 
 __all__ = ["app", "register"]
@@ -21,16 +22,16 @@ __all__ = ["app", "register"]
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to a Typer application."""
-    app.command(name="plan")(with_options(_plan, filters_of))
+    app.command(name="plan")(with_options(_plan, place_of, filters_of))
     app.command(name="guarantee")(_guarantee)
     app.command(name="contract", hidden=True)(_contract)
 
 
 def _plan(
+    place: "Place",
     filters: "Filters",
     target_accuracy: Annotated[float | None, typer.Option(help="Mean p_correct to reach at the lowest cost.")] = None,
     budget: Annotated[str | None, typer.Option(help="Budget in USD, such as 500/month or 20/day.")] = None,
-    origin: Origin = None,
     artifact: Annotated[
         Path | None, typer.Option(help="Weights folder whose guarantees are used; the shipped one by default.")
     ] = None,
@@ -55,7 +56,7 @@ def _plan(
 
     goal = read_goal(target_accuracy, budget)
     weights = load_artifact(artifact or default_artifact_path())
-    with place_of(origin).opened() as log:
+    with place.opened() as log:
         wanted = Wanted(filters=filters, limit=limit, with_text=artifact is not None, sources=None)
         recorded = read_recorded(log, wanted)
     traffic = read_traffic(recorded, weights=weights if artifact else None, per_month=requests_per_month)

@@ -162,14 +162,15 @@ def plan_tables(plan: Plan) -> Iterator[Table]:
 
 
 def _single_first(plan: Plan) -> Iterator[str]:
-    """One LLM that serves the goal better than routing comes before any setting."""
+    """One LLM that serves the goal as well as routing comes before any setting."""
     if plan.single is not None:
         one = plan.single.outcome
         rest = "" if plan.single.could_take == 1 else f", of {plan.single.could_take:.0%} of the requests"
-        met = "meets the goal" if one.feasible else "comes nearer to it"
+        rest += ", also where requests have objectives of their own" if plan.single.everyone else ""
+        met = "meets the goal" if one.feasible else "comes as near to it as any"
         yield (
             f"always {plan.single.name}{rest}, without routing, {met}: expected accuracy {_share(one.accuracy)}, "
-            f"{one.usd_per_month.value:,.2f} USD a month. That is better than any setting."
+            f"{one.usd_per_month.value:,.2f} USD a month. No setting is better."
         )
 
 

@@ -246,6 +246,28 @@ def test_one_llm_that_is_better_than_any_setting_is_said_first(tmp_path: Path, r
     assert said.index("always middling, without routing, meets the goal") < said.index("\nset ")
 
 
+def test_one_llm_counts_where_requests_have_objectives_of_their_own(
+    records: list[RequestRecord], tmp_path: Path, run_command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the requests keep what their clients' cost weight chose; the dear LLM for all is right more often."""
+    fixed = [replace(r, objective_from="body") if i % 2 else r for i, r in enumerate(records)]
+    made = make_plan(traffic_of(tmp_path / "log", fixed), read_goal(None, "500/month"))
+    assert made.single is not None
+    assert made.single.name == "dear"
+    assert made.single.everyone
+    config = tmp_path / "config.yaml"
+    config.write_text(f"""
+model_list: []
+litellm_settings: {{callbacks: embedllm_router.proxy_handler}}
+callback_settings:
+  embedllm_router: {{store: {{path: {tmp_path / "log"}}}, virtual_models: {{auto: {{default: dear}}}}}}
+""")
+    monkeypatch.delenv("EMBEDLLM_ROUTER_STORE__PATH", raising=False)
+    said = run_command("plan", "--config", str(config), "--budget", "500/month", "--requests-per-month", "1000")
+    assert said.index("always dear, also where requests have objectives of their own") < said.index("\nset ")
+    assert made.single.outcome.accuracy.value > made.best.accuracy.value
+
+
 def test_no_single_llm_is_offered_where_a_setting_is_as_good(traffic: Traffic) -> None:
     assert make_plan(traffic, read_goal(0.85, None)).single is None
 

@@ -128,16 +128,18 @@ class Figures:
             held_out=_held_out(accuracy, setting, value, contract),
         )
 
-    def alone(self, column: int, otherwise: Indices) -> tuple[Indices, float]:
+    def alone(self, column: int, otherwise: Indices, *, everyone: bool = False) -> tuple[Indices, float]:
         """Who gets each request when one LLM answers all free ones that it can take; and the share of those.
 
         Args:
             column: The LLM's column of the batch.
             otherwise: (n_requests,), who gets the others.
+            everyone: Whether it answers those that are not free too.
         """
         traffic = self.traffic
-        takes = traffic.free & traffic.batch.usable[:, column]
-        share = float(takes.sum() / traffic.free.sum()) if traffic.free.any() else 0.0
+        meant = np.ones_like(traffic.free) if everyone else traffic.free
+        takes = meant & traffic.batch.usable[:, column]
+        share = float(takes.sum() / meant.sum()) if meant.any() else 0.0
         return np.where(takes, column, otherwise), share
 
     def apart(self) -> Apart | None:

@@ -64,7 +64,9 @@ def _traffic(traffic: Traffic) -> Iterator[str]:
 
 def _contract(goal: Goal, best: Outcome, contract: Sequence[GuaranteeRow], *, known: bool) -> Iterator[str]:
     if best.held_out is None:
-        lacking = "hold no contract: `embedllm-router contract` measures it" if known else "are not at hand: --artifact"
+        lacking = (
+            "hold no guarantees: `embedllm-router guarantee` measures them" if known else "are not at hand: --artifact"
+        )
         yield f"How far the probabilities can be trusted is not known here; the weights that predicted them {lacking}."
         return
     yield (
@@ -222,16 +224,22 @@ _MOSTLY: Final = 0.95  # of the requests that a setting decides, or an LLM is no
 
 
 def _better_single(figures: Figures, goal: Goal, best: Outcome, chosen: np.ndarray) -> Alone | None:
-    """The one LLM that serves the goal better than the best setting, if there is one."""
-    columns = range(len(figures.traffic.batch.names))
-    found = (_alone_as(figures, goal, column, chosen) for column in columns)
-    better = [one for one in found if one.could_take >= _MOSTLY and _rank(goal, one.outcome) < _rank(goal, best)]
-    return min(better, key=lambda one: _rank(goal, one.outcome), default=None)
+    """The one LLM that serves the goal at least as well as the best setting, if there is one.
+
+    In place of the requests that the setting decides; else of all, those with an objective of their own included.
+    """
+    for everyone in (False, True):
+        columns = range(len(figures.traffic.batch.names))
+        found = (_alone_as(figures, goal, column, chosen, everyone=everyone) for column in columns)
+        good = [one for one in found if one.could_take >= _MOSTLY and _rank(goal, one.outcome) <= _rank(goal, best)]
+        if good:
+            return min(good, key=lambda one: _rank(goal, one.outcome))
+    return None
 
 
-def _alone_as(figures: Figures, goal: Goal, column: int, chosen: np.ndarray) -> Alone:
-    given, share = figures.alone(column, chosen)
-    return Alone(figures.traffic.batch.names[column], share, figures.outcome(given, goal))
+def _alone_as(figures: Figures, goal: Goal, column: int, chosen: np.ndarray, *, everyone: bool = False) -> Alone:
+    given, share = figures.alone(column, chosen, everyone=everyone)
+    return Alone(figures.traffic.batch.names[column], share, figures.outcome(given, goal), everyone)
 
 
 def _column(traffic: Traffic, name: str) -> int:

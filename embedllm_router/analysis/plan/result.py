@@ -121,13 +121,15 @@ class Alone:
 
     Attributes:
         name: The candidate.
-        could_take: Share of the requests that the setting decides and it could take, in [0, 1].
+        could_take: Share of the requests meant that it could take, in [0, 1].
         outcome: What comes of it.
+        everyone: Whether requests with an objective of their own are meant too.
     """
 
     name: str
     could_take: float
     outcome: Outcome
+    everyone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
