@@ -102,8 +102,10 @@ def _summary(
     """Summarise requests: share of each LLM, spend, savings, forecast and bill, calibration, failures, added time."""
     from embedllm_router.analysis.summary import summarize
     from embedllm_router.cli.log_views import summary_blocks
+    from embedllm_router.records.reader.find import check_virtual_model
 
     with place.opened() as source:
+        check_virtual_model(source, filters)
         found = summarize(source, filters, seed=seed)
     if as_json:
         print_json(found)

@@ -52,11 +52,13 @@ def _plan(
     from embedllm_router.analysis.plan.plan import make_plan
     from embedllm_router.analysis.plan.traffic import read_traffic
     from embedllm_router.artifact.weights import default_artifact_path, load_artifact
+    from embedllm_router.records.reader.find import check_virtual_model
     from embedllm_router.records.reader.recorded import Wanted, read_recorded, usual_baseline
 
     goal = read_goal(target_accuracy, budget)
     weights = load_artifact(artifact or default_artifact_path())
     with place.opened() as log:
+        check_virtual_model(log, filters)
         wanted = Wanted(filters=filters, limit=limit, with_text=artifact is not None, sources=None)
         recorded = read_recorded(log, wanted)
     traffic = read_traffic(recorded, weights=weights if artifact else None, per_month=requests_per_month)

@@ -70,6 +70,7 @@ def _replay(
     as_json: AsJson = False,
 ) -> None:
     """Decide recorded requests again: with another objective, other weights or another configuration."""
+    from embedllm_router.records.reader.find import check_virtual_model
     from embedllm_router.records.reader.recorded import Wanted, read_recorded
 
     aim, words = new_aim(
@@ -81,6 +82,7 @@ def _replay(
     )
     change, changed = _change(aim, words, artifact, config)
     with place_of(origin).opened() as log:
+        check_virtual_model(log, filters)
         wanted = Wanted(filters=filters, limit=limit, with_text=artifact is not None, sources=source)
         recorded = read_recorded(log, wanted)
     _print(_run(recorded, change, changed, flips), as_json=as_json)

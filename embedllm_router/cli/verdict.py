@@ -132,11 +132,13 @@ def _of_records(
     limit: int,
 ) -> "RoutingVerdict":
     from embedllm_router.analysis.verdict.recorded import judge_records
+    from embedllm_router.records.reader.find import check_virtual_model
     from embedllm_router.records.reader.recorded import Wanted, read_recorded
     from embedllm_router.records.reader.source import Filters
 
     filters = Filters(since=moment(since, "--since"), until=moment(until, "--until"), virtual_model=virtual_model)
-    with place.opened() as source:
+    with place.opened(must_exist=bool(place.origin)) as source:
+        check_virtual_model(source, filters)
         recorded = read_recorded(source, Wanted(filters=filters, limit=limit))
     return judge_records(recorded, baseline=baseline, cost_weight=cost_weight, margin=margin)
 

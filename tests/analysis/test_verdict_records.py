@@ -166,6 +166,10 @@ def test_an_answer_by_a_fallback_says_nothing_of_the_chosen_llm() -> None:
 def test_the_command_answers_from_record_files(tmp_path: Path) -> None:
     records = make_records(600)
     folder = write_log(tmp_path / "log", records, make_feedback(records, share=0.5))
+    astray = CliRunner().invoke(app, ["verdict", f"--from={folder}", "--virtual-model=atuo"])
+    assert astray.exit_code == 2
+    assert "no record at" in astray.output
+    assert "Did you mean 'auto'?" in " ".join(astray.output.split())
     done = CliRunner().invoke(app, ["verdict", f"--from={folder}", "--virtual-model=auto", "--baseline=wizard"])
     assert done.exit_code == 0, done.output
     first = " ".join(done.stdout.split())

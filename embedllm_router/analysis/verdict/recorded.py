@@ -154,6 +154,8 @@ def judge_records(
         TooLittleError: There are too few requests or verdicts.
         ConfigError: The baseline was no candidate.
     """
+    if baseline is not None:
+        _check_baseline(recorded, baseline)
     traffic = _traffic(recorded, cost_weight)
     names, batch = _fixed_names(traffic), traffic.batch
     ways = [_alone(traffic, batch.names.index(name)) for name in names]
@@ -176,10 +178,22 @@ def judge_records(
     )
 
 
+def _check_baseline(recorded: Recorded, baseline: str) -> None:
+    """Refuses a name that no request could choose, before feedback is looked for."""
+    names = list(dict.fromkeys(one.name for request in recorded.requests for one in request.candidates))
+    if names and baseline not in names:
+        raise _no_such_baseline(baseline, names)
+
+
 def _traffic(recorded: Recorded, cost_weight: float | None) -> _Traffic:
     weighed = [r for r in recorded.requests if _predicted(r)]
     scores = np.array([own_score(request) for request in weighed])
     n_judged = int(np.isfinite(scores).sum())
+    if not weighed:
+        raise TooLittleError(
+            f"no request at {recorded.where} has predictions. Start the proxy with `embedllm-router serve`, send "
+            "requests and feedback on their answers (docs/feedback.md), or judge graded data with --data."
+        )
     if n_judged < MIN_REQUESTS:
         raise TooLittleError(
             f"{len(weighed):,} requests at {recorded.where} have predictions, and {n_judged:,} answers of the chosen "
@@ -219,8 +233,12 @@ def _column(traffic: _Traffic, name: str) -> int:
     names = traffic.batch.names
     if name in names and traffic.usable[:, names.index(name)].any():
         return names.index(name)
+    raise _no_such_baseline(name, names)
+
+
+def _no_such_baseline(name: str, names: Sequence[str]) -> ConfigError:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
-    raise ConfigError(
+    return ConfigError(
         f"the baseline {name!r} could take none of these requests; candidates were {', '.join(names)}. "
         f"Did you mean {near[0]!r}?"
     )

@@ -3,6 +3,7 @@
 A request is recorded when its outcome is known, so a slow one comes after quicker ones that were decided later.
 """
 
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -11,19 +12,37 @@ from typing import Any, BinaryIO, Final, Protocol
 
 import orjson
 
-from embedllm_router.errors import DataError
+from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.records.reader.file_source import FileSource
 from embedllm_router.records.reader.source import Filters, Limits, RecordSource
 from embedllm_router.records.reader.verdicts import request_key, verdicts_on
 from embedllm_router.records.schema import REQUEST_COLUMNS
 from embedllm_router.records.writer.segments import OPEN
 
-__all__ = ["COLUMNS", "Follower", "Found", "find", "follow", "newest"]
+__all__ = ["COLUMNS", "Follower", "Found", "check_virtual_model", "find", "follow", "newest"]
 
 _LONG: Final = frozenset({"candidates", "needs", "prompt", "embedding"})
 
 COLUMNS: Final = tuple(name for name in REQUEST_COLUMNS if name not in _LONG)
 """What is read of each request."""
+
+
+def check_virtual_model(source: RecordSource, filters: Filters) -> None:
+    """Refuses the name of a virtual model that no record has, where others are recorded.
+
+    Raises:
+        ConfigError: Which names there are.
+    """
+    wanted = filters.virtual_model
+    if wanted is None:
+        return
+    names = [str(row["name"]) for row in source.rows("SELECT DISTINCT virtual_model AS name FROM requests ORDER BY 1")]
+    if names and wanted not in names:
+        near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.0)
+        raise ConfigError(
+            f"no record at {source.where} is of a virtual model {wanted!r}; there are {', '.join(names)}. "
+            f"Did you mean {near[0]!r}?"
+        )
 
 
 def newest(source: RecordSource, filters: Filters, n: int) -> list[dict[str, Any]]:
