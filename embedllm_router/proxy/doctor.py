@@ -326,7 +326,11 @@ def _of_virtual_models(served: Served, arms: Sequence[Arm]) -> Iterator[Finding]
             yield Finding("warning", "default", model.name, found, "choose a default that keeps the rules")
         for name in _never_chosen(arm):
             found = f"no cost weight chooses it for any of {_N_USUAL} usual prompts: others are better or cheaper"
+            known_by = model.pool.candidates[model.pool.index[name]].known_by
             remedy = "take it out of candidates, or keep it as a fallback"
+            if known_by in {"family", "like"}:
+                found += f"; its p_correct is a guess, since it is known by {known_by} only"
+                remedy = "keep it until embedllm-router profile has asked and graded it"
             yield Finding("info", "candidates", f"{model.name}: {name}", found, remedy)
 
 

@@ -116,12 +116,12 @@ def findings(virtual_models: Mapping[str, VirtualModel], groups: Mapping[str, Mo
 _NOT_GRADED = frozenset({"family", "like"})
 _PLACE = "model_info of this deployment"
 REMEDIES = {
-    "family": f"nothing; for sharper predictions name a learned LLM it is like in embedllm_like in {_PLACE}, or grade "
-    "some of its answers and run embedllm-router add",
+    "family": f"nothing; for sharper predictions name a learned LLM it is like in embedllm_like in {_PLACE}, grade "
+    "some of its answers and run embedllm-router add, or let embedllm-router profile ask and grade it",
     "other effort": "nothing; for sharper predictions grade some of its answers at this effort and run "
     "embedllm-router add",
     "unknown": f"say in {_PLACE} which LLM it is: base_model by its public name, embedllm by a known id, or "
-    "embedllm_like by a known id it is like",
+    "embedllm_like by a known id it is like; or let embedllm-router profile ask and grade it",
     "unpriced": "set input_cost_per_token and output_cost_per_token in litellm_params (0 if it is free)",
     "mixed": "give each LLM a model group of its own, so that each can be chosen for what it is good at",
     "excluded": "nobody graded these LLMs, and uncertainty: exclude leaves such out; set it to mean or lower_bound, or "
