@@ -333,6 +333,10 @@ def _lines(result: "Result") -> list[str]:
             lines.append(f"{one.name}: prompts without an answer: {said}")
         if one.given_up is not None:
             lines.append(f"{one.name} was not asked to the end: {one.given_up}")
+    for judge in result.judges:
+        failed = {**({"unreadable": judge.n_unreadable} if judge.n_unreadable else {}), **judge.failures}
+        said = "".join(f", {count} {kind}" for kind, count in failed.items())
+        lines.append(f"{judge.name} as judge: {judge.n_verdicts} verdicts{said}")
     unknown = f", and up to {result.unknown_usd:.4f} for requests whose bill is not known" if result.unknown_usd else ""
     lines.append(f"spent {result.spent_usd:.4f} of {result.budget_usd:g} USD{unknown}; journal {result.journal}")
     lines += result.notes

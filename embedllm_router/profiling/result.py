@@ -10,7 +10,7 @@ import numpy as np
 from embedllm_router._stats import wilson
 from embedllm_router.profiling.journal import CallKey, History
 
-__all__ = ["LLMResult", "Result", "result_of"]
+__all__ = ["JudgeResult", "LLMResult", "Result", "judge_result_of", "result_of"]
 
 _LEFT: Final = "lost"
 
@@ -61,6 +61,50 @@ class LLMResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeResult:
+    """One judge.
+
+    Attributes:
+        name: Model group, or name of the model for LiteLLM.
+        n_verdicts: Verdicts that could be read.
+        n_unreadable: Replies that were none: no JSON, or JSON that says no grade.
+        n_ungraded: Answers that it should have graded and that have no grade.
+        failures: Requests without a reply by how the last attempt ended; "lost" were under way when a run died.
+        given_up: Why it was not asked to the end; None where it was.
+    """
+
+    name: str
+    n_verdicts: int
+    n_unreadable: int
+    n_ungraded: int
+    failures: Mapping[str, int]
+    given_up: str | None
+
+    @property
+    def warning(self) -> str | None:
+        """What is to be done about it; None where it graded what it was to grade, as far as it could be read."""
+        if not self.n_ungraded or (self.given_up is None and self.n_verdicts):
+            return None
+        left = f"the judge {self.name} left {self.n_ungraded:,} answers without a grade"
+        if self.given_up is not None:
+            return f"{left}: it was given up ({self.given_up}). {_MEND_JUDGE}"
+        if self.n_unreadable:
+            return (
+                f"{left}: none of its {self.n_unreadable:,} replies was the JSON object that it is asked for. Name "
+                "another --judge; the same --out then has these answers judged without asking for them again."
+            )
+        if self.failures:
+            return f"{left}: every request to it failed. {_MEND_JUDGE}"
+        return f"{left}: their text was not kept when they were asked (--forget-answers). Name another --out."
+
+
+_MEND_JUDGE: Final = (
+    "Check its key and its endpoint or raise the budget, or name another --judge; the same --out then has these "
+    "answers judged without asking for them again, unless --forget-answers was given."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What came of it.
 
@@ -70,6 +114,7 @@ class Result:
         out: Their folder; None likewise.
         journal: Where answers and bills are.
         llms: One by one.
+        judges: Likewise.
         left_out: Why other model groups were not asked.
         spent_usd: All bills, judges' included.
         unknown_usd: The most that requests without a known bill can have cost.
@@ -84,6 +129,7 @@ class Result:
     out: str | None
     journal: str
     llms: tuple[LLMResult, ...]
+    judges: tuple[JudgeResult, ...]
     left_out: Mapping[str, str]
     spent_usd: float
     unknown_usd: float
@@ -125,6 +171,29 @@ def result_of(history: History, name: str, llm: str, p_before: float) -> LLMResu
         output_tokens=_mean([end.output_tokens for end in answers]),
         failures={**failures, **({_LEFT: len(lost)} if lost else {})},
         p_before=p_before,
+    )
+
+
+def judge_result_of(history: History, name: str, n_ungraded: int, given_up: str | None) -> JudgeResult:
+    """What came of asking one judge.
+
+    Args:
+        history: The journal.
+        name: The judge.
+        n_ungraded: Answers that it should have graded and that have no grade.
+        given_up: Why it was not asked to the end.
+    """
+    ends = [end for key, end in history.ended.items() if key.llm == name and key.judged]
+    replies = [end.score for end in ends if end.outcome == "answered"]
+    failures = Counter(str(end.outcome) for end in ends if end.outcome != "answered")
+    lost = sum(key.llm == name and bool(key.judged) for key in history.lost)
+    return JudgeResult(
+        name=name,
+        n_verdicts=sum(score is not None for score in replies),
+        n_unreadable=sum(score is None for score in replies),
+        n_ungraded=n_ungraded,
+        failures={**failures, **({_LEFT: lost} if lost else {})},
+        given_up=given_up,
     )
 
 

@@ -26,7 +26,7 @@ from embedllm_router.profiling.journal import Begun, CallKey, Ended, Graded, His
 from embedllm_router.profiling.judging import judge_messages, read_verdict
 from embedllm_router.profiling.learning import Embeddings, learn, predicted, prior, write_learned
 from embedllm_router.profiling.pool import Pool, expected_tokens
-from embedllm_router.profiling.result import LLMResult, Result, result_of
+from embedllm_router.profiling.result import JudgeResult, LLMResult, Result, judge_result_of, result_of
 from embedllm_router.profiling.sandbox import run_tests
 from embedllm_router.profiling.tasks import Task
 from embedllm_router.training.add_llm import Population, embed
@@ -314,7 +314,7 @@ class Session:
 
     def _grading_calls(self) -> list[Call]:
         """Compares answers with the strongest LLM's, and has judged what is to be judged."""
-        waiting = [key for key in self._texts if key not in self.history.grades and key.task in self._tasks]
+        waiting = [key for key in self._texts if key.task in self._tasks and self.history.score(key) is None]
         for key in waiting:
             if self._kind(key) == "agreement":
                 self._compare(key)
@@ -342,6 +342,18 @@ class Session:
         assert bound is not None  # the pool takes no judge without a price
         return Call(CallKey(judge, key.task, key.llm), messages, bound, _JUDGE_TOKENS)
 
+    def judge_results(self) -> tuple[JudgeResult, ...]:
+        """What came of the judges, one by one."""
+        ungraded = Counter(
+            self.profile.pool.judge_of(key.llm)
+            for key, end in self.history.ended.items()
+            if not key.judged and key.task in self._tasks and key.llm in self.profile.known
+            if end.outcome == "answered" and self._kind(key) == "judge" and self.history.score(key) is None
+        )
+        given_up = self.caller.given_up
+        names = dict.fromkeys(self.profile.pool.judges)
+        return tuple(judge_result_of(self.history, one, ungraded[one], given_up.get(one)) for one in names)
+
 
 # What came of it
 
@@ -353,14 +365,16 @@ def _result(session: Session, card: str, out: Path) -> Result:
     }
     found = {name: replace(one, given_up=session.caller.given_up.get(name)) for name, one in found.items()}
     graded = sum(len(session.scores(one.name)) for one in profile.pool.contestants)
+    judges = session.judge_results()
     artifact, notes = None, list[str]()
     if session.options.grades_to is not None:
         _write_grades(session, session.options.grades_to)
     if session.caller.stopping:
         notes.append("stopped before the end; the same command goes on where it was, and asks nothing twice")
     elif not graded:
-        notes.append("no answer was graded, so there is nothing to learn from")
+        notes += [*_warnings(judges), "no answer was graded, so there is nothing to learn from"]
     else:
+        notes += _warnings(judges)
         found, artifact = _learned(session, found, card, out)
     return Result(
         parent=profile.artifact.id,
@@ -368,6 +382,7 @@ def _result(session: Session, card: str, out: Path) -> Result:
         out=None if artifact is None else str(out),
         journal=str(session.journal.path),
         llms=tuple(found.values()),
+        judges=judges,
         left_out=profile.pool.left_out,
         spent_usd=history.spent_usd,
         unknown_usd=history.unknown_usd,
@@ -376,6 +391,10 @@ def _result(session: Session, card: str, out: Path) -> Result:
         interrupted=session.caller.stopping,
         notes=tuple(notes),
     )
+
+
+def _warnings(judges: Sequence[JudgeResult]) -> list[str]:
+    return [one.warning for one in judges if one.warning is not None]
 
 
 def _write_grades(session: Session, path: Path) -> None:

@@ -198,6 +198,31 @@ def test_a_judge_grades_others_and_its_nonsense_costs_one_row(stand_in: tuple[St
     assert result["spent_usd"] == pytest.approx(sum(provider.bills.values()), rel=1e-9)
 
 
+@pytest.mark.parametrize("dead", [True, False])
+def test_a_judge_that_grades_nothing_is_named_and_can_be_replaced(
+    stand_in: tuple[StandIn, str], place: Place, *, dead: bool
+) -> None:
+    """One that the provider refuses, and one that never answers with JSON; another then judges the same answers."""
+    provider, url = stand_in
+    place.write([{"prompt": question, "grader": "judge"} for question in list(provider.key)[:12]])
+    config = json.loads(place.config.read_text())
+    config["model_list"].append(_deployment("judge", LLMS["ours-c"], f"{url}/nowhere" if dead else url))
+    place.config.write_text(json.dumps(config))
+    provider.llms = {**LLMS, "judge": LLMS["ours-c"]}
+    provider.reply_of = lambda name, _: {"judge": "Looks fine", "ours-c": '{"correct": true}'}.get(name)
+    result = place.run("--n=12", "--judge=judge", "--llm=ours-a", "--llm=ours-b", code=1)
+    (judge,) = result["judges"]
+    assert judge["n_ungraded"] == 24
+    assert judge["n_unreadable"] == (0 if dead else 24)
+    assert (judge["given_up"] is not None) == dead == ("not_allowed" in judge["failures"])
+    assert result["notes"][0].startswith("the judge judge left 24 answers without a grade")
+    assert "another --judge" in result["notes"][0]
+    result = place.run("--n=12", "--judge=ours-c", "--llm=ours-a", "--llm=ours-b")
+    assert [one["n_graded"] for one in result["llms"]] == [12, 12]
+    assert result["judges"][0]["n_verdicts"] == 24
+    assert max(n for (name, _), n in provider.asked.items() if name == "ours-a") == 1
+
+
 def test_who_judges_its_own_answers_is_warned_of(stand_in: tuple[StandIn, str], place: Place) -> None:
     del stand_in
     place.write([{"prompt": "q", "grader": "judge"}])
@@ -281,6 +306,10 @@ def test_what_is_wrong_with_a_configuration_is_one_sentence(place: Place, monkey
 
     assert "has no model group 'nobody'" in said("--llm=nobody")
     assert "the judge nobody/x has no known price" in said("--judge=nobody/x")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    real = CliRunner().invoke(app, [one for one in place.arguments("--judge=gpt-4o") if one != "--json"])
+    assert real.exit_code == 2
+    assert "environment variable OPENAI_API_KEY, which is not set" in real.stderr
     monkeypatch.delenv("PROFILE_TEST_KEY")
     assert "PROFILE_TEST_KEY, which is not set" in said()
     place.config.write_text('{"model_list": [{"model_name": "m", "litellm_params": {"model": "openai/own"}}]}')
