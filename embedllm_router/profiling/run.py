@@ -21,6 +21,7 @@ from embedllm_router.evaluation.inputs import OnProgress
 from embedllm_router.profiling.asking import Asker, Reply
 from embedllm_router.profiling.calls import Asks, Budget, Call, Caller, Pace, bound_usd, cost_usd
 from embedllm_router.profiling.choosing import Known, choose
+from embedllm_router.profiling.doubts import GradedAnswer, doubts, why_not_learned
 from embedllm_router.profiling.graders import LATER, grade, same_answer
 from embedllm_router.profiling.journal import Begun, CallKey, Ended, Graded, History, Journal
 from embedllm_router.profiling.judging import judge_messages, read_verdict
@@ -268,6 +269,14 @@ class Session:
         keys = [key for key in self.history.ended if key.llm == name and not key.judged and key.task in self._rows]
         return {key.task: score for key in keys if (score := self._score(key)) is not None}
 
+    def graded(self) -> list[GradedAnswer]:
+        """All grades, LLM by LLM."""
+        return [
+            GradedAnswer(name, self._tasks[task].grader.type, score)
+            for name in self.profile.known
+            for task, score in self.scores(name).items()
+        ]
+
     def _score(self, key: CallKey) -> float | None:
         unfinished = self.history.ended[key].outcome in {"empty", "truncated"}
         return 0.0 if unfinished and self.options.unfinished_are_wrong else self.history.score(key)
@@ -364,7 +373,7 @@ def _result(session: Session, card: str, out: Path) -> Result:
         one.name: result_of(history, one.name, one.llm, profile.p_before(one.name)) for one in profile.pool.contestants
     }
     found = {name: replace(one, given_up=session.caller.given_up.get(name)) for name, one in found.items()}
-    graded = sum(len(session.scores(one.name)) for one in profile.pool.contestants)
+    graded = session.graded()
     judges = session.judge_results()
     artifact, notes = None, list[str]()
     if session.options.grades_to is not None:
@@ -373,8 +382,10 @@ def _result(session: Session, card: str, out: Path) -> Result:
         notes.append("stopped before the end; the same command goes on where it was, and asks nothing twice")
     elif not graded:
         notes += [*_warnings(judges), "no answer was graded, so there is nothing to learn from"]
+    elif (reason := why_not_learned(graded)) is not None:
+        notes += [*_warnings(judges), reason]
     else:
-        notes += _warnings(judges)
+        notes += [*_warnings(judges), *doubts(graded)]
         found, artifact = _learned(session, found, card, out)
     return Result(
         parent=profile.artifact.id,

@@ -263,6 +263,14 @@ def test_no_prompt_or_key_is_written_anywhere(stand_in: tuple[StandIn, str], pla
         assert not any(question.encode() in content for question in stand_in[0].key)
 
 
+def test_nothing_is_learned_where_no_answer_is_right(stand_in: tuple[StandIn, str], place: Place) -> None:
+    place.write([{"prompt": question, "reference": -1} for question in list(stand_in[0].key)[:10]])
+    result = place.run("--n=10", code=1)
+    assert "none of 30 graded answers is right" in result["notes"][0]
+    assert result["artifact"] is None
+    assert not place.out.exists()
+
+
 @pytest.mark.parametrize("failure", ["500", "cut", "hang"])
 def test_a_pool_that_only_fails_is_one_sentence(stand_in: tuple[StandIn, str], place: Place, failure: str) -> None:
     stand_in[0].failures = {failure: 1.0}
