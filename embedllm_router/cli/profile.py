@@ -117,6 +117,7 @@ def _profile(
             raise ConfigError("--recorded and --prompts exclude each other; give one of them.")
         tasks = _recorded(config, n, kind) if recorded else _tasks(prompts, n, seed, kind)
         made = _made(config, parent, llm or [], judge or [], tasks)
+        _warn_of_few(made, n)
         if dry_run:
             _print_quotes(
                 quote(made.artifact, made.pool, made.tasks, made.prompts, n, max_tokens), made, budget_usd, as_json
@@ -189,6 +190,14 @@ def _made(config: Path, parent: Path, llms: list[str], judges: list[str], tasks:
     _warn_of_judges(pool)
     with progress() as on_progress:
         return Profile.of(weights, pool, tasks, on_progress)
+
+
+def _warn_of_few(made: "Profile", n: int) -> None:
+    from embedllm_router.profiling.learning import FEWEST
+
+    asked = min(n, len(made.tasks))
+    if asked < FEWEST:
+        warn(f"each LLM is asked {asked} prompts, but at least {FEWEST} graded answers teach something: give more.")
 
 
 def _warn_of_judges(pool: "Pool") -> None:

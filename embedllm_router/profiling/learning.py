@@ -25,6 +25,7 @@ from embedllm_router.training.update.answers import graded
 from embedllm_router.training.update.fit import learn_update
 
 __all__ = [
+    "FEWEST",
     "Contestant",
     "Embeddings",
     "Floats",
@@ -38,7 +39,9 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 Embeddings = Sequence[NDArray[np.float32] | None]
-_FEWEST: Final = 10
+FEWEST: Final = 10
+"""Graded answers without which nothing is learned of an LLM, whether the weights know it or not."""
+
 _PER_MTOK: Final = 1e6
 
 
@@ -113,12 +116,16 @@ def learn(artifact: Artifact, matrix: CorrectnessMatrix, prompts: Embeddings, po
         prompts: Embeddings of its prompts.
         pool: The LLMs that were asked; of several of one LLM the first counts.
     """
-    updated, changed = _updated(artifact, matrix, prompts)
-    counts = dict(zip(matrix.llm_ids, matrix.observed.sum(axis=0).tolist(), strict=True))
-    added, left_out = list[str](), dict[str, str]()
+    counts = matrix.observed.sum(axis=0)
+    updated, changed = _updated(artifact, replace(matrix, observed=matrix.observed & (counts >= FEWEST)), prompts)
+    left_out = {
+        llm: f"{n} graded answers, expected at least {FEWEST}"
+        for llm, n in zip(matrix.llm_ids, counts.tolist(), strict=True)
+        if n < FEWEST
+    }
+    added = list[str]()
     for one in {one.llm: one for one in reversed(pool) if not one.is_known}.values():
-        if counts.get(one.llm, 0) < _FEWEST:
-            left_out[one.llm] = f"{counts.get(one.llm, 0)} graded answers, expected at least {_FEWEST}"
+        if one.llm in left_out:
             continue
         new = add_llm(updated, matrix, _about(one), expected=_expected(updated, one))
         if new.refusal is not None:

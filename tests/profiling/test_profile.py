@@ -263,6 +263,18 @@ def test_no_prompt_or_key_is_written_anywhere(stand_in: tuple[StandIn, str], pla
         assert not any(question.encode() in content for question in stand_in[0].key)
 
 
+def test_nine_answers_teach_nothing_of_llms_known_or_new(stand_in: tuple[StandIn, str], place: Place) -> None:
+    known = load_artifact(place.folder / "weights").manifest.llms[0].id
+    config = json.loads(place.config.read_text())
+    config["model_list"][0]["model_info"] = {"embedllm": known}
+    place.config.write_text(json.dumps(config))
+    place.write([{"prompt": one, "reference": int(right)} for one, (right, _) in list(stand_in[0].key.items())[:9]])
+    assert "each LLM is asked 9 prompts" in CliRunner().invoke(app, place.arguments("--dry-run")).stderr
+    result = place.run("--n=10", code=1)
+    assert result["llms"][0]["llm"] == known
+    assert {one["learned"] for one in result["llms"]} == {"9 graded answers, expected at least 10"}
+
+
 def test_nothing_is_learned_where_no_answer_is_right(stand_in: tuple[StandIn, str], place: Place) -> None:
     place.write([{"prompt": question, "reference": -1} for question in list(stand_in[0].key)[:10]])
     result = place.run("--n=10", code=1)
