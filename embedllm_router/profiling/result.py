@@ -1,7 +1,7 @@
 """What came of asking a pool, LLM by LLM."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from embedllm_router._stats import wilson
 from embedllm_router.profiling.journal import CallKey, History
+from embedllm_router.profiling.learning import Contestant
 
 __all__ = ["JudgeResult", "LLMResult", "Result", "judge_result_of", "result_of"]
 
@@ -139,25 +140,28 @@ class Result:
     notes: tuple[str, ...] = ()
 
 
-def result_of(history: History, name: str, llm: str, p_before: float) -> LLMResult:
+def result_of(
+    history: History, one: Contestant, p_before: float, scores: Mapping[str, float], others: Collection[str]
+) -> LLMResult:
     """What came of asking one LLM, before anything is learned.
 
     Args:
         history: The journal.
-        name: Model group.
-        llm: Id of its LLM.
+        one: The LLM.
         p_before: What was expected.
+        scores: Its grades by task.
+        others: Tasks of the journal that are not this run's; they count in USD alone.
     """
-    ends = {key: end for key, end in history.ended.items() if key.llm == name and not key.judged}
-    answers = [end for end in ends.values() if end.outcome == "answered"]
-    scores = [score for key in ends if (score := history.score(key)) is not None]
-    failures = Counter(str(end.outcome) for end in ends.values() if end.outcome != "answered")
+    name, mine = one.name, [key for key in history.ended if key.llm == one.name and not key.judged]
+    ends = [history.ended[key] for key in mine if key.task not in others]
+    answers = [end for end in ends if end.outcome == "answered"]
+    failures = Counter(str(end.outcome) for end in ends if end.outcome != "answered")
     lost = _lost(history, name)
-    known = wilson(float(np.mean(scores)), len(scores)) if scores else None
+    known = wilson(float(np.mean(list(scores.values()))), len(scores)) if scores else None
     p50, p95 = _quantiles([end.latency_s for end in answers])
     return LLMResult(
         name=name,
-        llm=llm,
+        llm=one.llm,
         n_answers=len(answers),
         n_graded=len(scores),
         accuracy=known.value if known else None,

@@ -148,15 +148,32 @@ def run(  # noqa: PLR0913, PLR0917 - what, how, where to and who watches
         on_asked: Called after each request.
 
     Raises:
-        ConfigError: LiteLLM cannot use the deployments, or the journal cannot be written.
+        ConfigError: LiteLLM cannot use the deployments, the journal cannot be written, or the weights in `out` learned
+            from prompts that this run does not have.
         ArtifactError: `out` holds something else.
     """
+    _check_prompts(profile, journal, out)
     if journal.history.begun is None:
         journal.write(Begun(weights=profile.artifact.id))
     asker = Asker(profile.pool.rows, timeout_s=options.timeout_s)
     session = Session(profile, options, journal, asker, on_asked)
     asyncio.run(_asked(session, asker, profile.pool.contestants[0].name))
     return _result(session, read_card(card), out)
+
+
+def _others(profile: Profile, history: History) -> set[str]:
+    """Tasks of the journal that this run does not have; what was asked there, the journal does not say."""
+    return {key.task for key in history.ended if not key.judged} - {task.id for task in profile.tasks}
+
+
+def _check_prompts(profile: Profile, journal: Journal, out: Path) -> None:
+    others = _others(profile, journal.history)
+    if others and out.exists():
+        raise ConfigError(
+            f"{out} holds weights that learned from {len(others):,} prompts which this run does not have; it would "
+            "replace them by weights without these. Name another --out; or give the earlier prompts too, in one file "
+            "with the new ones, or as before by --n and --seed."
+        )
 
 
 async def _asked(session: "Session", asker: Asker, first: str) -> None:
@@ -369,13 +386,21 @@ class Session:
 
 def _result(session: Session, card: str, out: Path) -> Result:
     profile, history = session.profile, session.history
+    others, given_up = _others(profile, history), session.caller.given_up
     found = {
-        one.name: result_of(history, one.name, one.llm, profile.p_before(one.name)) for one in profile.pool.contestants
+        one.name: replace(
+            result_of(history, one, profile.p_before(one.name), session.scores(one.name), others),
+            given_up=given_up.get(one.name),
+        )
+        for one in profile.pool.contestants
     }
-    found = {name: replace(one, given_up=session.caller.given_up.get(name)) for name, one in found.items()}
     graded = session.graded()
     judges = session.judge_results()
     artifact, notes = None, list[str]()
+    if others:
+        notes.append(
+            f"answers to {len(others):,} prompts of the journal that this run does not have count in USD alone"
+        )
     if session.options.grades_to is not None:
         _write_grades(session, session.options.grades_to)
     if session.caller.stopping:

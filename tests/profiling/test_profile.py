@@ -275,6 +275,23 @@ def test_nine_answers_teach_nothing_of_llms_known_or_new(stand_in: tuple[StandIn
     assert {one["learned"] for one in result["llms"]} == {"9 graded answers, expected at least 10"}
 
 
+def test_other_prompts_do_not_replace_good_weights(stand_in: tuple[StandIn, str], place: Place) -> None:
+    """More prompts go on; others are refused while the weights are there, and without them only the bills count."""
+    rows = [{"prompt": one, "reference": int(right)} for one, (right, _) in stand_in[0].key.items()]
+    place.write(rows[:12])
+    first = place.run("--n=12")
+    place.write(rows[12:17])
+    said = place.run("--n=12", code=2)["stderr"]
+    assert "learned from 12 prompts which this run does not have" in said
+    assert stand_in[0].n_requests == 36
+    assert load_artifact(place.out).id == first["artifact"]
+    place.out.rename(place.folder / "kept")
+    result = place.run("--n=12", code=1)
+    assert [(one["n_answers"], one["n_graded"]) for one in result["llms"]] == [(5, 5)] * 3
+    assert result["spent_usd"] == pytest.approx(sum(stand_in[0].bills.values()), rel=1e-9)
+    assert "answers to 12 prompts of the journal" in result["notes"][0]
+
+
 def test_nothing_is_learned_where_no_answer_is_right(stand_in: tuple[StandIn, str], place: Place) -> None:
     place.write([{"prompt": question, "reference": -1} for question in list(stand_in[0].key)[:10]])
     result = place.run("--n=10", code=1)
