@@ -37,7 +37,8 @@ class LLMResult:
         failures: Prompts without an answer by how the last request ended; "lost" were under way when a run died.
         p_before: p_correct that was expected on all prompts, on average.
         p_after: The same by the new weights; None where they do not know it.
-        learned: "added", "updated", "unchanged" or why it was left out.
+        learned: "added", "updated", "length only" where its answers bear out what was known but for their length,
+            "unchanged", or why it was left out.
         given_up: Why it was not asked to the end; None where it was.
     """
 

@@ -457,10 +457,14 @@ def _learned(
     matrix, rows = _matrix(session)
     learned = learn(profile.artifact, matrix, [profile.prompts[row] for row in rows], profile.pool.contestants)
     n_graded = int(matrix.observed.sum())
-    written = (
-        write_learned(profile.artifact, card, learned, n_graded, out) if learned.added or learned.changed else None
-    )
-    told = {**dict.fromkeys(learned.added, "added"), **dict.fromkeys(learned.changed, "updated"), **learned.left_out}
+    is_new = learned.added or learned.changed or learned.timed
+    written = write_learned(profile.artifact, card, learned, n_graded, out) if is_new else None
+    told = {
+        **dict.fromkeys(learned.timed, "length only"),
+        **dict.fromkeys(learned.added, "added"),
+        **dict.fromkeys(learned.changed, "updated"),
+        **learned.left_out,
+    }
     results = {}
     for name, one in found.items():
         after = predicted(learned.artifact, profile.prompts, one.llm)

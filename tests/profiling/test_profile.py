@@ -292,6 +292,21 @@ def test_other_prompts_do_not_replace_good_weights(stand_in: tuple[StandIn, str]
     assert "answers to 12 prompts of the journal" in result["notes"][0]
 
 
+def test_lengths_of_an_llm_that_the_weights_know_are_learned(stand_in: tuple[StandIn, str], place: Place) -> None:
+    """Planted: the weights expect other lengths than the 40 tokens that every answer is billed."""
+    assert all(llm.tokens == 40 for llm in stand_in[0].llms.values())
+    weights = load_artifact(place.folder / "weights")
+    config = json.loads(place.config.read_text())
+    config["model_list"][0]["model_info"] = {"embedllm": weights.manifest.llms[0].id}
+    place.config.write_text(json.dumps(config))
+    before = place.run("--n=60", "--dry-run")["llms"][0]["output_tokens"] / 60
+    result = place.run("--n=60")
+    assert result["llms"][0]["learned"] in {"updated", "length only"}
+    after = place.run("--n=60", "--dry-run", f"--artifact={place.out}")["llms"][0]["output_tokens"] / 60
+    assert abs(before - 40) > 20
+    assert after == pytest.approx(40, rel=0.3)
+
+
 def test_nothing_is_learned_where_no_answer_is_right(stand_in: tuple[StandIn, str], place: Place) -> None:
     place.write([{"prompt": question, "reference": -1} for question in list(stand_in[0].key)[:10]])
     result = place.run("--n=10", code=1)
