@@ -208,12 +208,14 @@ def _warn_of_judges(pool: "Pool") -> None:
 
 def _run(made: "Profile", options: "object", parent: Path, out: Path, *, as_json: bool) -> "Result":
     from embedllm_router.artifact.weights import check_beside, check_place
+    from embedllm_router.profiling.asking import Asker
     from embedllm_router.profiling.journal import Journal
     from embedllm_router.profiling.run import Options, run
 
     assert isinstance(options, Options)
     check_beside(parent, out)
     check_place(out)
+    asker = Asker(made.pool.rows, timeout_s=options.timeout_s)  # before there is a journal: a key may be missing
     journal = Journal(_beside(out, "journal.jsonl"))
     try:
         if journal.history.ended:
@@ -221,7 +223,7 @@ def _run(made: "Profile", options: "object", parent: Path, out: Path, *, as_json
         if options.pace.keeps_answers:
             typer.echo(f"answers are kept in {journal.path}, readable by you alone", err=True)
         with _shown(options.budget_usd) as on_asked:
-            result = run(made, options, journal, parent, out, on_asked)
+            result = run(made, options, asker, journal, parent, out, on_asked)
     finally:
         journal.close()
     _write_report(result, out)
@@ -312,6 +314,8 @@ def _print(result: "Result") -> None:
     )
     for one in result.llms:
         table.add_row(one.name, one.learned or "-", *_figures(one))
+    if result.judges:
+        table.add_row("judges", *["-"] * 7, f"{result.judges_usd:.4f}", *["-"] * 4)
     console = stdout()
     console.print(table)
     print_lines(console, _lines(result))

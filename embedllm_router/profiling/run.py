@@ -135,27 +135,33 @@ class Profile:
 
 
 def run(  # noqa: PLR0913, PLR0917 - what, how, where to and who watches
-    profile: Profile, options: Options, journal: Journal, card: Path, out: Path, on_asked: OnAsked = lambda _: None
+    profile: Profile,
+    options: Options,
+    asker: Asker,
+    journal: Journal,
+    card: Path,
+    out: Path,
+    on_asked: OnAsked = lambda _: None,
 ) -> Result:
     """Asks a pool and learns from its answers.
 
     Args:
         profile: What is asked of whom.
         options: How.
+        asker: What sends requests to the pool.
         journal: Where everything is written down; one that is not empty is gone on with.
         card: Folder of the weights, whose model card is handed down.
         out: Folder of the new weights.
         on_asked: Called after each request.
 
     Raises:
-        ConfigError: LiteLLM cannot use the deployments, the journal cannot be written, or the weights in `out` learned
+        ConfigError: The journal cannot be written, or the weights in `out` learned
             from prompts that this run does not have.
         ArtifactError: `out` holds something else.
     """
     _check_prompts(profile, journal, out)
     if journal.history.begun is None:
         journal.write(Begun(weights=profile.artifact.id))
-    asker = Asker(profile.pool.rows, timeout_s=options.timeout_s)
     session = Session(profile, options, journal, asker, on_asked)
     asyncio.run(_asked(session, asker, profile.pool.contestants[0].name))
     return _result(session, read_card(card), out)

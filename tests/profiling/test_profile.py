@@ -357,13 +357,15 @@ def test_what_is_wrong_with_a_configuration_is_one_sentence(place: Place, monkey
         return done.stderr
 
     assert "has no model group 'nobody'" in said("--llm=nobody")
-    assert "the judge nobody/x has no known price" in said("--judge=nobody/x")
+    assert "the judge nobody/x is neither a model group" in said("--judge=nobody/x")
+    assert "which has ours-a, ours-b, ours-c" in said("--judge=nobody/x")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     real = CliRunner().invoke(app, [one for one in place.arguments("--judge=gpt-4o") if one != "--json"])
     assert real.exit_code == 2
     assert "environment variable OPENAI_API_KEY, which is not set" in real.stderr
     monkeypatch.delenv("PROFILE_TEST_KEY")
     assert "PROFILE_TEST_KEY, which is not set" in said()
+    assert not place.journal.exists()
     place.config.write_text('{"model_list": [{"model_name": "m", "litellm_params": {"model": "openai/own"}}]}')
     assert "no LLM that can be asked. m: it has no known price" in said()
     place.config.write_text("model_list: []")
