@@ -339,12 +339,14 @@ def _figures(one: "LLMResult") -> list[str]:
 
 
 def _lines(result: "Result") -> list[str]:
+    from embedllm_router.profiling.calls import USED_UP
+
     lines = []
     for one in result.llms:
         if one.failures:
             said = ", ".join(f"{count} {kind}" for kind, count in one.failures.items())
             lines.append(f"{one.name}: prompts without an answer: {said}")
-        if one.given_up is not None:
+        if one.given_up is not None and one.given_up != USED_UP:  # of the budget there is one note for all
             lines.append(f"{one.name} was not asked to the end: {one.given_up}")
     for judge in result.judges:
         failed = {**({"unreadable": judge.n_unreadable} if judge.n_unreadable else {}), **judge.failures}

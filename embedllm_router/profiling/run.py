@@ -1,6 +1,7 @@
 """The order of events: prompts are chosen, asked and graded in rounds, then the weights learn from the grades."""
 
 import asyncio
+import math
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -403,6 +404,10 @@ def _result(session: Session, card: str, out: Path) -> Result:
     graded = session.graded()
     judges = session.judge_results()
     artifact, notes = None, list[str]()
+    if lacking := session.caller.lacking_usd:
+        least = math.ceil((history.counted_usd + lacking) * 1e4) / 1e4
+        limit = f"one more request may cost up to {lacking:.4f} USD"
+        notes.append(f"the budget ended the run: {limit}; give --budget-usd {least:.4f} or more")
     if others:
         notes.append(
             f"answers to {len(others):,} prompts of the journal that this run does not have count in USD alone"

@@ -125,6 +125,8 @@ def test_the_budget_ends_a_run_and_what_was_learned_is_written(stand_in: tuple[S
     assert result["spent_usd"] + result["unknown_usd"] <= 0.01
     assert sum(provider.bills.values()) <= 0.01
     assert {one["given_up"] for one in result["llms"]} == {"the budget is used up"}
+    (said,) = [note for note in result["notes"] if "budget" in note]
+    assert float(said.split("--budget-usd ")[1].split()[0]) > 0.01
     counts = [one["n_answers"] for one in result["llms"]]
     assert max(counts) - min(counts) <= 12
     assert result["artifact"] is not None
