@@ -220,7 +220,7 @@ def upstream(
         ),
     ] = None,
 ) -> None:
-    """Run a local OpenAI-compatible server that simulates LLMs; every answer says so."""
+    """Run a local OpenAI-compatible server that simulates LLMs; every answer says so, and `profile` cannot grade it."""
     import uvicorn
 
     from embedllm_router.cli.upstream import create_app

@@ -117,6 +117,7 @@ def _profile(
             raise ConfigError("--recorded and --prompts exclude each other; give one of them.")
         tasks = _recorded(config, n, kind) if recorded else _tasks(prompts, n, seed, kind)
         made = _made(config, parent, llm or [], judge or [], tasks)
+        _warn_of_few(made, n)
         if dry_run:
             _print_quotes(
                 quote(made.artifact, made.pool, made.tasks, made.prompts, n, max_tokens), made, budget_usd, as_json
@@ -191,6 +192,14 @@ def _made(config: Path, parent: Path, llms: list[str], judges: list[str], tasks:
         return Profile.of(weights, pool, tasks, on_progress)
 
 
+def _warn_of_few(made: "Profile", n: int) -> None:
+    from embedllm_router.profiling.learning import FEWEST
+
+    asked = min(n, len(made.tasks))
+    if asked < FEWEST:
+        warn(f"each LLM is asked {asked} prompts, but at least {FEWEST} graded answers teach something: give more.")
+
+
 def _warn_of_judges(pool: "Pool") -> None:
     for one in pool.contestants:
         if pool.judges and pool.judge_of(one.name) == one.name:
@@ -199,12 +208,14 @@ def _warn_of_judges(pool: "Pool") -> None:
 
 def _run(made: "Profile", options: "object", parent: Path, out: Path, *, as_json: bool) -> "Result":
     from embedllm_router.artifact.weights import check_beside, check_place
+    from embedllm_router.profiling.asking import Asker
     from embedllm_router.profiling.journal import Journal
     from embedllm_router.profiling.run import Options, run
 
     assert isinstance(options, Options)
     check_beside(parent, out)
     check_place(out)
+    asker = Asker(made.pool.rows, timeout_s=options.timeout_s)  # before there is a journal: a key may be missing
     journal = Journal(_beside(out, "journal.jsonl"))
     try:
         if journal.history.ended:
@@ -212,7 +223,7 @@ def _run(made: "Profile", options: "object", parent: Path, out: Path, *, as_json
         if options.pace.keeps_answers:
             typer.echo(f"answers are kept in {journal.path}, readable by you alone", err=True)
         with _shown(options.budget_usd) as on_asked:
-            result = run(made, options, journal, parent, out, on_asked)
+            result = run(made, options, asker, journal, parent, out, on_asked)
     finally:
         journal.close()
     _write_report(result, out)
@@ -303,6 +314,8 @@ def _print(result: "Result") -> None:
     )
     for one in result.llms:
         table.add_row(one.name, one.learned or "-", *_figures(one))
+    if result.judges:
+        table.add_row("judges", *["-"] * 7, f"{result.judges_usd:.4f}", *["-"] * 4)
     console = stdout()
     console.print(table)
     print_lines(console, _lines(result))
@@ -326,13 +339,19 @@ def _figures(one: "LLMResult") -> list[str]:
 
 
 def _lines(result: "Result") -> list[str]:
+    from embedllm_router.profiling.calls import USED_UP
+
     lines = []
     for one in result.llms:
         if one.failures:
             said = ", ".join(f"{count} {kind}" for kind, count in one.failures.items())
             lines.append(f"{one.name}: prompts without an answer: {said}")
-        if one.given_up is not None:
+        if one.given_up is not None and one.given_up != USED_UP:  # of the budget there is one note for all
             lines.append(f"{one.name} was not asked to the end: {one.given_up}")
+    for judge in result.judges:
+        failed = {**({"unreadable": judge.n_unreadable} if judge.n_unreadable else {}), **judge.failures}
+        said = "".join(f", {count} {kind}" for kind, count in failed.items())
+        lines.append(f"{judge.name} as judge: {judge.n_verdicts} verdicts{said}")
     unknown = f", and up to {result.unknown_usd:.4f} for requests whose bill is not known" if result.unknown_usd else ""
     lines.append(f"spent {result.spent_usd:.4f} of {result.budget_usd:g} USD{unknown}; journal {result.journal}")
     lines += result.notes

@@ -97,11 +97,13 @@ class Asker:
         timeout_s: Seconds after which a request is given up.
 
     Raises:
-        ConfigError: A deployment refers to an environment variable that is not set, or LiteLLM refuses the list.
+        ConfigError: An environment variable is not set that a deployment refers to, or that holds the key of a model
+            which is known by its name alone; or LiteLLM refuses the list.
     """
 
     def __init__(self, rows: Sequence[Row], *, timeout_s: float) -> None:
         _check_references(rows)
+        _check_keys(rows)
         self._timeout_s = timeout_s
         logging.getLogger("LiteLLM Router").setLevel(logging.CRITICAL)  # every failure is in the report
         logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
@@ -156,6 +158,20 @@ def _check_references(rows: Sequence[Row]) -> None:
                     f"model group {row.get('model_name')!r}: its {name} refers to the environment variable {variable}, "
                     "which is not set. Set it as for the proxy."
                 )
+
+
+def _check_keys(rows: Sequence[Row]) -> None:
+    """A judge that is no model group has its key in the variable that LiteLLM reads for its provider."""
+    for row in rows:
+        name = str(row.get("model_name"))
+        if row.get("litellm_params") != {"model": name}:
+            continue
+        missing = [one for one in litellm.validate_environment(name)["missing_keys"] if one.endswith("_API_KEY")]
+        if missing:
+            raise ConfigError(
+                f"{name} is no model group, so LiteLLM reads its key from the environment variable {missing[0]}, which "
+                "is not set. Set it, or name a model group of the configuration."
+            )
 
 
 def _once(row: Row) -> dict[str, Any]:

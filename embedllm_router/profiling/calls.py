@@ -17,7 +17,7 @@ from embedllm_router.profiling.journal import CallKey, Ended, Journal, Outcome, 
 from embedllm_router.profiling.tasks import Message
 from embedllm_router.routing.pool import Candidate
 
-__all__ = ["Asks", "Budget", "Call", "Caller", "Pace", "bound_usd", "cost_usd"]
+__all__ = ["USED_UP", "Asks", "Budget", "Call", "Caller", "Pace", "bound_usd", "cost_usd"]
 
 _TOKENS_PER_MESSAGE: Final = 64  # what chat templates add, generously
 _BACKOFF_S: Final = 0.5
@@ -63,6 +63,9 @@ def cost_usd(candidate: Candidate, input_tokens: int, output_tokens: int, *, dea
             per_input = max(per_input, tier.input_usd_per_token) if dearest else tier.input_usd_per_token
             per_output = max(per_output, tier.output_usd_per_token) if dearest else tier.output_usd_per_token
     return candidate.usd_per_request + input_tokens * per_input + output_tokens * per_output
+
+
+USED_UP: Final = "the budget is used up"
 
 
 class Budget:
@@ -158,6 +161,7 @@ class Caller:
 
     Attributes:
         given_up: LLMs that are not asked any more, and why.
+        lacking_usd: What the dearest request can cost that the budget left no room for; 0 where all fitted.
         stopping: Whether no more requests shall be sent.
     """
 
@@ -177,6 +181,7 @@ class Caller:
         self._lines: dict[str, _Line] = {}
         self._n_under_way, self._has_news = 0, True
         self.given_up: dict[str, str] = {}
+        self.lacking_usd = 0.0
         self.stopping = False
 
     async def carry_out(self, more: Callable[[], Iterable[Call]]) -> None:
@@ -230,7 +235,8 @@ class Caller:
                 return line, call, attempt
             if not self.budget.fits_later(call.bound_usd):
                 line.calls.clear()
-                self.given_up.setdefault(call.key.llm, "the budget is used up")
+                self.given_up.setdefault(call.key.llm, USED_UP)
+                self.lacking_usd = max(self.lacking_usd, call.bound_usd)
         return None
 
     async def _send(self, line: _Line, call: Call, attempt: int) -> None:

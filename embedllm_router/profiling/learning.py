@@ -15,16 +15,17 @@ from numpy.typing import NDArray
 
 from embedllm_router._stats import sigmoid
 from embedllm_router.artifact.catalog import Catalog
-from embedllm_router.artifact.weights import Artifact, write_derived
+from embedllm_router.artifact.weights import Artifact, Tensors, write_derived
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.prediction.linear_decoder import LinearDecoder
 from embedllm_router.routing.deployments import ModelGroup
 from embedllm_router.routing.relatives import Expected, Relatives, expected_of_group
-from embedllm_router.training.add_llm import UNKNOWN_VENDOR, About, Population, add_llm
+from embedllm_router.training.add_llm import UNKNOWN_VENDOR, About, Population, add_llm, length_row
 from embedllm_router.training.update.answers import graded
 from embedllm_router.training.update.fit import learn_update
 
 __all__ = [
+    "FEWEST",
     "Contestant",
     "Embeddings",
     "Floats",
@@ -38,8 +39,11 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 Embeddings = Sequence[NDArray[np.float32] | None]
-_FEWEST: Final = 10
+FEWEST: Final = 10
+"""Graded answers without which nothing is learned of an LLM, whether the weights know it or not."""
+
 _PER_MTOK: Final = 1e6
+_LENGTH: Final = ("length_embeddings", "length_bias")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +98,14 @@ class Learned:
     Attributes:
         artifact: They; the id is that of the parent.
         changed: LLMs that they knew and that were updated, all of them where what LLMs share was.
+        timed: LLMs that they knew whose answer lengths were learned.
         added: LLMs that they know now.
         left_out: Why others were not learned, by id.
     """
 
     artifact: Artifact
     changed: tuple[str, ...]
+    timed: tuple[str, ...]
     added: tuple[str, ...]
     left_out: Mapping[str, str]
 
@@ -113,12 +119,20 @@ def learn(artifact: Artifact, matrix: CorrectnessMatrix, prompts: Embeddings, po
         prompts: Embeddings of its prompts.
         pool: The LLMs that were asked; of several of one LLM the first counts.
     """
-    updated, changed = _updated(artifact, matrix, prompts)
-    counts = dict(zip(matrix.llm_ids, matrix.observed.sum(axis=0).tolist(), strict=True))
-    added, left_out = list[str](), dict[str, str]()
+    counts = matrix.observed.sum(axis=0)
+    updated, changed = _updated(artifact, replace(matrix, observed=matrix.observed & (counts >= FEWEST)), prompts)
+    left_out = {
+        llm: f"{n} graded answers, expected at least {FEWEST}"
+        for llm, n in zip(matrix.llm_ids, counts.tolist(), strict=True)
+        if n < FEWEST
+    }
+    added, timed = list[str](), list[str]()
+    for one in pool:
+        if one.is_known and one.llm not in left_out and (tensors := _with_length(updated, matrix, prompts, one)):
+            updated = replace(updated, decoder=tensors)
+            timed.append(one.llm)
     for one in {one.llm: one for one in reversed(pool) if not one.is_known}.values():
-        if counts.get(one.llm, 0) < _FEWEST:
-            left_out[one.llm] = f"{counts.get(one.llm, 0)} graded answers, expected at least {_FEWEST}"
+        if one.llm in left_out:
             continue
         new = add_llm(updated, matrix, _about(one), expected=_expected(updated, one))
         if new.refusal is not None:
@@ -127,7 +141,7 @@ def learn(artifact: Artifact, matrix: CorrectnessMatrix, prompts: Embeddings, po
         manifest = updated.manifest.model_copy(update={"llms": (*updated.manifest.llms, new.learned)})
         updated = replace(updated, manifest=manifest, decoder=new.tensors)
         added.append(one.llm)
-    return Learned(updated, tuple(changed), tuple(added), left_out)
+    return Learned(updated, tuple(changed), tuple(timed), tuple(added), left_out)
 
 
 def _updated(artifact: Artifact, matrix: CorrectnessMatrix, prompts: Embeddings) -> tuple[Artifact, list[str]]:
@@ -138,6 +152,29 @@ def _updated(artifact: Artifact, matrix: CorrectnessMatrix, prompts: Embeddings)
     rows = np.unique(answers.llm).tolist()
     moved = rows if update.adaptation.changes else [row for row, fit in update.fits.items() if fit.change.changes]
     return update.applied(artifact), [artifact.manifest.llms[row].id for row in moved]
+
+
+def _with_length(artifact: Artifact, matrix: CorrectnessMatrix, prompts: Embeddings, one: Contestant) -> Tensors | None:
+    """The decoder with the lengths of an LLM that it knows, as billed here; None without any billed length.
+
+    What the weights know of its lengths is what is expected of it, and LLMs differ as they do.
+    """
+    column = matrix.llm_ids.index(one.llm)
+    billed = np.flatnonzero(matrix.counted[:, column] & matrix.observed[:, column])
+    if not len(billed):
+        return None
+    lengths = Population.of(artifact, "length")
+    place = [llm.id for llm in artifact.manifest.llms].index(one.llm)
+    known = np.linalg.solve(
+        lengths.turn, lengths.decoder.row_of({name: artifact.decoder[name][place] for name in _LENGTH})
+    ).astype(np.float64)
+    tokens = matrix.output_tokens[billed, column].astype(np.float64)
+    row = length_row(replace(lengths, mean=known), lengths.columns([prompts[i] for i in billed.tolist()]), tokens)
+    tensors = dict(artifact.decoder)
+    for name, entry in lengths.as_tensors(row).items():
+        tensors[name] = tensors[name].copy()
+        tensors[name][place] = entry[0]
+    return tensors
 
 
 def _about(one: Contestant) -> About:
@@ -187,6 +224,7 @@ def write_learned(parent: Artifact, card: str, learned: Learned, n_answers: int,
         "weights.",
         "",
         f"Added: {', '.join(learned.added) or 'none'}. Updated: {', '.join(learned.changed) or 'none'}.",
+        f"Lengths of answers updated: {', '.join(learned.timed) or 'none'}.",
     ]
     return write_derived(
         parent,

@@ -82,6 +82,11 @@ def read_pool(config: Path, artifact: Artifact, prices: PriceMap, names: Sequenc
         said = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise ConfigError(f"{config} has no LLM that can be asked. {said or 'Its model_list is empty'}.")
     unpriced = [judge for judge in judges if bound_usd(groups[judge].candidate, 1, 1, 1) is None]
+    if unpriced and unpriced[0] not in listed:
+        raise ConfigError(
+            f"the judge {unpriced[0]} is neither a model group of {config}, which has {', '.join(sorted(listed))}, nor "
+            "a model that LiteLLM has a price of. Name one of these."
+        )
     if unpriced:
         raise ConfigError(f"the judge {unpriced[0]} has no known price, so no budget holds: {_PRICE_IT}.")
     candidates = {name: group.candidate for name, group in groups.items()}

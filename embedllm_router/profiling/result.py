@@ -1,7 +1,7 @@
 """What came of asking a pool, LLM by LLM."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,8 +9,9 @@ import numpy as np
 
 from embedllm_router._stats import wilson
 from embedllm_router.profiling.journal import CallKey, History
+from embedllm_router.profiling.learning import Contestant
 
-__all__ = ["LLMResult", "Result", "result_of"]
+__all__ = ["JudgeResult", "LLMResult", "Result", "judge_result_of", "result_of"]
 
 _LEFT: Final = "lost"
 
@@ -36,7 +37,8 @@ class LLMResult:
         failures: Prompts without an answer by how the last request ended; "lost" were under way when a run died.
         p_before: p_correct that was expected on all prompts, on average.
         p_after: The same by the new weights; None where they do not know it.
-        learned: "added", "updated", "unchanged" or why it was left out.
+        learned: "added", "updated", "length only" where its answers bear out what was known but for their length,
+            "unchanged", or why it was left out.
         given_up: Why it was not asked to the end; None where it was.
     """
 
@@ -61,6 +63,50 @@ class LLMResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeResult:
+    """One judge.
+
+    Attributes:
+        name: Model group, or name of the model for LiteLLM.
+        n_verdicts: Verdicts that could be read.
+        n_unreadable: Replies that were none: no JSON, or JSON that says no grade.
+        n_ungraded: Answers that it should have graded and that have no grade.
+        failures: Requests without a reply by how the last attempt ended; "lost" were under way when a run died.
+        given_up: Why it was not asked to the end; None where it was.
+    """
+
+    name: str
+    n_verdicts: int
+    n_unreadable: int
+    n_ungraded: int
+    failures: Mapping[str, int]
+    given_up: str | None
+
+    @property
+    def warning(self) -> str | None:
+        """What is to be done about it; None where it graded what it was to grade, as far as it could be read."""
+        if not self.n_ungraded or (self.given_up is None and self.n_verdicts):
+            return None
+        left = f"the judge {self.name} left {self.n_ungraded:,} answers without a grade"
+        if self.given_up is not None:
+            return f"{left}: it was given up ({self.given_up}). {_MEND_JUDGE}"
+        if self.n_unreadable:
+            return (
+                f"{left}: none of its {self.n_unreadable:,} replies was the JSON object that it is asked for. Name "
+                "another --judge; the same --out then has these answers judged without asking for them again."
+            )
+        if self.failures:
+            return f"{left}: every request to it failed. {_MEND_JUDGE}"
+        return f"{left}: their text was not kept when they were asked (--forget-answers). Name another --out."
+
+
+_MEND_JUDGE: Final = (
+    "Check its key and its endpoint or raise the budget, or name another --judge; the same --out then has these "
+    "answers judged without asking for them again, unless --forget-answers was given."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What came of it.
 
@@ -70,6 +116,7 @@ class Result:
         out: Their folder; None likewise.
         journal: Where answers and bills are.
         llms: One by one.
+        judges: Likewise.
         left_out: Why other model groups were not asked.
         spent_usd: All bills, judges' included.
         unknown_usd: The most that requests without a known bill can have cost.
@@ -84,6 +131,7 @@ class Result:
     out: str | None
     journal: str
     llms: tuple[LLMResult, ...]
+    judges: tuple[JudgeResult, ...]
     left_out: Mapping[str, str]
     spent_usd: float
     unknown_usd: float
@@ -93,25 +141,28 @@ class Result:
     notes: tuple[str, ...] = ()
 
 
-def result_of(history: History, name: str, llm: str, p_before: float) -> LLMResult:
+def result_of(
+    history: History, one: Contestant, p_before: float, scores: Mapping[str, float], others: Collection[str]
+) -> LLMResult:
     """What came of asking one LLM, before anything is learned.
 
     Args:
         history: The journal.
-        name: Model group.
-        llm: Id of its LLM.
+        one: The LLM.
         p_before: What was expected.
+        scores: Its grades by task.
+        others: Tasks of the journal that are not this run's; they count in USD alone.
     """
-    ends = {key: end for key, end in history.ended.items() if key.llm == name and not key.judged}
-    answers = [end for end in ends.values() if end.outcome == "answered"]
-    scores = [score for key in ends if (score := history.score(key)) is not None]
-    failures = Counter(str(end.outcome) for end in ends.values() if end.outcome != "answered")
+    name, mine = one.name, [key for key in history.ended if key.llm == one.name and not key.judged]
+    ends = [history.ended[key] for key in mine if key.task not in others]
+    answers = [end for end in ends if end.outcome == "answered"]
+    failures = Counter(str(end.outcome) for end in ends if end.outcome != "answered")
     lost = _lost(history, name)
-    known = wilson(float(np.mean(scores)), len(scores)) if scores else None
+    known = wilson(float(np.mean(list(scores.values()))), len(scores)) if scores else None
     p50, p95 = _quantiles([end.latency_s for end in answers])
     return LLMResult(
         name=name,
-        llm=llm,
+        llm=one.llm,
         n_answers=len(answers),
         n_graded=len(scores),
         accuracy=known.value if known else None,
@@ -125,6 +176,29 @@ def result_of(history: History, name: str, llm: str, p_before: float) -> LLMResu
         output_tokens=_mean([end.output_tokens for end in answers]),
         failures={**failures, **({_LEFT: len(lost)} if lost else {})},
         p_before=p_before,
+    )
+
+
+def judge_result_of(history: History, name: str, n_ungraded: int, given_up: str | None) -> JudgeResult:
+    """What came of asking one judge.
+
+    Args:
+        history: The journal.
+        name: The judge.
+        n_ungraded: Answers that it should have graded and that have no grade.
+        given_up: Why it was not asked to the end.
+    """
+    ends = [end for key, end in history.ended.items() if key.llm == name and key.judged]
+    replies = [end.score for end in ends if end.outcome == "answered"]
+    failures = Counter(str(end.outcome) for end in ends if end.outcome != "answered")
+    lost = sum(key.llm == name and bool(key.judged) for key in history.lost)
+    return JudgeResult(
+        name=name,
+        n_verdicts=sum(score is not None for score in replies),
+        n_unreadable=sum(score is None for score in replies),
+        n_ungraded=n_ungraded,
+        failures={**failures, **({_LEFT: lost} if lost else {})},
+        given_up=given_up,
     )
 
 

@@ -1,6 +1,7 @@
 """The order of events: prompts are chosen, asked and graded in rounds, then the weights learn from the grades."""
 
 import asyncio
+import math
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,12 +22,13 @@ from embedllm_router.evaluation.inputs import OnProgress
 from embedllm_router.profiling.asking import Asker, Reply
 from embedllm_router.profiling.calls import Asks, Budget, Call, Caller, Pace, bound_usd, cost_usd
 from embedllm_router.profiling.choosing import Known, choose
+from embedllm_router.profiling.doubts import GradedAnswer, doubts, why_not_learned
 from embedllm_router.profiling.graders import LATER, grade, same_answer
 from embedllm_router.profiling.journal import Begun, CallKey, Ended, Graded, History, Journal
 from embedllm_router.profiling.judging import judge_messages, read_verdict
 from embedllm_router.profiling.learning import Embeddings, learn, predicted, prior, write_learned
 from embedllm_router.profiling.pool import Pool, expected_tokens
-from embedllm_router.profiling.result import LLMResult, Result, result_of
+from embedllm_router.profiling.result import JudgeResult, LLMResult, Result, judge_result_of, result_of
 from embedllm_router.profiling.sandbox import run_tests
 from embedllm_router.profiling.tasks import Task
 from embedllm_router.training.add_llm import Population, embed
@@ -134,28 +136,51 @@ class Profile:
 
 
 def run(  # noqa: PLR0913, PLR0917 - what, how, where to and who watches
-    profile: Profile, options: Options, journal: Journal, card: Path, out: Path, on_asked: OnAsked = lambda _: None
+    profile: Profile,
+    options: Options,
+    asker: Asker,
+    journal: Journal,
+    card: Path,
+    out: Path,
+    on_asked: OnAsked = lambda _: None,
 ) -> Result:
     """Asks a pool and learns from its answers.
 
     Args:
         profile: What is asked of whom.
         options: How.
+        asker: What sends requests to the pool.
         journal: Where everything is written down; one that is not empty is gone on with.
         card: Folder of the weights, whose model card is handed down.
         out: Folder of the new weights.
         on_asked: Called after each request.
 
     Raises:
-        ConfigError: LiteLLM cannot use the deployments, or the journal cannot be written.
+        ConfigError: The journal cannot be written, or the weights in `out` learned
+            from prompts that this run does not have.
         ArtifactError: `out` holds something else.
     """
+    _check_prompts(profile, journal, out)
     if journal.history.begun is None:
         journal.write(Begun(weights=profile.artifact.id))
-    asker = Asker(profile.pool.rows, timeout_s=options.timeout_s)
     session = Session(profile, options, journal, asker, on_asked)
     asyncio.run(_asked(session, asker, profile.pool.contestants[0].name))
     return _result(session, read_card(card), out)
+
+
+def _others(profile: Profile, history: History) -> set[str]:
+    """Tasks of the journal that this run does not have; what was asked there, the journal does not say."""
+    return {key.task for key in history.ended if not key.judged} - {task.id for task in profile.tasks}
+
+
+def _check_prompts(profile: Profile, journal: Journal, out: Path) -> None:
+    others = _others(profile, journal.history)
+    if others and out.exists():
+        raise ConfigError(
+            f"{out} holds weights that learned from {len(others):,} prompts which this run does not have; it would "
+            "replace them by weights without these. Name another --out; or give the earlier prompts too, in one file "
+            "with the new ones, or as before by --n and --seed."
+        )
 
 
 async def _asked(session: "Session", asker: Asker, first: str) -> None:
@@ -268,6 +293,14 @@ class Session:
         keys = [key for key in self.history.ended if key.llm == name and not key.judged and key.task in self._rows]
         return {key.task: score for key in keys if (score := self._score(key)) is not None}
 
+    def graded(self) -> list[GradedAnswer]:
+        """All grades, LLM by LLM."""
+        return [
+            GradedAnswer(name, self._tasks[task].grader.type, score)
+            for name in self.profile.known
+            for task, score in self.scores(name).items()
+        ]
+
     def _score(self, key: CallKey) -> float | None:
         unfinished = self.history.ended[key].outcome in {"empty", "truncated"}
         return 0.0 if unfinished and self.options.unfinished_are_wrong else self.history.score(key)
@@ -314,7 +347,7 @@ class Session:
 
     def _grading_calls(self) -> list[Call]:
         """Compares answers with the strongest LLM's, and has judged what is to be judged."""
-        waiting = [key for key in self._texts if key not in self.history.grades and key.task in self._tasks]
+        waiting = [key for key in self._texts if key.task in self._tasks and self.history.score(key) is None]
         for key in waiting:
             if self._kind(key) == "agreement":
                 self._compare(key)
@@ -342,25 +375,53 @@ class Session:
         assert bound is not None  # the pool takes no judge without a price
         return Call(CallKey(judge, key.task, key.llm), messages, bound, _JUDGE_TOKENS)
 
+    def judge_results(self) -> tuple[JudgeResult, ...]:
+        """What came of the judges, one by one."""
+        ungraded = Counter(
+            self.profile.pool.judge_of(key.llm)
+            for key, end in self.history.ended.items()
+            if not key.judged and key.task in self._tasks and key.llm in self.profile.known
+            if end.outcome == "answered" and self._kind(key) == "judge" and self.history.score(key) is None
+        )
+        given_up = self.caller.given_up
+        names = dict.fromkeys(self.profile.pool.judges)
+        return tuple(judge_result_of(self.history, one, ungraded[one], given_up.get(one)) for one in names)
+
 
 # What came of it
 
 
 def _result(session: Session, card: str, out: Path) -> Result:
     profile, history = session.profile, session.history
+    others, given_up = _others(profile, history), session.caller.given_up
     found = {
-        one.name: result_of(history, one.name, one.llm, profile.p_before(one.name)) for one in profile.pool.contestants
+        one.name: replace(
+            result_of(history, one, profile.p_before(one.name), session.scores(one.name), others),
+            given_up=given_up.get(one.name),
+        )
+        for one in profile.pool.contestants
     }
-    found = {name: replace(one, given_up=session.caller.given_up.get(name)) for name, one in found.items()}
-    graded = sum(len(session.scores(one.name)) for one in profile.pool.contestants)
+    graded = session.graded()
+    judges = session.judge_results()
     artifact, notes = None, list[str]()
+    if lacking := session.caller.lacking_usd:
+        least = math.ceil((history.counted_usd + lacking) * 1e4) / 1e4
+        limit = f"one more request may cost up to {lacking:.4f} USD"
+        notes.append(f"the budget ended the run: {limit}; give --budget-usd {least:.4f} or more")
+    if others:
+        notes.append(
+            f"answers to {len(others):,} prompts of the journal that this run does not have count in USD alone"
+        )
     if session.options.grades_to is not None:
         _write_grades(session, session.options.grades_to)
     if session.caller.stopping:
         notes.append("stopped before the end; the same command goes on where it was, and asks nothing twice")
     elif not graded:
-        notes.append("no answer was graded, so there is nothing to learn from")
+        notes += [*_warnings(judges), "no answer was graded, so there is nothing to learn from"]
+    elif (reason := why_not_learned(graded)) is not None:
+        notes += [*_warnings(judges), reason]
     else:
+        notes += [*_warnings(judges), *doubts(graded)]
         found, artifact = _learned(session, found, card, out)
     return Result(
         parent=profile.artifact.id,
@@ -368,6 +429,7 @@ def _result(session: Session, card: str, out: Path) -> Result:
         out=None if artifact is None else str(out),
         journal=str(session.journal.path),
         llms=tuple(found.values()),
+        judges=judges,
         left_out=profile.pool.left_out,
         spent_usd=history.spent_usd,
         unknown_usd=history.unknown_usd,
@@ -376,6 +438,10 @@ def _result(session: Session, card: str, out: Path) -> Result:
         interrupted=session.caller.stopping,
         notes=tuple(notes),
     )
+
+
+def _warnings(judges: Sequence[JudgeResult]) -> list[str]:
+    return [one.warning for one in judges if one.warning is not None]
 
 
 def _write_grades(session: Session, path: Path) -> None:
@@ -402,10 +468,14 @@ def _learned(
     matrix, rows = _matrix(session)
     learned = learn(profile.artifact, matrix, [profile.prompts[row] for row in rows], profile.pool.contestants)
     n_graded = int(matrix.observed.sum())
-    written = (
-        write_learned(profile.artifact, card, learned, n_graded, out) if learned.added or learned.changed else None
-    )
-    told = {**dict.fromkeys(learned.added, "added"), **dict.fromkeys(learned.changed, "updated"), **learned.left_out}
+    is_new = learned.added or learned.changed or learned.timed
+    written = write_learned(profile.artifact, card, learned, n_graded, out) if is_new else None
+    told = {
+        **dict.fromkeys(learned.timed, "length only"),
+        **dict.fromkeys(learned.added, "added"),
+        **dict.fromkeys(learned.changed, "updated"),
+        **learned.left_out,
+    }
     results = {}
     for name, one in found.items():
         after = predicted(learned.artifact, profile.prompts, one.llm)

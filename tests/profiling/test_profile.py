@@ -125,6 +125,8 @@ def test_the_budget_ends_a_run_and_what_was_learned_is_written(stand_in: tuple[S
     assert result["spent_usd"] + result["unknown_usd"] <= 0.01
     assert sum(provider.bills.values()) <= 0.01
     assert {one["given_up"] for one in result["llms"]} == {"the budget is used up"}
+    (said,) = [note for note in result["notes"] if "budget" in note]
+    assert float(said.split("--budget-usd ")[1].split()[0]) > 0.01
     counts = [one["n_answers"] for one in result["llms"]]
     assert max(counts) - min(counts) <= 12
     assert result["artifact"] is not None
@@ -198,6 +200,31 @@ def test_a_judge_grades_others_and_its_nonsense_costs_one_row(stand_in: tuple[St
     assert result["spent_usd"] == pytest.approx(sum(provider.bills.values()), rel=1e-9)
 
 
+@pytest.mark.parametrize("dead", [True, False])
+def test_a_judge_that_grades_nothing_is_named_and_can_be_replaced(
+    stand_in: tuple[StandIn, str], place: Place, *, dead: bool
+) -> None:
+    """One that the provider refuses, and one that never answers with JSON; another then judges the same answers."""
+    provider, url = stand_in
+    place.write([{"prompt": question, "grader": "judge"} for question in list(provider.key)[:12]])
+    config = json.loads(place.config.read_text())
+    config["model_list"].append(_deployment("judge", LLMS["ours-c"], f"{url}/nowhere" if dead else url))
+    place.config.write_text(json.dumps(config))
+    provider.llms = {**LLMS, "judge": LLMS["ours-c"]}
+    provider.reply_of = lambda name, _: {"judge": "Looks fine", "ours-c": '{"correct": true}'}.get(name)
+    result = place.run("--n=12", "--judge=judge", "--llm=ours-a", "--llm=ours-b", code=1)
+    (judge,) = result["judges"]
+    assert judge["n_ungraded"] == 24
+    assert judge["n_unreadable"] == (0 if dead else 24)
+    assert (judge["given_up"] is not None) == dead == ("not_allowed" in judge["failures"])
+    assert result["notes"][0].startswith("the judge judge left 24 answers without a grade")
+    assert "another --judge" in result["notes"][0]
+    result = place.run("--n=12", "--judge=ours-c", "--llm=ours-a", "--llm=ours-b")
+    assert [one["n_graded"] for one in result["llms"]] == [12, 12]
+    assert result["judges"][0]["n_verdicts"] == 24
+    assert max(n for (name, _), n in provider.asked.items() if name == "ours-a") == 1
+
+
 def test_who_judges_its_own_answers_is_warned_of(stand_in: tuple[StandIn, str], place: Place) -> None:
     del stand_in
     place.write([{"prompt": "q", "grader": "judge"}])
@@ -236,6 +263,58 @@ def test_no_prompt_or_key_is_written_anywhere(stand_in: tuple[StandIn, str], pla
         content = path.read_bytes()
         assert b"sk-of-the-user" not in content
         assert not any(question.encode() in content for question in stand_in[0].key)
+
+
+def test_nine_answers_teach_nothing_of_llms_known_or_new(stand_in: tuple[StandIn, str], place: Place) -> None:
+    known = load_artifact(place.folder / "weights").manifest.llms[0].id
+    config = json.loads(place.config.read_text())
+    config["model_list"][0]["model_info"] = {"embedllm": known}
+    place.config.write_text(json.dumps(config))
+    place.write([{"prompt": one, "reference": int(right)} for one, (right, _) in list(stand_in[0].key.items())[:9]])
+    assert "each LLM is asked 9 prompts" in CliRunner().invoke(app, place.arguments("--dry-run")).stderr
+    result = place.run("--n=10", code=1)
+    assert result["llms"][0]["llm"] == known
+    assert {one["learned"] for one in result["llms"]} == {"9 graded answers, expected at least 10"}
+
+
+def test_other_prompts_do_not_replace_good_weights(stand_in: tuple[StandIn, str], place: Place) -> None:
+    """More prompts go on; others are refused while the weights are there, and without them only the bills count."""
+    rows = [{"prompt": one, "reference": int(right)} for one, (right, _) in stand_in[0].key.items()]
+    place.write(rows[:12])
+    first = place.run("--n=12")
+    place.write(rows[12:17])
+    said = place.run("--n=12", code=2)["stderr"]
+    assert "learned from 12 prompts which this run does not have" in said
+    assert stand_in[0].n_requests == 36
+    assert load_artifact(place.out).id == first["artifact"]
+    place.out.rename(place.folder / "kept")
+    result = place.run("--n=12", code=1)
+    assert [(one["n_answers"], one["n_graded"]) for one in result["llms"]] == [(5, 5)] * 3
+    assert result["spent_usd"] == pytest.approx(sum(stand_in[0].bills.values()), rel=1e-9)
+    assert "answers to 12 prompts of the journal" in result["notes"][0]
+
+
+def test_lengths_of_an_llm_that_the_weights_know_are_learned(stand_in: tuple[StandIn, str], place: Place) -> None:
+    """Planted: the weights expect other lengths than the 40 tokens that every answer is billed."""
+    assert all(llm.tokens == 40 for llm in stand_in[0].llms.values())
+    weights = load_artifact(place.folder / "weights")
+    config = json.loads(place.config.read_text())
+    config["model_list"][0]["model_info"] = {"embedllm": weights.manifest.llms[0].id}
+    place.config.write_text(json.dumps(config))
+    before = place.run("--n=60", "--dry-run")["llms"][0]["output_tokens"] / 60
+    result = place.run("--n=60")
+    assert result["llms"][0]["learned"] in {"updated", "length only"}
+    after = place.run("--n=60", "--dry-run", f"--artifact={place.out}")["llms"][0]["output_tokens"] / 60
+    assert abs(before - 40) > 20
+    assert after == pytest.approx(40, rel=0.3)
+
+
+def test_nothing_is_learned_where_no_answer_is_right(stand_in: tuple[StandIn, str], place: Place) -> None:
+    place.write([{"prompt": question, "reference": -1} for question in list(stand_in[0].key)[:10]])
+    result = place.run("--n=10", code=1)
+    assert "none of 30 graded answers is right" in result["notes"][0]
+    assert result["artifact"] is None
+    assert not place.out.exists()
 
 
 @pytest.mark.parametrize("failure", ["500", "cut", "hang"])
@@ -280,9 +359,15 @@ def test_what_is_wrong_with_a_configuration_is_one_sentence(place: Place, monkey
         return done.stderr
 
     assert "has no model group 'nobody'" in said("--llm=nobody")
-    assert "the judge nobody/x has no known price" in said("--judge=nobody/x")
+    assert "the judge nobody/x is neither a model group" in said("--judge=nobody/x")
+    assert "which has ours-a, ours-b, ours-c" in said("--judge=nobody/x")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    real = CliRunner().invoke(app, [one for one in place.arguments("--judge=gpt-4o") if one != "--json"])
+    assert real.exit_code == 2
+    assert "environment variable OPENAI_API_KEY, which is not set" in real.stderr
     monkeypatch.delenv("PROFILE_TEST_KEY")
     assert "PROFILE_TEST_KEY, which is not set" in said()
+    assert not place.journal.exists()
     place.config.write_text('{"model_list": [{"model_name": "m", "litellm_params": {"model": "openai/own"}}]}')
     assert "no LLM that can be asked. m: it has no known price" in said()
     place.config.write_text("model_list: []")
