@@ -105,8 +105,10 @@ def unit_sum(
         blocks: Widths of groups of columns that are scaled each by itself; they sum to d. Empty scales all as one.
 
     Returns:
-        float32 (d,).
+        float32 (d,); zero where there are no vectors.
     """
+    if not len(weights):  # einsum was seen to return NaN for a sum of nothing
+        return np.zeros(vectors.shape[1], dtype=np.float32)
     # einsum, as a product by BLAS wakes its second thread for a text of 75 tokens; see ood_score.OneThread
     total: NDArray[np.float32] = np.einsum("i,ij->j", weights, vectors.astype(np.float32))
     start = 0

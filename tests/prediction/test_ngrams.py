@@ -26,6 +26,7 @@ from embedllm_router.prediction.static_encoder import (
     clip_middle,
     ngram_rows,
     read_sequence,
+    unit_sum,
 )
 from embedllm_router.prediction.text_features import STYLE_FEATURES, read_surface, style_features
 from embedllm_router.routing.router import Router
@@ -117,6 +118,15 @@ def test_of_a_megabyte_both_ends_are_pooled() -> None:
     text = "Begin 12! " + "filler 7, " * 100_000 + "(END)\n"
     np.testing.assert_allclose(ngram_columns(text), naive_columns(text), atol=1e-4)
     assert not np.allclose(ngram_columns(text), ngram_columns(text.replace("(END)", "so we")))
+
+
+def test_a_sum_of_no_vectors_is_zero() -> None:
+    """For each width a pool may have, with and without blocks; numpy's einsum was once seen to return NaN."""
+    for width in range(1, 65):
+        for blocks in ((), (1, width - 1) if width > 1 else (1,)):
+            found = unit_sum(np.zeros(0, np.float32), np.zeros((0, width), np.int8), blocks)
+            assert found.dtype == np.float32
+            assert found.tolist() == [0.0] * width
 
 
 @given(TEXTS)
