@@ -47,6 +47,7 @@ __all__ = [
     "measure_set",
     "predictions",
     "route_set",
+    "usual_tokens",
 ]
 
 _MIN_SETS: Final = 3
@@ -218,7 +219,7 @@ def route_set(
     """
     few = matrix.select_prompts(run.rows)
     others = np.setdiff1d(np.arange(len(matrix.prompts)), run.rows)
-    tokens = _usual_tokens(matrix.select_prompts(others), recipe)
+    tokens = usual_tokens(matrix.select_prompts(others), recipe)
     llms = learned_llms(matrix, recipe.facts, recipe.known_llms(matrix.llm_ids))
     costs = price_answers(few, llms, np.broadcast_to(tokens, few.observed.shape))
     judged = np.isin(np.arange(len(matrix.llm_ids)), run.left.llm)
@@ -231,8 +232,13 @@ def route_set(
     return tuple(figures)
 
 
-def _usual_tokens(others: CorrectnessMatrix, recipe: Recipe) -> NDArray[np.float32]:
-    """Geometric mean of the lengths of each LLM's answers to other sets, float32 (n_llms,)."""
+def usual_tokens(others: CorrectnessMatrix, recipe: Recipe) -> NDArray[np.float32]:
+    """Geometric mean of the lengths of each LLM's answers to other sets, float32 (n_llms,).
+
+    Args:
+        others: Those sets.
+        recipe: For how many tokens hidden reasoning takes.
+    """
     logs = log_output_tokens(others, recipe.facts.reasoning_tokens)
     known = np.isfinite(logs)
     means = np.where(known, logs, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
