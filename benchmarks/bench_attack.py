@@ -102,7 +102,7 @@ class Measure:
     Attributes:
         name: What it does.
         scorer: Its predictions of one embedding.
-        margin: Utility that may be lost so that near ties go to the LLM best on average.
+        objective: What the best candidate is.
         views: The texts that are read for a prompt; the first is the prompt.
         cheapest: Whether each view chooses and the cheapest of their choices is taken; else the median of their
             p_correct chooses.
@@ -112,7 +112,7 @@ class Measure:
 
     name: str
     scorer: Scorer
-    margin: float
+    objective: Objective
     views: Callable[[str], Sequence[str]]
     cheapest: bool = False
     state: RequestState = NO_STATE
@@ -145,7 +145,6 @@ class Server:
 
     router: Router
     policy: Policy
-    objective: Objective
 
     def scores(self, text: str, measure: Measure) -> list[Scores]:
         """Predictions of each view."""
@@ -164,14 +163,19 @@ class Server:
         if not measure.cheapest:
             scores = [replace(scores[0], p_correct=self.p_correct(scores, measure))]
         decisions = [self._decided(text, one, measure) for one in scores]
-        return min(decisions, key=lambda one: float(decisions[0].cost_usd[one.ranking[0]]))
+        return min(decisions, key=lambda one: float(decisions[0].cost_usd[chosen_by(one)]))
 
     def _decided(self, text: str, scores: Scores, measure: Measure) -> Decision:
         read = read_body({"prompt": text})
-        request = Request(replace(self.objective, near_tie_margin=measure.margin), read.input_tokens)
+        request = Request(measure.objective, read.input_tokens)
         predictor = Given(self.router.encoder, scores, self.router.artifact_id, self.router.encoder_id)
         policy = replace(self.policy, max_ood_score=measure.max_ood_score)
         return decide(predictor, read, request, policy, measure.state, Embedded(None)).decision
+
+
+def chosen_by(decision: Decision) -> int:
+    """Who answers: the best candidate, and where a limit on cost leaves none, the cheapest one."""
+    return decision.ranking[0] if decision.ranking else int(np.nanargmin(decision.cost_usd))
 
 
 def whole(text: str) -> tuple[str, ...]:
@@ -190,25 +194,30 @@ def whole_and_first_half(text: str) -> tuple[str, ...]:
     return text, text[: max(len(text) // 2, 1)]
 
 
-def measures(router: Router, margin: float) -> list[Measure]:
+def measures(router: Router, served: Objective) -> list[Measure]:
     """What is compared; the first is what is served."""
     artifact = router.artifact
     spec, hedge = artifact.manifest.decoder, artifact.manifest.hedge
-    served = Measure("as served, a new caller", router.scorer, margin, whole)
+    plain = Measure("as served, a new caller", router.scorer, served, whole)
 
     def clipped(at: float) -> Measure:
         own = spec.model_copy(update={"max_deviation": at})
         scorer = Scorer(artifact.decoder, OodScorer.from_artifact(artifact), own, hedge)
-        return replace(served, name=f"features clipped at {at:g} sd", scorer=scorer)
+        return replace(plain, name=f"features clipped at {at:g} sd", scorer=scorer)
 
     return [
-        served,
-        replace(served, name="as served, drift in full", state=RequestState(caller_shrinkage=1.0)),
-        *(replace(served, name=f"max_ood_score {at:g}", max_ood_score=at) for at in (0.99, 0.95, 0.9)),
-        replace(served, name="near-tie margin 0.03", margin=0.03),
-        *(clipped(at) for at in (2.0, 1.5, 1.0) if at < spec.max_deviation),
-        replace(served, name="median of prompt and halves", views=halves),
-        replace(served, name="cheapest of prompt and first half", views=whole_and_first_half, cheapest=True),
+        plain,
+        replace(plain, name="as served, drift in full", state=RequestState(caller_shrinkage=1.0)),
+        *(replace(plain, name=f"max_ood_score {at:g}", max_ood_score=at) for at in (0.99, 0.95)),
+        *(
+            replace(plain, name=f"max_cost_usd {usd:g}", objective=replace(served, max_cost_usd=usd))
+            for usd in (0.005, 0.001)
+        ),
+        replace(plain, name="cost weight 200", objective=replace(served, cost_weight=200.0)),
+        replace(plain, name="near-tie margin 0.03", objective=replace(served, near_tie_margin=0.03)),
+        *(clipped(at) for at in (2.0, 1.0) if at < spec.max_deviation),
+        replace(plain, name="median of prompt and halves", views=halves),
+        replace(plain, name="cheapest of prompt and first half", views=whole_and_first_half, cheapest=True),
     ]
 
 
@@ -262,7 +271,7 @@ def attack(  # noqa: PLR0913 - what is attacked, how long, from where
             decision = server.decide(before + prompt + behind, measure)
             if _rank_of(decision, usd) > best:
                 around, best, found = (before, behind), _rank_of(decision, usd), decision
-    first, last = plain.ranking[0], found.ranking[0]
+    first, last = chosen_by(plain), chosen_by(found)
     return Attack(
         names[first],
         names[last],
@@ -283,7 +292,7 @@ def _longer(around: tuple[str, str], piece: str, rng: random.Random, *, both_end
 
 def _rank_of(decision: Decision, usd: Floats) -> tuple[float, float]:
     """Cost of the choice, and how near a dearer candidate is to being chosen instead."""
-    chosen = decision.ranking[0]
+    chosen = chosen_by(decision)
     dearer = [i for i in decision.ranking if usd[i] > usd[chosen]]
     near = max((float(decision.utility[i] - decision.utility[chosen]) for i in dearer), default=0.0)
     return float(usd[chosen]), near
@@ -300,7 +309,7 @@ def one_for_all(server: Server, measure: Measure, attacks: Sequence[Attack]) -> 
 
     def ratios(suffix: str) -> Floats:
         after = [server.decide(prompt + suffix, measure) for prompt in PROMPTS]
-        costs = [(a.cost_usd[b.ranking[0]], a.cost_usd[a.ranking[0]]) for a, b in zip(plain, after, strict=True)]
+        costs = [(a.cost_usd[chosen_by(b)], a.cost_usd[chosen_by(a)]) for a, b in zip(plain, after, strict=True)]
         return np.array([float(now / then) for now, then in costs])
 
     found = {one.suffix: ratios(one.suffix) for one in attacks}
@@ -351,8 +360,8 @@ def prices(server: Server, compared: Sequence[Measure], folders: Sequence[Path],
     found = []
     for ms, measure in zip(times, compared, strict=True):
         p = np.stack([server.p_correct(server.scores(prompt, measure), measure) for prompt in test.prompts])
-        chosen = [server.decide(prompt, measure).ranking[0] for prompt in test.prompts]
-        usual = [one.ranking[0] for one in served]
+        chosen = [chosen_by(server.decide(prompt, measure)) for prompt in test.prompts]
+        usual = [chosen_by(one) for one in served]
         usd = [sum(float(one.cost_usd[i]) for one, i in zip(served, which, strict=True)) for which in (chosen, usual)]
         changed = float(np.mean(np.array(chosen) != np.array(usual)))
         found.append(Price(ms, float(log_loss(labels[seen], p[seen])), changed, usd[0] / usd[1]))
@@ -411,8 +420,8 @@ def main() -> None:
     console, router = Console(width=180), Router.load()
     model = read_new_config(asked.config, router.artifact).virtual_models[MODEL]
     aim = model.settings.objective
-    server = Server(router, model.policy, aim)
-    compared = measures(router, aim.near_tie_margin)
+    server = Server(router, model.policy)
+    compared = measures(router, aim)
     table = Table(*HEADS, title=f"{len(PROMPTS)} prompts, {asked.tries} tries each, cost weight {aim.cost_weight:g}")
     result = {}
     for measure, price in zip(compared, prices(server, compared, asked.data, asked.test_prompts), strict=True):

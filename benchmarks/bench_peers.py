@@ -1,6 +1,6 @@
 """The router beside its peers on data sets that none of them was trained on: each data set left out in turn.
 
-    python benchmarks/bench_peers.py --data FOLDER... [--prompts 500] [--cache FOLDER]
+    python benchmarks/bench_peers.py --data FOLDER... [--prompts 250] [--cache FOLDER]
 
 All learn from the same prompts of the other data sets, without any question that is also in the one left out, and all
 are told the same expected costs. Our decoder is the small one of `evaluate --leave-out`. A peer is its project's form
@@ -362,7 +362,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="data sets to leave out in turn")
     parser.add_argument("--sources", type=Path, help="published benchmarks with a set's questions, as for evaluate")
-    parser.add_argument("--prompts", type=int, default=500, help="most prompts of a data set")
+    parser.add_argument("--prompts", type=int, default=250, help="most prompts of a data set")
     parser.add_argument("--min-prompts", type=int, default=100, help="smaller data sets are learned from only")
     parser.add_argument("--cache", type=Path, help="keeps vectors and decoders, so that a run goes on there")
     parser.add_argument("--draws", type=int, default=400, help="bootstrap resamples")

@@ -80,13 +80,13 @@ def test_a_mean_over_sets_leaves_out_sets_without_the_metric() -> None:
 
 
 def served(router: Router) -> Server:
-    return Server(router, Policy(router.pool([WIZARD, SPRINTER])), Objective(10.0))
+    return Server(router, Policy(router.pool([WIZARD, SPRINTER])))
 
 
 def test_the_search_finds_the_planted_word(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     """`sprinter` is poor at maths only, so the one word that makes `wizard` worth its price is "integral"."""
     monkeypatch.setattr(bench_attack, "pieces", lambda: ("please", "statute", *("so",) * 20, "integral"))
-    plain = Measure("as served", router.scorer, 0.0, whole)
+    plain = Measure("as served", router.scorer, Objective(10.0), whole)
     found = attack(served(router), "Hello", plain, 200, both_ends=False, seed=0)
     assert (found.before, found.after, found.prefix) == (SPRINTER, WIZARD, "")
     assert "integral" in found.suffix
@@ -96,6 +96,6 @@ def test_the_search_finds_the_planted_word(router: Router, monkeypatch: pytest.M
 
 
 def test_without_tries_nothing_changes(router: Router) -> None:
-    median = Measure("median", router.scorer, 0.0, halves)
+    median = Measure("median", router.scorer, Objective(10.0), halves)
     found = attack(served(router), "Hello", median, 0, both_ends=False, seed=0)
     assert (found.ratio, found.suffix) == (1.0, "")
