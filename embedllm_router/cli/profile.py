@@ -11,7 +11,6 @@ import typer
 
 from embedllm_router.cli.console import (
     AsJson,
-    clear_errors,
     figure,
     figures_table,
     print_json,
@@ -20,12 +19,14 @@ from embedllm_router.cli.console import (
     stdout,
     warn,
 )
+from embedllm_router.cli.options import place_of, with_options
+from embedllm_router.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from embedllm_router.profiling.graders import GraderKind
-    from embedllm_router.profiling.pool import Pool, Quote
+    from embedllm_router.profiling.pool import Pool
     from embedllm_router.profiling.result import LLMResult, Result
-    from embedllm_router.profiling.run import OnAsked, Profile, Progress
+    from embedllm_router.profiling.run import OnAsked, Options, Profile, Progress
     from embedllm_router.profiling.tasks import Task
 
 __all__ = ["register"]
@@ -37,18 +38,51 @@ _RECORDED = 20
 
 def register(app: typer.Typer) -> None:
     """Adds the command to a Typer application."""
-    app.command(name="profile")(_profile)
+    app.command(name="profile")(with_options(_profile, _options))
 
 
-def _profile(
-    config: Annotated[Path, typer.Option(help="LiteLLM proxy configuration whose deployments are asked.")],
-    llm: Annotated[
-        list[str] | None, typer.Option(help="Model group to ask; repeat for several. Default: all of them.")
-    ] = None,
+def _options(
     n: Annotated[int, typer.Option(min=10, help="Prompts to ask each LLM at most.")] = 200,
     budget_usd: Annotated[
         float, typer.Option(min=0, help="What everything may cost, in USD. It is never exceeded.")
     ] = 5.0,
+    cost_weight: Annotated[
+        float, typer.Option(min=0, help="Cost weight you will route by; prompts near its choices are preferred.")
+    ] = 20.0,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at once.")] = 16,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer, reasoning included.")] = 4096,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds after which a request is given up.")] = 120.0,
+    unfinished_are_wrong: Annotated[
+        bool, typer.Option(help="Count an empty or truncated answer as a wrong one instead of leaving it out.")
+    ] = False,
+    grades_to: Annotated[
+        Path | None,
+        typer.Option(help="File for prompts and grades as JSON lines, which `ingest` reads. It holds your prompts."),
+    ] = None,
+    forget_answers: Annotated[bool, typer.Option(help="Do not keep the text of answers in the journal.")] = False,
+) -> "Options":
+    """The options that say how a pool is asked."""
+    from embedllm_router.profiling.calls import Pace
+    from embedllm_router.profiling.run import Options
+
+    return Options(
+        n=n,
+        budget_usd=budget_usd,
+        cost_weight=cost_weight,
+        max_tokens=max_tokens,
+        timeout_s=timeout,
+        pace=Pace(concurrency, keeps_answers=not forget_answers),
+        grades_to=grades_to,
+        unfinished_are_wrong=unfinished_are_wrong,
+    )
+
+
+def _profile(
+    options: "Options",
+    config: Annotated[Path, typer.Option(help="LiteLLM proxy configuration whose deployments are asked.")],
+    llm: Annotated[
+        list[str] | None, typer.Option(help="Model group to ask; repeat for several. Default: all of them.")
+    ] = None,
     judge: Annotated[
         list[str] | None,
         typer.Option(
@@ -74,20 +108,6 @@ def _profile(
         Path | None,
         typer.Option(help="Weights to start from. Default: those of the configuration, else the shipped ones."),
     ] = None,
-    cost_weight: Annotated[
-        float, typer.Option(min=0, help="Cost weight you will route by; prompts near its choices are preferred.")
-    ] = 20.0,
-    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Requests at once.")] = 16,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer, reasoning included.")] = 4096,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds after which a request is given up.")] = 120.0,
-    unfinished_are_wrong: Annotated[
-        bool, typer.Option(help="Count an empty or truncated answer as a wrong one instead of leaving it out.")
-    ] = False,
-    grades_to: Annotated[
-        Path | None,
-        typer.Option(help="File for prompts and grades as JSON lines, which `ingest` reads. It holds your prompts."),
-    ] = None,
-    forget_answers: Annotated[bool, typer.Option(help="Do not keep the text of answers in the journal.")] = False,
     seed: Annotated[int, typer.Option(help="Random seed of the generated tasks.")] = 0,
     dry_run: Annotated[
         bool, typer.Option(help="Say what it would take in requests, tokens and USD, and ask nothing.")
@@ -95,35 +115,17 @@ def _profile(
     as_json: AsJson = False,
 ) -> None:
     """Ask the deployments of a configuration, grade their answers, and write weights that know them."""
-    with clear_errors():
-        from embedllm_router.errors import ConfigError
-        from embedllm_router.profiling.calls import Pace
-        from embedllm_router.profiling.pool import quote
-        from embedllm_router.profiling.run import Options
-
-        options = Options(
-            n=n,
-            budget_usd=budget_usd,
-            cost_weight=cost_weight,
-            max_tokens=max_tokens,
-            timeout_s=timeout,
-            pace=Pace(concurrency, keeps_answers=not forget_answers),
-            grades_to=grades_to,
-            unfinished_are_wrong=unfinished_are_wrong,
-        )
-        parent = artifact or _weights_of(config)
-        kind: GraderKind = "judge" if judge else "agreement"
-        if recorded and prompts is not None:
-            raise ConfigError("--recorded and --prompts exclude each other; give one of them.")
-        tasks = _recorded(config, n, kind) if recorded else _tasks(prompts, n, seed, kind)
-        made = _made(config, parent, llm or [], judge or [], tasks)
-        _warn_of_few(made, n)
-        if dry_run:
-            _print_quotes(
-                quote(made.artifact, made.pool, made.tasks, made.prompts, n, max_tokens), made, budget_usd, as_json
-            )
-            return
-        result = _run(made, options, parent, out, as_json=as_json)
+    parent = artifact or _weights_of(config)
+    kind: GraderKind = "judge" if judge else "agreement"
+    if recorded and prompts is not None:
+        raise ConfigError("--recorded and --prompts exclude each other; give one of them.")
+    tasks = _recorded(config, options.n, kind) if recorded else _tasks(prompts, options.n, seed, kind)
+    made = _made(config, parent, llm or [], judge or [], tasks)
+    _warn_of_few(made, options.n)
+    if dry_run:
+        _print_quotes(made, options, as_json)
+        return
+    result = _run(made, options, parent, out, as_json=as_json)
     if result.interrupted:
         raise typer.Exit(130)
     if result.artifact is None:
@@ -140,17 +142,11 @@ def _weights_of(config: Path) -> Path:
 
 
 def _recorded(config: Path, n: int, kind: "GraderKind") -> "list[Task]":
-    from embedllm_router.cli.options import places
-    from embedllm_router.errors import DataError
     from embedllm_router.profiling.tasks import recorded_tasks
     from embedllm_router.records.reader.recorded import Wanted, read_recorded
-    from embedllm_router.records.reader.source import Limits, open_source
 
-    source = open_source(places(None, config), limits=Limits(2, "1GB"), must_exist=True)
-    try:
+    with place_of(config=config).opened() as source:
         found = read_recorded(source, Wanted(limit=_RECORDED * n, with_text=True))
-    finally:
-        source.close()
     tasks = recorded_tasks(reversed(found.requests), kind)[: _TO_CHOOSE_FROM * n]
     if not tasks:
         raise DataError(
@@ -161,7 +157,6 @@ def _recorded(config: Path, n: int, kind: "GraderKind") -> "list[Task]":
 
 
 def _tasks(prompts: Path | None, n: int, seed: int, kind: "GraderKind") -> "list[Task]":
-    from embedllm_router.errors import ConfigError
     from embedllm_router.profiling.sandbox import why_no_sandbox
     from embedllm_router.profiling.tasks import generated, read_tasks
 
@@ -206,13 +201,12 @@ def _warn_of_judges(pool: "Pool") -> None:
             warn(f"{one.name} judges its own answers: name a second --judge to have them judged by another LLM.")
 
 
-def _run(made: "Profile", options: "object", parent: Path, out: Path, *, as_json: bool) -> "Result":
+def _run(made: "Profile", options: "Options", parent: Path, out: Path, *, as_json: bool) -> "Result":
     from embedllm_router.artifact.weights import check_beside, check_place
     from embedllm_router.profiling.asking import Asker
     from embedllm_router.profiling.journal import Journal
-    from embedllm_router.profiling.run import Options, run
+    from embedllm_router.profiling.run import run
 
-    assert isinstance(options, Options)
     check_beside(parent, out)
     check_place(out)
     asker = Asker(made.pool.rows, timeout_s=options.timeout_s)  # before there is a journal: a key may be missing
@@ -260,8 +254,6 @@ def _shown(budget_usd: float) -> "Iterator[OnAsked]":
 def _write_report(result: "Result", out: Path) -> None:
     import orjson
 
-    from embedllm_router.errors import ConfigError
-
     path = _beside(out, "report.json")
     try:
         path.write_bytes(orjson.dumps(asdict(result), option=orjson.OPT_INDENT_2))
@@ -272,7 +264,11 @@ def _write_report(result: "Result", out: Path) -> None:
 # What is printed
 
 
-def _print_quotes(quotes: "list[Quote]", made: "Profile", budget_usd: float, as_json: bool) -> None:
+def _print_quotes(made: "Profile", options: "Options", as_json: bool) -> None:
+    from embedllm_router.profiling.pool import quote
+
+    quotes = quote(made.artifact, made.pool, made.tasks, made.prompts, options.n, options.max_tokens)
+    budget_usd = options.budget_usd
     if as_json:
         total = {"usd": sum(one.usd for one in quotes), "most_usd": sum(one.most_usd for one in quotes)}
         print_json(

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -139,6 +139,9 @@ class _AdaptationAlone(_Settings):
     adaptation: AdaptationSettings = AdaptationSettings()
 
 
+_Alone = TypeVar("_Alone", bound=_Settings)
+
+
 def read_settings(section: object) -> RouterSettings:
     """Reads the plugin's section of the proxy configuration, and the environment.
 
@@ -170,12 +173,7 @@ def read_store_settings() -> StoreSettings:
     Raises:
         ConfigError: A value is of the wrong type or out of range; the message names each field.
     """
-    try:
-        return _StoreAlone().store
-    except ValidationError as error:
-        raise ConfigError(f"the environment's EMBEDLLM_ROUTER_STORE__… is not valid:\n{_problems(error)}") from error
-    except SettingsError as error:
-        raise _not_json(error) from error
+    return _read_alone(_StoreAlone, "STORE").store
 
 
 def read_adaptation_settings() -> AdaptationSettings:
@@ -184,12 +182,14 @@ def read_adaptation_settings() -> AdaptationSettings:
     Raises:
         ConfigError: A value is of the wrong type or out of range; the message names each field.
     """
+    return _read_alone(_AdaptationAlone, "ADAPTATION").adaptation
+
+
+def _read_alone(settings: type[_Alone], name: str) -> _Alone:
     try:
-        return _AdaptationAlone().adaptation
+        return settings()
     except ValidationError as error:
-        raise ConfigError(
-            f"the environment's EMBEDLLM_ROUTER_ADAPTATION__… is not valid:\n{_problems(error)}"
-        ) from error
+        raise ConfigError(f"the environment's EMBEDLLM_ROUTER_{name}__… is not valid:\n{_problems(error)}") from error
     except SettingsError as error:
         raise _not_json(error) from error
 

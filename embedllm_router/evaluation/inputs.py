@@ -20,8 +20,8 @@ from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.data.matrix import CorrectnessMatrix, merge
 from embedllm_router.data.split import Split, question_stem, split_by_stem
 from embedllm_router.errors import ConfigError, DataError
+from embedllm_router.prediction.loading import encode_all
 from embedllm_router.prediction.scorer import Scorer
-from embedllm_router.prediction.transformer_encoder import TransformerEncoder
 from embedllm_router.routing.router import Router
 
 __all__ = [
@@ -359,8 +359,7 @@ def _encode(router: Router, prompts: Sequence[str], what: str, on_progress: OnPr
     for start in range(0, len(prompts), _EVERY):
         on_progress(what, start, len(prompts))
         block = prompts[start : start + _EVERY]
-        many = encoder.encode_all(block) if isinstance(encoder, TransformerEncoder) else map(encoder.encode, block)
-        rows += [encoded.prompt_embedding for encoded in many]
+        rows += [encoded.prompt_embedding for encoded in encode_all(encoder, block)]
     on_progress(what, len(prompts), len(prompts))
     return np.stack(rows)
 

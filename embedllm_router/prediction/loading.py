@@ -1,5 +1,6 @@
 """Which encoder an artifact has: the one place that tells them apart."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from embedllm_router.artifact.manifest import EncoderSpec, Manifest, TransformerSpec
@@ -7,7 +8,7 @@ from embedllm_router.artifact.weights import ENCODER, Artifact
 from embedllm_router.prediction.static_encoder import EncodedPrompt, StaticEncoder
 from embedllm_router.prediction.transformer_encoder import TransformerEncoder
 
-__all__ = ["PromptEncoder", "encoder_id", "load_encoder"]
+__all__ = ["PromptEncoder", "encode_all", "encoder_id", "load_encoder"]
 
 
 class PromptEncoder(Protocol):
@@ -31,6 +32,18 @@ def load_encoder(artifact: Artifact) -> PromptEncoder:
     if isinstance(spec, TransformerSpec):
         return TransformerEncoder.from_spec(spec)
     return StaticEncoder.from_artifact(artifact)
+
+
+def encode_all(encoder: PromptEncoder, texts: Sequence[str]) -> list[EncodedPrompt]:
+    """Embeds texts in their order: a transformer in batches, equal to one by one up to rounding.
+
+    Args:
+        encoder: Of any kind.
+        texts: Any number of them.
+    """
+    if isinstance(encoder, TransformerEncoder):
+        return encoder.encode_all(texts)
+    return [encoder.encode(text) for text in texts]
 
 
 def encoder_id(manifest: Manifest) -> str:

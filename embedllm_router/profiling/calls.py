@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from embedllm_router.profiling.asking import Failure, Reply
 from embedllm_router.profiling.journal import CallKey, Ended, Journal, Outcome, Sent
 from embedllm_router.profiling.tasks import Message
-from embedllm_router.routing.pool import Candidate
+from embedllm_router.routing.pool import Candidate, CandidatePool
 
 __all__ = ["USED_UP", "Asks", "Budget", "Call", "Caller", "Pace", "bound_usd", "cost_usd"]
 
@@ -39,30 +39,22 @@ _HOPELESS: Final = 5
 
 
 def bound_usd(candidate: Candidate, n_bytes: int, n_messages: int, max_tokens: int) -> float | None:
-    """The most that a request can cost; None without a price.
+    """The most that a request can cost, at the highest prices it may come to; None without a price.
 
     No tokenizer makes more tokens of a text than it has bytes.
-    """
-    return cost_usd(candidate, n_bytes + _TOKENS_PER_MESSAGE * n_messages, max_tokens, dearest=True)
-
-
-def cost_usd(candidate: Candidate, input_tokens: int, output_tokens: int, *, dearest: bool = False) -> float | None:
-    """What a request costs by the prices of its deployment; None without a price.
-
-    Args:
-        candidate: The model group.
-        input_tokens: Of the request.
-        output_tokens: Of the answer.
-        dearest: Reckon with the highest prices that it may come to, whatever the length.
     """
     per_input, per_output = candidate.input_usd_per_token, candidate.output_usd_per_token
     if per_input is None or per_output is None:
         return None
-    for tier in candidate.tiers:
-        if dearest or input_tokens > tier.above_tokens:
-            per_input = max(per_input, tier.input_usd_per_token) if dearest else tier.input_usd_per_token
-            per_output = max(per_output, tier.output_usd_per_token) if dearest else tier.output_usd_per_token
-    return candidate.usd_per_request + input_tokens * per_input + output_tokens * per_output
+    per_input = max(per_input, *(tier.input_usd_per_token for tier in candidate.tiers), 0.0)
+    per_output = max(per_output, *(tier.output_usd_per_token for tier in candidate.tiers), 0.0)
+    input_tokens = n_bytes + _TOKENS_PER_MESSAGE * n_messages
+    return candidate.usd_per_request + input_tokens * per_input + max_tokens * per_output
+
+
+def cost_usd(candidate: Candidate, input_tokens: int, output_tokens: int) -> float | None:
+    """What a request costs by the prices of its deployment, as routing reckons it; None without a price."""
+    return CandidatePool((candidate,)).cost_usd(candidate.name, input_tokens, output_tokens)
 
 
 USED_UP: Final = "the budget is used up"

@@ -31,9 +31,10 @@ __all__ = [
     "Floats",
     "Learned",
     "contestants",
+    "known_lengths",
     "learn",
     "predicted",
-    "prior",
+    "priors",
     "write_learned",
 ]
 
@@ -77,15 +78,15 @@ def contestants(groups: Sequence[ModelGroup]) -> list[Contestant]:
     ]
 
 
-def prior(artifact: Artifact, population: Population, one: Contestant) -> Population:
-    """The LLMs that a contestant may be, before any answer."""
-    expected = _expected(artifact, one)
-    return population if expected is None else population.around(expected)
-
-
-def _expected(artifact: Artifact, one: Contestant) -> Expected | None:
+def priors(artifact: Artifact, population: Population, pool: Sequence[Contestant]) -> dict[str, Population]:
+    """The LLMs that each contestant may be, before any answer; by model group."""
     catalog = Catalog(artifact.manifest.llms)
     relatives = Relatives(artifact, catalog)
+    expected = {one.name: _expected(one, relatives, catalog) for one in pool}
+    return {name: population if its is None else population.around(its) for name, its in expected.items()}
+
+
+def _expected(one: Contestant, relatives: Relatives, catalog: Catalog) -> Expected | None:
     if one.is_known:
         return relatives.like(one.llm, one.llm)
     return expected_of_group(one.group, one.llm, relatives, catalog) if one.group.is_expected else None
@@ -134,7 +135,9 @@ def learn(artifact: Artifact, matrix: CorrectnessMatrix, prompts: Embeddings, po
     for one in {one.llm: one for one in reversed(pool) if not one.is_known}.values():
         if one.llm in left_out:
             continue
-        new = add_llm(updated, matrix, _about(one), expected=_expected(updated, one))
+        catalog = Catalog(updated.manifest.llms)
+        expected = _expected(one, Relatives(updated, catalog), catalog)
+        new = add_llm(updated, matrix, _about(one), expected=expected)
         if new.refusal is not None:
             left_out[one.llm] = new.refusal
             continue
@@ -165,9 +168,7 @@ def _with_length(artifact: Artifact, matrix: CorrectnessMatrix, prompts: Embeddi
         return None
     lengths = Population.of(artifact, "length")
     place = [llm.id for llm in artifact.manifest.llms].index(one.llm)
-    known = np.linalg.solve(
-        lengths.turn, lengths.decoder.row_of({name: artifact.decoder[name][place] for name in _LENGTH})
-    ).astype(np.float64)
+    known = known_lengths(artifact, lengths, place)
     tokens = matrix.output_tokens[billed, column].astype(np.float64)
     row = length_row(replace(lengths, mean=known), lengths.columns([prompts[i] for i in billed.tolist()]), tokens)
     tensors = dict(artifact.decoder)
@@ -175,6 +176,18 @@ def _with_length(artifact: Artifact, matrix: CorrectnessMatrix, prompts: Embeddi
         tensors[name] = tensors[name].copy()
         tensors[name][place] = entry[0]
     return tensors
+
+
+def known_lengths(artifact: Artifact, lengths: Population, row: int) -> Floats:
+    """What weights know of an LLM's lengths, as a row of that population.
+
+    Args:
+        artifact: The weights.
+        lengths: Of the same weights.
+        row: Of the LLM.
+    """
+    known = lengths.decoder.row_of({name: artifact.decoder[name][row] for name in _LENGTH})
+    return np.linalg.solve(lengths.turn, known).astype(np.float64)
 
 
 def _about(one: Contestant) -> About:

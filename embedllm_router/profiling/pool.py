@@ -12,7 +12,7 @@ from embedllm_router.artifact.catalog import Catalog
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ConfigError
 from embedllm_router.profiling.calls import bound_usd, cost_usd
-from embedllm_router.profiling.learning import Contestant, Embeddings, Floats, contestants
+from embedllm_router.profiling.learning import Contestant, Embeddings, Floats, contestants, known_lengths
 from embedllm_router.profiling.tasks import Task
 from embedllm_router.proxy.preview import deployments_of
 from embedllm_router.routing.deployments import PriceMap, Row, read_model_groups, through_wildcards
@@ -174,10 +174,6 @@ def expected_tokens(artifact: Artifact, one: Contestant, prompts: Embeddings) ->
     """Mean tokens that an LLM's answers are expected to have."""
     lengths = Population.of(artifact, "length", thinking=one.group.thinks)
     columns = lengths.columns(list(prompts))
-    row: Floats = lengths.mean
-    if one.is_known:
-        tensors = {
-            name: artifact.decoder[name][one.group.candidate.row or 0] for name in ("length_embeddings", "length_bias")
-        }
-        row = np.linalg.solve(lengths.turn, lengths.decoder.row_of(tensors)).astype(np.float64)
+    known = one.group.candidate.row
+    row: Floats = lengths.mean if known is None else known_lengths(artifact, lengths, known)
     return float(np.exp(np.clip(columns @ row, 0.0, 30.0)).mean())

@@ -26,7 +26,7 @@ from embedllm_router.profiling.doubts import GradedAnswer, doubts, why_not_learn
 from embedllm_router.profiling.graders import LATER, grade, same_answer
 from embedllm_router.profiling.journal import Begun, CallKey, Ended, Graded, History, Journal
 from embedllm_router.profiling.judging import judge_messages, read_verdict
-from embedllm_router.profiling.learning import Embeddings, learn, predicted, prior, write_learned
+from embedllm_router.profiling.learning import Embeddings, learn, predicted, priors, write_learned
 from embedllm_router.profiling.pool import Pool, expected_tokens
 from embedllm_router.profiling.result import JudgeResult, LLMResult, Result, judge_result_of, result_of
 from embedllm_router.profiling.sandbox import run_tests
@@ -116,7 +116,8 @@ class Profile:
         population = Population.of(artifact, "prompt")
         columns = population.columns(prompts)
         nothing = np.zeros(0, dtype=np.intp), np.zeros(0)
-        known = {one.name: Known(prior(artifact, population, one), columns, *nothing) for one in pool.contestants}
+        before = priors(artifact, population, pool.contestants)
+        known = {name: Known(may_be, columns, *nothing) for name, may_be in before.items()}
         usual = round(float(np.mean([task.n_bytes for task in tasks])) / _CHARS_PER_TOKEN)
         usd = {
             one.name: cost_usd(one.group.candidate, usual, round(expected_tokens(artifact, one, prompts))) or 0.0

@@ -45,7 +45,7 @@ def test_code_is_right_where_its_tests_pass(answer: str, score: float) -> None:
         "open('/usr/bin/owned', 'w')",
         "open('/etc/passwd').read()",
         "open('/root/.bashrc').read()",
-        "import os\nassert len(os.listdir('/proc')) > 5 and os.kill(os.getppid(), 9) is None and os.stat('/work')",
+        "import os\nassert len(os.listdir('/proc')) > 5 and os.kill(os.getppid(), 9) is None and os.stat('/home')",
         "import subprocess\nsubprocess.run(['mount', '-t', 'tmpfs', 'x', '/usr'], check=True)",
         "import os\nos.setuid(0)",
         "import os\nwhile True:\n    for fd in (1, 2, 3, 4):\n        os.write(fd, b'x' * 1_000_000)",

@@ -24,6 +24,7 @@ from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
 from embedllm_router.artifact.manifest import EncoderSpec, NgramSpec
+from embedllm_router.prediction.loading import encode_all
 from embedllm_router.prediction.static_encoder import (
     MAX_CHARS,
     NgramTable,
@@ -412,9 +413,7 @@ def encode_prompts(
 
 
 def _encode_block(encoder: StaticEncoder | TransformerEncoder, prompts: Sequence[str]) -> NDArray[np.float32]:
-    if isinstance(encoder, TransformerEncoder):
-        return np.stack([encoded.prompt_embedding for encoded in encoder.encode_all(prompts)])
-    return np.stack([encoder.encode(prompt).prompt_embedding for prompt in prompts])
+    return np.stack([encoded.prompt_embedding for encoded in encode_all(encoder, prompts)])
 
 
 def encode_copies(
