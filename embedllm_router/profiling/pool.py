@@ -11,9 +11,9 @@ import numpy as np
 from embedllm_router.artifact.catalog import Catalog
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ConfigError
-from embedllm_router.profiling.calls import bound_usd, cost_usd
 from embedllm_router.profiling.learning import Contestant, Embeddings, Floats, contestants, known_lengths
 from embedllm_router.profiling.tasks import Task
+from embedllm_router.proxy.call import bound_usd, cost_usd
 from embedllm_router.proxy.preview import deployments_of
 from embedllm_router.routing.deployments import PriceMap, Row, read_model_groups, through_wildcards
 from embedllm_router.routing.pool import Candidate

@@ -12,7 +12,6 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
@@ -20,8 +19,7 @@ import httpx
 import openai
 
 from embedllm_router.errors import ConfigError
-from embedllm_router.profiling.journal import Outcome
-from embedllm_router.profiling.tasks import Message
+from embedllm_router.proxy.call import Failure, Message, Outcome, Reply
 from embedllm_router.routing.deployments import PriceMap, Row
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # nothing is fetched
@@ -31,49 +29,12 @@ with warnings.catch_warnings():
     from litellm.exceptions import ContentPolicyViolationError
     from litellm.router import Router
 
-__all__ = ["Asker", "Failure", "Reply", "price_map"]
+__all__ = ["Asker", "price_map"]
 
 _REFERENCE: Final = "os.environ/"
 _MOST_WAIT_S: Final = 3_600.0
 _SHOWN: Final = 200
 _ENDS: Final[Mapping[str, Outcome]] = {"length": "truncated", "content_filter": "content_filtered"}
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a deployment answered.
-
-    Attributes:
-        outcome: "answered", or why what came is no answer: "empty", "truncated" or "content_filtered".
-        text: The answer; empty without one.
-        input_tokens: Billed; None where the provider does not say. So is the next one.
-        output_tokens: Hidden reasoning included.
-        cost_usd: The bill as LiteLLM reckons it; None where it has no price.
-        latency_s: Seconds from sending to the last byte.
-    """
-
-    outcome: Outcome
-    text: str
-    input_tokens: int | None
-    output_tokens: int | None
-    cost_usd: float | None
-    latency_s: float
-
-
-class Failure(Exception):  # noqa: N818 - it is caught by its one caller and becomes a line of the journal
-    """A request that brought no answer.
-
-    Attributes:
-        outcome: Its kind.
-        billed: False where the provider refused, so that nothing is billed; None where nobody knows.
-        retry_after_s: How long the provider asks to wait; None where it does not say.
-    """
-
-    def __init__(
-        self, outcome: Outcome, message: str, *, billed: bool | None, retry_after_s: float | None = None
-    ) -> None:
-        super().__init__(message)
-        self.outcome, self.billed, self.retry_after_s = outcome, billed, retry_after_s
 
 
 def price_map() -> PriceMap:
