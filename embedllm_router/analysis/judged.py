@@ -1,6 +1,6 @@
 """What judged evaluation cost and taught: how other LLMs did on users' requests, and how far its judges err."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -140,7 +140,7 @@ def judged(source: RecordSource, filters: Filters) -> Judged | None:
     )
 
 
-def _contender(name: str, rows: list[Row]) -> Contender:
+def _contender(name: str, rows: Sequence[Row]) -> Contender:
     n = _sum(rows, "n_judged")
     return Contender(
         llm=name,
@@ -154,7 +154,7 @@ def _contender(name: str, rows: list[Row]) -> Contender:
     )
 
 
-def _judge(name: str, rows: list[Row]) -> Judge:
+def _judge(name: str, rows: Sequence[Row]) -> Judge:
     doubles = [row for row in rows if row["judging"] == "double"]
     others = [row for row in rows if row["judging"] == "contender"]
     n, n_doubles = _sum(others, "n_judged"), _sum(doubles, "n_judged")
@@ -170,9 +170,9 @@ def _judge(name: str, rows: list[Row]) -> Judge:
     )
 
 
-def _sum(rows: list[Row], name: str) -> int:
+def _sum(rows: Sequence[Row], name: str) -> int:
     return sum(int(row[name]) for row in rows)
 
 
-def _total(rows: list[Row], name: str) -> float:
+def _total(rows: Sequence[Row], name: str) -> float:
     return float(sum(row[name] or 0.0 for row in rows))

@@ -9,6 +9,7 @@ from embedllm_router._files import why_nothing_fits
 from embedllm_router.errors import ArtifactError, ConfigError, safe_message, where
 from embedllm_router.proxy import litellm_state
 from embedllm_router.proxy.container import Container
+from embedllm_router.proxy.judging import AT_ONCE
 from embedllm_router.records.writer.files import old_files
 from embedllm_router.records.writer.queue import StoreHealth
 
@@ -42,7 +43,8 @@ class Background:
         with suppress(RuntimeError):
             loop = asyncio.get_running_loop()
             watches = (self._watch_files, self._watch_cooldowns, self._watch_store)
-            work = (*watches, self._container.state.run, self._container.adapting.run)
+            judging = [self._container.judging.run] * AT_ONCE
+            work = (*watches, self._container.state.run, self._container.adapting.run, *judging)
             self._tasks = [loop.create_task(self.keep_up(one)) for one in work]
 
     def _check_place(self) -> None:

@@ -169,7 +169,9 @@ class ProxyHandler(CustomLogger):
         latency_ms = (end_time - start_time).total_seconds() * 1e3
         outcome = litellm_state.outcome_of(kwargs, response_obj, latency_ms, self._group_of)
         outcome = replace(outcome, ended_at=end_time)
-        self._tracker.ended(tracking_id_of(kwargs) or request_id_of(kwargs), outcome)
+        tracking_id = tracking_id_of(kwargs) or request_id_of(kwargs)
+        judge = self.container.judging.offer(self._tracker.find(tracking_id), outcome, kwargs, response_obj)
+        self._tracker.ended(tracking_id, outcome, then=judge)
 
     async def async_log_failure_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: datetime, end_time: datetime

@@ -82,6 +82,9 @@ class Series:
         judged: Feedback on remembered requests.
         judged_score: Sum of its scores.
         judged_p_correct: Sum of what was predicted of the same answers.
+        judging_usd: What judged evaluation cost, by what for: other LLMs' answers or judges.
+        judging_verdicts: Scores that it gave.
+        judging_left_out: Requests that were drawn for it and not judged, by reason.
     """
 
     decisions: Counter
@@ -111,6 +114,9 @@ class Series:
     judged: Counter
     judged_score: Counter
     judged_p_correct: Counter
+    judging_usd: Counter
+    judging_verdicts: Counter
+    judging_left_out: Counter
 
     def collectors(self) -> list[MetricWrapperBase]:
         """All of them."""
@@ -170,6 +176,9 @@ def _define(registry: CollectorRegistry) -> Series:
         judged=counter("judged_answers_total", "Feedback on remembered requests.", by),
         judged_score=counter("judged_score_total", "Sum of the scores of that feedback.", by),
         judged_p_correct=counter("judged_p_correct_total", "Sum of p_correct predicted of those answers.", by),
+        judging_usd=counter("judging_cost_usd_total", "USD that judged evaluation cost.", by, "paid_for"),
+        judging_verdicts=counter("judging_verdicts_total", "Verdicts of judged evaluation.", by),
+        judging_left_out=counter("judging_left_out_total", "Requests drawn for it and not judged.", by, "reason"),
     )
 
 
@@ -482,6 +491,17 @@ class PrometheusMetrics:
             self._series.judged.labels(model).inc()
             self._series.judged_score.labels(model).inc(_amount(record.score))
             self._series.judged_p_correct.labels(model).inc(p_correct)
+
+    def judged(self, virtual_model: str, answers_usd: float, judges_usd: float, n_verdicts: int) -> None:
+        """Counts a request that judged evaluation took up."""
+        model = self._names.label(virtual_model)
+        self._series.judging_usd.labels(model, "answers").inc(_amount(answers_usd))
+        self._series.judging_usd.labels(model, "judges").inc(_amount(judges_usd))
+        self._series.judging_verdicts.labels(model).inc(n_verdicts)
+
+    def not_judged(self, virtual_model: str, reason: str) -> None:
+        """Counts a request that was drawn for judged evaluation and not judged."""
+        self._series.judging_left_out.labels(self._names.label(virtual_model), self._words.label(reason)).inc()
 
     def scrape(self, accept: str = "") -> Exposition:
         """Writes the series of this package out."""

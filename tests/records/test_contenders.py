@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from reading import Sources
+from reading import Record, Sources
 from recorded import make_record
 
 from embedllm_router.analysis.judged import judged
@@ -53,7 +53,7 @@ SAID = [
     for one in CONTENDERS
     if one.judge_score is not None
 ]
-EVERYTHING = [*REQUESTS, *CONTENDERS, UNREAD, *DOUBLES, *SAID]
+EVERYTHING: list[Record] = [*REQUESTS, *CONTENDERS, UNREAD, *DOUBLES, *SAID]
 
 
 def test_only_learning_sees_them(recorded: Sources) -> None:

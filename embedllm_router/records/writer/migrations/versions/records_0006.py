@@ -1,5 +1,7 @@
 """Answers that judged evaluation got from other LLMs, which no user's request is."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -8,7 +10,7 @@ down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-_COLUMNS = {
+_COLUMNS: dict[str, sa.types.TypeEngine[Any]] = {
     "judged_for": sa.Text(),
     "judging": sa.Text(),
     "judging_share": sa.Double(),
