@@ -446,7 +446,7 @@ class Judging:
     def _record(self, job: _Job, answers: "Sequence[_Answer]", verdict: "_Verdict") -> None:
         """Writes down what came of it: a record for each other answer, and feedback where it was scored."""
         name, now = job.row.virtual_model, datetime.now(UTC)
-        rows = [_row(job, one, verdict, now, is_first=i == 0) for i, one in enumerate(answers[1:])]
+        rows = [_row(job, one, verdict, is_first=i == 0) for i, one in enumerate(answers[1:])]
         for row in rows:
             self._put(row)
         scored = {} if verdict.said is None else dict(zip(map(id, verdict.judged), verdict.said.scores, strict=True))
@@ -542,8 +542,8 @@ def _bill(candidate: Candidate, reply: Reply, bound: float) -> float:
     return cost_usd(candidate, reply.input_tokens, reply.output_tokens) or 0.0
 
 
-def _row(job: _Job, one: _Answer, verdict: _Verdict, now: datetime, *, is_first: bool) -> RequestRecord:
-    """The record of an answer that no user got."""
+def _row(job: _Job, one: _Answer, verdict: _Verdict, *, is_first: bool) -> RequestRecord:
+    """The record of an answer that no user got, at the time of the user's request: learning keeps them together."""
     weighed, reply, settings = job.decision.named(one.name), one.reply, job.settings
     place = next((i for i, judged in enumerate(verdict.judged) if judged is one), None)
     scores = verdict.said.scores if verdict.said is not None and place is not None else None
@@ -551,7 +551,6 @@ def _row(job: _Job, one: _Answer, verdict: _Verdict, now: datetime, *, is_first:
     is_copy = not job.contenders
     return replace(
         job.row,
-        at=now,
         request_id=f"judged-{token_hex(12)}",
         reason="judged",
         chosen=one.name,
