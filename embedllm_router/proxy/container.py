@@ -20,6 +20,7 @@ from embedllm_router.records.reader.source import LateSource, Limits
 from embedllm_router.records.schema import FeedbackRecord
 from embedllm_router.records.writer.store import RecordStore, open_store
 from embedllm_router.serving.arms import Arms
+from embedllm_router.serving.availability import Availability
 from embedllm_router.serving.budget_enforcer import BudgetEnforcer, Ledger
 from embedllm_router.serving.caller_drift import CallerDrift
 from embedllm_router.serving.sessions import Sessions
@@ -48,6 +49,7 @@ class Container:
         store: Where records go.
         metrics: What counts.
         state: What this proxy and others share.
+        availability: What is left alone at the moment.
         budget_enforcer: What keeps decisions within budgets.
         sessions: What keeps sessions on their LLM.
         shadows: What decides in the shadow.
@@ -63,6 +65,7 @@ class Container:
     store: RecordStore
     metrics: Metrics
     state: SharedState
+    availability: Availability
     budget_enforcer: BudgetEnforcer
     sessions: Sessions
     shadows: ShadowRunner
@@ -73,7 +76,7 @@ class Container:
 
     def status(self) -> Status:
         """How the plugin is doing now."""
-        return _status(self.live, self.tracker, self.store, self.adapting, self.started_at)
+        return _status(self.live, self.tracker, self.store, self.adapting, self.availability, self.started_at)
 
     def reload(self) -> Snapshot:
         """Takes up changed configuration and weights.
@@ -142,10 +145,11 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
     tracker = RequestTracker(log, sinks, keep, tracer=tracer, log_prompt=settings.log.prompt)
     state = open_state(settings.state, log, redis=_redis_address(settings.state, config))
     live, started_at = LiveSnapshot(settings, log, config, CallerDrift(state)), datetime.now(UTC)
+    availability = Availability(lambda: live.snapshot.settings.resting, log)
     records = LateSource(settings.store.place, _FOR_PAGES)
     adapting = Adapting(live, records, log)
     metrics = open_metrics(
-        lambda: _status(live, tracker, store, adapting, started_at), log, enabled=settings.metrics.enabled
+        lambda: _status(live, tracker, store, adapting, availability, started_at), log, enabled=settings.metrics.enabled
     )
     tracker.count_with(metrics)
     container = Container(
@@ -155,6 +159,7 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
         store=store,
         metrics=metrics,
         state=state,
+        availability=availability,
         budget_enforcer=BudgetEnforcer(Ledger(state), state.clock),
         sessions=Sessions(state),
         shadows=ShadowRunner(log),
@@ -174,8 +179,13 @@ def _redis_address(settings: StateSettings, config: Path | None) -> RedisAddress
     return read_litellm_redis(config) if config else None
 
 
-def _status(
-    live: LiveSnapshot, tracker: RequestTracker, store: RecordStore, adapting: Adapting, started_at: datetime
+def _status(  # noqa: PLR0913, PLR0917 - one part of it each
+    live: LiveSnapshot,
+    tracker: RequestTracker,
+    store: RecordStore,
+    adapting: Adapting,
+    availability: Availability,
+    started_at: datetime,
 ) -> Status:
     snapshot, router = live.snapshot, live.snapshot.router
     return Status(
@@ -196,6 +206,7 @@ def _status(
         pending=tracker.n_pending,
         store=store.health(),
         adaptation=adapting.status(),
+        left_alone={group: str(reason) for group, reason in availability.excluded.items()},
     )
 
 

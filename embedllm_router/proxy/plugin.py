@@ -95,6 +95,7 @@ class ProxyHandler(CustomLogger):
         super().__init__()
         self.container = container
         self._live, self._tracker, self._log = container.live, container.tracker, container.log
+        self._availability = container.availability
         self._background = Background(container, self._served)
         self._drops_feedback = True
         self._judging: set[asyncio.Task[None]] = set()
@@ -169,19 +170,23 @@ class ProxyHandler(CustomLogger):
         latency_ms = (end_time - start_time).total_seconds() * 1e3
         outcome = litellm_state.outcome_of(kwargs, response_obj, latency_ms, self._group_of)
         outcome = replace(outcome, ended_at=end_time)
+        if outcome.served is not None and not outcome.from_cache:
+            self._availability.answered(outcome.served, latency_ms / 1e3)
         self._tracker.ended(tracking_id_of(kwargs) or request_id_of(kwargs), outcome)
 
     async def async_log_failure_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: datetime, end_time: datetime
     ) -> None:
         """Notes a call that failed; LiteLLM may go on with a retry or a fallback."""
-        del response_obj, start_time, end_time
+        del response_obj
         payload, error = kwargs.get("standard_logging_object") or {}, kwargs.get("exception")
         # Where the Router had no deployment to ask, its error alone says of which group: LiteLLM may name the next one.
         no_deployment_of = getattr(error, "model", None) if type(error).__name__.startswith("Router") else None
         group = no_deployment_of or self._group_of(payload.get("model_id")) or payload.get("model_group")
         tracking_id = tracking_id_of(kwargs) or request_id_of(kwargs)
         self._tracker.attempt_failed(tracking_id, group, type(error).__name__)
+        if group is not None and group in self._served().groups and litellm_state.is_the_group_s_fault(kwargs, error):
+            self._availability.failed(group, (end_time - start_time).total_seconds())
 
     async def async_post_call_failure_hook(
         self,
@@ -241,6 +246,9 @@ class ProxyHandler(CustomLogger):
             arm.drift.add(caller, routing.shrinkage.ood_score)
         if not routing.decision.ranking:
             raise no_candidate_left(routing.decision, combined, settings)
+        group = model.policy.pool.groups[routing.decision.ranking[0]]
+        if group in self._availability.on_trial:
+            self._availability.trying(group)
         _send(data, routing.decision, session, Eligibility(combined.rules, denied, served.groups), settings)
         effort: Mapping[str, Any] = {}
         if model.policy.pool.at_efforts and not prompt.sets_effort:
@@ -266,11 +274,11 @@ class ProxyHandler(CustomLogger):
         model: VirtualModel,
         session: Session | None,
     ) -> Request:
-        statistics, resting = self._tracker.statistics, self._background.resting
+        statistics = self._tracker.statistics
         conditions = Conditions(
             only=combined.candidates,
             rules=combined.rules,
-            barred={**dict.fromkeys(resting, Exclusion.COOLED_DOWN), **barred},
+            barred={**self._availability.excluded, **barred},
             cached_tokens=self._cached_tokens(prompt, model, session) if session and session.pinned else {},
             observed=statistics.of(model.policy.pool) if statistics.groups else None,
         )

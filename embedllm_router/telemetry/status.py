@@ -1,6 +1,7 @@
 """What the running plugin says of itself, for health checks, metrics and the dashboard. Values only."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from embedllm_router.artifact.versions import Attempt
@@ -93,6 +94,7 @@ class Status:
         pending: Requests whose outcome is awaited.
         store: The record store.
         adaptation: Learning by itself; None where it is off.
+        left_alone: Model groups that no request is sent to at the moment, and why.
     """
 
     version: str
@@ -112,6 +114,7 @@ class Status:
     pending: int
     store: StoreHealth
     adaptation: AdaptationStatus | None = None
+    left_alone: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def not_ready(self) -> str | None:

@@ -27,6 +27,7 @@ from embedllm_router.config.settings import read_settings
 from embedllm_router.proxy.container import Container, assemble
 from embedllm_router.proxy.plugin import ProxyHandler
 from embedllm_router.records.writer.queue import StoreHealth
+from embedllm_router.routing.pool import Exclusion
 from embedllm_router.routing.prompt import Prompt
 from embedllm_router.serving.sessions import SESSION_HEADER
 
@@ -414,7 +415,7 @@ async def test_access_is_inherited_unless_it_is_enforced(make_handler: Callable[
 
 
 async def test_a_group_that_rests_is_not_chosen(handler: ProxyHandler, log_text: io.StringIO) -> None:
-    handler._background.resting = frozenset({"wizard"})
+    handler.container.availability.refuse(Exclusion.COOLED_DOWN, ["wizard"])
     assert (await routed(handler))["model"] == "sprinter"
     excluded = {c["name"]: c["excluded"] for c in logged(log_text, "routing.decided")[0]["candidates"]}
     assert excluded["wizard"] == "cooled_down"
