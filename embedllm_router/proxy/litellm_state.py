@@ -331,8 +331,34 @@ class _WithoutAliases:
         groups: Mapping[str, list[str]] = self._router.get_model_access_groups(model_name=model_name, **more)
         return groups
 
+    def registry(self) -> "_RegistryWithoutAliases":
+        """What releases from 1.109 on ask in place of the Router."""
+        return _RegistryWithoutAliases(self._router.registry())
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._router, name)
+
+
+class _RegistryWithoutAliases:
+    """The same of what those releases ask."""
+
+    def __init__(self, registry: Any) -> None:
+        self._registry = registry
+
+    def aliases(self) -> Mapping[str, str]:
+        return {}
+
+    def resolve(self, name: str, **more: Any) -> Any:
+        return None if name in self._registry.aliases() else self._registry.resolve(name, **more)
+
+    def access_groups(self, model_name: str | None = None, **more: Any) -> Mapping[str, list[str]]:
+        if model_name is not None and model_name in self._registry.aliases():
+            return {}
+        groups: Mapping[str, list[str]] = self._registry.access_groups(model_name=model_name, **more)
+        return groups
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._registry, name)
 
 
 async def _check_access(key: Any, model: str, router: Any) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from typing import Any, Literal
 
 from litellm.router_strategy.tag_based_routing import get_deployments_for_tag
@@ -14,6 +15,8 @@ from embedllm_router.routing.pool import Exclusion
 __all__ = ["Refusals"]
 
 _ACCESS_WINDOWS = ("litellm.router_utils.access_windows", "litellm.litellm_core_utils.access_windows")
+_POOL = {"request_deployments"}
+"""What releases from 1.109 on want to be told besides: all deployments that the request could go to."""
 _ADMIN = "proxy_admin"
 
 
@@ -92,6 +95,7 @@ async def _has_tags(name: str, group: list[Any], data: Mapping[str, Any], router
             healthy_deployments=group,
             request_kwargs=seen,
             metadata_variable_name=field,
+            **dict.fromkeys(_POOL & signature(get_deployments_for_tag).parameters.keys(), group),
         )
     except ValueError:  # how LiteLLM says that none is left
         return False

@@ -126,7 +126,8 @@ def test_an_llm_that_fails_every_request_rests_until_it_answers_again(stage: Sta
 
 def test_pinned_calls_that_a_client_makes_fail_let_nothing_rest(stage: Stage) -> None:
     """A time limit that nobody can keep is the client's own."""
-    body = {"model": "wizard", "messages": MATHS, "timeout": 1e-6}
+    stage.llms.latency_s = 0.1
+    body = {"model": "wizard", "messages": MATHS, "timeout": 0.01}
     url, headers = f"{stage.proxy.base_url}/chat/completions", {"authorization": f"Bearer {stage.proxy.api_key}"}
     statuses = {http_calls.post(url, json=body, headers=headers, timeout=30).status_code for _ in range(8)}
     assert statuses == {408}
