@@ -241,7 +241,7 @@ class ProxyHandler(CustomLogger):
             seed=randbits(_SEED_BITS) if _may_explore(model, combined, session) else None,
         )
         request = self._request(prompt, combined, {**refused, **denied}, model, session)
-        routing = decide(arm.router, prompt, request, model.policy, state, embedded)
+        routing = _decide(arm, prompt, request, state, embedded)
         if routing.shrinkage.ood_score is not None:
             arm.drift.add(caller, routing.shrinkage.ood_score)
         if not routing.decision.ranking:
@@ -474,6 +474,17 @@ class ProxyHandler(CustomLogger):
 
 # With "no-log" in a body LiteLLM reports the outcome only to callbacks of such a name, its own accounting among them.
 ProxyHandler.__name__ = "_PROXY_EmbedLLMRouter"
+
+
+def _decide(arm: Arm, prompt: Prompt, request: Request, state: RequestState, embedded: Embedded | None) -> Routing:
+    """Decides; where none but LLMs that rest could answer, these are asked all the same."""
+    policy = arm.virtual_model.policy
+    routing = decide(arm.router, prompt, request, policy, state, embedded)
+    if routing.decision.ranking or Exclusion.RESTING not in request.conditions.barred.values():
+        return routing
+    barred = {name: why for name, why in request.conditions.barred.items() if why is not Exclusion.RESTING}
+    request = replace(request, conditions=replace(request.conditions, barred=barred))
+    return decide(arm.router, prompt, request, policy, state, embedded)
 
 
 async def _embed_soon(encoder: EncoderQueue, prompt: Prompt) -> Embedded:
