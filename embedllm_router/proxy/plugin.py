@@ -73,6 +73,8 @@ _SEED_BITS = 63
 _PREVIOUS = "previous_response_id"
 _AWAIT_NEWS_S = (0.0, 0.1, 0.2)
 """Pauses before other processes are asked for a session that must be kept and is not known here."""
+_DELIVERED_WITHIN_S = 0.3
+"""Longest wait of an answer that may call a tool, until other processes can read which LLM gave it."""
 _LIMITS_OF_A_KEY = ("models", "team_id", "project_id", "access_group_ids")
 
 
@@ -159,6 +161,10 @@ class ProxyHandler(CustomLogger):
         record = self._tracker.find(self._tracking_id(data, user_api_key_dict))
         if record is None:
             return None
+        if data.get("tools") or data.get("functions"):  # the next request may come at once, and to another process
+            place = self.container.sessions.place_of(data, record.context)
+            if place is not None:
+                await self.container.state.deliver(place, _DELIVERED_WITHIN_S)
         deployment = litellm_state.served_deployment(data, litellm_call_info or {})
         group = self._group_of(deployment)
         return response_headers(record, litellm_state.served_group(data) if deployment and group is None else group)
