@@ -29,6 +29,7 @@ from embedllm_router.config.process import (
     MetricsSettings,
     RedisAddress,
     ReloadSettings,
+    RestingSettings,
     StateSettings,
     StoreSettings,
     TracingSettings,
@@ -106,6 +107,8 @@ class RouterSettings(_Settings):
     """Prometheus metrics."""
     tracing: TracingSettings = TracingSettings()
     """OpenTelemetry spans."""
+    resting: RestingSettings = RestingSettings()
+    """Leaving a model group alone that keeps failing."""
     reload: ReloadSettings = ReloadSettings()
     """Loading changed configuration and weights while the proxy runs."""
     adaptation: AdaptationSettings = AdaptationSettings()
@@ -423,6 +426,7 @@ def _every_name() -> set[str]:
         LogSettings,
         StoreSettings,
         StateSettings,
+        RestingSettings,
         ReloadSettings,
         AdaptationSettings,
         RouterSettings,

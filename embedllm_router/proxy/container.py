@@ -21,6 +21,7 @@ from embedllm_router.records.reader.source import LateSource, Limits
 from embedllm_router.records.schema import FeedbackRecord
 from embedllm_router.records.writer.store import RecordStore, open_store
 from embedllm_router.serving.arms import Arms
+from embedllm_router.serving.availability import Availability
 from embedllm_router.serving.budget_enforcer import BudgetEnforcer, Ledger
 from embedllm_router.serving.caller_drift import CallerDrift
 from embedllm_router.serving.sessions import Sessions
@@ -49,6 +50,7 @@ class Container:
         store: Where records go.
         metrics: What counts.
         state: What this proxy and others share.
+        availability: What is left alone at the moment.
         budget_enforcer: What keeps decisions within budgets.
         sessions: What keeps sessions on their LLM.
         shadows: What decides in the shadow.
@@ -65,6 +67,7 @@ class Container:
     store: RecordStore
     metrics: Metrics
     state: SharedState
+    availability: Availability
     budget_enforcer: BudgetEnforcer
     sessions: Sessions
     shadows: ShadowRunner
@@ -76,7 +79,9 @@ class Container:
 
     def status(self) -> Status:
         """How the plugin is doing now."""
-        return _status(self.live, self.tracker, self.store, self.adapting, self.judging, self.started_at)
+        return _status(
+            self.live, self.tracker, self.store, self.adapting, self.judging, self.availability, self.started_at
+        )
 
     def reload(self) -> Snapshot:
         """Takes up changed configuration and weights.
@@ -146,11 +151,14 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
     tracker = RequestTracker(log, sinks, keep, tracer=tracer, log_prompt=settings.log.prompt)
     state = open_state(settings.state, log, redis=_redis_address(settings.state, config))
     live, started_at = LiveSnapshot(settings, log, config, CallerDrift(state)), datetime.now(UTC)
+    availability = Availability(lambda: live.snapshot.settings.resting, log)
     records = LateSource(settings.store.place, _FOR_PAGES)
     adapting = Adapting(live, records, log)
     judging = Judging(live, state, log, store.put)
     metrics = open_metrics(
-        lambda: _status(live, tracker, store, adapting, judging, started_at), log, enabled=settings.metrics.enabled
+        lambda: _status(live, tracker, store, adapting, judging, availability, started_at),
+        log,
+        enabled=settings.metrics.enabled,
     )
     tracker.count_with(metrics)
     judging.count_with(metrics)
@@ -161,6 +169,7 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
         store=store,
         metrics=metrics,
         state=state,
+        availability=availability,
         budget_enforcer=BudgetEnforcer(Ledger(state), state.clock),
         sessions=Sessions(state),
         shadows=ShadowRunner(log),
@@ -187,6 +196,7 @@ def _status(  # noqa: PLR0913, PLR0917 - everything that has something to say
     store: RecordStore,
     adapting: Adapting,
     judging: Judging,
+    availability: Availability,
     started_at: datetime,
 ) -> Status:
     snapshot, router = live.snapshot, live.snapshot.router
@@ -209,6 +219,7 @@ def _status(  # noqa: PLR0913, PLR0917 - everything that has something to say
         store=store.health(),
         adaptation=adapting.status(),
         judging=judging.status(),
+        left_alone={group: str(reason) for group, reason in availability.excluded.items()},
     )
 
 

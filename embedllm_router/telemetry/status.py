@@ -1,6 +1,7 @@
 """What the running plugin says of itself, for health checks, metrics and the dashboard. Values only."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from embedllm_router.artifact.versions import Attempt
@@ -119,6 +120,7 @@ class Status:
         store: The record store.
         adaptation: Learning by itself; None where it is off.
         judging: Judged evaluation, of the virtual models that have it on.
+        left_alone: Model groups that no request is sent to at the moment, and why.
     """
 
     version: str
@@ -139,6 +141,7 @@ class Status:
     store: StoreHealth
     adaptation: AdaptationStatus | None = None
     judging: tuple[JudgingStatus, ...] = ()
+    left_alone: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def not_ready(self) -> str | None:
