@@ -208,7 +208,9 @@ def predicted(artifact: Artifact, prompts: Embeddings, llm: str) -> Floats | Non
     return sigmoid(decoder.columns(list(prompts)).astype(np.float64) @ decoder.rows[ids.index(llm)])
 
 
-def write_learned(parent: Artifact, card: str, learned: Learned, n_answers: int, out: Path) -> Artifact:
+def write_learned(  # noqa: PLR0913, PLR0917 - what was learned, of whom, and where to
+    parent: Artifact, card: str, learned: Learned, n_answers: int, set_aside: str, out: Path
+) -> Artifact:
     """Writes the weights.
 
     Args:
@@ -216,6 +218,7 @@ def write_learned(parent: Artifact, card: str, learned: Learned, n_answers: int,
         card: Their model card.
         learned: The new ones.
         n_answers: Graded answers they were learned from.
+        set_aside: Fingerprint of the prompts that they were not learned from; empty where none were set aside.
         out: Where the folder shall be; an older artifact there is replaced.
 
     Returns:
@@ -243,7 +246,7 @@ def write_learned(parent: Artifact, card: str, learned: Learned, n_answers: int,
         parent,
         out,
         decoder=learned.artifact.decoder,
-        training={"added_llms": added, "profiled_answers": n_answers},
+        training={"added_llms": added, "profiled_answers": n_answers, "set_aside": set_aside},
         changes={"llms": manifest.llms, "hedge": manifest.hedge, **unshrunk},
         card=f"{card.rstrip()}\n\n" + "\n".join(section) + "\n",
     )

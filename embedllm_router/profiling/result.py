@@ -10,6 +10,7 @@ import numpy as np
 from embedllm_router._stats import wilson
 from embedllm_router.profiling.journal import CallKey, History
 from embedllm_router.profiling.learning import Contestant
+from embedllm_router.profiling.set_aside import SetAside
 
 __all__ = ["JudgeResult", "LLMResult", "Result", "judge_result_of", "result_of"]
 
@@ -122,6 +123,7 @@ class Result:
         unknown_usd: The most that requests without a known bill can have cost.
         judges_usd: What judges took of that.
         budget_usd: What it all was allowed to cost.
+        set_aside: The prompts set aside for the verdict; None where none were, or the run was stopped.
         interrupted: Whether it was stopped before its end; the same command goes on.
         notes: What else there is to know.
     """
@@ -137,6 +139,7 @@ class Result:
     unknown_usd: float
     judges_usd: float
     budget_usd: float
+    set_aside: SetAside | None
     interrupted: bool
     notes: tuple[str, ...] = ()
 

@@ -3,12 +3,14 @@
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,12 @@ from typer.testing import CliRunner
 from embedllm_router.artifact.catalog import Catalog
 from embedllm_router.artifact.weights import load_artifact
 from embedllm_router.cli.main import app
+from embedllm_router.data.folder import read_folder
 from embedllm_router.data.ingest import ingest
+from embedllm_router.errors import ConfigError
+from embedllm_router.profiling.graders import Grader
+from embedllm_router.profiling.set_aside import n_set_aside, set_aside
+from embedllm_router.profiling.tasks import read_tasks
 from embedllm_router.routing.deployments import read_model_groups
 
 LLMS = {"ours-a": PaidLLM(-2.0), "ours-b": PaidLLM(0.0), "ours-c": PaidLLM(2.0, 2e-6, 8e-6)}
@@ -373,3 +380,57 @@ def test_what_is_wrong_with_a_configuration_is_one_sentence(place: Place, monkey
     place.config.write_text("model_list: []")
     assert "model_list is empty" in said()
     assert "No such file" in said("--config=nowhere.yaml")
+
+
+def test_prompts_set_aside_teach_nothing_and_the_command_that_is_named_judges_by_them(
+    stand_in: tuple[StandIn, str], place: Place
+) -> None:
+    """The verdict's data: drawn at random, answered by every LLM, learned from by no weights, read by their owner."""
+    config = json.loads(place.config.read_text())
+    config["litellm_settings"] = {"callbacks": ["embedllm_router.proxy_handler"]}
+    config["callback_settings"] = {"embedllm_router": {"virtual_models": {"auto": {"default": "ours-c"}}}}
+    place.config.write_text(json.dumps(config))
+    done = CliRunner().invoke(app, [one for one in place.arguments("--n=80") if one != "--json"])
+    assert done.exit_code == 0, done.output
+    matrix = read_folder(place.folder / "new.data")
+    assert matrix.observed.shape == (30, 3)
+    assert matrix.observed.all()
+    assert matrix.llm_ids == ("ours-a", "ours-b", "ours-c")
+    rows = dict(zip(stand_in[0].key, _order_aside(place), strict=True))
+    assert set(matrix.prompts) == {text for text, rank in rows.items() if rank < 30}
+    assert load_artifact(place.out).manifest.training["profiled_answers"] == 3 * 50
+    assert (place.folder / "new.data").stat().st_mode & 0o077 == 0
+    (command,) = [line for line in done.stdout.splitlines() if line.startswith("next: ")]
+    judged = CliRunner().invoke(app, shlex.split(command)[2:])
+    assert judged.exit_code == 0, judged.output
+    assert "30 requests of graded data, new.data" in judged.stdout
+    assert "caller's word" not in judged.stdout
+    assert "looks too well known" not in judged.stdout
+    assert judged.stdout.startswith("Use ours-c for everything")
+    closer = CliRunner().invoke(app, [*shlex.split(command)[2:], "--cost-weight=2000"])
+    assert f"set `artifact: {place.out}`" in " ".join(closer.stdout.split()), closer.stdout
+
+
+def _order_aside(place: Place) -> list[int]:
+    """Rank of each prompt of the file in the order in which prompts are set aside."""
+    tasks = read_tasks(place.prompts, "agreement")
+    order = set_aside(tasks, len(tasks))
+    return [order.index(row) for row in range(len(tasks))]
+
+
+def test_how_many_prompts_are_set_aside(place: Place) -> None:
+    tasks = read_tasks(place.prompts, "agreement")
+    compared = [replace(task, grader=Grader(type="agreement")) for task in tasks]
+    assert len(tasks) == 80
+    assert [n_set_aside(tasks, n) for n in (79, 80, 1_000)] == [0, 30, 30]
+    assert n_set_aside(tasks * 5, 200) == 50
+    assert n_set_aside(compared, 200) == 0
+    assert [n_set_aside(tasks, 60, n) for n in (0, 30, 50)] == [0, 30, 50]
+    for wanted in (29, 51):
+        with pytest.raises(ConfigError, match="at least 30"):
+            n_set_aside(tasks, 60, wanted)
+    with pytest.raises(ConfigError, match="agreement"):
+        n_set_aside(compared, 60, 30)
+    assert set_aside(tasks, 40)[:30] == set_aside(tasks, 30)
+    back = tasks[::-1]
+    assert [back[row].id for row in set_aside(back, 30)] == [tasks[row].id for row in set_aside(tasks, 30)]
