@@ -82,7 +82,11 @@ def _profile(
     options: "Options",
     config: Annotated[Path, typer.Option(help="LiteLLM proxy configuration whose deployments are asked.")],
     llm: Annotated[
-        list[str] | None, typer.Option(help="Model group to ask; repeat for several. Default: all of them.")
+        list[str] | None,
+        typer.Option(
+            help="Model group to ask, at all reasoning efforts that it declares, or at one, as in gpt-5:low; repeat for "
+            "several. Default: all of them."
+        ),
     ] = None,
     judge: Annotated[
         list[str] | None,
@@ -219,7 +223,7 @@ def _warn_of_few(made: "Profile", n: int) -> None:
 
 def _warn_of_judges(pool: "Pool") -> None:
     for one in pool.contestants:
-        if pool.judges and pool.judge_of(one.name) == one.name:
+        if pool.judges_itself(one.name):
             warn(f"{one.name} judges its own answers: name a second --judge to have them judged by another LLM.")
 
 
@@ -289,22 +293,23 @@ def _write_report(result: "Result", out: Path) -> None:
 
 
 def _print_quotes(made: "Profile", options: "Options", as_json: bool) -> None:
-    from embedllm_router.profiling.pool import quote
+    from embedllm_router.profiling.pool import quote, quote_judges
 
     quotes = quote(made.artifact, made.pool, made.tasks, made.prompts, options.n, options.max_tokens)
+    judges = quote_judges(made.artifact, made.pool, made.tasks, quotes, options.max_tokens)
+    usd, most = (sum(getattr(one, name) for one in (*quotes, *judges)) for name in ("usd", "most_usd"))
     budget_usd = options.budget_usd
     if as_json:
-        total = {"usd": sum(one.usd for one in quotes), "most_usd": sum(one.most_usd for one in quotes)}
-        print_json(
-            {"llms": [asdict(one) for one in quotes], **total, "budget_usd": budget_usd, "n_tasks": len(made.tasks)}
-        )
+        found = {"llms": [asdict(one) for one in quotes], "judges": [asdict(one) for one in judges]}
+        total = {"usd": usd, "most_usd": most, "budget_usd": budget_usd, "n_tasks": len(made.tasks)}
+        print_json({**found, **total})
         return
     table = figures_table(
         f"{len(made.tasks):,} prompts to choose from; nothing was asked",
         ("model group", "LLM", "known by"),
         ("requests", "input tokens", "output tokens", "USD", "at most USD"),
     )
-    for one in quotes:
+    for one in (*quotes, *judges):
         numbers = (
             f"{one.calls:,}",
             f"{one.input_tokens:,}",
@@ -312,10 +317,10 @@ def _print_quotes(made: "Profile", options: "Options", as_json: bool) -> None:
             f"{one.usd:.4f}",
             f"{one.most_usd:.4f}",
         )
-        table.add_row(one.name, one.llm, one.known_by or "-", *numbers)
+        name = f"{one.name} as judge" if one in judges else one.name
+        table.add_row(name, one.llm, one.known_by or "-", *numbers)
     console = stdout()
     console.print(table)
-    usd, most = sum(one.usd for one in quotes), sum(one.most_usd for one in quotes)
     lines = [
         f"expected {usd:.4f} USD, at most {most:.4f} USD if every answer had the most tokens; budget {budget_usd:g} USD"
     ]
@@ -325,8 +330,6 @@ def _print_quotes(made: "Profile", options: "Options", as_json: bool) -> None:
         lines.append(
             f"{options.n_set_aside} prompts of each LLM are set aside for the verdict: no weights learn from them"
         )
-    if made.pool.judges:
-        lines.append("what judges take comes on top, within the same budget")
     print_lines(console, lines)
 
 
@@ -376,12 +379,29 @@ def _lines(result: "Result") -> list[str]:
         failed = {**({"unreadable": judge.n_unreadable} if judge.n_unreadable else {}), **judge.failures}
         said = "".join(f", {count} {kind}" for kind, count in failed.items())
         lines.append(f"{judge.name} as judge: {judge.n_verdicts} verdicts{said}")
-    unknown = f", and up to {result.unknown_usd:.4f} for requests whose bill is not known" if result.unknown_usd else ""
+    unknown = f", and up to {result.unknown_usd:.4f} for {_unbilled(result)}" if result.unknown_usd else ""
     lines.append(f"spent {result.spent_usd:.4f} of {result.budget_usd:g} USD{unknown}; journal {result.journal}")
     lines += result.notes
     if result.artifact is not None:
         lines.append(f"wrote {result.out}: artifact {result.artifact}, made from {result.parent}")
     return lines
+
+
+_NO_BILL = {
+    "timeout": "that timed out",
+    "connection": "whose connection broke",
+    "lost": "under way when a run was killed",
+}
+
+
+def _unbilled(result: "Result") -> str:
+    """The requests whose bill is not known, and why it is not."""
+    parts = [
+        f"{n} {_NO_BILL.get(how, f'{how} without token counts of the provider or a price of LiteLLM')}"
+        for how, n in result.unknown_because.items()
+    ]
+    n = sum(result.unknown_because.values())
+    return f"{n} request{'s' if n != 1 else ''} whose bill is not known ({', '.join(parts)})"
 
 
 def _next(result: "Result", config: Path) -> "Iterator[str]":

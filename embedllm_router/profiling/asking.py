@@ -121,23 +121,26 @@ class Asker:
         with _quiet():
             await self._router.acompletion(model=group, messages=[{"role": "user", "content": "-"}], mock_response="-")
 
-    async def ask(self, group: str, messages: Sequence[Message], max_tokens: int) -> Reply:
+    async def ask(self, group: str, messages: Sequence[Message], max_tokens: int, effort: str | None = None) -> Reply:
         """Sends one request.
 
         Args:
             group: Model group.
             messages: What is asked.
             max_tokens: Most tokens of the answer, hidden reasoning included.
+            effort: Reasoning effort to set; None sets none. LiteLLM refuses the request where the LLM takes none, since
+                one that is left out would have the LLM graded for another effort.
 
         Raises:
             Failure: No answer came.
         """
         listed: list[Any] = [{"role": one.role, "content": one.content} for one in messages]
         started = time.perf_counter()
+        told: dict[str, Any] = {"drop_params": True} if effort is None else {"reasoning_effort": effort}
         try:
             async with asyncio.timeout(self._timeout_s):
                 response = await self._router.acompletion(
-                    model=group, messages=listed, max_tokens=max_tokens, timeout=self._timeout_s, drop_params=True
+                    model=group, messages=listed, max_tokens=max_tokens, timeout=self._timeout_s, **told
                 )
         except TimeoutError:
             raise Failure("timeout", f"no answer within {self._timeout_s:g} s", billed=None) from None

@@ -31,6 +31,7 @@ __all__ = [
     "Floats",
     "Learned",
     "contestants",
+    "expected_lengths",
     "known_lengths",
     "learn",
     "predicted",
@@ -188,6 +189,24 @@ def known_lengths(artifact: Artifact, lengths: Population, row: int) -> Floats:
     """
     known = lengths.decoder.row_of({name: artifact.decoder[name][row] for name in _LENGTH})
     return np.linalg.solve(lengths.turn, known).astype(np.float64)
+
+
+def expected_lengths(artifact: Artifact, lengths: Population, one: Contestant) -> Floats:
+    """What is expected of the lengths of an LLM's answers, as a row of that population; as of LLMs like it, if at all.
+
+    Args:
+        artifact: The weights.
+        lengths: Of the same weights.
+        one: The LLM, at its reasoning effort where it has one.
+    """
+    if one.is_known:
+        return known_lengths(artifact, lengths, [llm.id for llm in artifact.manifest.llms].index(one.llm))
+    catalog = Catalog(artifact.manifest.llms)
+    expected = _expected(one, Relatives(artifact, catalog), catalog)
+    if expected is None:
+        return lengths.mean
+    raw = lengths.decoder.row_of({name: expected.rows[name][0] for name in _LENGTH})
+    return np.linalg.solve(lengths.turn, raw).astype(np.float64)
 
 
 def _about(one: Contestant) -> About:

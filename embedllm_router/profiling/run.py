@@ -25,10 +25,10 @@ from embedllm_router.profiling.choosing import Known, choose
 from embedllm_router.profiling.doubts import GradedAnswer, doubts, why_not_learned
 from embedllm_router.profiling.graders import LATER, grade, same_answer
 from embedllm_router.profiling.journal import Begun, CallKey, Ended, Graded, History, Journal
-from embedllm_router.profiling.judging import judge_messages, read_verdict
+from embedllm_router.profiling.judging import JUDGE_TOKENS, judge_messages, read_verdict
 from embedllm_router.profiling.learning import Embeddings, learn, predicted, priors, write_learned
 from embedllm_router.profiling.pool import Pool, expected_tokens
-from embedllm_router.profiling.result import JudgeResult, LLMResult, Result, judge_result_of, result_of
+from embedllm_router.profiling.result import JudgeResult, LLMResult, Result, judge_result_of, result_of, unknown_because
 from embedllm_router.profiling.sandbox import run_tests
 from embedllm_router.profiling.set_aside import SetAside, set_aside, write_set_aside
 from embedllm_router.profiling.tasks import Task
@@ -39,7 +39,6 @@ __all__ = ["Options", "Profile", "Progress", "run"]
 Floats = NDArray[np.float64]
 _ROUNDS: Final = 5
 _LEAST_ROUND: Final = 10
-_JUDGE_TOKENS: Final = 1024
 _CHARS_PER_TOKEN: Final = 4
 
 
@@ -170,7 +169,7 @@ def run(  # noqa: PLR0913, PLR0917 - what, how, where to and who watches
     if journal.history.begun is None:
         journal.write(Begun(weights=profile.artifact.id))
     session = Session(profile, options, journal, asker, on_asked)
-    asyncio.run(_asked(session, asker, profile.pool.contestants[0].name))
+    asyncio.run(_asked(session, asker, profile.pool.contestants[0].group.candidate.group))
     return _result(session, read_card(card), out)
 
 
@@ -338,7 +337,8 @@ class Session:
         most = self.options.max_tokens
         bound = bound_usd(self.profile.pool.candidates[name], task.n_bytes, len(task.messages), most)
         assert bound is not None  # the pool has nobody without a price
-        return Call(CallKey(name, task.id), task.messages, bound, most)
+        asked = self.profile.pool.candidates[name]
+        return Call(CallKey(name, task.id), task.messages, bound, most, asked.group, asked.effort)
 
     def _price(self, call: Call, reply: Reply) -> float | None:
         if reply.cost_usd:
@@ -398,9 +398,9 @@ class Session:
             return None
         messages = judge_messages(self._tasks[key.task], self._texts[key])
         n_bytes = sum(len(one.content.encode("utf-8", "surrogatepass")) for one in messages)
-        bound = bound_usd(self.profile.pool.candidates[judge], n_bytes, len(messages), _JUDGE_TOKENS)
+        bound = bound_usd(self.profile.pool.candidates[judge], n_bytes, len(messages), JUDGE_TOKENS)
         assert bound is not None  # the pool takes no judge without a price
-        return Call(CallKey(judge, key.task, key.llm), messages, bound, _JUDGE_TOKENS)
+        return Call(CallKey(judge, key.task, key.llm), messages, bound, JUDGE_TOKENS)
 
     def judge_results(self) -> tuple[JudgeResult, ...]:
         """What came of the judges, one by one."""
@@ -467,6 +467,7 @@ def _result(session: Session, card: str, out: Path) -> Result:
         left_out=profile.pool.left_out,
         spent_usd=history.spent_usd,
         unknown_usd=history.unknown_usd,
+        unknown_because=unknown_because(history),
         judges_usd=history.bills.get("", 0.0),
         budget_usd=session.options.budget_usd,
         set_aside=aside,

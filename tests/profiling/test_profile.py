@@ -232,6 +232,79 @@ def test_a_judge_that_grades_nothing_is_named_and_can_be_replaced(
     assert max(n for (name, _), n in provider.asked.items() if name == "ours-a") == 1
 
 
+def test_a_dry_run_counts_what_judges_take(stand_in: tuple[StandIn, str], place: Place) -> None:
+    """Against the ledger, which the stand-in bills at 40 tokens a verdict; each judge judges what is not its own."""
+    provider, _ = stand_in
+    place.write([{"prompt": one, "grader": "judge"} for one in list(provider.key)[:12]])
+    provider.reply_of = lambda _, body: '{"correct": true}' if "You grade answers" in str(body) else None
+    judges = "--judge=ours-c", "--judge=ours-b"
+    quoted = place.run("--n=12", *judges, "--dry-run")
+    assert [(one["name"], one["calls"]) for one in quoted["judges"]] == [("ours-c", 24), ("ours-b", 12)]
+    assert quoted["usd"] == pytest.approx(sum(one["usd"] for one in (*quoted["llms"], *quoted["judges"])))
+    result = place.run("--n=12", *judges)
+    of_judges = sum(one["usd"] for one in quoted["judges"])
+    assert [one["n_verdicts"] for one in result["judges"]] == [24, 12]
+    assert result["judges_usd"] < quoted["most_usd"]
+    assert of_judges < quoted["usd"] < quoted["most_usd"]
+    assert not place.run("--n=12", "--dry-run", f"--prompts={_with_references(place, provider)}", *judges)["judges"]
+
+
+def _with_references(place: Place, provider: StandIn) -> Path:
+    path = place.folder / "graded.jsonl"
+    rows = [{"prompt": one, "reference": int(right)} for one, (right, _) in list(provider.key.items())[:12]]
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return path
+
+
+def test_why_a_bill_is_unknown_is_said(stand_in: tuple[StandIn, str], place: Place) -> None:
+    provider, _ = stand_in
+    provider.failures = {"cut": 0.3}
+    result = place.run("--n=12")
+    assert set(result["unknown_because"]) == {"connection"}
+    assert result["unknown_because"]["connection"] == place.journal.read_bytes().count(b'"outcome":"connection"')
+    again = CliRunner().invoke(app, [one for one in place.arguments("--n=12") if one != "--json"])
+    assert "whose bill is not known" in again.stdout
+    assert "whose connection broke" in again.stdout
+
+
+def test_an_llm_is_asked_at_each_reasoning_effort_and_learned_as_several(
+    stand_in: tuple[StandIn, str], place: Place
+) -> None:
+    """Planted: the more effort, the abler, longer and dearer; the next start knows each effort by its own row."""
+    provider, url = stand_in
+    abilities = {"none": PaidLLM(-2.0, tokens=20), "low": PaidLLM(0.5, tokens=60), "high": PaidLLM(3.0, tokens=200)}
+    provider.llms = {f"brain:{effort}": llm for effort, llm in abilities.items()}
+    row = _deployment("brain", PaidLLM(0.0), url)
+    row["litellm_params"]["allowed_openai_params"] = ["reasoning_effort"]
+    row["model_info"] = {"embedllm_efforts": ["none", "low", "high"]}
+    place.config.write_text(json.dumps({"model_list": [row, _deployment("other", PaidLLM(0.0), url)]}))
+    result = place.run("--n=40", "--llm=brain")
+    found = {one["name"]: one for one in result["llms"]}
+    assert list(found) == ["brain:none", "brain:low", "brain:high"]
+    for name, one in found.items():
+        assert one["learned"] == "added"
+        assert one["n_answers"] == 40
+        assert one["output_tokens"] == provider.llms[name].tokens
+        assert one["cost_usd"] == pytest.approx(provider.bills[name], rel=1e-9)
+    assert found["brain:none"]["p_after"] < found["brain:low"]["p_after"] < found["brain:high"]["p_after"]
+    weights = load_artifact(place.out)
+    groups = read_model_groups([row], {}, Catalog(weights.manifest.llms))
+    known = {one.candidate.name: (one.candidate.llm, one.match.how) for one in groups["brain"].at_efforts}
+    assert all(llm == name and how in {"exact", "spelling"} for name, (llm, how) in known.items()), known
+    assert [one["name"] for one in place.run("--llm=brain:low", "--dry-run")["llms"]] == ["brain:low"]
+
+
+def test_an_effort_that_would_not_be_sent_is_not_asked(stand_in: tuple[StandIn, str], place: Place) -> None:
+    row = _deployment("brain", PaidLLM(0.0), stand_in[1])
+    row["model_info"] = {"embedllm_efforts": ["low"]}
+    row["litellm_params"]["model"] = "openai/gpt-4o"
+    config = json.loads(place.config.read_text())
+    place.config.write_text(json.dumps({"model_list": [*config["model_list"], row]}))
+    done = CliRunner().invoke(app, place.arguments("--dry-run"))
+    assert "brain:low is not asked: LiteLLM sends it no reasoning_effort" in " ".join(done.stderr.split())
+    assert "allowed_openai_params" in done.stderr
+
+
 def test_who_judges_its_own_answers_is_warned_of(stand_in: tuple[StandIn, str], place: Place) -> None:
     del stand_in
     place.write([{"prompt": "q", "grader": "judge"}])
