@@ -76,7 +76,7 @@ def _table(checkup: "Checkup") -> Table:
             figure(one.output_usd_per_mtok, "g"),
             figure(one.max_input_tokens, ",d"),
             one.price_from or "-",
-            ", ".join(one.can),
+            ", ".join([*one.can, *(f"{name}?" for name in one.unknown)]),
             one.excluded or "",
         )
     return table

@@ -84,7 +84,7 @@ def _profile(
     llm: Annotated[
         list[str] | None,
         typer.Option(
-            help="Model group to ask, at all reasoning efforts that it declares, or at one, as in gpt-5:low; repeat for "
+            help="Model group to ask, at each reasoning effort that it declares or at one, as in gpt-5:low; repeat for "
             "several. Default: all of them."
         ),
     ] = None,

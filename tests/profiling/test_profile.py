@@ -111,6 +111,7 @@ def test_a_pool_is_asked_billed_and_learned_through_every_failure(stand_in: tupl
     assert json.loads((place.folder / "new.report.json").read_text()) == result
     weights = load_artifact(place.out)
     assert weights.id == result["artifact"]
+    assert weights.manifest.measured.startswith(f"Measured on the weights {result['parent']}, before ")
     groups = read_model_groups(json.loads(place.config.read_text())["model_list"], {}, Catalog(weights.manifest.llms))
     assert {name: group.candidate.llm for name, group in groups.items()} == {name: name for name in LLMS}
     assert all(group.candidate.row is not None for group in groups.values())
