@@ -109,12 +109,14 @@ class OwnTest:
         created: When they were made.
         metrics: Over all data, by name.
         by_data: Data set → metric → value.
+        measured: What they were measured on, a sentence.
     """
 
     artifact: str
     created: str
     metrics: dict[str, float]
     by_data: dict[str, dict[str, float]]
+    measured: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,4 +318,4 @@ def _own_test(artifact: Artifact) -> OwnTest:
         if dot:
             by_data[data][metric] = value
     whole = {name: value for name, value in metrics.items() if "." not in name}
-    return OwnTest(artifact.id, artifact.manifest.created, whole, dict(by_data))
+    return OwnTest(artifact.id, artifact.manifest.created, whole, dict(by_data), artifact.manifest.measured)

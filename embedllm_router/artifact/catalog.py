@@ -86,7 +86,7 @@ class Catalog:
         """Finds the learned LLM that a name stands for when each request sets a reasoning effort.
 
         An LLM that reasons unless told otherwise is learned at medium effort, and a variant that is only said to
-        reason ("…:thinking") at high effort.
+        reason ("…:thinking") at high effort. One that was told not to is learned as "…:none", or by its bare name.
 
         Args:
             names: Names of the LLM, the surest first.
@@ -97,7 +97,8 @@ class Catalog:
             and none where they know none that reasons, or does not, as the LLM does at this effort.
         """
         if effort == "none":
-            found = next((one for name in names if (one := self._variant(name, None, thinking=False))), None)
+            wanted = [spelled for name in names for spelled in (f"{name}:none", name)]
+            found = next((one for name in wanted if (one := self._variant(name, None, thinking=False))), None)
             return found or Match(names[0], None, "none", self.nearest(names[0]))
         steps = REASONING_EFFORTS[1:]
         for step in sorted(steps, key=lambda one: abs(steps.index(one) - steps.index(effort))):

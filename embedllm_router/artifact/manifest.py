@@ -5,12 +5,13 @@
 
 from collections import Counter
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 __all__ = [
     "FORMAT_VERSION",
+    "METRICS_OF",
     "BenchmarkSpec",
     "BroadSpec",
     "Covariate",
@@ -503,6 +504,10 @@ class FileRecord(Record):
     sha256: str
 
 
+METRICS_OF: Final = "metrics_of"
+"""Entry of `Manifest.training`: id of the weights whose metrics these are; absent or None where they are its own."""
+
+
 class Manifest(Record):
     """All there is to know of an artifact besides its tensors.
 
@@ -529,6 +534,18 @@ class Manifest(Record):
     published: PublishedSpec | None = None
     contract: tuple[GuaranteeRow, ...] = ()
     files: dict[str, FileRecord] = Field(default_factory=dict)
+
+    @property
+    def measured(self) -> str:
+        """What the metrics were measured on, as a sentence."""
+        of, n = self.training.get(METRICS_OF), self.training.get("profiled_answers")
+        if of:
+            learned = f"before {n:,} answers were learned" if n else "before LLMs were added or changed"
+            return f"Measured on the weights {of}, {learned}; these weights were not measured again."
+        if "feedback.log_loss" in self.metrics:
+            held = int(self.metrics.get("feedback.n_held_out", 0))
+            return f"Measured on {held:,} answers with feedback that were held out when these weights learned from it."
+        return "Measured on benchmark prompts that training set aside."
 
     @model_validator(mode="after")
     def _rows_are_told_apart(self) -> "Manifest":

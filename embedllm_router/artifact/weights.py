@@ -29,7 +29,7 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from embedllm_router._files import draft_beside, put_in_place, why_no_place
-from embedllm_router.artifact.manifest import FORMAT_VERSION, BroadSpec, EncoderSpec, FileRecord, Manifest
+from embedllm_router.artifact.manifest import FORMAT_VERSION, METRICS_OF, BroadSpec, EncoderSpec, FileRecord, Manifest
 from embedllm_router.errors import ArtifactError, ConfigError
 
 __all__ = [
@@ -274,7 +274,8 @@ def write_derived(  # noqa: PLR0913 - what is the parent's, and what is not
         out: Where the folder shall be; an older artifact there is replaced.
         decoder: Their decoder.
         training: What its manifest says of how they were made, beside the parent's.
-        changes: Other fields of its manifest that are not the parent's. Its guarantee is not handed down: what was
+        changes: Other fields of its manifest that are not the parent's. Metrics that are handed down are marked as the
+            parent's, or as those of the weights that it has them from. Its guarantee is not handed down: what was
             measured of the parent's promises is no promise of these.
         card: Their model card.
 
@@ -287,7 +288,12 @@ def write_derived(  # noqa: PLR0913 - what is the parent's, and what is not
     manifest = parent.manifest.model_copy(
         update={
             "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "training": {**parent.manifest.training, "parent_artifact": parent.id, **training},
+            "training": {
+                **parent.manifest.training,
+                "parent_artifact": parent.id,
+                METRICS_OF: None if "metrics" in changes else parent.manifest.training.get(METRICS_OF) or parent.id,
+                **training,
+            },
             "contract": (),
             **changes,
         }
@@ -351,8 +357,9 @@ def _read(path: Path, name: str) -> bytes:
     try:
         return (path / name).read_bytes()
     except OSError as error:
+        place = "" if path.is_absolute() else f" in {path.absolute()}"
         raise ArtifactError(
-            f"artifact {path}: cannot read {name} ({error.strerror}). Expected a weights folder made by "
+            f"artifact {path}: cannot read {name}{place} ({error.strerror}). Expected a weights folder made by "
             "`embedllm-router train`; check the path or restore the folder."
         ) from error
 

@@ -1,6 +1,7 @@
 """The command `doctor`: checks a proxy configuration without starting the proxy."""
 
 import os
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,6 +51,10 @@ def _print(checkup: "Checkup") -> None:
     counted = {level: sum(one.level == level for one in checkup.findings) for level in ("error", "warning", "info")}
     said = ", ".join(f"{n} {level}{'s' if n != 1 and level != 'info' else ''}" for level, n in counted.items() if n)
     print_lines(console, [f"{checkup.config}: {said or 'nothing to report'}."])
+    if strangers := [one.name for one in checkup.patients if one.how in {"unknown", "family", "like"}]:
+        command = shlex.join(["embedllm-router", "profile", "--config", checkup.config, "--dry-run"])
+        asks = f"without --dry-run it asks and grades them, so that the weights know {', '.join(strangers)}"
+        print_lines(console, [f"next: {command}", f"  says what asking your LLMs would cost; {asks}"])
 
 
 def _table(checkup: "Checkup") -> Table:
@@ -71,7 +76,7 @@ def _table(checkup: "Checkup") -> Table:
             figure(one.output_usd_per_mtok, "g"),
             figure(one.max_input_tokens, ",d"),
             one.price_from or "-",
-            ", ".join(one.can),
+            ", ".join([*one.can, *(f"{name}?" for name in one.unknown)]),
             one.excluded or "",
         )
     return table

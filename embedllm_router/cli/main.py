@@ -159,10 +159,15 @@ def route(
 @app.command()
 def inspect(
     directory: Annotated[Path | None, typer.Argument(help="Weights folder; the shipped one by default.")] = None,
+    artifact_folder: Annotated[
+        Path | None, typer.Option("--artifact", help="The same, as other commands take it.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a weights folder holds: LLMs, dimensions, data, metrics."""
-    artifact = load_artifact(directory or default_artifact_path())
+    if directory is not None and artifact_folder is not None:
+        raise ConfigError(f"both {directory} and --artifact {artifact_folder} are given; give one weights folder.")
+    artifact = load_artifact(directory or artifact_folder or default_artifact_path())
     if as_json:
         print_json({"id": artifact.id, **artifact.manifest.model_dump(mode="json")})
         return

@@ -1,9 +1,10 @@
 """The command `profile`: asks the deployments of a configuration and learns from their answers."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,7 +82,11 @@ def _profile(
     options: "Options",
     config: Annotated[Path, typer.Option(help="LiteLLM proxy configuration whose deployments are asked.")],
     llm: Annotated[
-        list[str] | None, typer.Option(help="Model group to ask; repeat for several. Default: all of them.")
+        list[str] | None,
+        typer.Option(
+            help="Model group to ask, at each reasoning effort that it declares or at one, as in gpt-5:low; repeat for "
+            "several. Default: all of them."
+        ),
     ] = None,
     judge: Annotated[
         list[str] | None,
@@ -101,8 +106,17 @@ def _profile(
             help="Take prompts from recorded requests of the configuration's proxy; needs `store.prompt: true`.",
         ),
     ] = False,
+    verdict_prompts: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Of the prompts, how many to set aside: drawn at random, asked of every LLM, learned from by no "
+            "weights, and kept with their grades in OUT.data for `verdict --data`. Default: a quarter, at least 30; "
+            "none where fewer than 80 are asked.",
+        ),
+    ] = None,
     out: Annotated[
-        Path, typer.Option(help="Folder for the new weights; journal and report are written beside it.")
+        Path, typer.Option(help="Folder for the new weights; data, journal and report are written beside it.")
     ] = Path("weights/profiled"),
     artifact: Annotated[
         Path | None,
@@ -120,12 +134,17 @@ def _profile(
     if recorded and prompts is not None:
         raise ConfigError("--recorded and --prompts exclude each other; give one of them.")
     tasks = _recorded(config, options.n, kind) if recorded else _tasks(prompts, options.n, seed, kind)
+    options = _with_set_aside(options, tasks, verdict_prompts, out)
     made = _made(config, parent, llm or [], judge or [], tasks)
     _warn_of_few(made, options.n)
     if dry_run:
         _print_quotes(made, options, as_json)
         return
-    result = _run(made, options, parent, out, as_json=as_json)
+    result = _run(made, options, parent, out)
+    if as_json:
+        print_json(asdict(result))
+    else:
+        _print(result, config)
     if result.interrupted:
         raise typer.Exit(130)
     if result.artifact is None:
@@ -187,6 +206,13 @@ def _made(config: Path, parent: Path, llms: list[str], judges: list[str], tasks:
         return Profile.of(weights, pool, tasks, on_progress)
 
 
+def _with_set_aside(options: "Options", tasks: "list[Task]", wanted: int | None, out: Path) -> "Options":
+    from embedllm_router.profiling.set_aside import n_set_aside
+
+    n = n_set_aside(tasks, options.n, wanted)
+    return replace(options, n_set_aside=n, data_to=_beside(out, "data") if n else None)
+
+
 def _warn_of_few(made: "Profile", n: int) -> None:
     from embedllm_router.profiling.learning import FEWEST
 
@@ -197,18 +223,21 @@ def _warn_of_few(made: "Profile", n: int) -> None:
 
 def _warn_of_judges(pool: "Pool") -> None:
     for one in pool.contestants:
-        if pool.judges and pool.judge_of(one.name) == one.name:
+        if pool.judges_itself(one.name):
             warn(f"{one.name} judges its own answers: name a second --judge to have them judged by another LLM.")
 
 
-def _run(made: "Profile", options: "Options", parent: Path, out: Path, *, as_json: bool) -> "Result":
+def _run(made: "Profile", options: "Options", parent: Path, out: Path) -> "Result":
     from embedllm_router.artifact.weights import check_beside, check_place
     from embedllm_router.profiling.journal import Journal
     from embedllm_router.profiling.run import run
+    from embedllm_router.profiling.set_aside import check_data_place
     from embedllm_router.proxy.asking import Asker
 
     check_beside(parent, out)
     check_place(out)
+    if options.data_to is not None:
+        check_data_place(options.data_to)
     asker = Asker(made.pool.rows, timeout_s=options.timeout_s)  # before there is a journal: a key may be missing
     journal = Journal(_beside(out, "journal.jsonl"))
     try:
@@ -216,15 +245,14 @@ def _run(made: "Profile", options: "Options", parent: Path, out: Path, *, as_jso
             typer.echo(f"going on with {journal.path}: {journal.history.counted_usd:.4f} USD count already", err=True)
         if options.pace.keeps_answers:
             typer.echo(f"answers are kept in {journal.path}, readable by you alone", err=True)
+        if options.data_to is not None:
+            kept = f"{options.n_set_aside} prompts set aside and their grades are kept in {options.data_to}"
+            typer.echo(f"{kept}, readable by you alone; --verdict-prompts 0 keeps none", err=True)
         with _shown(options.budget_usd) as on_asked:
             result = run(made, options, asker, journal, parent, out, on_asked)
     finally:
         journal.close()
     _write_report(result, out)
-    if as_json:
-        print_json(asdict(result))
-    else:
-        _print(result)
     return result
 
 
@@ -265,22 +293,23 @@ def _write_report(result: "Result", out: Path) -> None:
 
 
 def _print_quotes(made: "Profile", options: "Options", as_json: bool) -> None:
-    from embedllm_router.profiling.pool import quote
+    from embedllm_router.profiling.pool import quote, quote_judges
 
     quotes = quote(made.artifact, made.pool, made.tasks, made.prompts, options.n, options.max_tokens)
+    judges = quote_judges(made.artifact, made.pool, made.tasks, quotes, options.max_tokens)
+    usd, most = (sum(getattr(one, name) for one in (*quotes, *judges)) for name in ("usd", "most_usd"))
     budget_usd = options.budget_usd
     if as_json:
-        total = {"usd": sum(one.usd for one in quotes), "most_usd": sum(one.most_usd for one in quotes)}
-        print_json(
-            {"llms": [asdict(one) for one in quotes], **total, "budget_usd": budget_usd, "n_tasks": len(made.tasks)}
-        )
+        found = {"llms": [asdict(one) for one in quotes], "judges": [asdict(one) for one in judges]}
+        total = {"usd": usd, "most_usd": most, "budget_usd": budget_usd, "n_tasks": len(made.tasks)}
+        print_json({**found, **total})
         return
     table = figures_table(
         f"{len(made.tasks):,} prompts to choose from; nothing was asked",
         ("model group", "LLM", "known by"),
         ("requests", "input tokens", "output tokens", "USD", "at most USD"),
     )
-    for one in quotes:
+    for one in (*quotes, *judges):
         numbers = (
             f"{one.calls:,}",
             f"{one.input_tokens:,}",
@@ -288,21 +317,23 @@ def _print_quotes(made: "Profile", options: "Options", as_json: bool) -> None:
             f"{one.usd:.4f}",
             f"{one.most_usd:.4f}",
         )
-        table.add_row(one.name, one.llm, one.known_by or "-", *numbers)
+        name = f"{one.name} as judge" if one in judges else one.name
+        table.add_row(name, one.llm, one.known_by or "-", *numbers)
     console = stdout()
     console.print(table)
-    usd, most = sum(one.usd for one in quotes), sum(one.most_usd for one in quotes)
     lines = [
         f"expected {usd:.4f} USD, at most {most:.4f} USD if every answer had the most tokens; budget {budget_usd:g} USD"
     ]
     if usd > budget_usd:
         lines.append("the budget ends the run early: each LLM is asked about as many prompts as it allows")
-    if made.pool.judges:
-        lines.append("what judges take comes on top, within the same budget")
+    if options.n_set_aside:
+        lines.append(
+            f"{options.n_set_aside} prompts of each LLM are set aside for the verdict: no weights learn from them"
+        )
     print_lines(console, lines)
 
 
-def _print(result: "Result") -> None:
+def _print(result: "Result", config: Path) -> None:
     table = figures_table(
         "",
         ("model group", "learned"),
@@ -314,7 +345,7 @@ def _print(result: "Result") -> None:
         table.add_row("judges", *["-"] * 7, f"{result.judges_usd:.4f}", *["-"] * 4)
     console = stdout()
     console.print(table)
-    print_lines(console, _lines(result))
+    print_lines(console, [*_lines(result), *_next(result, config)])
 
 
 def _figures(one: "LLMResult") -> list[str]:
@@ -348,13 +379,64 @@ def _lines(result: "Result") -> list[str]:
         failed = {**({"unreadable": judge.n_unreadable} if judge.n_unreadable else {}), **judge.failures}
         said = "".join(f", {count} {kind}" for kind, count in failed.items())
         lines.append(f"{judge.name} as judge: {judge.n_verdicts} verdicts{said}")
-    unknown = f", and up to {result.unknown_usd:.4f} for requests whose bill is not known" if result.unknown_usd else ""
+    unknown = f", and up to {result.unknown_usd:.4f} for {_unbilled(result)}" if result.unknown_usd else ""
     lines.append(f"spent {result.spent_usd:.4f} of {result.budget_usd:g} USD{unknown}; journal {result.journal}")
     lines += result.notes
     if result.artifact is not None:
-        lines += [
-            f"wrote {result.out}: artifact {result.artifact}, made from {result.parent}",
-            f"next: set `artifact: {result.out}` under callback_settings.embedllm_router, run embedllm-router doctor;",
-            "after some traffic with feedback, embedllm-router verdict says whether routing pays",
-        ]
+        lines.append(f"wrote {result.out}: artifact {result.artifact}, made from {result.parent}")
     return lines
+
+
+_NO_BILL = {
+    "timeout": "that timed out",
+    "connection": "whose connection broke",
+    "lost": "under way when a run was killed",
+}
+
+
+def _unbilled(result: "Result") -> str:
+    """The requests whose bill is not known, and why it is not."""
+    parts = [
+        f"{n} {_NO_BILL.get(how, f'{how} without token counts of the provider or a price of LiteLLM')}"
+        for how, n in result.unknown_because.items()
+    ]
+    n = sum(result.unknown_because.values())
+    return f"{n} request{'s' if n != 1 else ''} whose bill is not known ({', '.join(parts)})"
+
+
+def _next(result: "Result", config: Path) -> "Iterator[str]":
+    """What to do with the weights; a command that works as it is printed."""
+    kept = result.set_aside
+    if kept is not None and not kept.is_enough:
+        yield (
+            f"{kept.n_complete} of {kept.n_prompts} prompts set aside were graded for every LLM; a verdict takes 30: "
+            "the same command with a higher --budget-usd goes on"
+        )
+    if result.artifact is None:
+        return
+    if kept is not None and kept.is_enough and len(result.llms) > 1:
+        yield f"next: {_verdict_command(result, config)}"
+        said = f"  says by {kept.n_complete} prompts that every LLM answered and no weights learned from"
+        yield f"{said} whether routing pays, and then what to set"
+    else:
+        yield f"next: set `artifact: {result.out}` under callback_settings.embedllm_router in {config}, run"
+        yield f"  {_command('doctor', '--config', str(config))}"
+        yield "  after some traffic with feedback, embedllm-router verdict says whether routing pays"
+
+
+def _verdict_command(result: "Result", config: Path) -> str:
+    """The command that judges these weights; LLMs are named where the configuration does not load the router yet."""
+    from embedllm_router.config.settings import read_proxy_config
+
+    assert result.set_aside is not None
+    try:
+        models = list(read_proxy_config(config).virtual_models)
+    except ConfigError:
+        pool = [part for one in result.llms if one.p_after is not None for part in ("--llm", one.llm)]
+    else:
+        pool = ["--config", str(config), *(["--virtual-model", models[0]] if len(models) > 1 else [])]
+    return _command("verdict", "--data", result.set_aside.folder, *pool, "--artifact", str(result.out))
+
+
+def _command(*words: str) -> str:
+    return shlex.join(["embedllm-router", *words])

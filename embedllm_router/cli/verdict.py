@@ -3,6 +3,7 @@
 Results go to stdout, progress to stderr. Heavy imports wait until the command runs.
 """
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,8 @@ from embedllm_router.cli.options import moment, place_of, with_options
 from embedllm_router.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from embedllm_router.analysis.verdict.result import RoutingVerdict
     from embedllm_router.cli.options import Place
 
@@ -86,6 +89,8 @@ def _verdict(
             raise ConfigError(f"{', '.join(given)} go with --data; records hold the LLMs they were decided among.")
         found = _of_records(place, baseline, virtual_model, cost_weight, margin, since, until, limit)
     _print(found, as_json=as_json)
+    if data and place.config is not None and artifact is not None and not as_json:
+        print_lines(stdout(), _next(found, place.config, artifact))
 
 
 def _of_data(
@@ -154,3 +159,22 @@ def _print(found: "RoutingVerdict", *, as_json: bool) -> None:
     for table in verdict_tables(found):
         console.print(table)
     print_lines(console, (f"note: {note}" for note in found.notes))
+
+
+def _next(found: "RoutingVerdict", config: Path, artifact: Path) -> "Iterator[str]":
+    """What to do with weights that were judged and that the configuration does not name yet."""
+    from embedllm_router.config.settings import read_proxy_config
+    from embedllm_router.evaluation.verdict import Answer
+
+    answer, named = found.best.judgement.answer, read_proxy_config(config).artifact
+    if answer is Answer.USE_ONE:
+        return
+    command = shlex.join(["embedllm-router", "serve", "--config", str(config)])
+    if named is None or named.resolve() != artifact.resolve():
+        yield f"next: set `artifact: {artifact}` under callback_settings.embedllm_router in {config}, then"
+        yield f"  {command}"
+    else:
+        yield f"next: {command}"
+    if answer is Answer.NOT_SHOWN:
+        again = shlex.join(["embedllm-router", "verdict", "--config", str(config)])
+        yield f"  after some traffic with feedback, {again} asks again; or profile more prompts"

@@ -14,6 +14,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from embedllm_router._hashing import digest_of
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.data.folder import check_folders, read_folder
 from embedllm_router.data.ingest_options import OnConflict
@@ -376,7 +377,15 @@ def _score(artifact: Artifact, x: NDArray[np.float32], on_progress: OnProgress) 
 
 
 def _warnings(artifact: Artifact, matrix: CorrectnessMatrix, split: str) -> tuple[str, ...]:
+    if _was_set_aside(artifact, matrix):
+        return ()
     return (*_of_training(artifact, matrix, split), *_of_added_llms(artifact, matrix))
+
+
+def _was_set_aside(artifact: Artifact, matrix: CorrectnessMatrix) -> bool:
+    """Whether these are the prompts that `profile` set aside when it made the weights."""
+    ids = sorted(item.rpartition(":")[2] for item in matrix.prompt_ids)
+    return digest_of(*ids) == artifact.manifest.training.get("set_aside")
 
 
 def _of_training(artifact: Artifact, matrix: CorrectnessMatrix, split: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from embedllm_router._stats import SEEDS, Estimate
 from embedllm_router.artifact.guarantees import verdict
-from embedllm_router.artifact.manifest import GuaranteeRow, LeftOutSet
+from embedllm_router.artifact.manifest import METRICS_OF, GuaranteeRow, LeftOutSet
 from embedllm_router.evaluation.frontier import CostMetrics
 from embedllm_router.evaluation.metrics import Correctness
 from embedllm_router.evaluation.result import BaselineResult, Evaluation, GroupResult, RouterResult
@@ -123,7 +123,7 @@ _COVERAGES: Final = (0.25, 0.5, 0.75, 0.9)
 def evaluation_fields(evaluation: Evaluation) -> dict[str, object]:
     """Everything worth keeping of an evaluation, ready for a JSON writer."""
     e = evaluation
-    test = e.inputs.test.matrix
+    test, manifest = e.inputs.test.matrix, e.artifact.manifest
     fields: dict[str, object] = {
         "n_prompts": len(test.prompts),
         "n_llms": e.n_llms,
@@ -136,7 +136,7 @@ def evaluation_fields(evaluation: Evaluation) -> dict[str, object]:
         "left_out": [one.model_dump() for one in left_out_of(e)],
         "contract": [{**row.model_dump(), "verdict": verdict(row)} for row in e.guarantee],
         "artifact": e.artifact.id,
-        "recorded_log_loss": e.artifact.manifest.metrics.get("log_loss"),
+        "recorded_log_loss": manifest.metrics.get("log_loss") if manifest.training.get(METRICS_OF) is None else None,
         "split": e.split,
         "seed": e.seed,
         "bootstrap_seeds": list(SEEDS),

@@ -75,18 +75,22 @@ class Call:
         messages: What is sent.
         bound_usd: The most it can cost.
         max_tokens: Most tokens of the answer.
+        group: Model group that is asked; empty where the key names it.
+        effort: Reasoning effort that the request sets; None sets none.
     """
 
     key: CallKey
     messages: tuple[Message, ...]
     bound_usd: float
     max_tokens: int
+    group: str = ""
+    effort: str | None = None
 
 
 class Asks(Protocol):
-    """What sends requests: `asking.Asker`."""
+    """What sends requests: `proxy.asking.Asker`."""
 
-    async def ask(self, group: str, messages: Sequence[Message], max_tokens: int) -> Reply:
+    async def ask(self, group: str, messages: Sequence[Message], max_tokens: int, effort: str | None) -> Reply:
         """Sends one request."""
 
 
@@ -214,10 +218,9 @@ class Caller:
         self._n_under_way += 1
         started = time.perf_counter()
         try:
-            ended = await self._answered(
-                call, attempt, await self._asks.ask(call.key.llm, call.messages, call.max_tokens)
-            )
-            wait = None
+            group = call.group or call.key.llm
+            reply = await self._asks.ask(group, call.messages, call.max_tokens, call.effort)
+            ended, wait = await self._answered(call, attempt, reply), None
         except Failure as failure:
             latency = time.perf_counter() - started
             cost = 0.0 if failure.billed is False else None

@@ -10,6 +10,7 @@ most it could, and is not sent again. Answers are in here and nowhere else; the 
 import fcntl
 import os
 import zlib
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -138,6 +139,7 @@ class History:
         grades: Grades that came later.
         bills: Known bills in USD by model group, over all attempts; those of judges under an empty name.
         unknown_bills: The most that ended requests without a known bill can have cost, likewise.
+        unknown_why: Ended requests without a known bill, by how they ended.
         n_sent: Requests that were sent.
     """
 
@@ -147,6 +149,7 @@ class History:
     grades: dict[CallKey, Graded] = field(default_factory=dict)
     bills: dict[str, float] = field(default_factory=dict)
     unknown_bills: dict[str, float] = field(default_factory=dict)
+    unknown_why: Counter[str] = field(default_factory=Counter)
     n_sent: int = 0
 
     def add(self, entry: Entry) -> None:
@@ -162,6 +165,7 @@ class History:
             bills = self.unknown_bills if entry.cost_usd is None else self.bills
             payer = "" if entry.key.judged else entry.key.llm
             bills[payer] = bills.get(payer, 0.0) + entry.counted_usd
+            self.unknown_why[entry.outcome] += entry.cost_usd is None
         else:
             self.grades[entry.key] = entry
 

@@ -12,7 +12,10 @@ from embedllm_router.profiling.graders import Grade
 from embedllm_router.profiling.tasks import Task
 from embedllm_router.proxy.call import Message, json_object
 
-__all__ = ["judge_messages", "read_verdict"]
+__all__ = ["JUDGE_TOKENS", "judge_messages", "read_verdict"]
+
+JUDGE_TOKENS: Final = 1024
+"""Most tokens of a verdict, hidden reasoning included."""
 
 _MOST_CHARS: Final = 40_000
 _TASK: Final = """You grade answers. The user's message is one JSON object: "task" is what was asked, "answer" is what

@@ -31,6 +31,7 @@ __all__ = [
     "Floats",
     "Learned",
     "contestants",
+    "expected_lengths",
     "known_lengths",
     "learn",
     "predicted",
@@ -190,6 +191,24 @@ def known_lengths(artifact: Artifact, lengths: Population, row: int) -> Floats:
     return np.linalg.solve(lengths.turn, known).astype(np.float64)
 
 
+def expected_lengths(artifact: Artifact, lengths: Population, one: Contestant) -> Floats:
+    """What is expected of the lengths of an LLM's answers, as a row of that population; as of LLMs like it, if at all.
+
+    Args:
+        artifact: The weights.
+        lengths: Of the same weights.
+        one: The LLM, at its reasoning effort where it has one.
+    """
+    if one.is_known:
+        return known_lengths(artifact, lengths, [llm.id for llm in artifact.manifest.llms].index(one.llm))
+    catalog = Catalog(artifact.manifest.llms)
+    expected = _expected(one, Relatives(artifact, catalog), catalog)
+    if expected is None:
+        return lengths.mean
+    raw = lengths.decoder.row_of({name: expected.rows[name][0] for name in _LENGTH})
+    return np.linalg.solve(lengths.turn, raw).astype(np.float64)
+
+
 def _about(one: Contestant) -> About:
     candidate, read = one.group.candidate, one.group.read
     vendor = read.vendor if read is not None and read.vendor is not None else UNKNOWN_VENDOR
@@ -208,7 +227,9 @@ def predicted(artifact: Artifact, prompts: Embeddings, llm: str) -> Floats | Non
     return sigmoid(decoder.columns(list(prompts)).astype(np.float64) @ decoder.rows[ids.index(llm)])
 
 
-def write_learned(parent: Artifact, card: str, learned: Learned, n_answers: int, out: Path) -> Artifact:
+def write_learned(  # noqa: PLR0913, PLR0917 - what was learned, of whom, and where to
+    parent: Artifact, card: str, learned: Learned, n_answers: int, set_aside: str, out: Path
+) -> Artifact:
     """Writes the weights.
 
     Args:
@@ -216,6 +237,7 @@ def write_learned(parent: Artifact, card: str, learned: Learned, n_answers: int,
         card: Their model card.
         learned: The new ones.
         n_answers: Graded answers they were learned from.
+        set_aside: Fingerprint of the prompts that they were not learned from; empty where none were set aside.
         out: Where the folder shall be; an older artifact there is replaced.
 
     Returns:
@@ -243,7 +265,7 @@ def write_learned(parent: Artifact, card: str, learned: Learned, n_answers: int,
         parent,
         out,
         decoder=learned.artifact.decoder,
-        training={"added_llms": added, "profiled_answers": n_answers},
+        training={"added_llms": added, "profiled_answers": n_answers, "set_aside": set_aside},
         changes={"llms": manifest.llms, "hedge": manifest.hedge, **unshrunk},
         card=f"{card.rstrip()}\n\n" + "\n".join(section) + "\n",
     )

@@ -10,8 +10,9 @@ import numpy as np
 from embedllm_router._stats import wilson
 from embedllm_router.profiling.journal import CallKey, History
 from embedllm_router.profiling.learning import Contestant
+from embedllm_router.profiling.set_aside import SetAside
 
-__all__ = ["JudgeResult", "LLMResult", "Result", "judge_result_of", "result_of"]
+__all__ = ["JudgeResult", "LLMResult", "Result", "judge_result_of", "result_of", "unknown_because"]
 
 _LEFT: Final = "lost"
 
@@ -120,8 +121,11 @@ class Result:
         left_out: Why other model groups were not asked.
         spent_usd: All bills, judges' included.
         unknown_usd: The most that requests without a known bill can have cost.
+        unknown_because: Requests without a known bill by how they ended: "timeout", "connection"; "lost" were under way
+            when a run died; of others, such as "answered", neither LiteLLM nor the provider's token counts say it.
         judges_usd: What judges took of that.
         budget_usd: What it all was allowed to cost.
+        set_aside: The prompts set aside for the verdict; None where none were, or the run was stopped.
         interrupted: Whether it was stopped before its end; the same command goes on.
         notes: What else there is to know.
     """
@@ -135,8 +139,10 @@ class Result:
     left_out: Mapping[str, str]
     spent_usd: float
     unknown_usd: float
+    unknown_because: Mapping[str, int]
     judges_usd: float
     budget_usd: float
+    set_aside: SetAside | None
     interrupted: bool
     notes: tuple[str, ...] = ()
 
@@ -200,6 +206,12 @@ def judge_result_of(history: History, name: str, n_ungraded: int, given_up: str 
         failures={**failures, **({_LEFT: lost} if lost else {})},
         given_up=given_up,
     )
+
+
+def unknown_because(history: History) -> dict[str, int]:
+    """How the requests ended whose bill is not known."""
+    ended = {outcome: n for outcome, n in history.unknown_why.items() if n}
+    return {**ended, **({_LEFT: len(history.lost)} if history.lost else {})}
 
 
 def _lost(history: History, name: str) -> dict[CallKey, float]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import orjson
@@ -19,16 +19,17 @@ from embedllm_router.artifact.weights import Artifact, read_card
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.errors import ConfigError
 from embedllm_router.evaluation.inputs import OnProgress
-from embedllm_router.profiling.calls import Asks, Budget, Call, Caller, Pace
+from embedllm_router.profiling.calls import USED_UP, Asks, Budget, Call, Caller, Pace
 from embedllm_router.profiling.choosing import Known, choose
 from embedllm_router.profiling.doubts import GradedAnswer, doubts, why_not_learned
 from embedllm_router.profiling.graders import LATER, grade, same_answer
 from embedllm_router.profiling.journal import Begun, CallKey, Ended, Graded, History, Journal
-from embedllm_router.profiling.judging import judge_messages, read_verdict
+from embedllm_router.profiling.judging import JUDGE_TOKENS, judge_messages, read_verdict
 from embedllm_router.profiling.learning import Embeddings, learn, predicted, priors, write_learned
 from embedllm_router.profiling.pool import Pool, expected_tokens
-from embedllm_router.profiling.result import JudgeResult, LLMResult, Result, judge_result_of, result_of
+from embedllm_router.profiling.result import JudgeResult, LLMResult, Result, judge_result_of, result_of, unknown_because
 from embedllm_router.profiling.sandbox import run_tests
+from embedllm_router.profiling.set_aside import SetAside, set_aside, write_set_aside
 from embedllm_router.profiling.tasks import Task
 from embedllm_router.proxy.asking import Asker
 from embedllm_router.proxy.call import Reply, bound_usd, cost_usd
@@ -39,7 +40,6 @@ __all__ = ["Options", "Profile", "Progress", "run"]
 Floats = NDArray[np.float64]
 _ROUNDS: Final = 5
 _LEAST_ROUND: Final = 10
-_JUDGE_TOKENS: Final = 1024
 _CHARS_PER_TOKEN: Final = 4
 
 
@@ -56,6 +56,8 @@ class Options:
         pace: How requests are sent.
         grades_to: File for prompts and grades as JSON lines, which `ingest` reads; None writes none.
         unfinished_are_wrong: Whether an empty or truncated answer is a wrong one; else it is not graded.
+        n_set_aside: Prompts that are set aside for the verdict: drawn at random, put to every LLM, not learned from.
+        data_to: Data folder for their grades; None where none are set aside.
     """
 
     n: int = 200
@@ -66,6 +68,8 @@ class Options:
     pace: Pace = field(default_factory=Pace)
     grades_to: Path | None = None
     unfinished_are_wrong: bool = False
+    n_set_aside: int = 0
+    data_to: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +170,7 @@ def run(  # noqa: PLR0913, PLR0917 - what, how, where to and who watches
     if journal.history.begun is None:
         journal.write(Begun(weights=profile.artifact.id))
     session = Session(profile, options, journal, asker, on_asked)
-    asyncio.run(_asked(session, asker, profile.pool.contestants[0].name))
+    asyncio.run(_asked(session, asker, profile.pool.contestants[0].group.candidate.group))
     return _result(session, read_card(card), out)
 
 
@@ -234,6 +238,7 @@ class Session:
         self.profile, self.options, self.journal, self._on_asked = profile, options, journal, on_asked
         self._tasks = {task.id: task for task in profile.tasks}
         self._rows = {task.id: row for row, task in enumerate(profile.tasks)}
+        self._aside = set_aside(profile.tasks, options.n_set_aside)
         self._texts = {key: end.text for key, end in journal.history.ended.items() if end.text is not None}
         budget = Budget(options.budget_usd, journal.history.counted_usd)
         self._ended_now, self._judged_now, self._upto = set[CallKey](), set[CallKey](), 0
@@ -265,14 +270,20 @@ class Session:
         known = {name: self._with_answers(name) for name in taken}
         if not known:
             return []
-        short = {name: max(upto - len(rows), 0) for name, rows in taken.items()}
-        most = max(short.values())
-        if not most:
-            return []
-        chosen = choose(known, self.profile.answer_usd, self.options.cost_weight, most, taken)
-        picked = {name: rows[: short[name]] for name, rows in chosen.items()}
-        calls = [(name, row) for rank in range(most) for name, rows in picked.items() for row in rows[rank : rank + 1]]
+        calls = self._of_those_aside(taken, upto)
+        due = Counter(name for name, _ in calls)
+        short = {name: max(upto - len(rows) - due[name], 0) for name, rows in taken.items()}
+        if most := max(short.values()):
+            never = {name: rows.union(self._aside) for name, rows in taken.items()}
+            chosen = choose(known, self.profile.answer_usd, self.options.cost_weight, most, never)
+            calls += _in_turn({name: rows[: short[name]] for name, rows in chosen.items()})
         return [self._call(name, self.profile.tasks[row]) for name, row in self._with_the_strongest(calls)]
+
+    def _of_those_aside(self, taken: Mapping[str, set[int]], upto: int) -> list[tuple[str, int]]:
+        """Prompts set aside that are due, as large a part of them as of all: a budget that ends early cuts both."""
+        n = min(self.options.n, len(self.profile.tasks))
+        due = self._aside[: math.ceil(len(self._aside) * min(upto / n, 1.0))]
+        return [(name, row) for row in due for name, rows in taken.items() if row not in rows]
 
     def _with_the_strongest(self, calls: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
         """Where answers are compared with the strongest LLM's, it is asked too."""
@@ -286,14 +297,28 @@ class Session:
         return {self._rows[key.task] for key in done if key.task in self._rows}
 
     def _with_answers(self, name: str) -> Known:
-        scores = self.scores(name)
+        scores = self.taught(name)
         asked = np.fromiter((self._rows[task] for task in scores), dtype=np.intp)
         return replace(self.profile.known[name], asked=asked, score=np.fromiter(scores.values(), dtype=np.float64))
+
+    def finished(self, name: str) -> bool:
+        """Whether an LLM was asked to the end, or as far as the budget went."""
+        return self.caller.given_up.get(name, USED_UP) == USED_UP
 
     def scores(self, name: str) -> dict[str, float]:
         """Grades of an LLM's answers, by task."""
         keys = [key for key in self.history.ended if key.llm == name and not key.judged and key.task in self._rows]
         return {key.task: score for key in keys if (score := self._score(key)) is not None}
+
+    def taught(self, name: str) -> dict[str, float]:
+        """Of these the ones that weights learn from, and prompts are chosen by: none of a prompt set aside."""
+        aside = self.aside
+        return {task: score for task, score in self.scores(name).items() if task not in aside}
+
+    @property
+    def aside(self) -> frozenset[str]:
+        """Tasks set aside for the verdict."""
+        return frozenset(self.profile.tasks[row].id for row in self._aside)
 
     def graded(self) -> list[GradedAnswer]:
         """All grades, LLM by LLM."""
@@ -313,7 +338,8 @@ class Session:
         most = self.options.max_tokens
         bound = bound_usd(self.profile.pool.candidates[name], task.n_bytes, len(task.messages), most)
         assert bound is not None  # the pool has nobody without a price
-        return Call(CallKey(name, task.id), task.messages, bound, most)
+        asked = self.profile.pool.candidates[name]
+        return Call(CallKey(name, task.id), task.messages, bound, most, asked.group, asked.effort)
 
     def _price(self, call: Call, reply: Reply) -> float | None:
         if reply.cost_usd:
@@ -373,9 +399,9 @@ class Session:
             return None
         messages = judge_messages(self._tasks[key.task], self._texts[key])
         n_bytes = sum(len(one.content.encode("utf-8", "surrogatepass")) for one in messages)
-        bound = bound_usd(self.profile.pool.candidates[judge], n_bytes, len(messages), _JUDGE_TOKENS)
+        bound = bound_usd(self.profile.pool.candidates[judge], n_bytes, len(messages), JUDGE_TOKENS)
         assert bound is not None  # the pool takes no judge without a price
-        return Call(CallKey(judge, key.task, key.llm), messages, bound, _JUDGE_TOKENS)
+        return Call(CallKey(judge, key.task, key.llm), messages, bound, JUDGE_TOKENS)
 
     def judge_results(self) -> tuple[JudgeResult, ...]:
         """What came of the judges, one by one."""
@@ -388,6 +414,12 @@ class Session:
         given_up = self.caller.given_up
         names = dict.fromkeys(self.profile.pool.judges)
         return tuple(judge_result_of(self.history, one, ungraded[one], given_up.get(one)) for one in names)
+
+
+def _in_turn(rows: Mapping[str, Sequence[int]]) -> list[tuple[str, int]]:
+    """The first of every LLM, then the second of every one, and so on."""
+    most = max((len(its) for its in rows.values()), default=0)
+    return [(name, row) for rank in range(most) for name, its in rows.items() for row in its[rank : rank + 1]]
 
 
 # What came of it
@@ -416,6 +448,7 @@ def _result(session: Session, card: str, out: Path) -> Result:
         )
     if session.options.grades_to is not None:
         _write_grades(session, session.options.grades_to)
+    aside, mark = _set_aside(session)
     if session.caller.stopping:
         notes.append("stopped before the end; the same command goes on where it was, and asks nothing twice")
     elif not graded:
@@ -424,7 +457,7 @@ def _result(session: Session, card: str, out: Path) -> Result:
         notes += [*_warnings(judges), reason]
     else:
         notes += [*_warnings(judges), *doubts(graded)]
-        found, artifact = _learned(session, found, card, out)
+        found, artifact = _learned(session, found, card, out, mark)
     return Result(
         parent=profile.artifact.id,
         artifact=artifact,
@@ -435,8 +468,10 @@ def _result(session: Session, card: str, out: Path) -> Result:
         left_out=profile.pool.left_out,
         spent_usd=history.spent_usd,
         unknown_usd=history.unknown_usd,
+        unknown_because=unknown_because(history),
         judges_usd=history.bills.get("", 0.0),
         budget_usd=session.options.budget_usd,
+        set_aside=aside,
         interrupted=session.caller.stopping,
         notes=tuple(notes),
     )
@@ -446,8 +481,19 @@ def _warnings(judges: Sequence[JudgeResult]) -> list[str]:
     return [one.warning for one in judges if one.warning is not None]
 
 
-def _write_grades(session: Session, path: Path) -> None:
-    """Prompts, grades, lengths and bills in the long form of correctness data, readable by their owner alone."""
+def _set_aside(session: Session) -> tuple[SetAside | None, str]:
+    """Writes the grades of prompts set aside; what came of them, and their fingerprint. None without any."""
+    folder, aside = session.options.data_to, session.aside
+    rows = [row for task, row in _grades(session) if task in aside]
+    if folder is None or session.caller.stopping or not rows:
+        return None, ""
+    asked = [one.name for one in session.profile.pool.contestants if session.finished(one.name)]
+    complete = set.intersection(set(aside), *(set(session.scores(name)) for name in asked)) if asked else set[str]()
+    return SetAside(str(folder), len(aside), len(complete)), write_set_aside(rows, folder)
+
+
+def _grades(session: Session) -> list[tuple[str, dict[str, Any]]]:
+    """Tasks with prompt, grade, lengths and bill in the long form of correctness data, LLM by LLM."""
     text = {task.id: (task.text, task.category) for task in session.profile.tasks}
     rows = []
     for one in session.profile.pool.contestants:
@@ -455,23 +501,30 @@ def _write_grades(session: Session, path: Path) -> None:
             end = session.history.ended[CallKey(one.name, task)]
             lengths = {"input_tokens": end.input_tokens, "output_tokens": end.output_tokens, "cost_usd": end.cost_usd}
             prompt, category = text[task]
-            rows.append({"prompt": prompt, "category": category, "llm": one.llm, "score": score, **lengths})
+            rows.append(
+                (task, {"prompt": prompt, "category": category, "llm": one.llm, "score": score, **lengths}),
+            )
+    return rows
+
+
+def _write_grades(session: Session, path: Path) -> None:
+    """All grades, in a file that its owner alone can read, since it holds the prompts."""
     try:
         path.touch(0o600)
-        path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+        path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for _, row in _grades(session)))
     except OSError as error:
         raise ConfigError(f"--grades-to {path} cannot be written ({error.strerror}). Name another file.") from error
 
 
 def _learned(
-    session: Session, found: Mapping[str, LLMResult], card: str, out: Path
+    session: Session, found: Mapping[str, LLMResult], card: str, out: Path, mark: str
 ) -> tuple[dict[str, LLMResult], str | None]:
     profile = session.profile
     matrix, rows = _matrix(session)
     learned = learn(profile.artifact, matrix, [profile.prompts[row] for row in rows], profile.pool.contestants)
     n_graded = int(matrix.observed.sum())
     is_new = learned.added or learned.changed or learned.timed
-    written = write_learned(profile.artifact, card, learned, n_graded, out) if is_new else None
+    written = write_learned(profile.artifact, card, learned, n_graded, mark, out) if is_new else None
     told = {
         **dict.fromkeys(learned.timed, "length only"),
         **dict.fromkeys(learned.added, "added"),
@@ -487,9 +540,9 @@ def _learned(
 
 
 def _matrix(session: Session) -> tuple[CorrectnessMatrix, list[int]]:
-    """The grades as correctness data, and which tasks its rows are."""
+    """The grades that teach as correctness data, and which tasks its rows are."""
     pool, history = session.profile.pool.contestants, session.history
-    scores = [session.scores(one.name) for one in pool]
+    scores = [session.taught(one.name) for one in pool]
     rows = [row for row, task in enumerate(session.profile.tasks) if any(task.id in mine for mine in scores)]
     tasks = [session.profile.tasks[row] for row in rows]
     score, tokens = (np.full((len(tasks), len(pool)), np.nan, dtype=np.float32) for _ in range(2))

@@ -94,6 +94,7 @@ class Asker:
         group: str,
         messages: Sequence[Message],
         max_tokens: int,
+        effort: str | None = None,
         parameters: Mapping[str, object] = MappingProxyType({}),
     ) -> Reply:
         """Sends one request.
@@ -102,13 +103,16 @@ class Asker:
             group: Model group.
             messages: What is asked.
             max_tokens: Most tokens of the answer, hidden reasoning included.
+            effort: Reasoning effort to set; None sets none. LiteLLM refuses the request where the LLM takes none, since
+                one that is left out would have the LLM graded for another effort.
             parameters: More of its parameters, by OpenAI's names; what a provider does not take is left out.
 
         Raises:
             Failure: No answer came.
         """
         listed: list[Any] = [{"role": one.role, "content": one.content} for one in messages]
-        sent: dict[str, Any] = {**parameters, "max_tokens": max_tokens, "timeout": self._timeout_s, "drop_params": True}
+        told: dict[str, Any] = {"drop_params": True} if effort is None else {"reasoning_effort": effort}
+        sent: dict[str, Any] = {**parameters, **told, "max_tokens": max_tokens, "timeout": self._timeout_s}
         started = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):

@@ -23,7 +23,7 @@ from embedllm_router.prediction.scorer import usual_embeddings
 from embedllm_router.proxy.preview import applied, deployments_of
 from embedllm_router.proxy.serve import check_port
 from embedllm_router.records.reader.source import open_source
-from embedllm_router.routing.deployments import ModelGroup, Row, by_candidate, through_wildcards
+from embedllm_router.routing.deployments import ModelGroup, Row, by_candidate, through_wildcards, unknown_capabilities
 from embedllm_router.routing.pool import Candidate, Capability, Exclusion
 from embedllm_router.serving.arms import REMEDIES, Arm, excluded_as_not_graded, price_remedy, reasons_of, why_not_judge
 from embedllm_router.serving.snapshot import Served
@@ -74,7 +74,8 @@ class Patient:
         output_usd_per_mtok: Price of a million output tokens in USD; None when unknown.
         price_from: "deployment" or "price map"; None when unknown.
         max_input_tokens: Context window; None when unknown.
-        can: What it can do besides text, as far as it is not known to lack it.
+        can: What it is known to be able to do besides text.
+        unknown: What nobody says whether it can do; requests that need it are sent to it all the same.
         p_correct: Mean p_correct on usual prompts; None when nothing is expected of it.
         excluded: Why it can never be chosen; None when it can.
     """
@@ -87,6 +88,7 @@ class Patient:
     price_from: str | None
     max_input_tokens: int | None
     can: tuple[str, ...]
+    unknown: tuple[str, ...]
     p_correct: float | None
     excluded: str | None
 
@@ -444,6 +446,8 @@ def _patient(group: ModelGroup, arms: Sequence[Arm], rows: Sequence[Row]) -> Pat
     candidate = group.candidate
     average = arms[0].router.average.p_correct
     own = [row for row in rows if row.get("model_name") == candidate.group]
+    unknown = unknown_capabilities(own, litellm.model_cost)
+    not_lacking = [one for one in _SHOWN if one not in candidate.lacks]
     return Patient(
         name=candidate.name,
         llm=candidate.llm,
@@ -452,7 +456,8 @@ def _patient(group: ModelGroup, arms: Sequence[Arm], rows: Sequence[Row]) -> Pat
         output_usd_per_mtok=_per_mtok(candidate.output_usd_per_token),
         price_from=_price_from(candidate, own),
         max_input_tokens=candidate.max_input_tokens,
-        can=tuple(str(one) for one in _SHOWN if one not in candidate.lacks),
+        can=tuple(str(one) for one in not_lacking if one not in unknown),
+        unknown=tuple(str(one) for one in not_lacking if one in unknown),
         p_correct=None if candidate.row is None else round(float(average[candidate.row]), 4),
         excluded=str(reason) if (reason := candidate.standing_exclusion) is not None else None,
     )

@@ -395,7 +395,7 @@ class Judging:
         await self._reserve(job, key, bound, spare_usd)
         cost = bound  # where nobody knows, the most it can be
         try:
-            reply = await asker.ask(candidate.group, messages, max_tokens, {**parameters, **_APART})
+            reply = await asker.ask(candidate.group, messages, max_tokens, parameters={**parameters, **_APART})
             cost = _bill(candidate, reply, bound)
             kept = reply.text if reply.outcome == "answered" else ""
             return _Answer(candidate.name, kept, reply, None if kept else reply.outcome, cost)

@@ -27,6 +27,7 @@ __all__ = [
     "is_paused",
     "read_model_groups",
     "through_wildcards",
+    "unknown_capabilities",
 ]
 
 Row = Mapping[str, object]
@@ -436,15 +437,25 @@ def _lacking(row: Row, prices: PriceMap, accepts: Accepts) -> set[Capability]:
 
 
 def _denies(row: Row, prices: PriceMap, capability: Capability, field: str) -> bool:
+    return _said(row, prices, capability, field) is False
+
+
+def _said(row: Row, prices: PriceMap, capability: Capability, field: str) -> bool | None:
+    """Whether a deployment's LLM can do something; None where nobody says."""
     stated = _section(row, "model_info").get(field)
     if stated is not None:
-        return stated is False
+        return stated is not False
     known = _map_entry(row, prices) or {}
     said = known.get(field)
     if said is not None:
-        return said is False
+        return said is not False
     # LiteLLM's map leaves a flag out where an LLM lacks it, but for JSON schema also where nobody checked.
-    return _is_shipped(known) and capability is not Capability.JSON_SCHEMA
+    return False if _is_shipped(known) and capability is not Capability.JSON_SCHEMA else None
+
+
+def unknown_capabilities(rows: Iterable[Row], prices: PriceMap) -> frozenset[Capability]:
+    """What nobody says whether the deployments of a model group can do; it excludes them from no request."""
+    return frozenset(c for row in rows for c, field in _FLAGS.items() if _said(row, prices, c, field) is None)
 
 
 def _map_entry(row: Row, prices: PriceMap) -> Row | None:

@@ -30,7 +30,7 @@ from embedllm_router.analysis.llms import map_of_llms
 from embedllm_router.analysis.overview import choices, overview
 from embedllm_router.analysis.span import RecordQuery, Span
 from embedllm_router.analysis.tradeoff import frontier
-from embedllm_router.analysis.verdict.recorded import verdict_of
+from embedllm_router.analysis.verdict.recorded import UnknownBaselineError, verdict_of
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import EmbedLLMRouterError
 from embedllm_router.records.reader.source import RecordSource
@@ -321,6 +321,8 @@ class _Shown:
             return _json(await self.answers.answer(key, lambda: compute(self.source())))
         except TimeoutError as error:
             raise HTTPException(503, "the dashboard is busy with other questions; try again in a moment") from error
+        except UnknownBaselineError as error:
+            raise HTTPException(400, str(error)) from error
         except EmbedLLMRouterError as error:
             raise HTTPException(503, str(error)) from error
 
@@ -356,8 +358,9 @@ def _add_figures(data: APIRouter, shown: _Shown) -> None:
         return await shown.json(("frontier", query, n), lambda source: frontier(source, query, n))
 
     @data.get("/verdict")
-    async def verdict(query: RecordQueryOf) -> Response:
-        return await shown.json(("verdict", query), lambda source: verdict_of(source, query.filters()))
+    async def verdict(query: RecordQueryOf, baseline: Text = None) -> Response:
+        asked = ("verdict", query, baseline)
+        return await shown.json(asked, lambda source: verdict_of(source, query.filters(), baseline))
 
 
 def _search(  # noqa: PLR0913 - the conditions a list can be searched by, one parameter each

@@ -125,6 +125,8 @@ def test_version() -> None:
         (("route", "x", "--cost-weight", "cheap"), 2, "--cost-weight"),
         (("route",), 2, "prompt"),
         (("inspect", "nowhere"), 1, "cannot read manifest.json"),
+        (("inspect", "--artifact", "nowhere"), 1, f"in {Path('nowhere').absolute()}"),
+        (("inspect", "here", "--artifact", "there"), 2, "give one weights folder"),
         (("serve", "--config", "nowhere.yaml"), 2, "cannot read the configuration"),
         (("upstream", "--fail", "everything"), 2, "LLM=STATUS"),
         (("fly",), 2, "fly"),

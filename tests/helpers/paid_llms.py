@@ -49,7 +49,7 @@ class StandIn:
     """What the stand-in answers and bills.
 
     Attributes:
-        llms: By name.
+        llms: By name; at a reasoning effort that a request sets as "name:effort".
         key: Right answer and difficulty, by what a question ends in.
         failures: Share of requests by kind: "429", "500", "hang", "cut", "empty", "long".
         latency_s: Of an answer.
@@ -115,7 +115,8 @@ class StandIn:
         return None
 
     def _answered(self, body: Json, failure: str | None) -> Response:
-        name = str(body["model"])
+        effort = body.get("reasoning_effort")
+        name = str(body["model"]) if effort is None else f"{body['model']}:{effort}"
         question = str(body["messages"][-1]["content"])
         content = json.dumps(self._completion(name, question, failure, self.reply_of(name, body))).encode()
         usd = self._bill(name, question, failure)

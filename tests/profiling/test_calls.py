@@ -31,8 +31,8 @@ class _Provider:
     def __init__(self, answer: Answer) -> None:
         self.answer, self.asked, self.active, self.most_active = answer, Counter[str](), 0, 0
 
-    async def ask(self, group: str, messages: Sequence[Message], max_tokens: int) -> Reply:
-        del messages, max_tokens
+    async def ask(self, group: str, messages: Sequence[Message], max_tokens: int, effort: str | None) -> Reply:
+        del messages, max_tokens, effort
         self.asked[group] += 1
         self.active += 1
         self.most_active = max(self.most_active, self.active)
@@ -86,9 +86,9 @@ def test_the_budget_is_never_exceeded(
     by_key = {call.key: call for call in wanted}
 
     class Provider:
-        async def ask(self, group: str, messages: Sequence[Message], max_tokens: int) -> Reply:
+        async def ask(self, group: str, messages: Sequence[Message], max_tokens: int, effort: str | None) -> Reply:
             nonlocal owed
-            del messages, max_tokens
+            del messages, max_tokens, effort
             assert caller.budget.counted_usd + caller.budget.in_flight_usd <= limit + 1e-9
             await asyncio.sleep(0)
             bound = min(call.bound_usd for call in wanted if call.key.llm == group)

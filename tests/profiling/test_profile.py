@@ -3,12 +3,14 @@
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,12 @@ from typer.testing import CliRunner
 from embedllm_router.artifact.catalog import Catalog
 from embedllm_router.artifact.weights import load_artifact
 from embedllm_router.cli.main import app
+from embedllm_router.data.folder import read_folder
 from embedllm_router.data.ingest import ingest
+from embedllm_router.errors import ConfigError
+from embedllm_router.profiling.graders import Grader
+from embedllm_router.profiling.set_aside import n_set_aside, set_aside
+from embedllm_router.profiling.tasks import read_tasks
 from embedllm_router.routing.deployments import read_model_groups
 
 LLMS = {"ours-a": PaidLLM(-2.0), "ours-b": PaidLLM(0.0), "ours-c": PaidLLM(2.0, 2e-6, 8e-6)}
@@ -104,6 +111,7 @@ def test_a_pool_is_asked_billed_and_learned_through_every_failure(stand_in: tupl
     assert json.loads((place.folder / "new.report.json").read_text()) == result
     weights = load_artifact(place.out)
     assert weights.id == result["artifact"]
+    assert weights.manifest.measured.startswith(f"Measured on the weights {result['parent']}, before ")
     groups = read_model_groups(json.loads(place.config.read_text())["model_list"], {}, Catalog(weights.manifest.llms))
     assert {name: group.candidate.llm for name, group in groups.items()} == {name: name for name in LLMS}
     assert all(group.candidate.row is not None for group in groups.values())
@@ -223,6 +231,79 @@ def test_a_judge_that_grades_nothing_is_named_and_can_be_replaced(
     assert [one["n_graded"] for one in result["llms"]] == [12, 12]
     assert result["judges"][0]["n_verdicts"] == 24
     assert max(n for (name, _), n in provider.asked.items() if name == "ours-a") == 1
+
+
+def test_a_dry_run_counts_what_judges_take(stand_in: tuple[StandIn, str], place: Place) -> None:
+    """Against the ledger, which the stand-in bills at 40 tokens a verdict; each judge judges what is not its own."""
+    provider, _ = stand_in
+    place.write([{"prompt": one, "grader": "judge"} for one in list(provider.key)[:12]])
+    provider.reply_of = lambda _, body: '{"correct": true}' if "You grade answers" in str(body) else None
+    judges = "--judge=ours-c", "--judge=ours-b"
+    quoted = place.run("--n=12", *judges, "--dry-run")
+    assert [(one["name"], one["calls"]) for one in quoted["judges"]] == [("ours-c", 24), ("ours-b", 12)]
+    assert quoted["usd"] == pytest.approx(sum(one["usd"] for one in (*quoted["llms"], *quoted["judges"])))
+    result = place.run("--n=12", *judges)
+    of_judges = sum(one["usd"] for one in quoted["judges"])
+    assert [one["n_verdicts"] for one in result["judges"]] == [24, 12]
+    assert result["judges_usd"] < quoted["most_usd"]
+    assert of_judges < quoted["usd"] < quoted["most_usd"]
+    assert not place.run("--n=12", "--dry-run", f"--prompts={_with_references(place, provider)}", *judges)["judges"]
+
+
+def _with_references(place: Place, provider: StandIn) -> Path:
+    path = place.folder / "graded.jsonl"
+    rows = [{"prompt": one, "reference": int(right)} for one, (right, _) in list(provider.key.items())[:12]]
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return path
+
+
+def test_why_a_bill_is_unknown_is_said(stand_in: tuple[StandIn, str], place: Place) -> None:
+    provider, _ = stand_in
+    provider.failures = {"cut": 0.3}
+    result = place.run("--n=12")
+    assert set(result["unknown_because"]) == {"connection"}
+    assert result["unknown_because"]["connection"] == place.journal.read_bytes().count(b'"outcome":"connection"')
+    again = CliRunner().invoke(app, [one for one in place.arguments("--n=12") if one != "--json"])
+    assert "whose bill is not known" in again.stdout
+    assert "whose connection broke" in again.stdout
+
+
+def test_an_llm_is_asked_at_each_reasoning_effort_and_learned_as_several(
+    stand_in: tuple[StandIn, str], place: Place
+) -> None:
+    """Planted: the more effort, the abler, longer and dearer; the next start knows each effort by its own row."""
+    provider, url = stand_in
+    abilities = {"none": PaidLLM(-2.0, tokens=20), "low": PaidLLM(0.5, tokens=60), "high": PaidLLM(3.0, tokens=200)}
+    provider.llms = {f"brain:{effort}": llm for effort, llm in abilities.items()}
+    row = _deployment("brain", PaidLLM(0.0), url)
+    row["litellm_params"]["allowed_openai_params"] = ["reasoning_effort"]
+    row["model_info"] = {"embedllm_efforts": ["none", "low", "high"]}
+    place.config.write_text(json.dumps({"model_list": [row, _deployment("other", PaidLLM(0.0), url)]}))
+    result = place.run("--n=40", "--llm=brain")
+    found = {one["name"]: one for one in result["llms"]}
+    assert list(found) == ["brain:none", "brain:low", "brain:high"]
+    for name, one in found.items():
+        assert one["learned"] == "added"
+        assert one["n_answers"] == 40
+        assert one["output_tokens"] == provider.llms[name].tokens
+        assert one["cost_usd"] == pytest.approx(provider.bills[name], rel=1e-9)
+    assert found["brain:none"]["p_after"] < found["brain:low"]["p_after"] < found["brain:high"]["p_after"]
+    weights = load_artifact(place.out)
+    groups = read_model_groups([row], {}, Catalog(weights.manifest.llms))
+    known = {one.candidate.name: (one.candidate.llm, one.match.how) for one in groups["brain"].at_efforts}
+    assert all(llm == name and how in {"exact", "spelling"} for name, (llm, how) in known.items()), known
+    assert [one["name"] for one in place.run("--llm=brain:low", "--dry-run")["llms"]] == ["brain:low"]
+
+
+def test_an_effort_that_would_not_be_sent_is_not_asked(stand_in: tuple[StandIn, str], place: Place) -> None:
+    row = _deployment("brain", PaidLLM(0.0), stand_in[1])
+    row["model_info"] = {"embedllm_efforts": ["low"]}
+    row["litellm_params"]["model"] = "openai/gpt-4o"
+    config = json.loads(place.config.read_text())
+    place.config.write_text(json.dumps({"model_list": [*config["model_list"], row]}))
+    done = CliRunner().invoke(app, place.arguments("--dry-run"))
+    assert "brain:low is not asked: LiteLLM sends it no reasoning_effort" in " ".join(done.stderr.split())
+    assert "allowed_openai_params" in done.stderr
 
 
 def test_who_judges_its_own_answers_is_warned_of(stand_in: tuple[StandIn, str], place: Place) -> None:
@@ -373,3 +454,57 @@ def test_what_is_wrong_with_a_configuration_is_one_sentence(place: Place, monkey
     place.config.write_text("model_list: []")
     assert "model_list is empty" in said()
     assert "No such file" in said("--config=nowhere.yaml")
+
+
+def test_prompts_set_aside_teach_nothing_and_the_command_that_is_named_judges_by_them(
+    stand_in: tuple[StandIn, str], place: Place
+) -> None:
+    """The verdict's data: drawn at random, answered by every LLM, learned from by no weights, read by their owner."""
+    config = json.loads(place.config.read_text())
+    config["litellm_settings"] = {"callbacks": ["embedllm_router.proxy_handler"]}
+    config["callback_settings"] = {"embedllm_router": {"virtual_models": {"auto": {"default": "ours-c"}}}}
+    place.config.write_text(json.dumps(config))
+    done = CliRunner().invoke(app, [one for one in place.arguments("--n=80") if one != "--json"])
+    assert done.exit_code == 0, done.output
+    matrix = read_folder(place.folder / "new.data")
+    assert matrix.observed.shape == (30, 3)
+    assert matrix.observed.all()
+    assert matrix.llm_ids == ("ours-a", "ours-b", "ours-c")
+    rows = dict(zip(stand_in[0].key, _order_aside(place), strict=True))
+    assert set(matrix.prompts) == {text for text, rank in rows.items() if rank < 30}
+    assert load_artifact(place.out).manifest.training["profiled_answers"] == 3 * 50
+    assert (place.folder / "new.data").stat().st_mode & 0o077 == 0
+    (command,) = [line for line in done.stdout.splitlines() if line.startswith("next: ")]
+    judged = CliRunner().invoke(app, shlex.split(command)[2:])
+    assert judged.exit_code == 0, judged.output
+    assert "30 requests of graded data, new.data" in judged.stdout
+    assert "caller's word" not in judged.stdout
+    assert "looks too well known" not in judged.stdout
+    assert judged.stdout.startswith("Use ours-c for everything")
+    closer = CliRunner().invoke(app, [*shlex.split(command)[2:], "--cost-weight=2000"])
+    assert f"set `artifact: {place.out}`" in " ".join(closer.stdout.split()), closer.stdout
+
+
+def _order_aside(place: Place) -> list[int]:
+    """Rank of each prompt of the file in the order in which prompts are set aside."""
+    tasks = read_tasks(place.prompts, "agreement")
+    order = set_aside(tasks, len(tasks))
+    return [order.index(row) for row in range(len(tasks))]
+
+
+def test_how_many_prompts_are_set_aside(place: Place) -> None:
+    tasks = read_tasks(place.prompts, "agreement")
+    compared = [replace(task, grader=Grader(type="agreement")) for task in tasks]
+    assert len(tasks) == 80
+    assert [n_set_aside(tasks, n) for n in (79, 80, 1_000)] == [0, 30, 30]
+    assert n_set_aside(tasks * 5, 200) == 50
+    assert n_set_aside(compared, 200) == 0
+    assert [n_set_aside(tasks, 60, n) for n in (0, 30, 50)] == [0, 30, 50]
+    for wanted in (29, 51):
+        with pytest.raises(ConfigError, match="at least 30"):
+            n_set_aside(tasks, 60, wanted)
+    with pytest.raises(ConfigError, match="agreement"):
+        n_set_aside(compared, 60, 30)
+    assert set_aside(tasks, 40)[:30] == set_aside(tasks, 30)
+    back = tasks[::-1]
+    assert [back[row].id for row in set_aside(back, 30)] == [tasks[row].id for row in set_aside(tasks, 30)]

@@ -53,6 +53,17 @@ def test_nothing_is_found_where_nothing_is_the_matter(healthy: dict[str, Any], t
     assert 0 < wizard.p_correct < 1
 
 
+def test_what_nobody_says_an_llm_can_do_is_no_ability(healthy: dict[str, Any], tmp_path: Path) -> None:
+    healthy["model_list"][0]["model_info"] = {"supports_vision": True, "supports_audio_input": False}
+    wizard, sprinter = checked(healthy, tmp_path).patients
+    assert wizard.can == ("vision",)
+    assert wizard.unknown == ("pdf", "tools", "json_schema")
+    assert sprinter.can == ()
+    shown = CliRunner().invoke(app, ["doctor", "--config", str(tmp_path / "config.yaml")], env={"COLUMNS": "300"})
+    assert all(said in shown.stdout for said in ("pdf?", "tools?", "json_schema?"))
+    assert "vision?, audio?" in " ".join(shown.stdout.split())
+
+
 def settings_of(config: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = config["callback_settings"]["embedllm_router"]
     return found

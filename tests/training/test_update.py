@@ -130,6 +130,8 @@ def test_the_written_artifact_is_a_child_that_reads_the_same_embeddings(school: 
     lesson, update = school.teach(World(changed(WIZARD, "maths", 0.2)))
     new = school.written(lesson, update)
     assert new.artifact.manifest.training["parent_artifact"] == school.artifact.id
+    assert "answers with feedback that were held out" in new.artifact.manifest.measured
+    assert school.artifact.manifest.measured == "Measured on benchmark prompts that training set aside."
     assert new.artifact.manifest.training["feedback_answers"] == lesson.n_answers
     assert new.artifact.id != school.artifact.id
     assert new.encoder_id == school.router.encoder_id

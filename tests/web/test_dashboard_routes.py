@@ -218,3 +218,12 @@ def test_the_chart_library_is_the_published_one_with_its_licence() -> None:
     assert hashlib.sha256((STATIC / "vendor/chart.umd.min.js").read_bytes()).hexdigest() == CHART_JS
     licence = (STATIC / "vendor/LICENSE.md").read_text()
     assert licence.count("The MIT License (MIT)") == 2
+
+
+def test_a_baseline_that_was_no_candidate_is_refused_with_the_names_that_were(client: TestClient) -> None:
+    refused = client.get("/embedllm/api/verdict", params={"range": "all", "baseline": "nope"})
+    assert refused.status_code == 400
+    known = {candidate.name for record in make_records(50) for candidate in record.candidates}
+    assert all(name in refused.json()["detail"] for name in known)
+    for name in known:
+        assert client.get("/embedllm/api/verdict", params={"range": "all", "baseline": name}).status_code == 200

@@ -40,7 +40,7 @@ from embedllm_router.records.reader.recorded import Recorded, RecordedRequest, W
 from embedllm_router.records.reader.source import Filters, RecordSource
 from embedllm_router.routing.policy import Objective
 
-__all__ = ["RecordsVerdict", "judge_records", "verdict_of"]
+__all__ = ["RecordsVerdict", "UnknownBaselineError", "judge_records", "verdict_of"]
 
 _ENOUGH: Final = 0.95  # share of the requests of which verdicts must be able to say something
 _COULD_TAKE: Final = 0.9  # share of the requests that an LLM must be able to take to be a fixed one
@@ -65,21 +65,23 @@ class RecordsVerdict:
     sentence: str
 
 
-def verdict_of(source: RecordSource, filters: Filters) -> RecordsVerdict:
+def verdict_of(source: RecordSource, filters: Filters, baseline: str | None = None) -> RecordsVerdict:
     """Judges the newest requests, for readers who did not ask for it.
 
     Args:
         source: The records.
         filters: Which requests are meant.
+        baseline: Model group that was used before; None takes the one that most requests name.
 
     Raises:
         DataError: The records cannot be read.
+        UnknownBaselineError: The baseline was no candidate.
     """
-    if not source.rows("SELECT 1 AS one FROM feedback LIMIT 1"):
+    if baseline is None and not source.rows("SELECT 1 AS one FROM feedback LIMIT 1"):
         return RecordsVerdict(None, "Not known: no answer has feedback.")
     recorded = read_recorded(source, Wanted(filters=filters, limit=_NEWEST))
     try:
-        found = judge_records(recorded)
+        found = judge_records(recorded, baseline=baseline)
     except TooLittleError as error:
         return RecordsVerdict(None, f"Not known: {error}")
     return RecordsVerdict(found, found.best.headline)
@@ -87,6 +89,10 @@ def verdict_of(source: RecordSource, filters: Filters) -> RecordsVerdict:
 
 class TooLittleError(DataError):
     """The records hold too few requests or verdicts to judge."""
+
+
+class UnknownBaselineError(ConfigError):
+    """The baseline was no candidate of any request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +244,7 @@ def _column(traffic: _Traffic, name: str) -> int:
 
 def _no_such_baseline(name: str, names: Sequence[str]) -> ConfigError:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
-    return ConfigError(
+    return UnknownBaselineError(
         f"the baseline {name!r} could take none of these requests; candidates were {', '.join(names)}. "
         f"Did you mean {near[0]!r}?"
     )

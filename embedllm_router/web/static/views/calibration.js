@@ -204,7 +204,7 @@ function ownTest(test) {
     {
       wide: true,
       id: "own-test",
-      note: `Measured when ${test.artifact} was made (${test.created.slice(0, 10)}), on benchmark prompts that training set aside. Your prompts may differ.`,
+      note: `${test.artifact}, made on ${test.created.slice(0, 10)}. ${test.measured} Your prompts may differ.`,
     },
     table(
       "The weights’ own test",
