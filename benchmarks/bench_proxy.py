@@ -6,8 +6,8 @@ With --records both have the plugin, and what is measured is keeping records: on
 
 Both proxies run the shipped configuration, one without the callback, both in front of simulated LLMs, and are asked the
 same prompts: one for "auto", the other for the very LLM that "auto" goes to, so that both do the same work behind the
-choice. A round measures one, then the other, in alternating order; a ratio is the median over rounds. Ends with one
-JSON line.
+choice. A round measures one, then the other, in alternating order; a ratio is the median over rounds. Processor time is
+the proxy's own, all its threads, so other work on the machine hardly moves it. Ends with one JSON line.
 """
 
 import argparse
@@ -36,15 +36,17 @@ from embedllm_router.cli.demo import PROMPTS, RunningProxy, running_proxy
 CONFIG = Path(__file__).parents[1] / "proxy_config.yaml"
 CONCURRENCIES = (1, 16)
 SHORT_PROMPTS = [text for title, text in PROMPTS.items() if title != "long document"]
+MEASURED = ("requests/s", "p95 ms", "processor ms")
 MAX_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One proxy under one load: requests per second, and p95 of a request in milliseconds."""
+    """One proxy under one load: requests per second; p95 and processor time of a request in milliseconds."""
 
     rps: float
     p95_ms: float
+    cpu_ms: float
 
 
 async def load(proxy: RunningProxy, models: Sequence[str], concurrency: int, n_requests: int) -> Load:
@@ -64,6 +66,7 @@ async def load(proxy: RunningProxy, models: Sequence[str], concurrency: int, n_r
             taken.append((time.perf_counter() - started) * 1e3)
 
     connector = aiohttp.TCPConnector(limit=concurrency)
+    cpu_s = processor_s(proxy)
     async with (
         asyncio.timeout(MAX_SECONDS),
         aiohttp.ClientSession(headers=headers, connector=connector) as session,
@@ -71,7 +74,14 @@ async def load(proxy: RunningProxy, models: Sequence[str], concurrency: int, n_r
         started = time.perf_counter()
         await asyncio.gather(*(client(session) for _ in range(concurrency)))
         seconds = time.perf_counter() - started
-    return Load(n_requests / seconds, float(np.percentile(taken, 95)))
+    cpu_ms = (processor_s(proxy) - cpu_s) * 1e3 / n_requests
+    return Load(n_requests / seconds, float(np.percentile(taken, 95)), cpu_ms)
+
+
+def processor_s(proxy: RunningProxy) -> float:
+    """Processor time of a proxy so far, all its threads: seconds. What else runs on the machine hardly moves it."""
+    times = psutil.Process(proxy.pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def compare(
@@ -90,11 +100,14 @@ def compare(
 
 
 def chosen_llms(proxy: RunningProxy) -> list[str]:
-    """The LLM that "auto" goes to, for each prompt."""
+    """The model group that "auto" goes to, for each prompt."""
     key = {"authorization": f"Bearer {proxy.api_key}"}
     bodies = [{"model": "auto", "messages": [{"role": "user", "content": prompt}]} for prompt in SHORT_PROMPTS]
     answers = [httpx.post(f"{proxy.base_url}/chat/completions", json=b, headers=key, timeout=30) for b in bodies]
-    return [answer.headers["x-embedllm-chosen"] for answer in answers]
+    groups = {
+        row["litellm_params"]["model"]: row["model_name"] for row in yaml.safe_load(CONFIG.read_text())["model_list"]
+    }
+    return [groups[answer.headers["x-litellm-model-name"]] for answer in answers]
 
 
 def rss_mb(proxy: RunningProxy) -> float:
@@ -118,7 +131,7 @@ def measure_starts(plain: Path, starts: int) -> float:
     for _ in track(range(starts), "starts", console=Console(stderr=True)):
         seconds = []
         for config in (CONFIG, plain):
-            with running_proxy(config, through="litellm") as proxy:
+            with running_proxy(CONFIG, through="litellm") as proxy:
                 seconds.append(proxy.start_s)
         added.append(seconds[0] - seconds[1])
     return statistics.median(added)
@@ -126,38 +139,42 @@ def measure_starts(plain: Path, starts: int) -> float:
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--requests", type=int, default=400)
-    parser.add_argument("--starts", type=int, default=5)
-    parser.add_argument("--records", action="store_true")
-    options = parser.parse_args()
-    table = Table("concurrency", "requests/s with", "without", "ratio", "p95 ms with", "without", "ratio")
+    options = parsed_options()
+    table = Table("clients", *(f"{what} {side}" for what in MEASURED for side in ("with", "without", "ratio")))
     result: dict[str, float] = {}
     with ExitStack() as stack:
-        without = {"EMBEDLLM_ROUTER_STORE__ENABLED": "false"} if options.records else {}
-        plain = CONFIG if options.records else plain_config(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        plain = CONFIG if options.records else plain_config(folder)
         result["added_start_s"] = round(measure_starts(plain, options.starts), 2) if options.starts else 0.0
+        without = {"EMBEDLLM_ROUTER_STORE__ENABLED": "false"} if options.records else {}
         routed = stack.enter_context(running_proxy(CONFIG, through="litellm"))
         direct = stack.enter_context(running_proxy(plain, through="litellm", environment=without))
         other = (direct, ["auto"] * len(SHORT_PROMPTS) if options.records else chosen_llms(routed))
         compare(routed, other, 4, 200, 1)  # warms both up
-        for concurrency in CONCURRENCIES:
-            pairs = compare(routed, other, concurrency, options.requests, options.rounds)
+        for clients in CONCURRENCIES:
+            pairs = compare(routed, other, clients, options.requests, options.rounds)
             row = [statistics.median(values) for values in zip(*(figures(a, b) for a, b in pairs), strict=True)]
-            table.add_row(str(concurrency), *(f"{value:.3g}" for value in row))
-            result[f"rps_ratio_c{concurrency}"] = round(row[2], 3)
-            result[f"p95_ratio_c{concurrency}"] = round(row[5], 3)
+            table.add_row(str(clients), *(f"{value:.3g}" for value in row))
+            result |= {f"{n}_ratio_c{clients}": round(row[3 * i + 2], 3) for i, n in enumerate(("rps", "p95", "cpu"))}
         result["added_rss_mb"] = round(rss_mb(routed) - rss_mb(direct), 1)
-    Console().print(table)
-    names = ("rps_ratio_c1", "rps_ratio_c16", "p95_ratio_c16", "added_rss_mb", "added_start_s")
-    print(json.dumps({name: result[name] for name in names}))
+    Console(width=140).print(table)
+    print(json.dumps(result))
+
+
+def parsed_options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--requests", type=int, default=400)
+    parser.add_argument("--starts", type=int, default=5)
+    parser.add_argument("--records", action="store_true")
+    return parser.parse_args()
 
 
 def figures(routed: Load, direct: Load) -> tuple[float, ...]:
-    """Both loads and their ratios, in the table's order."""
-    speed, delay = routed.rps / direct.rps, routed.p95_ms / direct.p95_ms
-    return routed.rps, direct.rps, speed, routed.p95_ms, direct.p95_ms, delay
+    """Each of `MEASURED` for both loads and their ratio, in the table's order."""
+    pairs = [(routed.rps, direct.rps), (routed.p95_ms, direct.p95_ms), (routed.cpu_ms, direct.cpu_ms)]
+    return tuple(value for one, two in pairs for value in (one, two, one / two))
 
 
 if __name__ == "__main__":
