@@ -18,7 +18,14 @@ from embedllm_router.profiling.learning import Contestant, Embeddings, contestan
 from embedllm_router.profiling.tasks import Task
 from embedllm_router.proxy.parameters import accepted_parameters
 from embedllm_router.proxy.preview import deployments_of
-from embedllm_router.routing.deployments import PriceMap, Row, by_candidate, read_model_groups, through_wildcards
+from embedllm_router.routing.deployments import (
+    ModelGroup,
+    PriceMap,
+    Row,
+    by_candidate,
+    read_model_groups,
+    through_wildcards,
+)
 from embedllm_router.routing.pool import Candidate, Exclusion
 from embedllm_router.training.add_llm import Population
 
@@ -77,7 +84,7 @@ def read_pool(config: Path, artifact: Artifact, prices: PriceMap, names: Sequenc
     listed = {str(row.get("model_name")) for row in rows}
     rows += [{"model_name": judge, "litellm_params": {"model": judge}} for judge in judges if judge not in listed]
     groups = read_model_groups(rows, prices, Catalog(artifact.manifest.llms), accepted_parameters)
-    by_name = {name: (group,) for name, group in by_candidate(groups).items()}
+    by_name: dict[str, tuple[ModelGroup, ...]] = {name: (group,) for name, group in by_candidate(groups).items()}
     by_name |= {name: group.at_efforts or (group,) for name, group in groups.items() if name in listed}
     unknown = [name for name in names if name not in by_name]
     if unknown:
