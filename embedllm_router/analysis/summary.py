@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from embedllm_router._stats import Estimate, Resampling
 from embedllm_router.analysis.calibration import Calibration, calibration
+from embedllm_router.analysis.judged import Judged, judged
 from embedllm_router.analysis.topics import TopicShare, by_topic
 from embedllm_router.analysis.verdict.recorded import verdict_of
 from embedllm_router.records.reader.file_source import FileSource
@@ -689,6 +690,7 @@ class Summary:
         route_ms: Time that routing added.
         latency_ms: From the call to its last byte, routing included.
         verdict: Whether routing pays, in one sentence, by feedback on the newest requests.
+        judged: What judged evaluation cost and taught; None where nothing was judged.
         rejected_lines: Lines of record files that were no records, whatever the filters; each may have been one.
     """
 
@@ -707,6 +709,7 @@ class Summary:
     route_ms: Percentiles
     latency_ms: Percentiles
     verdict: str
+    judged: Judged | None
     rejected_lines: int
 
 
@@ -745,6 +748,7 @@ def summarize(source: RecordSource, filters: Filters | None = None, *, seed: int
         route_ms=_percentiles(sample.route_ms),
         latency_ms=_percentiles(sample.latency_ms),
         verdict=verdict_of(source, filters).sentence,
+        judged=judged(source, filters),
         rejected_lines=source.rejected_lines() if isinstance(source, FileSource) else 0,
     )
 

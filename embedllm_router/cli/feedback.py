@@ -183,7 +183,9 @@ def _learn(
     parent = artifact or default_artifact_path()
     check_beside(parent, out)
     weights = load_artifact(parent)
-    wanted = Wanted(filters=filters, limit=limit, with_text=True, only_judged=True, sources=source)
+    wanted = Wanted(
+        filters=filters, limit=limit, with_text=True, only_judged=True, sources=source, with_contenders=True
+    )
     with place.opened() as log:
         recorded = read_recorded(log, wanted)
     options = LessonOptions(holdout, holdout_by.value, max_weight)

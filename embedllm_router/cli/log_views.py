@@ -12,6 +12,7 @@ from rich.text import Text
 from embedllm_router._stats import Estimate
 from embedllm_router.analysis.calibration import Calibration
 from embedllm_router.analysis.explain import Explained, Explanation, Knob
+from embedllm_router.analysis.judged import Judge, Judged
 from embedllm_router.analysis.summary import Alternative, Count, Summary
 from embedllm_router.analysis.topics import topic_of
 from embedllm_router.records.reader.find import Found
@@ -464,8 +465,8 @@ def summary_blocks(summary: Summary) -> list[RenderableType]:
         blocks += [_calibration(summary.calibration), _calibration_line(summary.calibration)]
     else:
         blocks.append(Text("calibration: no feedback on these requests"))
-    blocks += [_times(summary), Text(f"verdict: {summary.verdict}")]
-    return blocks
+    blocks += [_times(summary), *(_judged(summary.judged) if summary.judged else ())]
+    return [*blocks, Text(f"verdict: {summary.verdict}")]
 
 
 def _head(summary: Summary) -> Text:
@@ -601,3 +602,26 @@ def _times(summary: Summary) -> Table:
     for name, one in {"added by routing": summary.route_ms, "to the last byte": summary.latency_ms}.items():
         table.add_row(name, *(milliseconds(value) for value in (one.p50, one.p95, one.p99)), f"{one.n:,}")
     return table
+
+
+def _judged(found: Judged) -> list[RenderableType]:
+    """Other LLMs beside those that answered, what that cost, and how far the judges err."""
+    title = f"judged evaluation: {found.n_requests:,} requests, {found.n_verdicts:,} verdicts, {usd(found.usd)}"
+    headers = ["answers", "score", "user's answer", "better", "worse", "no answer", "cost"]
+    table = _table(f"{title} ({usd(found.judges_usd)} for judges)", ["LLM"], headers)
+    for one in found.contenders:
+        scores = probability(one.score), probability(one.score_served)
+        counts = f"{one.n_better:,}", f"{one.n_worse:,}", f"{one.n_failed:,}"
+        table.add_row(one.llm, f"{one.n:,}", *scores, *counts, usd(one.usd))
+    return [table, *(Text(_errors_of(one)) for one in found.judges)]
+
+
+def _errors_of(one: Judge) -> str:
+    said = f"judge {one.judge}: scored {one.n:,} answers beside the user's"
+    if one.reversed is not None:
+        said += f", {_interval(one.reversed, percent)} of them the other way round when the order was swapped"
+    said += f"; {one.n_failed:,} without a score that could be read" if one.n_failed else ""
+    if one.told_apart is None:
+        return f"{said}. It has not been shown an answer beside its own copy yet, so its error is not known."
+    doubles = f"{one.n_doubles:,} answers beside their own copies"
+    return f"{said}. Of {doubles} it told {_interval(one.told_apart, percent)} apart, by {probability(one.apart)}."

@@ -182,6 +182,7 @@ def serve(
     config: Annotated[Path, typer.Option(help="LiteLLM proxy configuration that loads the router.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 4000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that answer requests; they share the port.")] = 1,
 ) -> None:
     """Run the LiteLLM proxy with the router. Makes and prints a master key when none is set."""
     check_config(config)
@@ -189,7 +190,7 @@ def serve(
     environment, made_key = proxy_environment(config)
     if made_key:
         _stderr.print(f"LITELLM_MASTER_KEY was not set; made for this run: {made_key}", highlight=False, soft_wrap=True)
-    command = proxy_command(config, host, port)
+    command = proxy_command(config, host, port, workers=workers)
     os.execve(command[0], command, environment)  # noqa: S606 - the proxy replaces this process, pid and all
 
 

@@ -193,9 +193,9 @@ def _tasks(prompts: Path | None, n: int, seed: int, kind: "GraderKind") -> "list
 def _made(config: Path, parent: Path, llms: list[str], judges: list[str], tasks: "list[Task]") -> "Profile":
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # as `serve` does: nothing is fetched
     from embedllm_router.artifact.weights import load_artifact
-    from embedllm_router.profiling.asking import price_map
     from embedllm_router.profiling.pool import read_pool
     from embedllm_router.profiling.run import Profile
+    from embedllm_router.proxy.asking import price_map
 
     weights = load_artifact(parent)
     pool = read_pool(config, weights, price_map(), llms, judges)
@@ -229,10 +229,10 @@ def _warn_of_judges(pool: "Pool") -> None:
 
 def _run(made: "Profile", options: "Options", parent: Path, out: Path) -> "Result":
     from embedllm_router.artifact.weights import check_beside, check_place
-    from embedllm_router.profiling.asking import Asker
     from embedllm_router.profiling.journal import Journal
     from embedllm_router.profiling.run import run
     from embedllm_router.profiling.set_aside import check_data_place
+    from embedllm_router.proxy.asking import Asker
 
     check_beside(parent, out)
     check_place(out)

@@ -6,11 +6,11 @@ settings.py reads them; values here are checked, nothing is opened or created.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from platformdirs import user_state_path
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 __all__ = [
     "AdaptationSettings",
@@ -20,6 +20,7 @@ __all__ = [
     "MetricsSettings",
     "RedisAddress",
     "ReloadSettings",
+    "RestingSettings",
     "StateSettings",
     "StoreSettings",
     "TracingSettings",
@@ -208,6 +209,25 @@ class ReloadSettings(_Group):
     """Whether the configuration file and weights folders are watched."""
     every_s: float = Field(default=2.0, gt=0, le=3600)
     """How often they are checked for changes, in seconds."""
+
+
+class RestingSettings(_Group):
+    """Leaving a model group alone that keeps failing: time-outs, 429, 5xx and connections that fail."""
+
+    failures: int | None = Field(default=5, ge=1, le=1000)
+    """How many of the latest calls of a model group must have failed for it to rest; None lets none rest."""
+    of_calls: int = Field(default=10, ge=1, le=10_000)
+    """How many of its latest calls are looked at; at least `failures`."""
+    rest_s: float = Field(default=10.0, gt=0, le=86_400)
+    """How long it rests at first, in seconds. Then one request tries it: if that fails, it rests twice as long."""
+    max_rest_s: float = Field(default=300.0, gt=0, le=86_400)
+    """Longest rest, in seconds."""
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if self.failures is not None and self.failures > self.of_calls:
+            raise ValueError(f"failures is {self.failures}, of only {self.of_calls} calls: lower it, or raise of_calls")
+        return self
 
 
 class AdaptationSettings(_Group):

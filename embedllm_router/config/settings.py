@@ -29,11 +29,12 @@ from embedllm_router.config.process import (
     MetricsSettings,
     RedisAddress,
     ReloadSettings,
+    RestingSettings,
     StateSettings,
     StoreSettings,
     TracingSettings,
 )
-from embedllm_router.config.virtual_model import CanarySettings, VirtualModelSettings
+from embedllm_router.config.virtual_model import CanarySettings, JudgingSettings, VirtualModelSettings
 from embedllm_router.errors import ConfigError
 
 __all__ = [
@@ -106,6 +107,8 @@ class RouterSettings(_Settings):
     """Prometheus metrics."""
     tracing: TracingSettings = TracingSettings()
     """OpenTelemetry spans."""
+    resting: RestingSettings = RestingSettings()
+    """Leaving a model group alone that keeps failing."""
     reload: ReloadSettings = ReloadSettings()
     """Loading changed configuration and weights while the proxy runs."""
     adaptation: AdaptationSettings = AdaptationSettings()
@@ -123,6 +126,16 @@ class RouterSettings(_Settings):
             raise ValueError(
                 "adaptation.every learns from recorded prompts, and none are kept: set store.embedding to true, which "
                 "keeps no text, or store.prompt"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _verdicts_are_kept(self) -> Self:
+        judged = [name for name, one in self.virtual_models.items() if one.judging.share > 0]
+        if judged and not self.store.enabled:
+            raise ValueError(
+                f"virtual_models.{judged[0]}.judging.share gives verdicts, and store.enabled is false, so that none is "
+                "kept: set one of them otherwise"
             )
         return self
 
@@ -408,10 +421,12 @@ def _resolved(value: Any) -> Any:
 def _every_name() -> set[str]:
     groups = (
         CanarySettings,
+        JudgingSettings,
         VirtualModelSettings,
         LogSettings,
         StoreSettings,
         StateSettings,
+        RestingSettings,
         ReloadSettings,
         AdaptationSettings,
         RouterSettings,

@@ -23,6 +23,7 @@ __all__ = [
     "BudgetSettings",
     "CanarySettings",
     "ExplorationSettings",
+    "JudgingSettings",
     "PlaceSettings",
     "RequestSettings",
     "SessionSettings",
@@ -236,6 +237,43 @@ class CanarySettings(ShadowSettings):
     """Share of the callers, such as 0.05 or "5%"."""
 
 
+class JudgingSettings(_Group):
+    """A share of the requests is answered by other candidates, too, and a judge scores the answers.
+
+    Off unless `share` is above 0. It begins after the user has the answer. Prompts and answers then go to these LLMs,
+    too.
+    """
+
+    share: Annotated[float, BeforeValidator(_percent), Field(ge=0, le=1)] = 0.0
+    """Share of the requests that is drawn, such as 0.02 or "2%"."""
+    usd_per_day: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """The most that the other answers and the judges may cost per day (UTC), in USD, all proxies together. It has to be
+    set."""
+    judges: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Model groups that judge. The first one whose LLM is none of those that are judged is asked; none judges its own
+    answer where another one is configured."""
+    candidates: int = Field(default=2, ge=1, le=10)
+    """How many other candidates answer a request that was drawn; they are drawn evenly from those that could have
+    been chosen for it."""
+    rubric: str | None = Field(default=None, min_length=1, max_length=10_000)
+    """What the judge is told to look for, besides whether an answer is right and complete."""
+    doubles: Share = 0.1
+    """Share of the drawn requests for which no other candidate is asked: the judge gets the user's answer beside a copy
+    of it. How often it tells the two apart is its error."""
+    max_output_tokens: int = Field(default=4096, ge=16, le=1_000_000)
+    """Most output tokens of another candidate's answer and of the judge's, hidden reasoning included."""
+    timeout_s: float = Field(default=120, gt=0, le=3600)
+    """Longest time that one of these answers may take, in seconds."""
+
+    @model_validator(mode="after")
+    def _can_judge(self) -> "JudgingSettings":
+        if self.share > 0 and self.usd_per_day is None:
+            raise ValueError("share is above 0, so set usd_per_day, the most that judging may cost per day")
+        if self.share > 0 and not self.judges:
+            raise ValueError("share is above 0, so name one model group or more in judges")
+        return self
+
+
 class VirtualModelSettings(ObjectiveSettings):
     """A name clients ask for, and how the LLM behind it is chosen."""
 
@@ -292,6 +330,9 @@ class VirtualModelSettings(ObjectiveSettings):
     """Other weights or another objective that also decide, for the record only."""
     canary: CanarySettings | None = None
     """Other weights or another objective that decide for a share of the callers."""
+    judging: JudgingSettings = JudgingSettings()
+    """Judged evaluation of live traffic: other candidates answer a share of the requests, too, and a judge scores the
+    answers; off by default."""
 
     @model_validator(mode="after")
     def _baseline_is_a_candidate(self) -> "VirtualModelSettings":

@@ -12,14 +12,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from embedllm_router.profiling.asking import Failure, Reply
-from embedllm_router.profiling.journal import CallKey, Ended, Journal, Outcome, Sent
-from embedllm_router.profiling.tasks import Message
-from embedllm_router.routing.pool import Candidate, CandidatePool
+from embedllm_router.profiling.journal import CallKey, Ended, Journal, Sent
+from embedllm_router.proxy.call import Failure, Message, Outcome, Reply
 
-__all__ = ["USED_UP", "Asks", "Budget", "Call", "Caller", "Pace", "bound_usd", "cost_usd"]
+__all__ = ["USED_UP", "Asks", "Budget", "Call", "Caller", "Pace"]
 
-_TOKENS_PER_MESSAGE: Final = 64  # what chat templates add, generously
 _BACKOFF_S: Final = 0.5
 _MOST_BACKOFF_S: Final = 30.0
 _IDLE_S: Final = 0.02
@@ -36,25 +33,6 @@ _OF_THE_PROMPT: Final = frozenset({"empty", "truncated", "content_filtered", "ba
 """Failures that say nothing of the next prompt."""
 _HOPELESS: Final = 5
 """Requests of one LLM that failed in a row, all attempts used up, after which it is not asked any more."""
-
-
-def bound_usd(candidate: Candidate, n_bytes: int, n_messages: int, max_tokens: int) -> float | None:
-    """The most that a request can cost, at the highest prices it may come to; None without a price.
-
-    No tokenizer makes more tokens of a text than it has bytes.
-    """
-    per_input, per_output = candidate.input_usd_per_token, candidate.output_usd_per_token
-    if per_input is None or per_output is None:
-        return None
-    per_input = max(per_input, *(tier.input_usd_per_token for tier in candidate.tiers), 0.0)
-    per_output = max(per_output, *(tier.output_usd_per_token for tier in candidate.tiers), 0.0)
-    input_tokens = n_bytes + _TOKENS_PER_MESSAGE * n_messages
-    return candidate.usd_per_request + input_tokens * per_input + max_tokens * per_output
-
-
-def cost_usd(candidate: Candidate, input_tokens: int, output_tokens: int) -> float | None:
-    """What a request costs by the prices of its deployment, as routing reckons it; None without a price."""
-    return CandidatePool((candidate,)).cost_usd(candidate.name, input_tokens, output_tokens)
 
 
 USED_UP: Final = "the budget is used up"
@@ -110,7 +88,7 @@ class Call:
 
 
 class Asks(Protocol):
-    """What sends requests: `asking.Asker`."""
+    """What sends requests: `proxy.asking.Asker`."""
 
     async def ask(self, group: str, messages: Sequence[Message], max_tokens: int, effort: str | None) -> Reply:
         """Sends one request."""

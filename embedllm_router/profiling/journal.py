@@ -19,22 +19,9 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from embedllm_router.errors import ConfigError
+from embedllm_router.proxy.call import Outcome
 
-__all__ = ["Begun", "CallKey", "Ended", "Entry", "Graded", "History", "Journal", "Outcome"]
-
-Outcome = Literal[
-    "answered",
-    "empty",
-    "truncated",
-    "content_filtered",
-    "rate_limited",
-    "timeout",
-    "connection",
-    "server_error",
-    "bad_request",
-    "not_allowed",
-]
-"""What became of a request; all but the first are failures of their own kind, and none of them is a wrong answer."""
+__all__ = ["Begun", "CallKey", "Ended", "Entry", "Graded", "History", "Journal"]
 
 _VERSION: Final = 1
 

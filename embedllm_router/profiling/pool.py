@@ -12,10 +12,15 @@ from embedllm_router.artifact.catalog import Catalog
 from embedllm_router.artifact.names import read_name
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ConfigError
-from embedllm_router.profiling.calls import bound_usd, cost_usd
 from embedllm_router.profiling.judging import JUDGE_TOKENS, judge_messages
-from embedllm_router.profiling.learning import Contestant, Embeddings, contestants, expected_lengths
+from embedllm_router.profiling.learning import (
+    Contestant,
+    Embeddings,
+    contestants,
+    expected_lengths,
+)
 from embedllm_router.profiling.tasks import Task
+from embedllm_router.proxy.call import bound_usd, cost_usd
 from embedllm_router.proxy.parameters import accepted_parameters
 from embedllm_router.proxy.preview import deployments_of
 from embedllm_router.routing.deployments import (

@@ -19,8 +19,7 @@ from embedllm_router.artifact.weights import Artifact, read_card
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.errors import ConfigError
 from embedllm_router.evaluation.inputs import OnProgress
-from embedllm_router.profiling.asking import Asker, Reply
-from embedllm_router.profiling.calls import USED_UP, Asks, Budget, Call, Caller, Pace, bound_usd, cost_usd
+from embedllm_router.profiling.calls import USED_UP, Asks, Budget, Call, Caller, Pace
 from embedllm_router.profiling.choosing import Known, choose
 from embedllm_router.profiling.doubts import GradedAnswer, doubts, why_not_learned
 from embedllm_router.profiling.graders import LATER, grade, same_answer
@@ -32,6 +31,8 @@ from embedllm_router.profiling.result import JudgeResult, LLMResult, Result, jud
 from embedllm_router.profiling.sandbox import run_tests
 from embedllm_router.profiling.set_aside import SetAside, set_aside, write_set_aside
 from embedllm_router.profiling.tasks import Task
+from embedllm_router.proxy.asking import Asker
+from embedllm_router.proxy.call import Reply, bound_usd, cost_usd
 from embedllm_router.training.add_llm import Population, embed
 
 __all__ = ["Options", "Profile", "Progress", "run"]

@@ -4,34 +4,22 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.profiling.graders import Grader, GraderKind
+from embedllm_router.proxy.call import Message
 from embedllm_router.records.reader.recorded import RecordedRequest
 from embedllm_router.routing.prompt import read_body
 
-__all__ = ["GENERATED", "Message", "Task", "generated", "read_tasks", "recorded_tasks"]
+__all__ = ["GENERATED", "Task", "generated", "read_tasks", "recorded_tasks"]
 
 _ID_CHARS: Final = 24
 _MOST_BYTES: Final = 1 << 28
 _MOST_CHARS: Final = 400_000
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message of a conversation.
-
-    Attributes:
-        role: "system", "user" or "assistant".
-        content: Its text.
-    """
-
-    role: Literal["system", "user", "assistant"]
-    content: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,24 @@
-"""What goes on beside requests: files, cooldowns and the store are watched, state is exchanged, weights learn."""
+"""What goes on beside requests: files, model groups and the store are watched, state is exchanged, weights learn."""
 
 import asyncio
 import datetime as dt
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from embedllm_router._files import why_nothing_fits
 from embedllm_router.errors import ArtifactError, ConfigError, safe_message, where
 from embedllm_router.proxy import litellm_state
 from embedllm_router.proxy.container import Container
+from embedllm_router.proxy.judging import AT_ONCE
 from embedllm_router.records.writer.files import old_files
 from embedllm_router.records.writer.queue import StoreHealth
+from embedllm_router.routing.deployments import Row
+from embedllm_router.routing.pool import Exclusion
 
 __all__ = ["Background"]
 
 _START_POLLS, _START_POLL_S = 300, 0.1
-_COOLDOWN_POLL_S = 1.0
+_GROUPS_POLL_S = 1.0
 _STORE_POLL_S = 10.0
 _AGAIN_S = 5.0  # after an error of ours
 
@@ -31,8 +34,6 @@ class Background:
     def __init__(self, container: Container, apply: Callable[[], object]) -> None:
         self._container, self._live, self._log = container, container.live, container.log
         self._apply = apply
-        self.resting: frozenset[str] = frozenset()
-        """Model groups that LiteLLM lets rest after failures."""
 
     def start(self) -> None:
         """Begins, where there is an event loop: without one there is no proxy, and the first request reports."""
@@ -41,8 +42,15 @@ class Background:
         self._say_what_goes()
         with suppress(RuntimeError):
             loop = asyncio.get_running_loop()
-            watches = (self._watch_files, self._watch_cooldowns, self._watch_store)
-            work = (*watches, self._container.state.run, self._container.adapting.run)
+            watches = (
+                self._watch_files,
+                self._watch_rests,
+                self._watch_cooldowns,
+                self._watch_budgets,
+                self._watch_store,
+            )
+            judging = [self._container.judging.run] * AT_ONCE
+            work = (*watches, self._container.state.run, self._container.adapting.run, *judging)
             self._tasks = [loop.create_task(self.keep_up(one)) for one in work]
 
     def _check_place(self) -> None:
@@ -96,11 +104,25 @@ class Background:
                 with suppress(ConfigError, ArtifactError):  # reported where it happened; the old ones stay
                     await asyncio.to_thread(self._container.reload)
 
-    async def _watch_cooldowns(self) -> None:
-        self.resting = frozenset()  # what was known when this last failed may be over
+    async def _watch_rests(self) -> None:
         while True:
-            await asyncio.sleep(_COOLDOWN_POLL_S)
-            self.resting = await litellm_state.cooled_down(litellm_state.deployments())
+            await asyncio.sleep(_GROUPS_POLL_S)
+            self._container.availability.look_at_the_clock()
+
+    async def _watch_cooldowns(self) -> None:
+        await self._watch_refusals(Exclusion.COOLED_DOWN, litellm_state.cooled_down)
+
+    async def _watch_budgets(self) -> None:
+        await self._watch_refusals(Exclusion.OVER_BUDGET, litellm_state.over_budget)
+
+    async def _watch_refusals(
+        self, reason: Exclusion, refused: Callable[[Sequence[Row]], Awaitable[frozenset[str]]]
+    ) -> None:
+        availability = self._container.availability
+        availability.refuse(reason, ())  # what was known when this last failed may be over
+        while True:
+            await asyncio.sleep(_GROUPS_POLL_S)
+            availability.refuse(reason, await refused(litellm_state.deployments()))
 
     async def _watch_store(self) -> None:
         before = StoreHealth()

@@ -13,6 +13,7 @@ from embedllm_router.config.process import RedisAddress, StateSettings
 from embedllm_router.config.settings import RouterSettings, read_litellm_redis
 from embedllm_router.errors import EmbedLLMRouterError
 from embedllm_router.proxy.adapting import Adapting
+from embedllm_router.proxy.judging import Judging
 from embedllm_router.proxy.request_context import key_id_of
 from embedllm_router.proxy.shadow import ShadowRunner
 from embedllm_router.records.owners import Giver, Owners, key_hash_of
@@ -20,6 +21,7 @@ from embedllm_router.records.reader.source import LateSource, Limits
 from embedllm_router.records.schema import FeedbackRecord
 from embedllm_router.records.writer.store import RecordStore, open_store
 from embedllm_router.serving.arms import Arms
+from embedllm_router.serving.availability import Availability
 from embedllm_router.serving.budget_enforcer import BudgetEnforcer, Ledger
 from embedllm_router.serving.caller_drift import CallerDrift
 from embedllm_router.serving.sessions import Sessions
@@ -48,12 +50,14 @@ class Container:
         store: Where records go.
         metrics: What counts.
         state: What this proxy and others share.
+        availability: What is left alone at the moment.
         budget_enforcer: What keeps decisions within budgets.
         sessions: What keeps sessions on their LLM.
         shadows: What decides in the shadow.
         records: What was recorded, for pages and owners.
         owners: Whose requests feedback is on; None where no records are kept.
         adapting: What has weights learn by themselves.
+        judging: What evaluates live traffic.
         started_at: When they were built, UTC.
     """
 
@@ -63,17 +67,21 @@ class Container:
     store: RecordStore
     metrics: Metrics
     state: SharedState
+    availability: Availability
     budget_enforcer: BudgetEnforcer
     sessions: Sessions
     shadows: ShadowRunner
     records: LateSource
     owners: Owners | None
     adapting: Adapting
+    judging: Judging
     started_at: datetime
 
     def status(self) -> Status:
         """How the plugin is doing now."""
-        return _status(self.live, self.tracker, self.store, self.adapting, self.started_at)
+        return _status(
+            self.live, self.tracker, self.store, self.adapting, self.judging, self.availability, self.started_at
+        )
 
     def reload(self) -> Snapshot:
         """Takes up changed configuration and weights.
@@ -108,6 +116,7 @@ class Container:
     def close(self) -> None:
         """Records what is in flight and flushes the store, says what could not be written; safe to call twice."""
         self.adapting.close()
+        self.judging.close()
         self.tracker.close()
         self.shadows.close()
         before = self.store.health()
@@ -142,12 +151,17 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
     tracker = RequestTracker(log, sinks, keep, tracer=tracer, log_prompt=settings.log.prompt)
     state = open_state(settings.state, log, redis=_redis_address(settings.state, config))
     live, started_at = LiveSnapshot(settings, log, config, CallerDrift(state)), datetime.now(UTC)
+    availability = Availability(lambda: live.snapshot.settings.resting, log)
     records = LateSource(settings.store.place, _FOR_PAGES)
     adapting = Adapting(live, records, log)
+    judging = Judging(live, state, log, store.put)
     metrics = open_metrics(
-        lambda: _status(live, tracker, store, adapting, started_at), log, enabled=settings.metrics.enabled
+        lambda: _status(live, tracker, store, adapting, judging, availability, started_at),
+        log,
+        enabled=settings.metrics.enabled,
     )
     tracker.count_with(metrics)
+    judging.count_with(metrics)
     container = Container(
         log=log,
         live=live,
@@ -155,12 +169,14 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
         store=store,
         metrics=metrics,
         state=state,
+        availability=availability,
         budget_enforcer=BudgetEnforcer(Ledger(state), state.clock),
         sessions=Sessions(state),
         shadows=ShadowRunner(log),
         records=records,
         owners=Owners(records, settings.store.flush_s) if settings.store.enabled else None,
         adapting=adapting,
+        judging=judging,
         started_at=started_at,
     )
     atexit.register(container.close)
@@ -174,8 +190,14 @@ def _redis_address(settings: StateSettings, config: Path | None) -> RedisAddress
     return read_litellm_redis(config) if config else None
 
 
-def _status(
-    live: LiveSnapshot, tracker: RequestTracker, store: RecordStore, adapting: Adapting, started_at: datetime
+def _status(  # noqa: PLR0913, PLR0917 - everything that has something to say
+    live: LiveSnapshot,
+    tracker: RequestTracker,
+    store: RecordStore,
+    adapting: Adapting,
+    judging: Judging,
+    availability: Availability,
+    started_at: datetime,
 ) -> Status:
     snapshot, router = live.snapshot, live.snapshot.router
     return Status(
@@ -196,6 +218,8 @@ def _status(
         pending=tracker.n_pending,
         store=store.health(),
         adaptation=adapting.status(),
+        judging=judging.status(),
+        left_alone={group: str(reason) for group, reason in availability.excluded.items()},
     )
 
 

@@ -25,7 +25,7 @@ from embedllm_router.proxy.serve import check_port
 from embedllm_router.records.reader.source import open_source
 from embedllm_router.routing.deployments import ModelGroup, Row, by_candidate, through_wildcards, unknown_capabilities
 from embedllm_router.routing.pool import Candidate, Capability, Exclusion
-from embedllm_router.serving.arms import REMEDIES, Arm, excluded_as_not_graded, price_remedy, reasons_of
+from embedllm_router.serving.arms import REMEDIES, Arm, excluded_as_not_graded, price_remedy, reasons_of, why_not_judge
 from embedllm_router.serving.snapshot import Served
 
 __all__ = ["Checkup", "Finding", "Patient", "check"]
@@ -317,6 +317,7 @@ def _of_virtual_models(served: Served, arms: Sequence[Arm]) -> Iterator[Finding]
             near = difflib.get_close_matches(baseline, model.pool.names, n=1)
             remedy = f"set baseline to {near[0]}" if near else f"set baseline to one of {', '.join(model.pool.names)}"
             yield Finding("error", "baseline", model.name, found, remedy)
+        yield from _of_judges(served, arm)
         if not model.pool.usable.any():
             found = "no candidate can be chosen, so the default answers every request"
             reasons = ", ".join(f"{name}: {reason}" for name, reason in reasons_of(model.pool).items())
@@ -334,6 +335,16 @@ def _of_virtual_models(served: Served, arms: Sequence[Arm]) -> Iterator[Finding]
                 found += f"; its p_correct is a guess, since it is known by {known_by} only"
                 remedy = "keep it until embedllm-router profile has asked and graded it"
             yield Finding("info", "candidates", f"{model.name}: {name}", found, remedy)
+
+
+def _of_judges(served: Served, arm: Arm) -> Iterator[Finding]:
+    """Judges that judge nothing; each virtual model has them once, whatever its arms."""
+    model, judging = arm.virtual_model, arm.virtual_model.settings.judging
+    for judge in judging.judges if judging.share > 0 and arm.name == "live" else ():
+        reason = why_not_judge(judge, model.settings.rules, served.groups)
+        if reason is not None:
+            remedy = "name another model group in judging.judges, or correct this one"
+            yield Finding("error", "judge", f"{model.name}: {judge}", f"it judges nothing: {reason}", remedy)
 
 
 def _of_settings(served: Served, arms: Sequence[Arm], config: Path) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Annotated, Any, ClassVar
 
+import httpx
 import litellm
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException
@@ -18,7 +19,7 @@ from litellm.proxy._types import LitellmUserRoles, ProxyException, UserAPIKeyAut
 from litellm.proxy.auth import auth_checks
 from litellm.proxy.auth.user_api_key_auth import user_api_key_auth
 
-from embedllm_router.routing.deployments import PriceMap, Row, group_of_deployment
+from embedllm_router.routing.deployments import PriceMap, Row, group_of_deployment, is_paused
 from embedllm_router.telemetry.decision_record import Outcome
 
 __all__ = [
@@ -32,8 +33,10 @@ __all__ = [
     "deployments",
     "end_in_order",
     "is_admin",
+    "is_the_group_s_fault",
     "metrics_need_a_key",
     "outcome_of",
+    "over_budget",
     "plain_response_id",
     "prices",
     "proxy",
@@ -215,6 +218,69 @@ async def cooled_down(rows: Iterable[Row]) -> frozenset[str]:
     return frozenset(set(group_of.values()) - awake)
 
 
+async def over_budget(rows: Iterable[Row]) -> frozenset[str]:
+    """Model groups whose every deployment is over its own budget or its provider's, by LiteLLM's own check.
+
+    Args:
+        rows: LiteLLM's deployments.
+
+    Returns:
+        Names of groups; empty where LiteLLM keeps no such budgets.
+    """
+    from litellm.proxy import proxy_server  # noqa: PLC0415 - it imports us; by now it is complete
+
+    limiter = getattr(proxy_server.llm_router, "router_budget_logger", None)
+    asked = [row for row in rows if not is_paused(row)]
+    if limiter is None or not asked:
+        return frozenset()
+    try:
+        left = await limiter.async_filter_deployments("", asked, None, request_kwargs={})
+    except ValueError:  # how LiteLLM says that none is left
+        left = []
+    within = {str(row.get("model_name")) for row in left}
+    return frozenset({str(row.get("model_name")) for row in asked} - within)
+
+
+_TOO_MANY = 429
+_SERVER_ERROR = 500
+_TIMEOUT = 408
+_TIME_LIMITS = frozenset(
+    {"timeout", "stream_timeout", "request_timeout", "x-litellm-timeout", "x-litellm-stream-timeout"}
+)
+_ADDRESSES = frozenset({"api_base", "base_url", "api_key"})
+
+
+def is_the_group_s_fault(kwargs: Mapping[str, Any], error: object) -> bool:
+    """Whether a failed call speaks against the deployment that was called: it was too slow, too busy or broken.
+
+    Errors of the client's own making do not: what a provider refuses (400, 404 ...), a time limit or an address that
+    the client set, and a request that LiteLLM itself could not send on. 401 and 404 are not counted either: LiteLLM
+    lets a deployment rest at the first of these.
+
+    Args:
+        kwargs: What LiteLLM hands to log hooks of a failure.
+        error: The exception.
+    """
+    status = getattr(error, "status_code", None)
+    if not isinstance(status, int) or not (status in {_TIMEOUT, _TOO_MANY} or status >= _SERVER_ERROR):
+        return False
+    if type(error).__name__.startswith("Router"):  # no deployment was called
+        return False
+    if isinstance(error, litellm.exceptions.APIConnectionError) and not _is_a_failed_connection(error):
+        return False  # what LiteLLM calls any error of its own
+    request = (kwargs.get("litellm_params") or {}).get("proxy_server_request") or {}
+    set_by_client = {*(request.get("body") or ()), *(request.get("headers") or ())}
+    return not (set_by_client & (_ADDRESSES | _TIME_LIMITS if status == _TIMEOUT else _ADDRESSES))
+
+
+def _is_a_failed_connection(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, httpx.TransportError | OSError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 async def denied(key: Any, groups: Sequence[str]) -> frozenset[str]:
     """Model groups that a key may not call itself: for itself, its team, project, member or end user.
 
@@ -265,8 +331,34 @@ class _WithoutAliases:
         groups: Mapping[str, list[str]] = self._router.get_model_access_groups(model_name=model_name, **more)
         return groups
 
+    def registry(self) -> "_RegistryWithoutAliases":
+        """What releases from 1.109 on ask in place of the Router."""
+        return _RegistryWithoutAliases(self._router.registry())
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._router, name)
+
+
+class _RegistryWithoutAliases:
+    """The same of what those releases ask."""
+
+    def __init__(self, registry: Any) -> None:
+        self._registry = registry
+
+    def aliases(self) -> Mapping[str, str]:
+        return {}
+
+    def resolve(self, name: str, **more: Any) -> Any:
+        return None if name in self._registry.aliases() else self._registry.resolve(name, **more)
+
+    def access_groups(self, model_name: str | None = None, **more: Any) -> Mapping[str, list[str]]:
+        if model_name is not None and model_name in self._registry.aliases():
+            return {}
+        groups: Mapping[str, list[str]] = self._registry.access_groups(model_name=model_name, **more)
+        return groups
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._registry, name)
 
 
 async def _check_access(key: Any, model: str, router: Any) -> None:

@@ -73,6 +73,8 @@ _SEED_BITS = 63
 _PREVIOUS = "previous_response_id"
 _AWAIT_NEWS_S = (0.0, 0.1, 0.2)
 """Pauses before other processes are asked for a session that must be kept and is not known here."""
+_DELIVERED_WITHIN_S = 0.3
+"""Longest wait of an answer that may call a tool, until other processes can read which LLM gave it."""
 _LIMITS_OF_A_KEY = ("models", "team_id", "project_id", "access_group_ids")
 
 
@@ -95,6 +97,7 @@ class ProxyHandler(CustomLogger):
         super().__init__()
         self.container = container
         self._live, self._tracker, self._log = container.live, container.tracker, container.log
+        self._availability = container.availability
         self._background = Background(container, self._served)
         self._drops_feedback = True
         self._judging: set[asyncio.Task[None]] = set()
@@ -158,6 +161,10 @@ class ProxyHandler(CustomLogger):
         record = self._tracker.find(self._tracking_id(data, user_api_key_dict))
         if record is None:
             return None
+        if data.get("tools") or data.get("functions"):  # the next request may come at once, and to another process
+            place = self.container.sessions.place_of(data, record.context)
+            if place is not None:
+                await self.container.state.deliver(place, _DELIVERED_WITHIN_S)
         deployment = litellm_state.served_deployment(data, litellm_call_info or {})
         group = self._group_of(deployment)
         return response_headers(record, litellm_state.served_group(data) if deployment and group is None else group)
@@ -169,19 +176,25 @@ class ProxyHandler(CustomLogger):
         latency_ms = (end_time - start_time).total_seconds() * 1e3
         outcome = litellm_state.outcome_of(kwargs, response_obj, latency_ms, self._group_of)
         outcome = replace(outcome, ended_at=end_time)
-        self._tracker.ended(tracking_id_of(kwargs) or request_id_of(kwargs), outcome)
+        if outcome.served is not None and not outcome.from_cache:
+            self._availability.answered(outcome.served, latency_ms / 1e3)
+        tracking_id = tracking_id_of(kwargs) or request_id_of(kwargs)
+        judge = self.container.judging.offer(self._tracker.find(tracking_id), outcome, kwargs, response_obj)
+        self._tracker.ended(tracking_id, outcome, then=judge)
 
     async def async_log_failure_event(
         self, kwargs: dict[str, Any], response_obj: Any, start_time: datetime, end_time: datetime
     ) -> None:
         """Notes a call that failed; LiteLLM may go on with a retry or a fallback."""
-        del response_obj, start_time, end_time
+        del response_obj
         payload, error = kwargs.get("standard_logging_object") or {}, kwargs.get("exception")
         # Where the Router had no deployment to ask, its error alone says of which group: LiteLLM may name the next one.
         no_deployment_of = getattr(error, "model", None) if type(error).__name__.startswith("Router") else None
         group = no_deployment_of or self._group_of(payload.get("model_id")) or payload.get("model_group")
         tracking_id = tracking_id_of(kwargs) or request_id_of(kwargs)
         self._tracker.attempt_failed(tracking_id, group, type(error).__name__)
+        if group is not None and group in self._served().groups and litellm_state.is_the_group_s_fault(kwargs, error):
+            self._availability.failed(group, (end_time - start_time).total_seconds())
 
     async def async_post_call_failure_hook(
         self,
@@ -236,11 +249,14 @@ class ProxyHandler(CustomLogger):
             seed=randbits(_SEED_BITS) if _may_explore(model, combined, session) else None,
         )
         request = self._request(prompt, combined, {**refused, **denied}, model, session)
-        routing = decide(arm.router, prompt, request, model.policy, state, embedded)
+        routing = _decide(arm, prompt, request, state, embedded)
         if routing.shrinkage.ood_score is not None:
             arm.drift.add(caller, routing.shrinkage.ood_score)
         if not routing.decision.ranking:
             raise no_candidate_left(routing.decision, combined, settings)
+        group = model.policy.pool.groups[routing.decision.ranking[0]]
+        if group in self._availability.on_trial:
+            self._availability.trying(group)
         _send(data, routing.decision, session, Eligibility(combined.rules, denied, served.groups), settings)
         effort: Mapping[str, Any] = {}
         if model.policy.pool.at_efforts and not prompt.sets_effort:
@@ -266,11 +282,11 @@ class ProxyHandler(CustomLogger):
         model: VirtualModel,
         session: Session | None,
     ) -> Request:
-        statistics, resting = self._tracker.statistics, self._background.resting
+        statistics = self._tracker.statistics
         conditions = Conditions(
             only=combined.candidates,
             rules=combined.rules,
-            barred={**dict.fromkeys(resting, Exclusion.COOLED_DOWN), **barred},
+            barred={**self._availability.excluded, **barred},
             cached_tokens=self._cached_tokens(prompt, model, session) if session and session.pinned else {},
             observed=statistics.of(model.policy.pool) if statistics.groups else None,
         )
@@ -466,6 +482,17 @@ class ProxyHandler(CustomLogger):
 
 # With "no-log" in a body LiteLLM reports the outcome only to callbacks of such a name, its own accounting among them.
 ProxyHandler.__name__ = "_PROXY_EmbedLLMRouter"
+
+
+def _decide(arm: Arm, prompt: Prompt, request: Request, state: RequestState, embedded: Embedded | None) -> Routing:
+    """Decides; where none but LLMs that rest could answer, these are asked all the same."""
+    policy = arm.virtual_model.policy
+    routing = decide(arm.router, prompt, request, policy, state, embedded)
+    if routing.decision.ranking or Exclusion.RESTING not in request.conditions.barred.values():
+        return routing
+    barred = {name: why for name, why in request.conditions.barred.items() if why is not Exclusion.RESTING}
+    request = replace(request, conditions=replace(request.conditions, barred=barred))
+    return decide(arm.router, prompt, request, policy, state, embedded)
 
 
 async def _embed_soon(encoder: EncoderQueue, prompt: Prompt) -> Embedded:

@@ -33,7 +33,8 @@ def preview(config: Path, virtual_model: str | None, body: Mapping[str, object])
     """Decides as the proxy's live arm would: candidates, prices and settings are the configuration's.
 
     Budgets stand as the state folder has them, and nothing is written. The request comes without a key, is the first of
-    its session, and is not explored with; no model group rests after failures, and no answer was measured yet.
+    its session, and is not explored with; no model group rests after failures or is over a budget, and no answer was
+    measured yet.
 
     Args:
         config: The proxy's configuration.

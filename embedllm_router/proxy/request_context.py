@@ -267,7 +267,16 @@ def bind_fallbacks(data: dict[str, Any], next_best: Sequence[str] | None, eligib
 
 
 _BARS_THE_DEFAULT = frozenset(
-    {Exclusion.TOO_EXPENSIVE, Exclusion.BLOCKED, Exclusion.MODE, Exclusion.WILDCARD, Exclusion.TEAM, Exclusion.TAG}
+    {
+        Exclusion.TOO_EXPENSIVE,
+        Exclusion.BLOCKED,
+        Exclusion.MODE,
+        Exclusion.WILDCARD,
+        Exclusion.TEAM,
+        Exclusion.TAG,
+        Exclusion.OVER_BUDGET,
+        Exclusion.RESERVED,
+    }
 )
 """Why not even the default is asked when all others failed: its answer is too dear, or LiteLLM would not send it."""
 _BARRING_CODES = frozenset(reason.code for reason in _BARS_THE_DEFAULT)

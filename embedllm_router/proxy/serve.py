@@ -17,6 +17,8 @@ from embedllm_router.errors import ConfigError
 __all__ = ["check_config", "check_port", "proxy_command", "proxy_environment"]
 
 _MASTER_KEY = "LITELLM_MASTER_KEY"
+_WORKER_ANSWERS_S = 60
+"""Time in which a worker must answer uvicorn before it is taken for dead; its own 5 s are too few to load LiteLLM in."""
 
 
 def check_config(path: Path) -> RouterSettings:
@@ -37,10 +39,12 @@ def check_config(path: Path) -> RouterSettings:
     return settings
 
 
-def proxy_command(config: Path, host: str, port: int) -> list[str]:
-    """The command line that runs the proxy in this interpreter."""
-    address = ["--host", host, "--port", str(port)]
-    return [sys.executable, "-m", "litellm.proxy.proxy_cli", "--config", str(config), *address]
+def proxy_command(config: Path, host: str, port: int, *, workers: int = 1) -> list[str]:
+    """The command line that runs the proxy in this interpreter, with so many processes that answer requests."""
+    options = ["--host", host, "--port", str(port)]
+    if workers > 1:
+        options += ["--num_workers", str(workers), "--timeout_worker_healthcheck", str(_WORKER_ANSWERS_S)]
+    return [sys.executable, "-m", "litellm.proxy.proxy_cli", "--config", str(config), *options]
 
 
 def check_port(host: str, port: int) -> None:

@@ -1,6 +1,7 @@
 """The stored form of a routed request and of feedback on it.
 
-One flat record with the decision and its outcome, and one per piece of feedback. These are the values that are stored,
+One flat record with the decision and its outcome, one per answer that judged evaluation got from another LLM, which has
+the same columns, and one per piece of feedback. These are the values that are stored,
 queried and shown; the column lists below define the stored form.
 """
 
@@ -159,6 +160,16 @@ class RequestRecord:
         total_ms: From the request's arrival to the last byte, with attempts that failed and the pauses between them;
             None when unknown.
         failed_attempts: Calls that failed, in order, retries and fallbacks among them: model group and class of error.
+        judged_for: Id of the user's request for which judged evaluation got this answer; None for a user's request. The
+            next ones are None there, too.
+        judging: "contender" for another LLM's answer to the same request, "double" for the user's answer judged against
+            a copy of itself.
+        judging_share: Probability with which the user's request was drawn, in (0, 1].
+        judge: Model group that judged; None when none was asked.
+        judge_score: Its score of this answer over both orders, in [0, 1]; None without a verdict.
+        judge_score_served: Its score of the user's answer; of a double, of the copy.
+        judge_reversed: Whether it ranked the two the other way round when their order was swapped.
+        judging_usd: What its calls cost in USD, on one row of each request that was judged.
     """
 
     at: datetime
@@ -237,6 +248,14 @@ class RequestRecord:
     latency_ms: float | None = None
     total_ms: float | None = None
     failed_attempts: tuple[str, ...] = ()
+    judged_for: str | None = None
+    judging: str | None = None
+    judging_share: float | None = None
+    judge: str | None = None
+    judge_score: float | None = None
+    judge_score_served: float | None = None
+    judge_reversed: bool | None = None
+    judging_usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,6 +141,9 @@ class Exclusion(StrEnum):
     TAG = "tag"
     NOT_GRADED = "not_graded"
     EFFORT = "effort"
+    OVER_BUDGET = "over_budget"
+    RESERVED = "reserved"
+    RESTING = "resting"
 
     @classmethod
     def lacking(cls, capability: Capability) -> "Exclusion":

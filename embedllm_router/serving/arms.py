@@ -22,7 +22,17 @@ from embedllm_router.routing.router import Router
 from embedllm_router.routing.tie_breaking import pool_with_averages
 from embedllm_router.serving.caller_drift import CallerDrift
 
-__all__ = ["Arm", "Arms", "Finding", "VirtualModel", "build_arms", "build_virtual_model", "findings", "in_share"]
+__all__ = [
+    "Arm",
+    "Arms",
+    "Finding",
+    "VirtualModel",
+    "build_arms",
+    "build_virtual_model",
+    "findings",
+    "in_share",
+    "why_not_judge",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +265,7 @@ def _model_findings(one: VirtualModel, groups: Mapping[str, ModelGroup]) -> list
         }
         remedy = "name a model group that is a candidate of this virtual model; until then nothing is compared with it"
         found.append(Finding("warning", "routing.baseline_unknown", {**given, "remedy": remedy}))
+    found += [Finding("warning", "routing.judge_unusable", fields) for fields in _unusable_judges(one, groups)]
     default = groups.get(one.settings.default)
     broken = default.candidate.broken_rule(one.settings.rules) if default else None
     if broken is not None:
@@ -269,6 +280,33 @@ def _model_findings(one: VirtualModel, groups: Mapping[str, ModelGroup]) -> list
         }
         found.append(Finding("warning", "routing.no_usable_candidate", none_left))
     return found
+
+
+def why_not_judge(name: str, rules: Rules, groups: Mapping[str, ModelGroup]) -> str | None:
+    """Why a model group judges no answer; None where it can.
+
+    Args:
+        name: The model group.
+        rules: Which candidates may answer, by which the judge is held, too: it reads prompts.
+        groups: The proxy's model groups by name.
+    """
+    group = groups.get(name)
+    if group is None:
+        near = difflib.get_close_matches(name, groups, n=1)
+        return f"it is no model group of the proxy{f', did you mean {near[0]!r}?' if near else ''}"
+    candidate = group.candidate
+    if candidate.closed is not None:
+        return f"it takes no request: {candidate.closed}"
+    if candidate.input_usd_per_token is None or candidate.output_usd_per_token is None:
+        return "it has no known price, so no budget holds: set input_cost_per_token and output_cost_per_token"
+    broken = candidate.broken_rule(rules)
+    return None if broken is None else f"it breaks the virtual model's rule on {broken}"
+
+
+def _unusable_judges(one: VirtualModel, groups: Mapping[str, ModelGroup]) -> list[dict[str, object]]:
+    judging = one.settings.judging
+    reasons = {name: why_not_judge(name, one.settings.rules, groups) for name in judging.judges if judging.share > 0}
+    return [{"virtual_model": one.name, "judge": name, "reason": reason} for name, reason in reasons.items() if reason]
 
 
 _DIGEST_BYTES = 8

@@ -320,15 +320,19 @@ class Sessions:
             settings: How sessions are kept.
             group_of: Model group of a deployment's id; None for an unknown one.
         """
-        headers = (data.get("proxy_server_request") or {}).get("headers") or {}
-        scope = f"{context.virtual_model}\0{context.key_id or ''}"
-        keys = session_keys(data, headers, scope)
+        scope = _scope(context)
+        keys = session_keys(data, _headers(data), scope)
         pinned = SessionStore(self._state, settings.ttl_s).find(keys)
         deployment = deployment_in(data) if pinned is None else None
         group = group_of(deployment) if deployment is not None else None
         if group is not None:
             pinned = PinnedLLM(group, 0, self.clock())
         return Session(keys, scope, pinned, bond_of(data), settings)
+
+    def place_of(self, data: Mapping[str, Any], context: RequestContext) -> str | None:
+        """Where in shared state a request's session is filed; None where it has nothing to be recognised by."""
+        key = session_keys(data, _headers(data), _scope(context)).key
+        return None if key is None else _PREFIX + key
 
     def sent(self, session: Session, name: str, input_tokens: int) -> None:
         """Remembers which LLM is asked: the next request may come before the answer is through."""
@@ -343,3 +347,12 @@ class Sessions:
             return
         pinned = PinnedLLM(outcome.served, outcome.input_tokens or input_tokens, self.clock())
         store.answered(session.keys, session.scope, pinned, outcome.response_id)
+
+
+def _scope(context: RequestContext) -> str:
+    return f"{context.virtual_model}\0{context.key_id or ''}"
+
+
+def _headers(data: Mapping[str, Any]) -> Mapping[str, str]:
+    headers: Mapping[str, str] = (data.get("proxy_server_request") or {}).get("headers") or {}
+    return headers

@@ -45,6 +45,19 @@ class Metrics(Protocol):
     def feedback(self, record: FeedbackRecord) -> None:
         """Counts what somebody thought of an answer, beside what had been predicted of it."""
 
+    def judged(self, virtual_model: str, answers_usd: float, judges_usd: float, n_verdicts: int) -> None:
+        """Counts a request that judged evaluation took up.
+
+        Args:
+            virtual_model: Name the client asked for.
+            answers_usd: What other LLMs' answers cost.
+            judges_usd: What the judge cost.
+            n_verdicts: Scores that came of it.
+        """
+
+    def not_judged(self, virtual_model: str, reason: str) -> None:
+        """Counts a request that was drawn for judged evaluation and not judged."""
+
     def scrape(self, accept: str = "") -> Exposition | None:
         """Writes the series of this package out.
 
@@ -69,6 +82,12 @@ class NoMetrics:
         """Ignores it."""
 
     def feedback(self, record: FeedbackRecord) -> None:
+        """Ignores it."""
+
+    def judged(self, virtual_model: str, answers_usd: float, judges_usd: float, n_verdicts: int) -> None:
+        """Ignores it."""
+
+    def not_judged(self, virtual_model: str, reason: str) -> None:
         """Ignores it."""
 
     def scrape(self, accept: str = "") -> Exposition | None:

@@ -82,6 +82,9 @@ class Series:
         judged: Feedback on remembered requests.
         judged_score: Sum of its scores.
         judged_p_correct: Sum of what was predicted of the same answers.
+        judging_usd: What judged evaluation cost, by what for: other LLMs' answers or judges.
+        judging_verdicts: Scores that it gave.
+        judging_left_out: Requests that were drawn for it and not judged, by reason.
     """
 
     decisions: Counter
@@ -111,6 +114,9 @@ class Series:
     judged: Counter
     judged_score: Counter
     judged_p_correct: Counter
+    judging_usd: Counter
+    judging_verdicts: Counter
+    judging_left_out: Counter
 
     def collectors(self) -> list[MetricWrapperBase]:
         """All of them."""
@@ -170,6 +176,9 @@ def _define(registry: CollectorRegistry) -> Series:
         judged=counter("judged_answers_total", "Feedback on remembered requests.", by),
         judged_score=counter("judged_score_total", "Sum of the scores of that feedback.", by),
         judged_p_correct=counter("judged_p_correct_total", "Sum of p_correct predicted of those answers.", by),
+        judging_usd=counter("judging_cost_usd_total", "USD that judged evaluation cost.", by, "paid_for"),
+        judging_verdicts=counter("judging_verdicts_total", "Verdicts of judged evaluation.", by),
+        judging_left_out=counter("judging_left_out_total", "Requests drawn for it and not judged.", by, "reason"),
     )
 
 
@@ -213,6 +222,9 @@ _READINGS = (
     _Reading("embedllm_store_dropped_records_total", "Records lost.", lambda s: s.store.dropped, None),
     _Reading("embedllm_store_failed_writes_total", "Failed attempts to write.", lambda s: s.store.failed, None),
 )
+_LEFT_ALONE = "embedllm_llm_left_alone"
+_LEFT_ALONE_MEANING = "Worker processes that send no request to a model group at the moment, by reason."
+_LEFT_ALONE_LABELS = ("llm", "reason")
 _INFO = "embedllm_artifact_info"
 _INFO_MEANING = "Worker processes that route with these weights; 0 once they route with others."
 _INFO_LABELS = ("artifact", "created", "version", "store")
@@ -264,6 +276,7 @@ class StatusCollector:
     def describe(self) -> Iterator[Metric]:
         """The names, so that a registry need not read the status to know them."""
         yield from map(_family, _READINGS)
+        yield GaugeMetricFamily(_LEFT_ALONE, _LEFT_ALONE_MEANING, labels=_LEFT_ALONE_LABELS)
         yield GaugeMetricFamily(_INFO, _INFO_MEANING, labels=_INFO_LABELS)
 
     def collect(self) -> Iterator[Metric]:
@@ -274,6 +287,10 @@ class StatusCollector:
             if value is not None:
                 family.add_metric([], value)
             yield family
+        left_alone = GaugeMetricFamily(_LEFT_ALONE, _LEFT_ALONE_MEANING, labels=_LEFT_ALONE_LABELS)
+        for labels in status.left_alone.items():
+            left_alone.add_metric(labels, 1)
+        yield left_alone
         info = GaugeMetricFamily(_INFO, _INFO_MEANING, labels=_INFO_LABELS)
         info.add_metric(_info(status), 1)
         yield info
@@ -299,6 +316,10 @@ class StatusFiles:
         self._counted: dict[str, float] = {}
         self._info = Gauge(_INFO, _INFO_MEANING, _INFO_LABELS, registry=self._own, multiprocess_mode="livesum")
         self._weights: tuple[str, ...] | None = None
+        self._left_alone = Gauge(
+            _LEFT_ALONE, _LEFT_ALONE_MEANING, _LEFT_ALONE_LABELS, registry=self._own, multiprocess_mode="livesum"
+        )
+        self._shown: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
     def keep_fresh(self, every_s: float) -> None:
@@ -319,6 +340,7 @@ class StatusFiles:
                 value = reading.read(status)
                 if value is not None:
                     self._put(reading, float(value))
+            self._show_left_alone(set(status.left_alone.items()))
             self._show_weights(_info(status))
 
     def _put(self, one: _Reading, value: float) -> None:
@@ -335,6 +357,11 @@ class StatusFiles:
         before = self._counted.get(one.name, 0.0)
         self._counters[one.name].inc(value - before if value >= before else value)  # less: counted anew from 0
         self._counted[one.name] = value
+
+    def _show_left_alone(self, left_alone: set[tuple[str, str]]) -> None:
+        for labels in self._shown | left_alone:
+            self._left_alone.labels(*labels).set(float(labels in left_alone))
+        self._shown |= left_alone
 
     def _show_weights(self, weights: tuple[str, ...]) -> None:
         if self._weights is not None and self._weights != weights:
@@ -482,6 +509,17 @@ class PrometheusMetrics:
             self._series.judged.labels(model).inc()
             self._series.judged_score.labels(model).inc(_amount(record.score))
             self._series.judged_p_correct.labels(model).inc(p_correct)
+
+    def judged(self, virtual_model: str, answers_usd: float, judges_usd: float, n_verdicts: int) -> None:
+        """Counts a request that judged evaluation took up."""
+        model = self._names.label(virtual_model)
+        self._series.judging_usd.labels(model, "answers").inc(_amount(answers_usd))
+        self._series.judging_usd.labels(model, "judges").inc(_amount(judges_usd))
+        self._series.judging_verdicts.labels(model).inc(n_verdicts)
+
+    def not_judged(self, virtual_model: str, reason: str) -> None:
+        """Counts a request that was drawn for judged evaluation and not judged."""
+        self._series.judging_left_out.labels(self._names.label(virtual_model), self._words.label(reason)).inc()
 
     def scrape(self, accept: str = "") -> Exposition:
         """Writes the series of this package out."""

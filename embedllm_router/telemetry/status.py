@@ -1,12 +1,13 @@
 """What the running plugin says of itself, for health checks, metrics and the dashboard. Values only."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from embedllm_router.artifact.versions import Attempt
 from embedllm_router.records.writer.queue import StoreHealth
 
-__all__ = ["AdaptationStatus", "ReloadStatus", "Status", "VirtualModelStatus"]
+__all__ = ["AdaptationStatus", "JudgingStatus", "ReloadStatus", "Status", "VirtualModelStatus"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,31 @@ class AdaptationStatus:
     error: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgingStatus:
+    """Judged evaluation of a virtual model's traffic.
+
+    Attributes:
+        virtual_model: Its name.
+        share: Share of its requests that is drawn.
+        usd_per_day: The most that this may cost per day.
+        spent_usd: What it cost today (UTC), by all proxies together, with what is under way at its upper bound.
+        n_waiting: Requests that wait or are being judged in this process, of all virtual models.
+        n_judged: Requests that this process has had judged.
+        n_verdicts: Verdicts that came of them.
+        left_out: Why requests that were drawn were not judged → how many.
+    """
+
+    virtual_model: str
+    share: float
+    usd_per_day: float
+    spent_usd: float
+    n_waiting: int
+    n_judged: int
+    n_verdicts: int
+    left_out: dict[str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """The plugin at one moment.
@@ -93,6 +119,8 @@ class Status:
         pending: Requests whose outcome is awaited.
         store: The record store.
         adaptation: Learning by itself; None where it is off.
+        judging: Judged evaluation, of the virtual models that have it on.
+        left_alone: Model groups that no request is sent to at the moment, and why.
     """
 
     version: str
@@ -112,6 +140,8 @@ class Status:
     pending: int
     store: StoreHealth
     adaptation: AdaptationStatus | None = None
+    judging: tuple[JudgingStatus, ...] = ()
+    left_alone: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def not_ready(self) -> str | None:

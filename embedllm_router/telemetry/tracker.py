@@ -215,13 +215,16 @@ class RequestTracker:
         if pending is not None and len(pending.failed_attempts) < _MOST_ATTEMPTS:
             pending.failed_attempts.append(f"{group or 'unknown'}: {error}")
 
-    def ended(self, tracking_id: str, outcome: Outcome, *, headers_follow: bool = False) -> None:
+    def ended(
+        self, tracking_id: str, outcome: Outcome, *, headers_follow: bool = False, then: Sink | None = None
+    ) -> None:
         """Reports and records what became of a request.
 
         Args:
             tracking_id: The request's; one that is not awaited is ignored.
             outcome: What became of it.
             headers_follow: Whether `find` shall still know it.
+            then: Takes its record as well, on any thread.
         """
         pending = self._pending.pop(tracking_id, None)
         if pending is None or pending.recorded:
@@ -234,7 +237,7 @@ class RequestTracker:
             outcome = replace(outcome, served=record.decision.answered_by(outcome.served))
         self._log.info("routing.served", **served(record, outcome), failed_attempts=pending.failed_attempts)
         self._learn(record, outcome)
-        self._end(pending, outcome)
+        self._end(pending, outcome, then)
 
     def close(self) -> None:
         """Records what is in flight as of unknown outcome."""
@@ -269,21 +272,22 @@ class RequestTracker:
             self._n_pending -= 1
             self._end(pending, _UNKNOWN)
 
-    def _end(self, pending: _Pending, outcome: Outcome) -> None:
+    def _end(self, pending: _Pending, outcome: Outcome, then: Sink | None = None) -> None:
         if pending.on_end is not None:
             pending.on_end(outcome, 0.0 if outcome.status == "failure" else billed_usd(pending.record, outcome))
         if pending.shadow is None or pending.shadow.done():
-            self._write(pending, outcome)
+            self._write(pending, outcome, then)
         else:  # the answer was quicker than what decides in the shadow
-            pending.shadow.add_done_callback(lambda _: self._write(pending, outcome))
+            pending.shadow.add_done_callback(lambda _: self._write(pending, outcome, then))
 
-    def _write(self, pending: _Pending, outcome: Outcome) -> None:
-        if not self._sinks:
+    def _write(self, pending: _Pending, outcome: Outcome, then: Sink | None) -> None:
+        sinks = self._sinks if then is None else (*self._sinks, then)
+        if not sinks:
             return
         user_hash = user_hash_of(pending.record.context.user_id, self._keep.hash_of)
         attempts, shadow = tuple(pending.failed_attempts), _result(pending.shadow)
         row = to_record(pending.record, outcome, shadow=shadow, user_hash=user_hash, failed_attempts=attempts)
-        for sink in self._sinks:
+        for sink in sinks:
             sink(row)
 
 

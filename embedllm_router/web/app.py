@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ArtifactError, ConfigError
 from embedllm_router.proxy.container import Container
-from embedllm_router.routing.pool import Capability
+from embedllm_router.routing.pool import Capability, Exclusion
 from embedllm_router.serving.arms import VirtualModel
 from embedllm_router.serving.snapshot import Snapshot
 from embedllm_router.telemetry.metrics import Exposition
@@ -143,7 +143,13 @@ def routers_of(container: Container, doors: Doors) -> list[APIRouter]:
             owners=container.owners,
         ),
     ]
-    routers.append(models_router(auth=doors.key, virtual_models=lambda: deciding(container)))
+    routers.append(
+        models_router(
+            auth=doors.key,
+            virtual_models=lambda: deciding(container),
+            left_alone=lambda: container.availability.excluded,
+        )
+    )
     if settings.dashboard.enabled:
         routers.append(_dashboard(container, doors))
     return routers
@@ -159,12 +165,18 @@ _FLAGS = {
 """LiteLLM's words for what an LLM can do."""
 
 
-def models_router(*, auth: Callable[..., Any], virtual_models: Callable[[], Sequence[VirtualModel]]) -> APIRouter:
+def models_router(
+    *,
+    auth: Callable[..., Any],
+    virtual_models: Callable[[], Sequence[VirtualModel]],
+    left_alone: Callable[[], Mapping[str, Exclusion]] = dict,
+) -> APIRouter:
     """The route that lists the virtual models with what their candidates can do together.
 
     Args:
         auth: FastAPI dependency that refuses who may not come in.
         virtual_models: Those that decide now.
+        left_alone: Model groups that no request is sent to at the moment, and why.
 
     Returns:
         `GET /embedllm/models`, in the form of OpenAI's `/v1/models` with LiteLLM's names of figures.
@@ -174,7 +186,8 @@ def models_router(*, auth: Callable[..., Any], virtual_models: Callable[[], Sequ
     @router.get("/models", dependencies=[Depends(auth)])
     def models() -> dict[str, object]:
         """Lists virtual models: largest context window, what some candidate can do, and how each candidate is known."""
-        return {"object": "list", "data": [_listed(one) for one in virtual_models()]}
+        now = left_alone()
+        return {"object": "list", "data": [_listed(one, now) for one in virtual_models()]}
 
     return router
 
@@ -193,7 +206,7 @@ def _figures(model: VirtualModel) -> dict[str, object]:
     return {"max_input_tokens": max(windows, default=None), **can}
 
 
-def _listed(model: VirtualModel) -> dict[str, object]:
+def _listed(model: VirtualModel, left_alone: Mapping[str, Exclusion]) -> dict[str, object]:
     candidates = model.pool.candidates
     return {
         "id": model.name,
@@ -206,7 +219,7 @@ def _listed(model: VirtualModel) -> dict[str, object]:
                 "id": one.name,
                 "llm": one.llm,
                 "known_by": one.known_by,
-                "excluded": one.standing_exclusion,
+                "excluded": one.standing_exclusion or left_alone.get(one.group),
                 **({} if one.effort is None else {"model_group": one.group, "reasoning_effort": one.effort}),
             }
             for one in candidates

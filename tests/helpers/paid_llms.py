@@ -60,6 +60,7 @@ class StandIn:
         cut_usd: USD of answers that were cut off.
         n_requests: All requests.
         bodies: Of all requests.
+        broken: LLMs that answer every request with 500.
         reply_of: Says something else than the planted answer; None where it does not.
     """
 
@@ -74,6 +75,7 @@ class StandIn:
     cut_usd: float = 0.0
     n_requests: int = 0
     bodies: list[Json] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)
     reply_of: Callable[[str, Json], str | None] = lambda *_: None
     dice: random.Random = field(default_factory=lambda: random.Random(7))
 
@@ -93,7 +95,7 @@ class StandIn:
         body = await request.json()
         self.n_requests += 1
         self.bodies.append(body)
-        failure = self._drawn()
+        failure = "500" if body["model"] in self.broken else self._drawn()
         if failure == "429":
             return JSONResponse({"error": {"message": "slow down"}}, 429, headers={"retry-after": "0.05"})
         if failure == "500":

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from embedllm_router.errors import ConfigError
 from embedllm_router.profiling import calls
-from embedllm_router.profiling.asking import Failure, Reply
-from embedllm_router.profiling.calls import Budget, Call, Caller, Pace, bound_usd, cost_usd
+from embedllm_router.profiling.calls import Budget, Call, Caller, Pace
 from embedllm_router.profiling.journal import CallKey, Journal
-from embedllm_router.profiling.tasks import Message
+from embedllm_router.proxy.call import Failure, Message, Reply, bound_usd, cost_usd
 from embedllm_router.routing.pool import Candidate, PriceTier
 
 MESSAGES = (Message("user", "q"),)

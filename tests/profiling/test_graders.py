@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from embedllm_router.profiling.graders import Grader, code_of, final_answer, grade, same_answer
 from embedllm_router.profiling.judging import judge_messages, read_verdict
-from embedllm_router.profiling.tasks import Message, Task
+from embedllm_router.profiling.tasks import Task
+from embedllm_router.proxy.call import Message
 
 
 def _score(kind: str, reference: object, answer: str, **more: object) -> float | None:

@@ -111,7 +111,9 @@ def pool(tmp_path_factory: pytest.TempPathFactory, upstream: Upstream) -> Iterat
         },
         "litellm_settings": {"callbacks": ["embedllm_router.proxy_handler"]},
         "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
-        "callback_settings": {"embedllm_router": {"virtual_models": {"auto": {"default": "plain"}}}},
+        "callback_settings": {
+            "embedllm_router": {"virtual_models": {"auto": {"default": "plain"}}, "resting": {"failures": None}}
+        },
     }
     file = tmp_path_factory.mktemp("efforts") / "proxy_config.yaml"
     file.write_text(yaml.safe_dump(config))

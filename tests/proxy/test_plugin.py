@@ -27,6 +27,7 @@ from embedllm_router.config.settings import read_settings
 from embedllm_router.proxy.container import Container, assemble
 from embedllm_router.proxy.plugin import ProxyHandler
 from embedllm_router.records.writer.queue import StoreHealth
+from embedllm_router.routing.pool import Exclusion
 from embedllm_router.routing.prompt import Prompt
 from embedllm_router.serving.sessions import SESSION_HEADER
 
@@ -414,10 +415,24 @@ async def test_access_is_inherited_unless_it_is_enforced(make_handler: Callable[
 
 
 async def test_a_group_that_rests_is_not_chosen(handler: ProxyHandler, log_text: io.StringIO) -> None:
-    handler._background.resting = frozenset({"wizard"})
+    handler.container.availability.refuse(Exclusion.COOLED_DOWN, ["wizard"])
     assert (await routed(handler))["model"] == "sprinter"
     excluded = {c["name"]: c["excluded"] for c in logged(log_text, "routing.decided")[0]["candidates"]}
     assert excluded["wizard"] == "cooled_down"
+
+
+async def test_where_all_that_may_answer_rest_they_are_asked_all_the_same(
+    make_handler: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter"}})
+    groups = list(handler._served().groups)
+    handler.container.availability.refuse(Exclusion.RESTING, groups)
+    assert (await routed(handler))["model"] == "wizard"
+    assert (await routed(handler, embedllm={"candidates": ["sprinter"]}))["model"] == "sprinter", "no 400"
+    handler.container.availability.refuse(Exclusion.RESTING, ["wizard"])
+    assert (await routed(handler))["model"] == "sprinter"
+    excluded = {c["name"]: c["excluded"] for c in logged(log_text, "routing.decided")[-1]["candidates"]}
+    assert excluded["wizard"] == "resting"
 
 
 async def test_when_nothing_can_see_an_image_the_operator_may_prefer_a_400(

@@ -247,6 +247,9 @@ def failing_proxy(artifact_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
     virtual["auto-eu"] = {"default": "wizard-eu", "regions": {"allow": ["eu"]}}
     config["router_settings"]["model_group_alias"]["auto-eu"] = "sprinter"
     config["router_settings"]["fallbacks"] = [{"wizard-eu": ["sprinter"]}]
+    config["callback_settings"]["embedllm_router"]["resting"] = {
+        "failures": None
+    }  # each request shall meet the failure
     file = tmp_path_factory.mktemp("failing") / "proxy_config.yaml"
     file.write_text(yaml.safe_dump(config))
     with running_proxy(file, failures={WIZARD: 503}) as running:

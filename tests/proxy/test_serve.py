@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from embedllm_router.errors import ConfigError
-from embedllm_router.proxy.serve import check_port, proxy_environment
+from embedllm_router.proxy.serve import check_port, proxy_command, proxy_environment
 
 
 def test_a_port_in_use_is_one_sentence() -> None:
@@ -40,3 +40,9 @@ def test_a_master_key_is_made_only_where_none_is_stated(
     environment, made = proxy_environment(file, given)
     assert (made is not None) is is_made
     assert environment.get("LITELLM_MASTER_KEY") == (made or given.get("LITELLM_MASTER_KEY"))
+
+
+def test_several_workers_get_time_to_load_litellm() -> None:
+    one, two = (proxy_command(Path("config.yaml"), "127.0.0.1", 4000, workers=n) for n in (1, 2))
+    assert "--num_workers" not in one
+    assert two == [*one, "--num_workers", "2", "--timeout_worker_healthcheck", "60"]

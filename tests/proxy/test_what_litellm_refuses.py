@@ -1,25 +1,31 @@
 """What LiteLLM's Router or a provider would refuse is no candidate, in a process with LiteLLM's own Router and keys."""
 
+import asyncio
 import copy
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import litellm
 import openai
 import pytest
 import yaml
 from fastapi import HTTPException
+from litellm import exceptions as errors
 from litellm.proxy._types import ProxyException, UserAPIKeyAuth
 from litellm.proxy.auth.auth_checks import can_key_call_resolved_model
 from litellm.router import Router
+from litellm.types.router import ModelInfo, RouterRateLimitError
 
 from embedllm_router.config.settings import read_settings
 from embedllm_router.proxy.container import Container, assemble
+from embedllm_router.proxy.litellm_state import deployments, is_the_group_s_fault, over_budget
 from embedllm_router.proxy.plugin import ProxyHandler
 
 SHIPPED: Any = yaml.safe_load((Path(__file__).parents[2] / "proxy_config.yaml").read_text(encoding="utf-8"))
@@ -53,8 +59,9 @@ def serving(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             made = Router(model_list=copy.deepcopy(rows), **settings)
+            listed = made.get_model_list()
         monkeypatch.setattr(proxy_server, "llm_router", made)
-        monkeypatch.setattr(proxy_server, "llm_model_list", made.get_model_list())
+        monkeypatch.setattr(proxy_server, "llm_model_list", listed)
         return handler
 
     yield make
@@ -277,6 +284,123 @@ async def test_another_team_s_deployment_is_no_candidate(
     assert await excluded(handler, log_text, a_key(team_id="team-b")) == other
     assert await excluded(handler, log_text, a_key()) == other
     assert await excluded(handler, log_text, a_key(team_id="team-a")) == {}
+
+
+async def refusing(said: str, ask: Callable[[str], Awaitable[object]], rows: list[dict[str, Any]]) -> set[str]:
+    """The model groups that LiteLLM's Router itself refuses, and says why."""
+    errors = {}
+    for name in {one["model_name"] for one in rows}:
+        try:
+            await ask(name)
+        except (ValueError, openai.APIError) as error:
+            errors[name] = str(error).lower()
+    assert all(said in error for error in errors.values()), errors
+    return set(errors)
+
+
+def windows(start_h: int, end_h: int, *teams: str) -> list[dict[str, Any]]:
+    """A window of the day around now, in hours from now."""
+    times = (datetime.now(UTC) + timedelta(hours=hours) for hours in (start_h, end_h))
+    start, end = (time.strftime("%H:%M") for time in times)
+    return [{"start": start, "end": end, "timezone": "UTC", "team_ids": list(teams)}]
+
+
+async def test_what_other_teams_have_to_themselves_now_is_no_candidate(
+    serving: Callable[..., ProxyHandler], log_text: io.StringIO, proxy_server: ModuleType
+) -> None:
+    if "access_windows" not in ModelInfo.model_fields:
+        pytest.skip("this release has no access windows")
+    rows = [
+        row("gpt-4o-mini", "openai/gpt-4o-mini-2024-07-18"),
+        row("theirs", "openai/gpt-4o-2024-08-06", access_windows=windows(-2, 2, "them")),
+        row("later", "openai/gpt-4o-2024-08-06", access_windows=windows(2, 4, "them")),
+        row("half", "openai/gpt-4o-2024-08-06", access_windows=windows(-2, 2, "them")),
+        row("half", "openai/gpt-4o-2024-08-06"),
+    ]
+    handler = serving(rows)
+    for team in ("them", "us", None):
+        metadata: Any = {"metadata": {"user_api_key_team_id": team}}
+        router = proxy_server.llm_router
+        refused = await refusing("reserved", lambda name: router.async_get_healthy_deployments(name, metadata), rows)  # noqa: B023 - called at once
+        assert refused == ({"theirs"} if team != "them" else set())
+        assert await excluded(handler, log_text, a_key(team_id=team)) == dict.fromkeys(refused, "reserved")
+
+
+def with_budget(name: str, usd: float, provider: str = "openai") -> dict[str, Any]:
+    return row(
+        name, f"{provider}/gpt-4o-2024-08-06", params={"max_budget": usd, "budget_duration": "1d"}, id=f"{name}-1"
+    )
+
+
+async def test_what_is_over_its_budget_or_its_provider_s_is_told_by_litellm(
+    serving: Callable[..., ProxyHandler], proxy_server: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(litellm, "callbacks", [])
+    twin = {**with_budget("twin", 1.0), "model_info": {"id": "twin-2"}}
+    rows = [
+        row("plain", "openai/gpt-4o-mini-2024-07-18", id="plain-1"),
+        with_budget("metered", 1.0),
+        with_budget("twin", 1.0),
+        twin,
+        row("hosted", "hosted_vllm/qwen3-8b", id="hosted-1"),
+    ]
+    serving(rows, router={"provider_budget_config": {"hosted_vllm": {"budget_limit": 2.0, "time_period": "7d"}}})
+    await asyncio.sleep(0.01)  # LiteLLM opens its budgets in tasks
+    spend = proxy_server.llm_router.router_budget_logger.dual_cache
+
+    async def refused() -> set[str]:
+        told = await over_budget(deployments())
+        router = proxy_server.llm_router
+        by_router = await refusing("budget", lambda name: router.async_get_available_deployment(name, {}, HELLO), rows)
+        assert told == by_router
+        return by_router
+
+    assert await refused() == set()
+    for key in ("deployment_spend:metered-1:1d", "deployment_spend:twin-1:1d", "provider_spend:hosted_vllm:7d"):
+        await spend.async_set_cache(key, 3.0)
+    assert await refused() == {"metered", "hosted"}
+    await spend.async_set_cache("deployment_spend:twin-2:1d", 3.0)
+    assert await refused() == {"metered", "hosted", "twin"}
+    await spend.async_set_cache("deployment_spend:metered-1:1d", 0.0)
+    assert await refused() == {"hosted", "twin"}
+
+
+async def test_without_budgets_nothing_is_over_one(serving: Callable[..., ProxyHandler]) -> None:
+    serving([row("plain", "openai/gpt-4o-mini-2024-07-18")])
+    assert await over_budget(deployments()) == frozenset()
+
+
+def failed(body: dict[str, Any] | None = None, headers: dict[str, str] | None = None) -> dict[str, Any]:
+    return {"litellm_params": {"proxy_server_request": {"body": body or {}, "headers": headers or {}}}}
+
+
+OF_AN_LLM: Any = {"llm_provider": "openai", "model": "m"}
+
+
+def test_what_speaks_against_a_model_group() -> None:
+    """By LiteLLM's own errors: what the client or LiteLLM itself did wrong does not."""
+    slow = errors.Timeout("late", **OF_AN_LLM)
+    broken = errors.InternalServerError("500", **OF_AN_LLM)
+    refused = errors.APIConnectionError("none listens", **OF_AN_LLM)
+    refused.__context__ = httpx.ConnectError("refused")
+    against = [slow, broken, errors.RateLimitError("429", **OF_AN_LLM), refused]
+    against.append(errors.ServiceUnavailableError("503", **OF_AN_LLM))
+    assert [is_the_group_s_fault(failed(), error) for error in against] == [True] * 5
+    own = [
+        errors.BadRequestError("400", **OF_AN_LLM),
+        errors.ContextWindowExceededError("400", **OF_AN_LLM),
+        errors.AuthenticationError("401", **OF_AN_LLM),
+        errors.APIConnectionError("'NoneType' has no attribute 'get'", **OF_AN_LLM),
+        RouterRateLimitError("m", 5.0, True, ["a"]),  # noqa: FBT003 - LiteLLM's
+        ValueError("no status"),
+        None,
+    ]
+    assert [is_the_group_s_fault(failed(), error) for error in own] == [False] * 7
+    by_client: Any = ({"body": {"timeout": 1}}, {"headers": {"x-litellm-timeout": "1"}})
+    for said in by_client:
+        assert not is_the_group_s_fault(failed(**said), slow)
+        assert is_the_group_s_fault(failed(**said), broken)
+    assert not is_the_group_s_fault(failed({"api_base": "http://mine"}), broken)
 
 
 async def test_a_key_s_region_excludes_what_litellm_s_pre_call_checks_would(

@@ -109,7 +109,7 @@ def test_many_proxies_that_start_at_once_make_the_tables_once(url: str) -> None:
         assert store.health().failed == 0
         store.close()
     assert len(rows(url)) == 6
-    assert rows(url, "embedllm_router_version") == [{"version_num": "0005"}]
+    assert rows(url, "embedllm_router_version") == [{"version_num": "0006"}]
 
 
 def keep_one(url: str, number: int = 0) -> None:

@@ -85,6 +85,29 @@ async def test_two_processes_of_one_host_share_sums_and_the_entry_put_last(tmp_p
     assert opened(tmp_path, heard).get("session") is None
 
 
+async def test_an_entry_that_is_delivered_is_there_for_the_next_reader(tmp_path: Path, heard: Heard) -> None:
+    """Also where the writer rests after a slow exchange, or has never written."""
+    one, two = opened(tmp_path, heard), opened(tmp_path, heard)
+    for i in range(3):
+        one.put(f"session {i}", "llm-a", HOUR)
+        await one.deliver(f"session {i}", 10.0)
+        await two.exchange()
+        assert two.get(f"session {i}") == "llm-a"
+    await one.deliver("nobody put it", 10.0)
+
+
+async def test_who_waits_for_a_delivery_does_not_wait_for_ever(tmp_path: Path, heard: Heard) -> None:
+    one, two = opened(tmp_path, heard), opened(tmp_path, heard)
+    one.put("session", "llm-a", HOUR)
+    async with one._exchanging:  # as if the disk did not answer
+        await one.deliver("session", 0.01)
+        await two.exchange()
+        assert two.get("session") is None
+    await asyncio.gather(*one._delivering)
+    await two.exchange()
+    assert two.get("session") == "llm-a", "it went on"
+
+
 async def test_of_two_unsent_entries_the_later_one_wins_whoever_writes_first(tmp_path: Path, heard: Heard) -> None:
     one, two = opened(tmp_path, heard, lambda: 100.0), opened(tmp_path, heard, lambda: 101.0)
     for key, order in (("a", (one, two, one)), ("b", (two, one, two))):

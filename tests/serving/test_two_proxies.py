@@ -95,10 +95,13 @@ def pair(artifact_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield Pair(one, two, redis)
 
 
-def ask(proxy: RunningProxy, said: str | list[dict[str, Any]], session: str | None = None) -> httpx.Response:
+def ask(
+    proxy: RunningProxy, said: str | list[dict[str, Any]], session: str | None = None, **more: object
+) -> httpx.Response:
+    messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
     return http_calls.post(
         f"{proxy.base_url}/chat/completions",
-        json={"model": "auto", "messages": [{"role": "user", "content": said}] if isinstance(said, str) else said},
+        json={"model": "auto", "messages": messages, **more},
         headers={"Authorization": f"Bearer {KEY}"} | ({SESSION_HEADER: session} if session else {}),
         timeout=30,
     )
@@ -151,6 +154,17 @@ def await_news(pair: Pair) -> None:
         return ask(pair.two, IN_A_TOOL_CALL, session).headers["x-embedllm-chosen"] == "wizard"
 
     soon(arrived)
+
+
+def test_a_tool_s_result_that_comes_to_the_other_one_at_once_stays_with_its_llm(pair: Pair) -> None:
+    """From the first request of a fresh pair on; on its own such a request goes to the sprinter."""
+    tools = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
+    chosen = []
+    for number in range(10):
+        here, there = pair.both if number % 2 else pair.both[::-1]
+        assert ask(here, SHORT, f"at once {number}", tools=tools).headers["x-embedllm-chosen"] == "wizard"
+        chosen.append(ask(there, IN_A_TOOL_CALL, f"at once {number}", tools=tools).headers["x-embedllm-chosen"])
+    assert chosen == ["wizard"] * 10
 
 
 def test_they_share_budget_and_conversations_and_a_dead_redis_costs_no_request(pair: Pair) -> None:

@@ -127,9 +127,11 @@ def test_the_status_is_read_at_every_scrape() -> None:
     before = scraped(metrics)
     assert total(before, "embedllm_ready") == 0
     assert total(before, "embedllm_artifact_info", artifact="none") == 1
+    assert "embedllm_llm_left_alone" not in before
     assert "embedllm_last_reload_success" not in before
-    now[0] = STATUS
+    now[0] = replace(STATUS, left_alone={"wizard": "resting"})
     after = scraped(metrics)
+    assert after["embedllm_llm_left_alone"] == {frozenset({("llm", "wizard"), ("reason", "resting")}): 1.0}
     assert after["embedllm_artifact_info"] == {
         frozenset(
             {("artifact", "0123456789ab"), ("created", "2026-01-01"), ("version", "9.9.9"), ("store", "files")}

@@ -35,6 +35,10 @@ for line in sys.stdin:
             now[0] = replace(now[0], artifact="fedcba987654", store=replace(now[0].store, written=130))
         case "reload failed":
             now[0] = replace(now[0], last_reload=ReloadStatus(STATUS.loaded_at, "no such file"))
+        case "rests":
+            now[0] = replace(now[0], left_alone={"wizard": "resting"})
+        case "rests no more":
+            now[0] = replace(now[0], left_alone={"sprinter": "over_budget"})
         case "store anew":
             now[0] = replace(now[0], store=replace(now[0].store, written=5))
         case "again":
@@ -106,6 +110,15 @@ def test_a_scrape_of_one_worker_shows_all(tmp_path: Path) -> None:
         third = workers[0].scrape()
         assert third["embedllm_last_reload_success"] == {frozenset(): 0}
         assert third["embedllm_last_reload_timestamp_seconds"] == {frozenset(): START.timestamp()}
+
+        for worker in workers:
+            worker.say("rests")
+            worker.scrape()
+        assert total(workers[0].scrape(), "embedllm_llm_left_alone", llm="wizard", reason="resting") == 2
+        workers[0].say("rests no more")
+        fourth = workers[0].scrape()
+        assert total(fourth, "embedllm_llm_left_alone", llm="wizard") == 1
+        assert total(fourth, "embedllm_llm_left_alone", llm="sprinter", reason="over_budget") == 1
 
         workers[0].say("store anew")
         assert total(workers[0].scrape(), "embedllm_store_written_records_total") == 235

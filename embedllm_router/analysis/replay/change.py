@@ -129,6 +129,9 @@ _KEPT: Final = frozenset(
         Exclusion.TEAM,
         Exclusion.TAG,
         Exclusion.EFFORT,
+        Exclusion.OVER_BUDGET,
+        Exclusion.RESERVED,
+        Exclusion.RESTING,
     }
 )
 """Why a candidate was excluded, where team, key, client or the moment may have done it."""

@@ -110,6 +110,7 @@ _FUNCTIONS: Final = (
     "CREATE MACRO excluded_for(members, why) AS list_contains([one.excluded for one in members], why)",
     "CREATE MACRO draw_of(words) AS (hash(words) % 2147483648) / 2147483648",
 )
+_REQUESTS: Final = "CREATE OR REPLACE VIEW requests AS SELECT * FROM answers WHERE judged_for IS NULL"
 _WEIGHED: Final = (
     "CREATE OR REPLACE VIEW weighed AS SELECT * EXCLUDE (candidates, one), "  # noqa: S608 - our own columns
     + ", ".join(f"one.{name} AS candidate_{name}" for name in CANDIDATE_COLUMNS)
@@ -187,7 +188,7 @@ class FileSource:
             files = self.files()
             requests = (files.requests_parquet, files.requests_jsonl)
             feedback = (files.feedback_parquet, files.feedback_jsonl)
-            self._view("requests", requests, REQUEST_COLUMNS, cursor)
+            self._view("answers", requests, REQUEST_COLUMNS, cursor)
             if with_feedback:
                 self._view("feedback", feedback, FEEDBACK_COLUMNS, cursor)
             return files
@@ -200,7 +201,8 @@ class FileSource:
         self._viewed.pop(name, None)
         sealed, lines = files
         cursor.execute(f"CREATE OR REPLACE VIEW {name} AS {view(self._alike(sealed, cursor), lines, columns)}")
-        if name == "requests":
+        if name == "answers":
+            cursor.execute(_REQUESTS)
             cursor.execute(_WEIGHED)
         self._viewed[name] = files
 

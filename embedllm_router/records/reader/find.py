@@ -128,7 +128,7 @@ class _FileFollower:
             if is_new and _MERGED not in path.name:
                 rows.extend(self._sealed(path))
         self._known |= {path.with_suffix("") for path in (*files.requests_jsonl, *files.requests_parquet)}
-        return sorted((row for row in rows if self._filters.accept(row)), key=_time)
+        return sorted((row for row in rows if row["judged_for"] is None and self._filters.accept(row)), key=_time)
 
     def close(self) -> None:
         """Closes the files."""

@@ -25,6 +25,11 @@ _FUNCTIONS: Final = (
     (re.compile(r"draw_of\(\s*([\w.]+)\s*\)"), r"((hashtextextended(\1, 0) & 2147483647) / 2147483648.0::float8)"),
 )
 _WEIGHED: Final = re.compile(r"\b(FROM|JOIN)\s+weighed\b", re.IGNORECASE)
+_PLACES: Final = re.compile(r"\b(FROM|JOIN)\s+(requests|answers)\b", re.IGNORECASE)
+_VIEWS: Final = {
+    "requests": "(SELECT * FROM requests WHERE judged_for IS NULL) AS requests",
+    "answers": "requests AS answers",
+}
 _CANDIDATES: Final = (
     "(SELECT requests.*, "  # noqa: S608 - our own columns
     + ", ".join(f"one.{name} AS candidate_{name}" for name in CANDIDATE_COLUMNS)
@@ -75,6 +80,7 @@ def _driver_sql(sql: str) -> str:
     for function, meaning in _FUNCTIONS:
         sql = function.sub(meaning, sql)
     sql = _WEIGHED.sub(rf"\1 {_CANDIDATES}", sql)
+    sql = _PLACES.sub(lambda found: f"{found[1]} {_VIEWS[found[2].lower()]}", sql)
     return re.sub(r"\$(\w+)", r"%(\1)s", sql.replace("%", "%%"))
 
 

@@ -158,6 +158,7 @@ class Wanted:
         with_text: Whether prompts and embeddings are read, where they were kept.
         only_judged: Whether only requests with feedback are meant.
         sources: Sources of feedback that count; None counts all.
+        with_contenders: Whether answers that judged evaluation got from other LLMs are meant, too.
     """
 
     filters: Filters = field(default_factory=Filters)
@@ -165,6 +166,7 @@ class Wanted:
     with_text: bool = False
     only_judged: bool = False
     sources: Collection[str] | None = None
+    with_contenders: bool = False
 
 
 def read_recorded(source: RecordSource, wanted: Wanted | None = None) -> Recorded:
@@ -184,10 +186,11 @@ def read_recorded(source: RecordSource, wanted: Wanted | None = None) -> Recorde
     meant, parameters = want.filters.where()
     where = f"({meant}) AND {_JUDGED}" if want.only_judged else meant
     columns = ", ".join((*_COLUMNS, *_TEXT) if want.with_text else _COLUMNS)
-    newest = f'SELECT {columns} FROM requests WHERE {where} ORDER BY "at" DESC, request_id LIMIT {want.limit:d}'  # noqa: S608 - own columns and conditions
+    view = "answers" if want.with_contenders else "requests"
+    newest = f'SELECT {columns} FROM {view} WHERE {where} ORDER BY "at" DESC, request_id LIMIT {want.limit:d}'  # noqa: S608 - own columns and conditions
     rows = source.rows(newest, parameters)
-    n_meant = int(source.rows(f"SELECT count(*) AS n FROM requests WHERE {where}", parameters)[0]["n"])  # noqa: S608 - as above
-    said = _verdicts(source, meant, parameters, want.sources)
+    n_meant = int(source.rows(f"SELECT count(*) AS n FROM {view} WHERE {where}", parameters)[0]["n"])  # noqa: S608 - as above
+    said = _verdicts(source, f"FROM {view} WHERE {meant}", parameters, want.sources)
     decided = [row for row in reversed(rows) if row["candidates"] and row["cost_weight"] is not None]
     valid = [row for row in decided if row["propensity"] is None or 0 < row["propensity"] <= 1]
     return Recorded(
@@ -201,9 +204,9 @@ def read_recorded(source: RecordSource, wanted: Wanted | None = None) -> Recorde
 
 
 def _verdicts(
-    source: RecordSource, where: str, parameters: Mapping[str, object], sources: Collection[str] | None
+    source: RecordSource, meant: str, parameters: Mapping[str, object], sources: Collection[str] | None
 ) -> dict[RequestKey, list[Verdict]]:
-    requests = f'SELECT request_id, response_id, "at" FROM requests WHERE {where}'  # noqa: S608 - own columns and conditions
+    requests = f'SELECT request_id, response_id, "at" {meant}'
     sql = f'SELECT request_id, "at", source, score FROM ({counting(requests)}) AS v ORDER BY request_id, source'  # noqa: S608 - as above
     said: dict[RequestKey, list[Verdict]] = {}
     for row in source.rows(sql, parameters):

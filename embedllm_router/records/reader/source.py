@@ -1,8 +1,9 @@
-"""One way to query records: SQL over three views, in files and in PostgreSQL.
+"""One way to query records: SQL over four views, in files and in PostgreSQL.
 
-`requests` and `feedback` have the columns of schema.py. `weighed` has one row per request and candidate: the columns
-of the request, and the candidate's as `candidate_name`, `candidate_p_correct` and so on; it takes no alias. The
-verdicts that count are made by verdicts.py from `feedback`.
+`requests` and `feedback` have the columns of schema.py. `answers` has, besides the users' requests, the answers that
+judged evaluation got from other LLMs (`judged_for` is not NULL); `requests` has none of them. `weighed` has one row per
+request and candidate: the columns of the request, and the candidate's as `candidate_name`, `candidate_p_correct` and so
+on. `requests`, `answers` and `weighed` take no alias. The verdicts that count are made by verdicts.py from `feedback`.
 
 SQL keeps to what DuckDB and PostgreSQL share:
 

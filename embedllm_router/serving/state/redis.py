@@ -93,6 +93,10 @@ class RedisLink:
         """Number of sums and entries of which Redis lacks the latest."""
         return len(self._unsent_sums) + len(self._unsent_entries)
 
+    def lacks(self, key: str) -> bool:
+        """Whether the latest entry under a key has not been sent to Redis yet."""
+        return key in self._unsent_entries
+
     async def exchange(self) -> None:
         """Sends what Redis lacks and reads what is new there; reports instead of raising when it cannot."""
         if time.monotonic() < self._retry_at:

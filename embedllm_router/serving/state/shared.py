@@ -414,6 +414,9 @@ class Link(Protocol):
     def unsent(self) -> int:
         """Number of sums and entries of which the place lacks the latest."""
 
+    def lacks(self, key: str) -> bool:
+        """Whether the place lacks the latest entry under a key."""
+
     async def exchange(self) -> None:
         """Exchanges once, both ways; trouble with the place is logged, not raised."""
 
@@ -472,6 +475,7 @@ class SharedState:
         self._pruned_at = time.monotonic()
         self._disk_took_s = 0.0
         self._ending = False
+        self._delivering: set[asyncio.Task[None]] = set()
 
     def add(self, key: str, amount: float, ttl_s: float) -> None:
         """Adds to a sum; it is forgotten so many seconds after the last addition.
@@ -501,6 +505,26 @@ class SharedState:
         """Forgets an entry, here and in the other processes."""
         self._entries.forget(key)
         self._changed.set()
+
+    async def deliver(self, key: str, within_s: float) -> None:
+        """Returns when other processes can read what was put under a key, or after so long.
+
+        Args:
+            key: The entry's.
+            within_s: Longest wait in seconds, for a place that is slow or cannot be reached.
+        """
+        link = self._redis or self._disk
+        if link is None or not link.lacks(key):
+            return
+        task = asyncio.create_task(self._deliver(link, key))
+        self._delivering.add(task)
+        task.add_done_callback(self._delivering.discard)
+        await asyncio.wait([task], timeout=within_s)
+
+    async def _deliver(self, link: Link, key: str) -> None:
+        async with self._exchanging:
+            if link.lacks(key):  # else the exchange that was under way has sent it
+                await link.exchange()
 
     async def exchange(self) -> None:
         """Exchanges once, both ways; never raises for trouble with the disk or Redis."""

@@ -154,6 +154,10 @@ class SqliteLink:
         """Number of sums and entries of which the database lacks the latest."""
         return len(self._unsent_sums) + len(self._unsent_entries)
 
+    def lacks(self, key: str) -> bool:
+        """Whether the latest entry under a key has not been written yet."""
+        return key in self._unsent_entries
+
     def load(self) -> None:
         """Reads the database, and the JSON files of earlier versions, once, before anything else happens."""
         with self._reporting():

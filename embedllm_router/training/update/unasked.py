@@ -88,7 +88,9 @@ def attempt(job: Job, now: datetime | None = None) -> Attempt | None:
         n_new, newest = new_verdicts(log, versions.seen_until(), job.sources)
         if n_new < job.every or newest is None:
             return None
-        wanted = Wanted(limit=job.max_requests, with_text=True, only_judged=True, sources=job.sources)
+        wanted = Wanted(
+            limit=job.max_requests, with_text=True, only_judged=True, sources=job.sources, with_contenders=True
+        )
         recorded = read_recorded(log, wanted)
     return _learned(job, parent, versions, recorded, n_new, seen_until=min(newest, at), at=at)
 

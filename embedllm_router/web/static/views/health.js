@@ -2,7 +2,7 @@
 
 import { ask, Refused } from "../api.js";
 import { h } from "../dom.js";
-import { ago, count, fullTime, percent, plain, words } from "../format.js";
+import { ago, count, fullTime, percent, plain, usd, words } from "../format.js";
 import { badge, facts, named, panel, table, tile } from "../parts.js";
 
 export const title = () => "Health";
@@ -36,6 +36,7 @@ export function draw({ status: s, not_ready: why, held }) {
     ),
     h("div", { class: "grid" }, weights(s), reloads(s), store(s.store), records(held)),
     ...(s.adaptation ? [adaptation(s.adaptation)] : []),
+    ...(s.judging?.length ? [judging(s.judging)] : []),
     virtualModels(s.virtual_models),
   ];
 }
@@ -160,6 +161,35 @@ function adaptation(a) {
     a.attempts.length
       ? table("Attempts to learn", columns, a.attempts.map(attempt), { cards: true, id: "attempts" })
       : h("p", {}, "Nothing was learned yet."),
+  );
+}
+
+function judging(models) {
+  const columns = [
+    { name: "Virtual model" },
+    { name: "Share", number: true },
+    { name: "Spent today", number: true },
+    { name: "Limit a day", number: true },
+    { name: "Judged", number: true },
+    { name: "Verdicts", number: true },
+    { name: "Drawn, not judged" },
+  ];
+  const rows = models.map((one) => [
+    one.virtual_model,
+    percent(one.share),
+    usd(one.spent_usd),
+    usd(one.usd_per_day),
+    count(one.n_judged),
+    count(one.n_verdicts),
+    Object.entries(one.left_out)
+      .map(([reason, n]) => `${reason} ${count(n)}`)
+      .join(", ") || "–",
+  ]);
+  return panel(
+    "Judged evaluation",
+    { wide: true, id: "judging" },
+    h("p", {}, "Other LLMs answer a share of the requests after the user has the answer, and a judge scores the answers."),
+    table("Since this process started; spent today: by all proxies", columns, rows, { cards: true, id: "judged" }),
   );
 }
 

@@ -10,18 +10,18 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from secrets import token_hex
+from types import MappingProxyType
 from typing import Any, Final
 
 import httpx
 import openai
 
 from embedllm_router.errors import ConfigError
-from embedllm_router.profiling.journal import Outcome
-from embedllm_router.profiling.tasks import Message
+from embedllm_router.proxy.call import Failure, Message, Outcome, Reply
 from embedllm_router.routing.deployments import PriceMap, Row
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # nothing is fetched
@@ -31,49 +31,12 @@ with warnings.catch_warnings():
     from litellm.exceptions import ContentPolicyViolationError
     from litellm.router import Router
 
-__all__ = ["Asker", "Failure", "Reply", "price_map"]
+__all__ = ["Asker", "price_map"]
 
 _REFERENCE: Final = "os.environ/"
 _MOST_WAIT_S: Final = 3_600.0
 _SHOWN: Final = 200
 _ENDS: Final[Mapping[str, Outcome]] = {"length": "truncated", "content_filter": "content_filtered"}
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a deployment answered.
-
-    Attributes:
-        outcome: "answered", or why what came is no answer: "empty", "truncated" or "content_filtered".
-        text: The answer; empty without one.
-        input_tokens: Billed; None where the provider does not say. So is the next one.
-        output_tokens: Hidden reasoning included.
-        cost_usd: The bill as LiteLLM reckons it; None where it has no price.
-        latency_s: Seconds from sending to the last byte.
-    """
-
-    outcome: Outcome
-    text: str
-    input_tokens: int | None
-    output_tokens: int | None
-    cost_usd: float | None
-    latency_s: float
-
-
-class Failure(Exception):  # noqa: N818 - it is caught by its one caller and becomes a line of the journal
-    """A request that brought no answer.
-
-    Attributes:
-        outcome: Its kind.
-        billed: False where the provider refused, so that nothing is billed; None where nobody knows.
-        retry_after_s: How long the provider asks to wait; None where it does not say.
-    """
-
-    def __init__(
-        self, outcome: Outcome, message: str, *, billed: bool | None, retry_after_s: float | None = None
-    ) -> None:
-        super().__init__(message)
-        self.outcome, self.billed, self.retry_after_s = outcome, billed, retry_after_s
 
 
 def price_map() -> PriceMap:
@@ -95,33 +58,45 @@ class Asker:
     Args:
         rows: Its `model_list`; references to the environment are resolved by LiteLLM, as the proxy does.
         timeout_s: Seconds after which a request is given up.
+        in_proxy: Whether the proxy's own Router is in this process. Then nothing that is asked here touches it: no
+            deployment rests after a failure here, and LiteLLM's log stays as it is.
 
     Raises:
         ConfigError: An environment variable is not set that a deployment refers to, or that holds the key of a model
             which is known by its name alone; or LiteLLM refuses the list.
     """
 
-    def __init__(self, rows: Sequence[Row], *, timeout_s: float) -> None:
+    def __init__(self, rows: Sequence[Row], *, timeout_s: float, in_proxy: bool = False) -> None:
         _check_references(rows)
-        _check_keys(rows)
         self._timeout_s = timeout_s
-        logging.getLogger("LiteLLM Router").setLevel(logging.CRITICAL)  # every failure is in the report
-        logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
-        litellm.suppress_debug_info = True
+        if not in_proxy:
+            _check_keys(rows)
+            logging.getLogger("LiteLLM Router").setLevel(logging.CRITICAL)  # every failure is in the report
+            logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)
+            litellm.suppress_debug_info = True
+        listed = [_once(_apart(row) if in_proxy else row) for row in rows]
         try:
             with _quiet():
-                self._router = Router(
-                    model_list=[_once(row) for row in rows], num_retries=0, disable_cooldowns=True, set_verbose=False
-                )
+                self._router = Router(model_list=listed, num_retries=0, disable_cooldowns=True, set_verbose=False)
         except (ValueError, openai.OpenAIError) as error:
             raise ConfigError(f"LiteLLM cannot use the model_list: {str(error)[:_SHOWN]}.") from error
+        if in_proxy:
+            drop: Callable[[], None] = self._router.discard
+            drop()  # its callbacks, which would count the users' requests
 
     async def warm_up(self, group: str) -> None:
         """Has LiteLLM load what it loads at its first call, in seconds; nothing is sent."""
         with _quiet():
             await self._router.acompletion(model=group, messages=[{"role": "user", "content": "-"}], mock_response="-")
 
-    async def ask(self, group: str, messages: Sequence[Message], max_tokens: int, effort: str | None = None) -> Reply:
+    async def ask(
+        self,
+        group: str,
+        messages: Sequence[Message],
+        max_tokens: int,
+        effort: str | None = None,
+        parameters: Mapping[str, object] = MappingProxyType({}),
+    ) -> Reply:
         """Sends one request.
 
         Args:
@@ -130,18 +105,18 @@ class Asker:
             max_tokens: Most tokens of the answer, hidden reasoning included.
             effort: Reasoning effort to set; None sets none. LiteLLM refuses the request where the LLM takes none, since
                 one that is left out would have the LLM graded for another effort.
+            parameters: More of its parameters, by OpenAI's names; what a provider does not take is left out.
 
         Raises:
             Failure: No answer came.
         """
         listed: list[Any] = [{"role": one.role, "content": one.content} for one in messages]
-        started = time.perf_counter()
         told: dict[str, Any] = {"drop_params": True} if effort is None else {"reasoning_effort": effort}
+        sent: dict[str, Any] = {**parameters, **told, "max_tokens": max_tokens, "timeout": self._timeout_s}
+        started = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):
-                response = await self._router.acompletion(
-                    model=group, messages=listed, max_tokens=max_tokens, timeout=self._timeout_s, **told
-                )
+                response = await self._router.acompletion(model=group, messages=listed, **sent)
         except TimeoutError:
             raise Failure("timeout", f"no answer within {self._timeout_s:g} s", billed=None) from None
         except (openai.OpenAIError, ValueError) as error:
@@ -175,6 +150,13 @@ def _check_keys(rows: Sequence[Row]) -> None:
                 f"{name} is no model group, so LiteLLM reads its key from the environment variable {missing[0]}, which "
                 "is not set. Set it, or name a model group of the configuration."
             )
+
+
+def _apart(row: Row) -> Row:
+    """A deployment under an id that the proxy's Router does not know, so that it takes no note of what is asked."""
+    info = row.get("model_info")
+    known = info if isinstance(info, Mapping) else {}
+    return {**row, "model_info": {**known, "id": f"embedllm-judging-{known.get('id') or token_hex(8)}"}}
 
 
 def _once(row: Row) -> dict[str, Any]:
