@@ -223,7 +223,7 @@ def measured_models(
     """Log-loss of two virtual models, each with half of the verdicts, mean over draws."""
     datasets = np.array(matrix.datasets)
     groups = np.where(np.isin(datasets, names), "both", datasets)
-    splits = leave_one_benchmark_out(matrix, groups=groups, seed=options.seed)
+    splits = leave_one_benchmark_out(matrix, groups=groups.tolist(), seed=options.seed)
     one = left_out(matrix, next(split for split in splits if split.held_out == "both"), recipe, options)
     said = _as_update(one, USUAL_CONSTANTS, recipe.options.broad_weight)
     prompt = one.run.left.prompt
@@ -241,7 +241,7 @@ def _of_models(  # noqa: PLR0913, PLR0917 - answers, whose they are, and a draw
     rng, told = np.random.default_rng(seed), np.zeros(len(said), dtype=bool)
     for name in names:
         told[rng.permutation(np.flatnonzero(gives & (model == name)))[: n // 2]] = True
-    found = {}
+    found = dict[str, float]()
     for name in names:
         mine = model[told] == name
         ways = _ways(said.select(told), mine, said.select(~gives & (model == name)))
