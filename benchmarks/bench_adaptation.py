@@ -1,6 +1,7 @@
 """How far 30, 200 and 1,000 verdicts take weights on traffic of a kind that they never saw: log-loss, set by set.
 
     python benchmarks/bench_adaptation.py --data FOLDER... [--draws 3] [--prompts 2000] [--sets NAME...]
+    python benchmarks/bench_adaptation.py --data FOLDER... [--draws 3] [--prompts 2000] --virtual-models NAME NAME
 
 Each data set is left out in turn: a decoder is trained on the others, without the questions that also stand in it, at
 the size of `LeaveOutOptions`. Half of the set's prompts (by stem) are a user's traffic and give verdicts, so many pairs
@@ -9,6 +10,12 @@ of prompt and LLM drawn evenly; log-loss is on the other half. Beside the adapte
 - means: what each LLM reaches on other sets (set-adjusted), with a shift of all and of each LLM fitted to the verdicts;
 - kNN: these means, and the residuals of the nearest prompts with verdicts, on the features that adaptation reads;
 - regression: these means, with offsets and a ridge on the same features.
+
+With `--virtual-models A B`, both sets are left out at once, and each is the traffic of a virtual model of its own, with
+half of the verdicts. Log-loss on each is by weights as they are; by what the verdicts of both taught, as `learn` does;
+by that with shifts of its own fitted on top; by an update in which verdicts of the other virtual model count a tenth;
+by its own verdicts alone; and by that of the second and fourth which predicts its own verdicts better, held out in
+turn.
 
 Constants of the hedge, and the neighbours and ridge of the baselines, are those that are best on the other sets. Ends
 with one JSON line.
@@ -37,7 +44,7 @@ from embedllm_router.training.fit.distill import distilled_part
 from embedllm_router.training.fit.encoding import DEFAULT_NGRAMS, encode_prompts
 from embedllm_router.training.fit.facts import find_llm_table, read_facts
 from embedllm_router.training.fit.form import Form, Recipe, train_form
-from embedllm_router.training.fit.hedge import Answers, HedgeConstants, hedged_logits
+from embedllm_router.training.fit.hedge import USUAL_CONSTANTS, Answers, HedgeConstants, hedged_logits
 from embedllm_router.training.fit.leave_out import (
     LeaveOutOptions,
     LeftOutRun,
@@ -48,7 +55,8 @@ from embedllm_router.training.fit.options import TrainingOptions
 from embedllm_router.training.fit.published import find_published, read_published
 from embedllm_router.training.fit.recipe import load_matrix
 from embedllm_router.training.update import answers as update
-from embedllm_router.training.update.adaptation import Directions, adapt
+from embedllm_router.training.update.adaptation import Directions, Freedom, adapt
+from embedllm_router.training.update.fit import hashed, learn_update
 
 VERDICTS = (30, 200, 1_000)
 FEWEST_PROMPTS, FEWEST_LABELS = 100, 30
@@ -72,6 +80,7 @@ class LeftOut:
         stem_half: bool (n_prompts,), who gives verdicts.
         means: Log-odds of each LLM on an average set, (n_llms,).
         set_sd: How much sets differ, in logits.
+        rows: Its prompts in all data.
     """
 
     run: LeftOutRun
@@ -82,6 +91,7 @@ class LeftOut:
     stem_half: NDArray[np.bool_]
     means: Floats
     set_sd: float
+    rows: NDArray[np.int64]
 
 
 def main() -> None:
@@ -92,6 +102,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--prompts", type=int, default=LeaveOutOptions().max_prompts, help="of each set")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--virtual-models", nargs=2, default=None)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     facts, published = read_facts(find_llm_table(asked.data)), read_published(find_published(asked.data))
@@ -99,6 +110,9 @@ def main() -> None:
     encoder = distilled_part(load_artifact(default_artifact_path()))
     recipe = Recipe(encoder, facts, published, options.reduced(TrainingOptions()), 128, tuple(DEFAULT_NGRAMS))
     matrix = load_matrix(asked.data, facts, min_labels=FEWEST_LABELS)
+    if asked.virtual_models:
+        show_models(measured_models(matrix, recipe, options, asked.virtual_models, asked.draws))
+        return
     left = list(_left_out(matrix, recipe, options, asked.sets))
     weight = recipe.options.broad_weight
     measured = {
@@ -136,7 +150,7 @@ def left_out(matrix: CorrectnessMatrix, split: GroupSplit, recipe: Recipe, optio
     cells = count_cells(matrix.labels()[split.train], matrix.observed[split.train], sets[split.train])
     means, set_sd = set_adjusted_means(cells)
     widths = tuple(stop - start for start, stop in made.broad.ranges)
-    return _read(form, few, parts, x, judged, split.held_out, widths, (means, set_sd))
+    return replace(_read(form, few, parts, x, judged, split.held_out, widths, (means, set_sd)), rows=test)
 
 
 def _read(  # noqa: PLR0913, PLR0917 - a trained form, and all that is read by it
@@ -165,6 +179,7 @@ def _read(  # noqa: PLR0913, PLR0917 - a trained form, and all that is read by i
         stem_half=half,
         means=means[0],
         set_sd=means[1],
+        rows=rows,
     )
 
 
@@ -193,6 +208,89 @@ def measured_set(one: LeftOut, constants: HedgeConstants, broad_weight: float, d
         drawn = [_drawn(mine, base[gives], judge, base[~gives], n, seed, one.set_sd) for seed in range(draws)]
         found[str(n)] = {name: float(np.mean([draw[name] for draw in drawn])) for name in drawn[0]}
     return found
+
+
+MODEL_VERDICTS = (200, 600, 2_000)
+OF_OTHERS = 0.1
+"""How often a verdict of the other virtual model counts."""
+ON_TOP = Freedom("virtual model", common=0.7, llm=0.3)
+FOLDS = 5
+
+
+def measured_models(
+    matrix: CorrectnessMatrix, recipe: Recipe, options: LeaveOutOptions, names: Sequence[str], draws: int
+) -> Measured:
+    """Log-loss of two virtual models, each with half of the verdicts, mean over draws."""
+    datasets = np.array(matrix.datasets)
+    groups = np.where(np.isin(datasets, names), "both", datasets)
+    splits = leave_one_benchmark_out(matrix, groups=groups.tolist(), seed=options.seed)
+    one = left_out(matrix, next(split for split in splits if split.held_out == "both"), recipe, options)
+    said = _as_update(one, USUAL_CONSTANTS, recipe.options.broad_weight)
+    prompt = one.run.left.prompt
+    model, gives = datasets[one.rows][prompt], one.stem_half[prompt]
+    found: Measured = {}
+    for n in MODEL_VERDICTS:
+        drawn = [_of_models(said, model, gives, names, n, seed) for seed in range(draws)]
+        found[str(n)] = {name: float(np.mean([draw[name] for draw in drawn])) for name in drawn[0]}
+    return found
+
+
+def _of_models(  # noqa: PLR0913, PLR0917 - answers, whose they are, and a draw
+    said: update.Answers, model: NDArray[np.str_], gives: NDArray[np.bool_], names: Sequence[str], n: int, seed: int
+) -> dict[str, float]:
+    rng, told = np.random.default_rng(seed), np.zeros(len(said), dtype=bool)
+    for name in names:
+        told[rng.permutation(np.flatnonzero(gives & (model == name)))[: n // 2]] = True
+    found = dict[str, float]()
+    for name in names:
+        mine = model[told] == name
+        ways = _ways(said.select(told), mine, said.select(~gives & (model == name)))
+        found |= {f"{name}: {way}": loss for way, loss in ways.items()}
+    return found
+
+
+def _ways(told: update.Answers, mine: NDArray[np.bool_], judge: update.Answers) -> dict[str, float]:
+    """Log-loss on answers of one virtual model."""
+    shared = learn_update(told)
+    after = replace(told, logit=shared.logit(told)).select(mine)
+    then = replace(judge, logit=shared.logit(judge))
+    own = learn_update(_leaning(told, mine))
+    ways = {
+        "as they are": judge.logit,
+        "shared": then.logit,
+        "shifts on top": adapt(after, (ON_TOP,)).adapted(then).logit,
+        "others a tenth": own.logit(judge),
+        "alone": learn_update(told.select(mine)).logit(judge),
+    }
+    ways["chosen"] = ways["others a tenth" if _leans_better(told, mine) else "shared"]
+    return {way: _loss(logits, judge) for way, logits in ways.items()}
+
+
+def _leaning(told: update.Answers, mine: NDArray[np.bool_]) -> update.Answers:
+    return replace(told, weight=np.where(mine, told.weight, OF_OTHERS * told.weight))
+
+
+def _leans_better(told: update.Answers, mine: NDArray[np.bool_]) -> bool:
+    """Whether its own verdicts, held out in turn, are predicted better where those of others count less."""
+    folds = np.array([int(FOLDS * hashed(key)) for key in told.key])
+    gain = 0.0
+    for fold in range(FOLDS):
+        rest, out = folds != fold, (folds == fold) & mine
+        if not out.any():
+            continue
+        judge, learned = told.select(out), told.select(rest)
+        shared, own = (learn_update(one).logit(judge) for one in (learned, _leaning(learned, mine[rest])))
+        gain += float((losses(shared, judge.score) - losses(own, judge.score)).sum())
+    return gain > 0
+
+
+def show_models(measured: Measured) -> None:
+    """The table, and one JSON line."""
+    table = Table("log-loss", *(f"{n} verdicts" for n in measured), title="two virtual models")
+    for name in next(iter(measured.values())):
+        table.add_row(name, *(f"{found[name]:.4f}" for found in measured.values()))
+    Console(width=160).print(table)
+    print(json.dumps({n: {name: round(v, 4) for name, v in found.items()} for n, found in measured.items()}))
 
 
 def _as_update(one: LeftOut, constants: HedgeConstants, broad_weight: float) -> update.Answers:
