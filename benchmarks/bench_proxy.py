@@ -130,7 +130,7 @@ def measure_starts(plain: Path, starts: int) -> float:
     added = []
     for _ in track(range(starts), "starts", console=Console(stderr=True)):
         seconds = []
-        for config in (CONFIG, plain):
+        for _config in (CONFIG, plain):
             with running_proxy(CONFIG, through="litellm") as proxy:
                 seconds.append(proxy.start_s)
         added.append(seconds[0] - seconds[1])
