@@ -130,8 +130,8 @@ def measure_starts(plain: Path, starts: int) -> float:
     added = []
     for _ in track(range(starts), "starts", console=Console(stderr=True)):
         seconds = []
-        for _config in (CONFIG, plain):
-            with running_proxy(CONFIG, through="litellm") as proxy:
+        for config in (CONFIG, plain):
+            with running_proxy(config, through="litellm") as proxy:
                 seconds.append(proxy.start_s)
         added.append(seconds[0] - seconds[1])
     return statistics.median(added)
