@@ -54,14 +54,7 @@ _LIMITS: Final = ("max_completion_tokens", "max_tokens")
 _WITHOUT_EFFECT: Final = frozenset(
     {"model", "messages", "stream", "stream_options", "user", "metadata", "n", "store", "service_tier", "timeout"}
     | {"safety_identifier", "prompt_cache_key", "num_retries", "fallbacks", "context_window_fallbacks"}
-    | {
-        "content_policy_fallbacks",
-        "tags",
-        "embedllm",
-        "no-log",
-        "drop_params",
-        "cache",
-    }
+    | {"content_policy_fallbacks", "tags", "embedllm", "no-log", "drop_params", "cache"}
 )
 """Parameters that change nothing about what is answered. A request with any other is left alone: it may be a tool."""
 _OF_LITELLM: Final = ("litellm_", "_litellm_")
