@@ -44,6 +44,8 @@ _MOST_CHARS: Final = 100_000
 _DAY_S: Final = 86_400
 _BYTES_PER_TOKEN, _VERDICT_TOKENS = 4, 64  # as a rule, to reckon what a judge will take
 _LOOK_S: Final = 10.0
+_MOST_FAILURES, _REST_S = 3, 300.0
+"""A judge that fails so often in a row is not asked for so long: answers would be paid in vain."""
 _CALL_TYPES: Final = frozenset({"acompletion", "completion"})
 _HANDED_ON: Final = frozenset(
     {"temperature", "top_p", "stop", "seed", "presence_penalty", "frequency_penalty", "response_format"}
@@ -137,6 +139,7 @@ class Judging:
         self._n_judged, self._n_verdicts = Counter[str](), Counter[str]()
         self._left_out: dict[str, Counter[str]] = {}
         self._reported: set[tuple[str, ...]] = set()
+        self._failures, self._rests_until = Counter[str](), dict[str, float]()
         self._asker: tuple[object, float, Asker] | None = None
 
     def count_with(self, metrics: Metrics) -> None:
@@ -313,6 +316,9 @@ class Judging:
         ]
         if not able:
             raise _NotJudged("no_judge")
+        able = [one for one in able if self._state.clock() >= self._rests_until.get(one.group, 0.0)]
+        if not able:
+            raise _NotJudged("judge_rests")
         pool = job.decision.pool
         judged = [pool.candidates[pool.index[name]] for name in (job.row.served, *job.contenders) if name in pool.index]
         theirs = {one.group for one in judged} | {one.llm for one in judged if one.llm is not None}
@@ -361,9 +367,21 @@ class Judging:
             scores = read_scores(reply.text, len(texts))
             if scores is None:
                 self._leave_out(job.row.virtual_model, reply.error or "unreadable_verdict")
+                self._judge_failed(judge.group)
                 return None, spent
             readings.append(scores[::-1] if is_reversed else scores)
+        self._failures.pop(judge.group, None)
         return compared(*readings), spent
+
+    def _judge_failed(self, group: str) -> None:
+        """Gives a judge a rest that fails again and again."""
+        self._failures[group] += 1
+        if self._failures[group] >= _MOST_FAILURES:
+            self._rests_until[group] = self._state.clock() + _REST_S
+            consequence = f"it is not asked for {_REST_S:.0f} s, nor is what it alone could judge"
+            self._log.warning(
+                "judging.judge_rests", judge=group, failures=self._failures[group], consequence=consequence
+            )
 
     async def _paid(  # noqa: PLR0913, PLR0917 - one call, and what it may cost
         self,

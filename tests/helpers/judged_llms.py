@@ -125,6 +125,7 @@ def judged_config(artifact: Any, records: Any) -> Json:
         "auto-doubles": {**two, "judging": {**judging, "doubles": 1}},
         "auto-poor": {**two, "judging": {**judging, "usd_per_day": 1e-6}},
         "auto-broken": {**two, "candidates": ["sprinter", "broken"], "judging": judging},
+        "auto-vain": {**two, "judging": {**judging, "judges": ["broken"]}},
         "auto-strict": {**two, "labels": ["vetted"], "judging": judging},
         "auto-misjudged": {**two, "judging": {**judging, "judges": ["umpyre", "unpriced"]}},
     }

@@ -166,6 +166,15 @@ def test_nonsense_of_the_judge_costs_its_row_alone(stage: Stage) -> None:
     assert stage.left_out("auto", "unreadable_verdict") == 1
 
 
+def test_a_judge_that_only_fails_is_given_a_rest_and_no_answer_is_paid_for_it(stage: Stage) -> None:
+    for n in range(3):
+        assert stage.contenders(stage.ask("auto-vain", f"vain {n}, integral"))
+    stage.ask("auto-vain", "vain once more, integral")
+    assert stage.left_out("auto-vain", "judge_rests") == 1
+    assert stage.left_out("auto-vain", "server_error") == 3
+    assert stage.llms.of(WIZARD, "vain once more") == []
+
+
 def test_an_llm_that_fails_here_does_not_rest_for_users(stage: Stage) -> None:
     for n in range(2):
         (broken,) = stage.contenders(stage.ask("auto-broken", f"integral {n}"))
