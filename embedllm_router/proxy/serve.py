@@ -18,7 +18,7 @@ __all__ = ["check_config", "check_port", "proxy_command", "proxy_environment"]
 
 _MASTER_KEY = "LITELLM_MASTER_KEY"
 _WORKER_ANSWERS_S = 60
-"""Time in which a worker must answer uvicorn before it is taken for dead; its own 5 s do not suffice for LiteLLM."""
+"""Time in which a worker must answer uvicorn before it is taken for dead; its own 5 s are too few on a busy machine."""
 
 
 def check_config(path: Path) -> RouterSettings:
