@@ -32,7 +32,7 @@ from embedllm_router.profiling.sandbox import run_tests
 from embedllm_router.profiling.set_aside import SetAside, set_aside, write_set_aside
 from embedllm_router.profiling.tasks import Task
 from embedllm_router.proxy.asking import Asker
-from embedllm_router.proxy.call import Reply, bound_usd, cost_usd
+from embedllm_router.proxy.call import Reply, billed_usd, bound_usd, cost_usd
 from embedllm_router.training.add_llm import Population, embed
 
 __all__ = ["Options", "Profile", "Progress", "run"]
@@ -342,11 +342,7 @@ class Session:
         return Call(CallKey(name, task.id), task.messages, bound, most, asked.group, asked.effort)
 
     def _price(self, call: Call, reply: Reply) -> float | None:
-        if reply.cost_usd:
-            return reply.cost_usd
-        if reply.input_tokens is None or reply.output_tokens is None:
-            return None
-        return cost_usd(self.profile.pool.candidates[call.key.llm], reply.input_tokens, reply.output_tokens)
+        return billed_usd(self.profile.pool.candidates[call.key.llm], reply)
 
     async def _mark(self, call: Call, reply: Reply) -> tuple[float | None, str]:
         if call.key.judged:

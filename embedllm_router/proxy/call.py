@@ -98,6 +98,15 @@ def cost_usd(candidate: Candidate, input_tokens: int, output_tokens: int) -> flo
     return CandidatePool((candidate,)).cost_usd(candidate.name, input_tokens, output_tokens)
 
 
+def billed_usd(candidate: Candidate, reply: Reply) -> float | None:
+    """What a reply cost: LiteLLM's bill, else its tokens at the deployment's prices; None where neither is known."""
+    if reply.cost_usd:
+        return reply.cost_usd
+    if reply.input_tokens is None or reply.output_tokens is None:
+        return None
+    return cost_usd(candidate, reply.input_tokens, reply.output_tokens)
+
+
 def json_object(text: str) -> Mapping[str, Any] | None:
     """The JSON object that a judge's reply is, bare or in a code fence; None where it is anything else."""
     fenced = _FENCED.fullmatch(text)

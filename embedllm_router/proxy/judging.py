@@ -22,7 +22,7 @@ from embedllm_router.config.virtual_model import JudgingSettings
 from embedllm_router.errors import ConfigError
 from embedllm_router.proxy import litellm_state
 from embedllm_router.proxy.asking import Asker
-from embedllm_router.proxy.call import Failure, Message, Reply, bound_usd, cost_usd
+from embedllm_router.proxy.call import Failure, Message, Reply, billed_usd, bound_usd
 from embedllm_router.proxy.comparing import Comparison, compared, comparison_messages, read_scores
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord
 from embedllm_router.routing.decision import Decision
@@ -407,7 +407,8 @@ class Judging:
         cost = bound  # where nobody knows, the most it can be
         try:
             reply = await asker.ask(candidate.group, messages, max_tokens, parameters={**parameters, **_APART})
-            cost = _bill(candidate, reply, bound)
+            known = billed_usd(candidate, reply)
+            cost = bound if known is None else known
             kept = reply.text if reply.outcome == "answered" else ""
             return _Answer(candidate.name, kept, reply, None if kept else reply.outcome, cost)
         except Failure as failure:
@@ -543,14 +544,6 @@ class _Verdict:
     judged: Sequence[_Answer]
     said: Comparison | None
     usd: float
-
-
-def _bill(candidate: Candidate, reply: Reply, bound: float) -> float:
-    if reply.cost_usd:
-        return reply.cost_usd
-    if reply.input_tokens is None or reply.output_tokens is None:
-        return bound
-    return cost_usd(candidate, reply.input_tokens, reply.output_tokens) or 0.0
 
 
 def _row(job: _Job, one: _Answer, verdict: _Verdict, *, is_first: bool) -> RequestRecord:

@@ -225,11 +225,7 @@ class ProxyHandler(CustomLogger):
         model, settings = arm.virtual_model, arm.virtual_model.settings
         combined = Overrides(arm.objective, rules=model.rules)
         if overrides:
-            others = {name for name, reason in refused.items() if reason is Exclusion.TEAM}  # as good as unknown
-            pool = model.policy.pool
-            names = [n for n, its in zip(pool.names, pool.groups, strict=True) if its not in others]
-            at = {group: its for group, its in pool.at_efforts.items() if group not in others}
-            combined = combine(arm.objective, model.rules, overrides, model.allowed, names, at)
+            combined = _combined(arm, overrides, refused)
         body = data if data.get(_PREVIOUS) is None else _with_plain_id(data)
         find = partial(self.container.sessions.find, body, context, settings.sessions, self._group_of)
         session = find() if settings.sessions.enabled else None
@@ -482,6 +478,16 @@ class ProxyHandler(CustomLogger):
 
 # With "no-log" in a body LiteLLM reports the outcome only to callbacks of such a name, its own accounting among them.
 ProxyHandler.__name__ = "_PROXY_EmbedLLMRouter"
+
+
+def _combined(arm: Arm, overrides: Sequence[Override], refused: Mapping[str, Exclusion]) -> Overrides:
+    """What a virtual model and the overrides say together; another team's LLMs are as good as unknown."""
+    model = arm.virtual_model
+    others = {name for name, reason in refused.items() if reason is Exclusion.TEAM}
+    pool = model.policy.pool
+    names = [n for n, its in zip(pool.names, pool.groups, strict=True) if its not in others]
+    at = {group: its for group, its in pool.at_efforts.items() if group not in others}
+    return combine(arm.objective, model.rules, overrides, model.allowed, names, at)
 
 
 def _decide(arm: Arm, prompt: Prompt, request: Request, state: RequestState, embedded: Embedded | None) -> Routing:

@@ -6,14 +6,12 @@ first of equal ones, and talks nonsense where the conversation says so.
 
 import json
 import re
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvicorn
+from local_server import served
 from planted import SPRINTER, WIZARD
 from proxied import deployment, planted_config
 from starlette.applications import Starlette
@@ -84,19 +82,8 @@ def judged_llms() -> Iterator[tuple[str, Asked]]:
     """Runs the server on a free port of 127.0.0.1; yields its base URL and what it was asked."""
     asked = Asked()
     app = Starlette(routes=[Route("/v1/chat/completions", asked.answer, methods=["POST"])])
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 20
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield f"http://127.0.0.1:{port}/v1", asked
-    finally:
-        server.should_exit = True
-        thread.join(10)
+    with served(app) as url:
+        yield url, asked
 
 
 def judged_config(artifact: Any, records: Any) -> Json:

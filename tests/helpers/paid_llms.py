@@ -9,14 +9,12 @@ import asyncio
 import json
 import math
 import random
-import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvicorn
+from local_server import served
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -164,16 +162,5 @@ async def _cut(content: bytes) -> AsyncIterator[bytes]:
 @contextmanager
 def paid_llms(stand_in: StandIn) -> Iterator[str]:
     """Runs a stand-in on a free port of 127.0.0.1; yields its base URL."""
-    config = uvicorn.Config(stand_in.app(), host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 20
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        server.should_exit = True
-        thread.join(10)
+    with served(stand_in.app()) as url:
+        yield url

@@ -5,13 +5,15 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import http_calls
 import httpx
 import orjson
 import pytest
+import waiting
 import yaml
 from feedback_log import GOOD, World, changed
 from planted import WIZARD
@@ -31,9 +33,9 @@ from embedllm_router.serving.snapshot import LiveSnapshot
 from embedllm_router.telemetry.log import configure_logging
 
 WAIT_S = 180.0
+until = partial(waiting.until, within_s=WAIT_S, every_s=0.1)
 MATHS: Any = [{"role": "user", "content": "integral"}]
 WORSE = World(changed(WIZARD, "maths", 0.2), n=400)
-T = TypeVar("T")
 
 
 class Stage:
@@ -68,16 +70,6 @@ def stage(tmp_path: Path, artifact_dir: Path, router: Router, monkeypatch: pytes
     made = Stage(tmp_path, artifact_dir, router)
     monkeypatch.setenv("EMBEDLLM_ROUTER_STORE__PATH", str(made.records))
     return made
-
-
-def until(found: Callable[[], T | None]) -> T:
-    """Waits, a bounded time, for something to be there."""
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        if (one := found()) is not None:
-            return one
-        time.sleep(0.1)
-    raise AssertionError(f"nothing came within {WAIT_S:.0f} s")
 
 
 class Asked:

@@ -1,13 +1,14 @@
 """Other LLMs answer a share of the requests after the user has the answer, and a judge scores them; the real proxy."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
+import waiting
 import yaml
 from http_calls import get
 from judged_llms import JUDGE, Asked, judged_config, judged_llms
@@ -21,7 +22,7 @@ from embedllm_router.records.reader.source import Filters, open_source
 from embedllm_router.training.update.answers import gather
 
 WAIT_S = 60.0
-T = TypeVar("T")
+until = partial(waiting.until, within_s=WAIT_S)
 
 
 @dataclass
@@ -64,16 +65,6 @@ class Stage:
 
     def left_out(self, model: str, reason: str) -> int:
         return until(lambda: self.status(model)["left_out"].get(reason))
-
-
-def until(found: Callable[[], T | None]) -> T:
-    """Waits, a bounded time, for something to be there."""
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        if (one := found()) is not None:
-            return one
-        time.sleep(0.05)
-    raise AssertionError(f"nothing came within {WAIT_S:.0f} s")
 
 
 @pytest.fixture(scope="module")

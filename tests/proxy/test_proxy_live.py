@@ -4,14 +4,16 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import http_calls
 import httpx
 import openai
 import pytest
+import waiting
 import yaml
 from proxied import all_events, planted_config
 from typer.testing import CliRunner
@@ -20,7 +22,7 @@ from embedllm_router.cli.demo import RunningProxy, running_proxy
 from embedllm_router.cli.main import app
 
 WAIT_S = 15.0
-T = TypeVar("T")
+until = partial(waiting.until, within_s=WAIT_S)
 MATHS: Any = [{"role": "user", "content": "integral"}]
 
 
@@ -76,16 +78,6 @@ class Stage:
 
     def events(self, name: str) -> list[dict[str, Any]]:
         return [e for e in all_events(self.proxy) if e["event"] == name]
-
-
-def until(found: Callable[[], T | None]) -> T:
-    """Waits, a bounded time, for something to be there."""
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        if (one := found()) is not None:
-            return one
-        time.sleep(0.05)
-    raise AssertionError(f"nothing came within {WAIT_S:.0f} s")
 
 
 @pytest.fixture(scope="module")
