@@ -20,6 +20,7 @@ Embedded = tuple[NDArray[np.float32], int]
 """Embedding (d_embedding,), and how many tokens were read."""
 
 _DIGEST: Final = 32
+_BLOCK: Final = 128
 
 
 class KeptEmbeddings:
@@ -54,7 +55,7 @@ class KeptEmbeddings:
 
         Args:
             texts: Any number of them.
-            embed: Embeds new texts, in their order.
+            embed: Embeds new texts, in their order; is called with at most 128 at once, each of which is then kept.
 
         Returns:
             One for each text.
@@ -64,8 +65,10 @@ class KeptEmbeddings:
         """
         digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
         new = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in self._known}
-        if new:
-            self._keep(list(new), embed(list(new.values())))
+        by_length = sorted(new, key=lambda digest: len(new[digest]))  # texts of like length are embedded faster
+        for start in range(0, len(by_length), _BLOCK):
+            block = by_length[start : start + _BLOCK]
+            self._keep(block, embed([new[digest] for digest in block]))
         return [self._known[digest] for digest in digests]
 
     def _keep(self, digests: list[bytes], embedded: list[Embedded]) -> None:

@@ -44,6 +44,23 @@ def test_each_text_is_embedded_once_also_by_the_next_run(tmp_path: Path) -> None
     assert len(later) == 4
 
 
+def test_an_interrupted_run_loses_at_most_a_block(tmp_path: Path) -> None:
+    texts = ["x" * n for n in range(300)]
+    embed = Embedder()
+
+    def interrupted(block: list[str]) -> list[Embedded]:
+        if len(embed.asked) >= 200:
+            raise KeyboardInterrupt
+        return embed(block)
+
+    with pytest.raises(KeyboardInterrupt):
+        KeptEmbeddings(tmp_path, "enc", D).complete(texts, interrupted)
+    done = len(KeptEmbeddings(tmp_path, "enc", D))
+    assert done == len(embed.asked) >= 200
+    check(KeptEmbeddings(tmp_path, "enc", D).complete(texts, embed), texts)
+    assert sorted(embed.asked) == sorted(texts)
+
+
 def test_encoders_do_not_share_and_texts_are_not_written(tmp_path: Path) -> None:
     embed = Embedder()
     KeptEmbeddings(tmp_path, "one", D).complete(["a secret text"], embed)
