@@ -1,8 +1,8 @@
 """Three proxies behind nginx under load, at length: `sh scripts/test-scale-out`.
 
-Needs nginx, redis-server and PostgreSQL. Every part is killed and started again, a new configuration is rolled through and
-back, and every request and record is accounted for. Prints each step, then one line of JSON; ends with 1 where something
-is wrong.
+Needs nginx, redis-server and PostgreSQL. Every part is killed and started again, a new configuration is rolled through
+and back, and every request and record is accounted for. Prints each step, then one line of JSON; ends with 1 where
+something is wrong.
 """
 
 import json
