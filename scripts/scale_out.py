@@ -119,7 +119,7 @@ def _reload(parts: Fleet, _clients: Load) -> None:
 
 
 def _kill(parts: Fleet, name: str, clients: Load) -> None:
-    await_records(clients, parts.records)
+    await_records(clients, parts.records, parts.deaths)
     parts.kill(name)
     time.sleep(WITHOUT_S)
     parts.start(parts.configuration(OLD), name)

@@ -180,10 +180,23 @@ def load(base_url: str, key: str, *, n_clients: int) -> Iterator[Load]:
         clients.stop()
 
 
-def await_records(clients: Load, records: Callable[[], Mapping[str, object]], within_s: float = 40.0) -> None:
-    """Waits until everything is recorded that was answered up to now, as it is once a database is back."""
-    before = [one.id for one in clients.asked if one.answered]
-    until(lambda: True if set(before) <= records().keys() else None, within_s)
+def await_records(
+    clients: Load, records: Callable[[], Mapping[str, object]], deaths: Sequence[Death] = (), within_s: float = 60.0
+) -> None:
+    """Waits until everything is recorded that was answered up to now, as it is once a database is back.
+
+    Args:
+        clients: Who asked.
+        records: What is recorded now, by request.
+        deaths: Who was killed; what ended just before is not waited for.
+        within_s: How long at most.
+    """
+    waited_for = {
+        one.id
+        for one in clients.asked
+        if one.answered and not any(0 <= death.at - one.ended <= _LOST_WITHIN_S for death in deaths if death.abrupt)
+    }
+    until(lambda: True if waited_for <= records().keys() else None, within_s)
 
 
 @dataclass(frozen=True, slots=True)
