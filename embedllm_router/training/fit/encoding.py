@@ -336,7 +336,7 @@ class BroadColumns:
 
 @dataclass(frozen=True, slots=True)
 class ReadyEncoder:
-    """An encoder, and what an artifact shall hold of it; a transformer leaves only its name."""
+    """An encoder, and what an artifact shall hold of it; a transformer leaves its name and tokenizer."""
 
     encoder: StaticEncoder | TransformerEncoder
     broad: BroadColumns
@@ -365,7 +365,8 @@ def prepare_encoder(
         The encoder, and its tensors.
     """
     if isinstance(encoder, TransformerEncoder):
-        return ReadyEncoder(encoder, _broad_columns((encoder.spec.d_embedding,), encoder.spec.d_prompt))
+        columns = _broad_columns((encoder.spec.d_embedding,), encoder.spec.d_prompt)
+        return ReadyEncoder(encoder, columns, tokenizer_json=encoder.tokenizer_json)
     reader = _static(encoder, ())
     texts = [clip_middle(prompt, MAX_CHARS).encode("utf-8", "replace").decode("utf-8") for prompt in prompts]
     ids = [np.asarray(reader.token_ids(text), dtype=np.int64) for text in texts]
