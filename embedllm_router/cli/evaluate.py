@@ -12,6 +12,7 @@ import typer
 
 from embedllm_router.cli.console import AsJson, clear_errors, print_json, print_lines, progress, stdout, warn
 from embedllm_router.cli.leave_out import LeaveOutChoice
+from embedllm_router.cli.options import EmbeddingsFolder, MaxPrompts
 from embedllm_router.errors import ConfigError, EmbedLLMRouterError
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def _evaluate(
         bool,
         typer.Option("--full-size", help="With --leave-out: train networks of full size; takes several times as long."),
     ] = False,
+    max_prompts: MaxPrompts = None,
+    embeddings: EmbeddingsFolder = None,
     cache: Annotated[
         Path | None,
         typer.Option(help="With --leave-out: folder for finished sets, so that an interrupted run goes on there."),
@@ -86,12 +89,17 @@ def _evaluate(
     """Compare weights with baselines on held-out prompts; say whether routing pays."""
     if leave_out:
         with clear_errors():
-            LeaveOutChoice(sources, min_labels, full_size, cache).print(_load(artifact), data, as_json=as_json)
+            choice = LeaveOutChoice(sources, min_labels, max_prompts, full_size, cache, embeddings)
+            choice.print(_load(artifact), data, as_json=as_json)
         return
+    if max_prompts is not None:
+        raise ConfigError("--max-prompts is for --leave-out; weights say themselves what they were trained on.")
     from embedllm_router.evaluation.baselines import parse_names
     from embedllm_router.evaluation.run import EvaluationOptions, evaluate, seed_folders
 
-    options = EvaluationOptions(split=split.value, baselines=parse_names(baselines), seed=seed, mf_epochs=mf_epochs)
+    options = EvaluationOptions(
+        split=split.value, baselines=parse_names(baselines), seed=seed, mf_epochs=mf_epochs, keep_in=embeddings
+    )
     seeds = seed_folders(artifact) if artifact else ()
     if seeds:
         _print_spread(seeds, data, options, out, as_json=as_json)

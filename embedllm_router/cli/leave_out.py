@@ -37,14 +37,18 @@ class LeaveOutChoice:
     Attributes:
         sources: JSON file that names the published benchmarks with a set's questions.
         min_labels: LLMs with fewer graded answers are left out.
+        max_prompts: Most prompts that are taken of each data set.
         full_size: Whether networks are as large and trained as long as those of weights to serve.
         cache: Folder where finished sets are kept.
+        embeddings: Folder where a sentence transformer's embeddings are kept.
     """
 
     sources: Path | None
     min_labels: int
+    max_prompts: int | None
     full_size: bool
     cache: Path | None
+    embeddings: Path | None
 
     def print(self, artifact: "Artifact", data: list[Path], *, as_json: bool) -> None:
         """Leaves out each data set in turn and prints the figures.
@@ -57,11 +61,17 @@ class LeaveOutChoice:
         from embedllm_router.training.fit.leave_out import LeaveOutOptions
         from embedllm_router.training.fit.leave_out_figures import measure_left_out
 
-        recipe = _recipe(artifact, data, self.sources)
+        recipe = _recipe(artifact, data, self.sources, self.embeddings)
         options = LeaveOutOptions.full_size(recipe.options) if self.full_size else LeaveOutOptions()
         with progress() as on_progress:
             found = measure_left_out(
-                data, recipe, options, min_labels=self.min_labels, cache=self.cache, progress=by_epoch(on_progress)
+                data,
+                recipe,
+                options,
+                min_labels=self.min_labels,
+                max_prompts=self.max_prompts,
+                cache=self.cache,
+                progress=by_epoch(on_progress),
             )
         if as_json:
             print_json(asdict(found))
@@ -72,7 +82,7 @@ class LeaveOutChoice:
         print_lines(console, _lines(found))
 
 
-def _recipe(artifact: "Artifact", data: list[Path], sources: Path | None) -> "Recipe":
+def _recipe(artifact: "Artifact", data: list[Path], sources: Path | None, embeddings: Path | None) -> "Recipe":
     from embedllm_router.training.fit.distill import distilled_part
     from embedllm_router.training.fit.encoding import DEFAULT_NGRAMS
     from embedllm_router.training.fit.facts import find_llm_table, read_facts
@@ -82,7 +92,7 @@ def _recipe(artifact: "Artifact", data: list[Path], sources: Path | None) -> "Re
 
     published = read_published(find_published(data))
     facts = _with_prices(read_facts(find_llm_table(data), sources=sources), artifact)
-    encoder = distilled_part(artifact)
+    encoder = distilled_part(artifact, embeddings)
     return Recipe(encoder, facts, published, TrainingOptions(), 128, tuple(DEFAULT_NGRAMS))
 
 

@@ -1,4 +1,4 @@
-"""Options that commands on records share: where the records are, and which requests are meant."""
+"""Options that several commands share: where records are and which requests are meant, what training reads."""
 
 import inspect
 import re
@@ -18,7 +18,17 @@ from embedllm_router.errors import ConfigError
 if TYPE_CHECKING:
     from embedllm_router.records.reader.source import Filters, RecordSource
 
-__all__ = ["Origin", "Place", "filters_of", "moment", "place_of", "places", "with_options"]
+__all__ = [
+    "EmbeddingsFolder",
+    "MaxPrompts",
+    "Origin",
+    "Place",
+    "filters_of",
+    "moment",
+    "place_of",
+    "places",
+    "with_options",
+]
 
 _AGO = re.compile(r"(\d+)\s*([mhdw])")
 _UNIT = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -32,6 +42,17 @@ Origin = Annotated[
 ]
 Config = Annotated[
     Path | None, typer.Option(help="LiteLLM proxy configuration whose store settings say where the records are.")
+]
+EmbeddingsFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder where the embeddings of a sentence transformer are kept, so that no prompt is embedded twice. It "
+        "holds digests of the prompts, not the prompts."
+    ),
+]
+MaxPrompts = Annotated[
+    int | None,
+    typer.Option(min=1, help="Most prompts taken of each data set, always the same ones; all by default."),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Threads for queries over files.")]
 Memory = Annotated[str, typer.Option(help="Memory limit of queries over files; larger ones use the disk.")]

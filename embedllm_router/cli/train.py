@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedllm_router.cli.console import AsJson, by_epoch, clear_errors, print_json, progress, warn
+from embedllm_router.cli.options import EmbeddingsFolder, MaxPrompts
 from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.errors import ConfigError
 
@@ -87,6 +88,7 @@ def _train(
             help="Sentence transformer (name or path) to run for every prompt instead of a token table; slower."
         ),
     ] = None,
+    embeddings: EmbeddingsFolder = None,
     llms: Annotated[
         Path | None, typer.Option(help="Table of LLMs. Default: models.csv beside the data, if there is one.")
     ] = None,
@@ -119,6 +121,7 @@ def _train(
             "`embedllm-router add` adds it from a few dozen answers. With a small data set set it lower, such as 100.",
         ),
     ] = 1000,
+    max_prompts: MaxPrompts = None,
     ungraded_since: Annotated[
         str | None,
         typer.Option(
@@ -195,7 +198,7 @@ def _train(
         facts = read_facts(llms or find_llm_table(data), prices=prices, reasoning=reasoning, sources=sources)
         known = read_published(published or find_published(data))
         if encoder_model is None:  # before anything is encoded
-            chat_llms(merge_folders(data, on_conflict).matrix, facts, min_labels)
+            chat_llms(merge_folders(data, on_conflict, max_prompts=max_prompts).matrix, facts, min_labels)
         copies = 0 if encoder_model and perturbed_copies is None else perturbed_copies
         options = _options(
             decoder,
@@ -209,10 +212,11 @@ def _train(
         teach = partial(
             learn,
             data,
-            encoder=_choose_encoder(encoder, encoder_model),
+            encoder=_choose_encoder(encoder, encoder_model, embeddings),
             facts=facts,
             published=known,
             min_labels=min_labels,
+            max_prompts=max_prompts,
             unlabelled=known.released_since(ungraded_since, facts) if ungraded_since else (),
             split_seed=split_seed,
             split_first=split_first or (),
@@ -324,13 +328,17 @@ def _print_metrics(metrics: Mapping[str, float]) -> None:
         typer.echo(f"  {name:32} {value:.4f}")
 
 
-def _choose_encoder(folder: Path | None, model: str | None) -> "TokenTable | TransformerEncoder":
+def _choose_encoder(
+    folder: Path | None, model: str | None, embeddings: Path | None
+) -> "TokenTable | TransformerEncoder":
     if model is not None:
         if folder is not None:
             raise ConfigError("--encoder and --encoder-model exclude each other; give one.")
         from embedllm_router.prediction.transformer_encoder import TransformerEncoder
 
-        return TransformerEncoder(model)
+        return TransformerEncoder(model, keep_in=embeddings)
+    if embeddings is not None:
+        raise ConfigError("--embeddings keeps what --encoder-model computes; a token table needs no such folder.")
     from embedllm_router.training.fit.distill import distilled_part, load_table
 
     if folder is not None:

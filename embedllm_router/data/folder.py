@@ -157,12 +157,13 @@ def read_folders(folders: Sequence[Path], *, keep_unparsed: bool = False) -> Cor
     return merge([read_folder(folder, keep_unparsed=keep_unparsed) for folder in folders]).matrix
 
 
-def merge_folders(folders: Sequence[Path], rule: OnConflict) -> Merged:
+def merge_folders(folders: Sequence[Path], rule: OnConflict, *, max_prompts: int | None = None) -> Merged:
     """Reads several data sets into one matrix by a named rule, and says what it resolved.
 
     Args:
         folders: As for `read_folders`.
         rule: What becomes of several answers of one LLM to one prompt; see `merging.merge`.
+        max_prompts: Most prompts that are taken of each; see `CorrectnessMatrix.thinned`. None takes all.
 
     Returns:
         The merged matrix and the counts.
@@ -170,7 +171,7 @@ def merge_folders(folders: Sequence[Path], rule: OnConflict) -> Merged:
     Raises:
         DataError: A folder cannot be used, or the rule is `error` and scores conflict.
     """
-    return merge([read_folder(folder) for folder in folders], rule)
+    return merge([read_folder(folder).thinned(max_prompts) for folder in folders], rule)
 
 
 def read_folder(folder: Path, *, keep_unparsed: bool = False) -> CorrectnessMatrix:

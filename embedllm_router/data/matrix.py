@@ -7,6 +7,7 @@ are resolved by a named rule. The same text under another id is another item: se
 split keeps all of them on one side.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -106,6 +107,21 @@ class CorrectnessMatrix:
     def category_names(self) -> NDArray[np.str_]:
         """Data set and category of each prompt, for example "mmlu_pro/law", (n_prompts,)."""
         return np.array([f"{d}/{c}" for d, c in zip(self.datasets, self.categories, strict=True)])
+
+    def thinned(self, max_prompts: int | None) -> "CorrectnessMatrix":
+        """At most so many prompts, those whose ids have the lowest SHA-256: the same in each run; more include fewer.
+
+        Args:
+            max_prompts: At least 1; None keeps all.
+
+        Returns:
+            A matrix of the same LLMs, prompts in their order.
+        """
+        if max_prompts is None or len(self.prompts) <= max_prompts:
+            return self
+        digests = [hashlib.sha256(item.encode()).digest() for item in self.prompt_ids]
+        lowest = sorted(range(len(digests)), key=digests.__getitem__)[:max_prompts]
+        return self.select_prompts(np.sort(np.array(lowest, dtype=np.int64)))
 
     def select_prompts(self, rows: NDArray[np.int64]) -> "CorrectnessMatrix":
         """The matrix of some rows, in the order given.

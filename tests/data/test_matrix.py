@@ -36,3 +36,13 @@ def test_a_mask_of_another_shape_is_refused_with_both_shapes() -> None:
 def test_unobserved_pairs_are_not_labels() -> None:
     assert tiny_matrix([[1, 1]], [[True, False]]).n_labels == 1
     assert np.isnan(tiny_matrix([[1.0]]).output_tokens).all()
+
+
+def test_a_thinned_matrix_is_the_same_each_time_and_part_of_a_larger_one() -> None:
+    matrix = tiny_matrix([[i % 2] for i in range(50)])
+    few, more = matrix.thinned(10), matrix.thinned(20)
+    assert few.prompt_ids == matrix.thinned(10).prompt_ids
+    assert len(few.prompt_ids) == 10
+    assert set(few.prompt_ids) < set(more.prompt_ids)
+    assert list(few.prompt_ids) == [item for item in matrix.prompt_ids if item in few.prompt_ids]
+    assert matrix.thinned(None) is matrix.thinned(50) is matrix

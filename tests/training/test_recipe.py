@@ -292,6 +292,20 @@ def test_prompts_held_out_before_other_sets_joined_stay_held_out(
     assert trained["metrics"]["n_prompts"] == len(before.prompts)
 
 
+def test_a_training_on_some_prompts_of_each_set_is_evaluated_on_its_own_test_part(
+    workplace: Path, tmp_path: Path
+) -> None:
+    given = [*arguments(workplace, tmp_path / "out"), "--max-prompts=200", "--perturbed-copies=0", "--max-epochs=1"]
+    made = CliRunner().invoke(app, [*given, "--json"])
+    assert made.exit_code == 0, made.output
+    artifact = load_artifact(tmp_path / "out")
+    assert all(190 <= source.n_prompts <= 200 for source in artifact.manifest.data), "less what has no verdict"
+    found = evaluate(artifact, [workplace / "one", workplace / "two"], EvaluationOptions())
+    assert found.router.correctness is not None
+    assert len(found.inputs.test.matrix.prompts) == artifact.manifest.metrics["n_prompts"] < 100
+    assert found.router.correctness.log_loss == pytest.approx(artifact.manifest.metrics["log_loss"], abs=1e-5)
+
+
 def test_an_unknown_set_to_split_first_is_named(workplace: Path, tmp_path: Path) -> None:
     given = [*arguments(workplace, tmp_path / "out"), "--split-first=three", "--perturbed-copies=0"]
     made = CliRunner().invoke(app, given)
@@ -341,7 +355,7 @@ def test_a_csv_is_handed_to_ingest_at_once(tmp_path: Path) -> None:
 
 def test_the_encoder_is_that_of_the_shipped_weights_and_nothing_is_distilled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedllm_router.training.fit.distill.distill", lambda *_: pytest.fail("distilled"))
-    table, shipped = _choose_encoder(None, None), load_artifact(default_artifact_path())
+    table, shipped = _choose_encoder(None, None, None), load_artifact(default_artifact_path())
     assert isinstance(table, TokenTable)
     assert isinstance(shipped.manifest.encoder, EncoderSpec)
     assert table.blocks == shipped.manifest.encoder.blocks[:-1]  # without what was learned from prompts

@@ -134,11 +134,12 @@ def side_by_side(tables: Sequence[TokenTable]) -> TokenTable:
     return TokenTable(" | ".join(table.source for table in tables), vectors, scales, first.tokenizer_json, widths)
 
 
-def distilled_part(artifact: Artifact) -> TokenTable | TransformerEncoder:
+def distilled_part(artifact: Artifact, keep_in: Path | None = None) -> TokenTable | TransformerEncoder:
     """The prompt encoder of an artifact without what it learned from prompts.
 
     Args:
         artifact: Loaded weights.
+        keep_in: Folder where a sentence transformer's embeddings are kept and found again; None keeps none.
 
     Returns:
         The columns of the token table that were distilled from transformers; or the sentence transformer.
@@ -148,7 +149,7 @@ def distilled_part(artifact: Artifact) -> TokenTable | TransformerEncoder:
     """
     spec = artifact.manifest.encoder
     if isinstance(spec, TransformerSpec):
-        return TransformerEncoder.from_spec(spec)
+        return TransformerEncoder.from_spec(spec, keep_in=keep_in)
     distilled = spec.blocks[:-1]
     if not distilled:
         raise ConfigError(

@@ -324,6 +324,7 @@ def measure_left_out(  # noqa: PLR0913 - data, a recipe and where
     options: LeaveOutOptions,
     *,
     min_labels: int = 30,
+    max_prompts: int | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> LeftOut:
@@ -334,6 +335,7 @@ def measure_left_out(  # noqa: PLR0913 - data, a recipe and where
         recipe: How prompts are encoded and a decoder is trained.
         options: How much smaller.
         min_labels: LLMs with fewer graded answers in all are left out.
+        max_prompts: Most prompts that are taken of each data set; None takes all.
         cache: See `leave_each_out`.
         progress: Told about each set and its epochs.
 
@@ -343,7 +345,9 @@ def measure_left_out(  # noqa: PLR0913 - data, a recipe and where
     if len(folders) < _MIN_SETS:
         raise DataError(f"{len(folders)} data sets to leave out in turn, expected at least {_MIN_SETS}. Add --data.")
     torch.set_num_threads(1)  # the networks are small: a second thread gains little
-    matrix = chat_llms(merge_folders(folders, OnConflict.MEAN).matrix, recipe.facts, min_labels)
+    matrix = chat_llms(
+        merge_folders(folders, OnConflict.MEAN, max_prompts=max_prompts).matrix, recipe.facts, min_labels
+    )
     recipe = replace(recipe, facts=with_listed_prices(recipe.facts, recipe.published, matrix.llm_ids))
     runs = leave_each_out(matrix, recipe, options, cache=cache, progress=progress)
     if not runs:

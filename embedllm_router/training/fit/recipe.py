@@ -125,6 +125,7 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     prompt_columns: int = 128,
     ngrams: Sequence[NgramSpec] = DEFAULT_NGRAMS,
     min_labels: int = 1000,
+    max_prompts: int | None = None,
     unlabelled: Sequence[str] = (),
     split_seed: int = 0,
     split_first: Sequence[str] = (),
@@ -147,6 +148,7 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
         prompt_columns: Latent semantic columns added to a token table; see `encoding`.
         ngrams: Tables of n-grams fitted beside a token table; see `encoding`.
         min_labels: LLMs with fewer graded answers are left out.
+        max_prompts: Most prompts that are taken of each data set; None takes all.
         unlabelled: LLMs that join with what is expected of their kind, by a decoder with a hedge.
         split_seed: Decides who is in train, validation and test.
         split_first: Names of data sets whose questions are split as if there were no others.
@@ -166,7 +168,7 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     """
     check_place(out)
     published = published or Published()
-    merged = merge_folders(folders, on_conflict)
+    merged = merge_folders(folders, on_conflict, max_prompts=max_prompts)
     facts = with_listed_prices(facts, published, merged.matrix.llm_ids)
     matrix = chat_llms(merged.matrix, facts, min_labels)
     recipe = Recipe(encoder, facts, published, options, prompt_columns, tuple(ngrams))
@@ -189,6 +191,8 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     if team.rank or learned is None:
         return None
     how: dict[str, str | int] = {"split_seed": split_seed, "on_conflict": on_conflict.value}
+    if max_prompts is not None:
+        how["max_prompts"] = max_prompts
     if split_first:
         how["split_first"] = ",".join(split_first)
     artifact = _write(out, ready, recipe, learned, how, command)
