@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from platformdirs import user_state_path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from embedllm_router.prediction.remote_encoder import Endpoint
+
 __all__ = [
     "AdaptationSettings",
     "DashboardSettings",
@@ -190,6 +192,20 @@ class EncoderSettings(_Group):
     """Most prompts in one batch, and most texts in one call to the endpoint."""
     timeout_ms: float = Field(default=1_000, gt=0, le=600_000)
     """A request whose prompt is not embedded after so many milliseconds goes to the default."""
+
+    @property
+    def remote(self) -> Endpoint | None:
+        """The endpoint and how it is asked; None without one."""
+        if self.endpoint is None:
+            return None
+        return Endpoint(
+            url=self.endpoint,
+            form=self.form,
+            model=self.model,
+            api_key=self.api_key.get_secret_value() if self.api_key else None,
+            timeout_s=self.timeout_ms / 1e3,
+            max_batch=self.max_batch,
+        )
 
     @field_validator("endpoint")
     @classmethod

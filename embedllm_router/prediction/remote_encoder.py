@@ -10,7 +10,8 @@ import hashlib
 import time
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -23,10 +24,17 @@ from tokenizers import Encoding, Tokenizer
 from embedllm_router.artifact.manifest import PROBE, TransformerSpec
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ArtifactError, EncoderError
-from embedllm_router.prediction.kept_embeddings import Embedded
+from embedllm_router.prediction.kept_embeddings import Embedded, KeptEmbeddings
 from embedllm_router.prediction.static_encoder import EncodedPrompt
 from embedllm_router.prediction.text_features import STYLE_FEATURES
-from embedllm_router.prediction.transformer_encoder import joined, probe_of, readable, resolve_source, with_style
+from embedllm_router.prediction.transformer_encoder import (
+    embeddings_id,
+    joined,
+    probe_of,
+    readable,
+    resolve_source,
+    with_style,
+)
 
 __all__ = ["MIN_COSINE", "Endpoint", "Form", "RemoteEncoder", "TextCutter"]
 
@@ -40,6 +48,7 @@ transformer, such as bfloat16 or int8, reach it, another transformer does not.""
 _PATHS: Final[dict[Form, str]] = {"openai": "embeddings", "tei": "embed"}
 _BYTES_PER_NUMBER, _BYTES_PER_ANSWER = 40, 65_536
 _OK: Final = 200
+_PAUSE_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +60,9 @@ class Endpoint:
         form: How it is spoken to.
         model: What it is asked for; None takes the name that the weights have. TEI has one and is asked for none.
         api_key: Sent as a bearer token; None sends none.
-        timeout_s: Within which a whole batch is embedded.
-        max_batch: Most texts in one call.
+        timeout_s: Within which a batch is embedded.
+        max_batch: Most prompts in a batch, and most texts in one call.
+        attempts: How often a batch is tried, with growing pauses, before it is an error.
     """
 
     url: str
@@ -61,6 +71,11 @@ class Endpoint:
     api_key: str | None = field(default=None, repr=False)
     timeout_s: float = 1.0
     max_batch: int = 32
+    attempts: int = 1
+
+    def patient(self) -> "Endpoint":
+        """The same for work that may wait: a minute for a batch, five attempts."""
+        return replace(self, timeout_s=max(self.timeout_s, 60.0), attempts=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,19 +215,29 @@ class RemoteEncoder:
         spec: What a manifest says of the transformer.
         cutter: Cuts texts for it.
         endpoint: What runs it.
+        keep_in: Folder where embeddings are kept and found again; None keeps none.
 
     Attributes:
         spec: As given.
     """
 
-    def __init__(self, spec: TransformerSpec, cutter: TextCutter, endpoint: Endpoint) -> None:
+    def __init__(
+        self, spec: TransformerSpec, cutter: TextCutter, endpoint: Endpoint, *, keep_in: Path | None = None
+    ) -> None:
         self.spec = spec
-        self._cutter, self._max_batch, self._trusted = cutter, endpoint.max_batch, False
+        self._cutter, self._endpoint, self._trusted = cutter, endpoint, False
+        name = f"{embeddings_id(spec)}-endpoint"  # in other arithmetic than here
+        self._kept = KeptEmbeddings(keep_in, name, spec.d_embedding) if keep_in else None
         self._client = _Client(endpoint, endpoint.model or spec.source)
 
     @classmethod
-    def from_artifact(cls, artifact: Artifact, endpoint: Endpoint) -> "RemoteEncoder":
+    def from_artifact(cls, artifact: Artifact, endpoint: Endpoint, *, keep_in: Path | None = None) -> "RemoteEncoder":
         """Embeds for weights that name a transformer.
+
+        Args:
+            artifact: Loaded weights.
+            endpoint: What runs the transformer.
+            keep_in: Folder where embeddings are kept and found again; None keeps none.
 
         Raises:
             ArtifactError: They name none, or nothing can cut long texts for it.
@@ -220,15 +245,16 @@ class RemoteEncoder:
         spec = artifact.manifest.encoder
         if not isinstance(spec, TransformerSpec):
             raise ArtifactError(f"the artifact's encoder is {spec.kind} {spec.source!r}, expected a transformer.")
-        return cls(spec, TextCutter.of(artifact, spec), endpoint)
+        return cls(spec, TextCutter.of(artifact, spec), endpoint, keep_in=keep_in)
 
     @classmethod
-    def described(cls, endpoint: Endpoint, *, max_tokens: int) -> "RemoteEncoder":
+    def described(cls, endpoint: Endpoint, *, max_tokens: int, keep_in: Path | None = None) -> "RemoteEncoder":
         """Embeds by an endpoint of which nothing else is known, for training.
 
         Args:
             endpoint: What embeds; its model must be named.
-            max_tokens: Longest text that it reads at once.
+            max_tokens: Longest text that it reads at once; as no tokenizer is known, pieces have as many characters.
+            keep_in: Folder where embeddings are kept and found again; None keeps none.
 
         Raises:
             EncoderError: It gives no embedding.
@@ -250,7 +276,8 @@ class RemoteEncoder:
         probe = probe_of(vector)
         digest = hashlib.sha256(f"{name} {probe}".encode()).hexdigest()
         update = {"weights_sha256": digest, "d_embedding": len(probe), "probe": probe}
-        return cls(unknown.model_copy(update=update), TextCutter(None, max_tokens), endpoint)
+        spec = unknown.model_copy(update=update)
+        return cls(spec, TextCutter(None, max_tokens), endpoint, keep_in=keep_in)
 
     @property
     def tokenizer_json(self) -> str:
@@ -276,20 +303,29 @@ class RemoteEncoder:
             ArtifactError: What it runs is not the transformer that the weights were trained with.
         """
         read = [readable(text) for text in texts]
-        return with_style(texts, read, self._embedded(read))
+        embedded = self._embedded(read) if self._kept is None else self._kept.complete(read, self._embedded)
+        return with_style(texts, read, embedded)
 
     def _embedded(self, texts: list[str]) -> list[Embedded]:
         found: list[Embedded] = []
-        for start in range(0, len(texts), self._max_batch):  # each has the endpoint's time
-            chunks = list(self._cutter.cut(texts[start : start + self._max_batch]))
-            vectors = self._embed([chunk.text for chunk in chunks])
+        most = self._endpoint.max_batch
+        for start in range(0, len(texts), most):
+            chunks = list(self._cutter.cut(texts[start : start + most]))
+            vectors = self._embed_patiently([chunk.text for chunk in chunks])
             n_tokens = np.array([chunk.n_tokens for chunk in chunks], dtype=np.float32)
             found += joined(vectors, n_tokens, np.array([chunk.owner for chunk in chunks]))
         return found
 
+    def _embed_patiently(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        for attempt in range(1, self._endpoint.attempts):
+            with suppress(EncoderError):
+                return self._embed(texts)
+            time.sleep(_PAUSE_S * 2**attempt)
+        return self._embed(texts)
+
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings of texts that are read whole, (n_texts, d_embedding); the probe goes first until it was right."""
-        deadline, probing, most = self._client.deadline, not self._trusted, self._max_batch
+        deadline, probing, most = self._client.deadline, not self._trusted, self._endpoint.max_batch
         wanted = [PROBE, *texts] if probing else list(texts)
         self._trusted = False
         batches = [wanted[start : start + most] for start in range(0, len(wanted), most)]

@@ -24,6 +24,7 @@ from embedllm_router.prediction.text_features import STYLE_FEATURES, style_featu
 __all__ = [
     "Device",
     "TransformerEncoder",
+    "embeddings_id",
     "joined",
     "probe_of",
     "readable",
@@ -96,7 +97,7 @@ class TransformerEncoder:
         self.device = _present_device(torch, device)
         self._model.to(self.device)
         self._bfloat16 = self.device == "cuda" or (self.device == "cpu" and _multiplies_bfloat16(torch))
-        self._kept = KeptEmbeddings(keep_in, _embeddings_id(self.spec), self.spec.d_embedding) if keep_in else None
+        self._kept = KeptEmbeddings(keep_in, embeddings_id(self.spec), self.spec.d_embedding) if keep_in else None
 
     @classmethod
     def from_spec(
@@ -121,7 +122,8 @@ class TransformerEncoder:
         if spec.kind == "endpoint":
             raise ArtifactError(
                 f"the weights were trained with what an endpoint answers for {spec.source!r}, and no transformer to "
-                "load is known: name the endpoint in encoder.endpoint."
+                "load is known: name the endpoint in encoder.endpoint, for commands in "
+                "EMBEDLLM_ROUTER_ENCODER__ENDPOINT."
             )
         encoder = cls(spec.source, spec.revision, device=device, threads=threads, keep_in=keep_in)
         for name in _CHECKED:
@@ -280,7 +282,7 @@ def _multiplies_bfloat16(torch: Any) -> bool:
     return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
 
-def _embeddings_id(spec: TransformerSpec) -> str:
+def embeddings_id(spec: TransformerSpec) -> str:
     """Sixteen hex digits that tell encoders apart by what decides an embedding."""
     decides = f"{spec.weights_sha256} {spec.pooling} {spec.max_tokens} {_VERSION}"
     return hashlib.sha256(decides.encode()).hexdigest()[:16]

@@ -26,7 +26,7 @@ from embedllm_router.config.process import EncoderSettings
 from embedllm_router.config.settings import RouterSettings, read_proxy_config
 from embedllm_router.errors import ArtifactError, ConfigError, EncoderError
 from embedllm_router.prediction.loading import PromptEncoder, encoder_id, load_encoder
-from embedllm_router.prediction.remote_encoder import Endpoint, RemoteEncoder
+from embedllm_router.prediction.remote_encoder import RemoteEncoder
 from embedllm_router.prediction.transformer_encoder import TransformerEncoder
 from embedllm_router.routing.deployments import (
     Accepts,
@@ -322,15 +322,8 @@ def _encoder(
     Raises:
         ArtifactError: It cannot be found, or is not the one they were trained with, or the device is not there.
     """
-    if settings.endpoint is not None:
-        endpoint = Endpoint(
-            url=settings.endpoint,
-            form=settings.form,
-            model=settings.model,
-            api_key=settings.api_key.get_secret_value() if settings.api_key else None,
-            timeout_s=settings.timeout_ms / 1e3,
-            max_batch=settings.max_batch,
-        )
+    endpoint = settings.remote
+    if endpoint is not None:
         return RemoteEncoder.from_artifact(artifact, endpoint), {"endpoint": endpoint.url, "checked": bool(spec.probe)}
     encoder = TransformerEncoder.from_spec(spec, device=settings.device, threads=settings.threads)
     return encoder, {"device": encoder.device}
