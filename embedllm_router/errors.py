@@ -4,7 +4,7 @@
     ├── ArtifactError   a weights folder is missing, damaged or does not fit
     ├── ConfigError     a setting, option or proxy configuration is wrong
     ├── DataError       correctness data cannot be used as given
-    ├── EncoderError    a prompt was not embedded in time; the request goes to the default
+    ├── EncoderError    a prompt was not embedded, or not in time; the request goes to the default
     └── RequestError    the client's request is wrong; becomes an HTTP 400
 
 Each message says what is wrong, what was expected, what was found and what to do about it.
@@ -41,7 +41,7 @@ class DataError(EmbedLLMRouterError):
 
 
 class EncoderError(EmbedLLMRouterError):
-    """A prompt was not embedded in time. Named of its own, since records say why a request went to the default."""
+    """A prompt was not embedded, or not in time. A class of its own, since records say why the default answered."""
 
 
 class RequestError(EmbedLLMRouterError):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 __all__ = [
     "FORMAT_VERSION",
     "METRICS_OF",
+    "PROBE",
     "BenchmarkSpec",
     "BroadSpec",
     "Covariate",
@@ -115,26 +116,35 @@ class TransformerSpec(Record):
     """A sentence transformer as prompt encoder; its weights are found by name and must be these.
 
     Attributes:
-        kind: Always "sentence-transformers".
-        source: Hub name or folder, as given.
-        revision: Commit of a hub name; None for a folder or package.
-        weights_sha256: Of its tensors; see `prediction.transformer_encoder`.
-        vocab_size: Tokens of its tokenizer.
+        kind: "sentence-transformers", or "endpoint" where training knew it only by what an endpoint answered.
+        source: Hub name or folder, as given; of an endpoint the name that it was asked for.
+        revision: Commit of a hub name; None for a folder, a package or an endpoint.
+        weights_sha256: Of its tensors; see `prediction.transformer_encoder`. Of an endpoint: of its name and `probe`.
+        vocab_size: Tokens of its tokenizer; 0 of an endpoint, whose tokenizer is not known.
         d_embedding: Length of its embedding.
         pooling: How it makes one vector of its tokens' vectors.
         max_tokens: Longest text it reads at once; longer ones are read in chunks and averaged.
         style_features: Names of the text statistics appended, in order.
+        probe: Its embedding of `PROBE`, of length 1, (d_embedding,): what an endpoint in its place must answer. Empty
+            in weights written before there was one.
     """
 
-    kind: Literal["sentence-transformers"]
+    kind: Literal["sentence-transformers", "endpoint"]
     source: str
     revision: str | None
     weights_sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    vocab_size: int = Field(gt=0)
+    vocab_size: int = Field(ge=0)
     d_embedding: int = Field(gt=0)
     pooling: Literal["mean", "cls", "lasttoken", "other"]
     max_tokens: int = Field(gt=0)
     style_features: tuple[str, ...]
+    probe: tuple[float, ...] = ()
+
+    @model_validator(mode="after")
+    def _probe_is_an_embedding(self) -> "TransformerSpec":
+        if self.probe and len(self.probe) != self.d_embedding:
+            raise ValueError(f"probe has {len(self.probe)} numbers, expected d_embedding, {self.d_embedding}, or none")
+        return self
 
     @property
     def pools(self) -> tuple[str, ...]:
@@ -151,6 +161,9 @@ class TransformerSpec(Record):
         """Length of a prompt embedding: the model's, then the style features."""
         return self.d_embedding + len(self.style_features)
 
+
+PROBE: Final = "The quick brown fox jumps over the lazy dog, and 17 geese watch it from the other bank."
+"""The text by whose embedding encoders are told apart."""
 
 FORMAT_VERSION = 1
 

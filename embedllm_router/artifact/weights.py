@@ -3,7 +3,7 @@
     DIR/
       manifest.json         what the folder holds, and the SHA-256 of every other file
       encoder.safetensors   token and n-gram vectors of a static encoder; absent where the manifest names a transformer
-      tokenizer.json        its tokenizer (Hugging Face `tokenizers` format); absent likewise
+      tokenizer.json        the encoder's tokenizer (Hugging Face `tokenizers` format); absent where it is not known
       decoder.safetensors   prompt networks, LLM embeddings and biases
       landmarks.safetensors mean prompts by category, and points among prompts where the manifest has a hedge; absent
                             where it lists no landmarks
@@ -139,7 +139,7 @@ class Artifact:
         encoder: The tensors of `encoder_shapes`: int8 vectors and float32 scales of tokens and n-grams; empty where the
             manifest names a sentence transformer.
         decoder: The tensors of `decoder_shapes`, float32.
-        tokenizer_json: Contents of tokenizer.json, or empty likewise.
+        tokenizer_json: Contents of tokenizer.json, or empty without one.
         landmarks: The tensors of `landmark_shapes`, float16; empty without landmarks.
     """
 
@@ -178,7 +178,8 @@ def load_artifact(path: Path) -> Artifact:
     manifest_bytes = _read(path, MANIFEST)
     manifest = _parse_manifest(path, manifest_bytes)
     static = manifest.encoder if isinstance(manifest.encoder, EncoderSpec) else None
-    names = [DECODER, *((ENCODER, TOKENIZER) if static else ()), *((LANDMARKS,) if manifest.landmarks else ())]
+    names = [DECODER, *((ENCODER,) if static else ()), *((LANDMARKS,) if manifest.landmarks else ())]
+    names += [TOKENIZER] if static or TOKENIZER in manifest.files else []
     contents = {name: _read_checked(path, name, manifest) for name in names}
     encoder = _tensors(path / ENCODER, contents[ENCODER], encoder_shapes(static)) if static else {}
     decoder = _tensors(path / DECODER, contents[DECODER], decoder_shapes(manifest))
@@ -231,7 +232,7 @@ def save_artifact(  # noqa: PLR0913 - the parts of a folder; a wrapper around th
         manifest: Its description; `files` is filled here.
         encoder: Tensors of encoder.safetensors; empty without one.
         decoder: Tensors of decoder.safetensors.
-        tokenizer_json: Contents of tokenizer.json.
+        tokenizer_json: Contents of tokenizer.json; empty without one.
         model_card: Contents of README.md.
         landmarks: Tensors of landmarks.safetensors, where the manifest lists landmarks.
 
@@ -244,7 +245,7 @@ def save_artifact(  # noqa: PLR0913 - the parts of a folder; a wrapper around th
     check_place(path)
     parts = {DECODER: decoder, ENCODER: encoder, LANDMARKS: landmarks}
     contents = {name: _bytes(tensors) for name, tensors in parts.items() if tensors}
-    if encoder:
+    if tokenizer_json or encoder:
         contents[TOKENIZER] = tokenizer_json.encode("utf-8")
     try:
         with draft_beside(path) as draft:

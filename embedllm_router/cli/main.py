@@ -144,7 +144,10 @@ def route(
         objective = Objective(
             cost_weight or 0.0, min_p_correct, max_accuracy_drop, max_cost_usd, near_tie_margin=NEAR_TIE_MARGIN
         )
-        router = Router.load(artifact)
+        from embedllm_router.config.settings import patient_endpoint
+        from embedllm_router.prediction.loading import load_encoder
+
+        router = Router.load(artifact, lambda weights: load_encoder(weights, endpoint=patient_endpoint()))
         routing = router.route(text, objective=objective, pool=router.pool(named) if named is not None else None)
     if as_json:
         print_json(_routing_fields(routing))

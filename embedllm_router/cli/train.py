@@ -21,7 +21,7 @@ from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.errors import ConfigError
 
 if TYPE_CHECKING:
-    from embedllm_router.prediction.transformer_encoder import TransformerEncoder
+    from embedllm_router.prediction.loading import WholeEncoder
     from embedllm_router.training.fit.distill import TokenTable
     from embedllm_router.training.fit.options import TrainingOptions
     from embedllm_router.training.fit.recipe import LearnedArtifact
@@ -88,6 +88,22 @@ def _train(
             help="Sentence transformer (name or path) to run for every prompt instead of a token table; slower."
         ),
     ] = None,
+    encoder_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Endpoint that embeds every prompt by the model that --encoder-model names, such as "
+            "http://127.0.0.1:8080/v1; the weights are then served through an endpoint, too. Its form and key are read "
+            "from EMBEDLLM_ROUTER_ENCODER__FORM and …__API_KEY."
+        ),
+    ] = None,
+    encoder_max_tokens: Annotated[
+        int,
+        typer.Option(
+            min=16,
+            help="With --encoder-endpoint: longest text that the endpoint reads at once, in tokens. Longer prompts are "
+            "embedded in pieces of as many characters.",
+        ),
+    ] = 512,
     embeddings: EmbeddingsFolder = None,
     llms: Annotated[
         Path | None, typer.Option(help="Table of LLMs. Default: models.csv beside the data, if there is one.")
@@ -212,7 +228,9 @@ def _train(
         teach = partial(
             learn,
             data,
-            encoder=_choose_encoder(encoder, encoder_model, embeddings),
+            encoder=_encoder_at(encoder_endpoint, encoder, encoder_model, encoder_max_tokens, embeddings)
+            if encoder_endpoint is not None
+            else _choose_encoder(encoder, encoder_model, embeddings),
             facts=facts,
             published=known,
             min_labels=min_labels,
@@ -328,9 +346,23 @@ def _print_metrics(metrics: Mapping[str, float]) -> None:
         typer.echo(f"  {name:32} {value:.4f}")
 
 
-def _choose_encoder(
-    folder: Path | None, model: str | None, embeddings: Path | None
-) -> "TokenTable | TransformerEncoder":
+def _encoder_at(
+    url: str, folder: Path | None, model: str | None, max_tokens: int, embeddings: Path | None
+) -> "WholeEncoder":
+    """The encoder that an endpoint runs."""
+    if model is None or folder is not None:
+        raise ConfigError(
+            "--encoder-endpoint needs the name of its model: add --encoder-model, and leave out --encoder."
+        )
+    from embedllm_router.config.settings import read_encoder_settings
+    from embedllm_router.prediction.remote_encoder import RemoteEncoder
+
+    settings = read_encoder_settings(endpoint=url, model=model)
+    assert settings.remote is not None, "its address was just given"
+    return RemoteEncoder.described(settings.remote.patient(), max_tokens=max_tokens, keep_in=embeddings)
+
+
+def _choose_encoder(folder: Path | None, model: str | None, embeddings: Path | None) -> "TokenTable | WholeEncoder":
     if model is not None:
         if folder is not None:
             raise ConfigError("--encoder and --encoder-model exclude each other; give one.")

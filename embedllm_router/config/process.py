@@ -3,6 +3,7 @@
 settings.py reads them; values here are checked, nothing is opened or created.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from platformdirs import user_state_path
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from embedllm_router.prediction.remote_encoder import Endpoint
 
 __all__ = [
     "AdaptationSettings",
@@ -170,14 +173,64 @@ class EncoderSettings(_Group):
     Prompts are embedded beside the event loop, in batches of what came while the encoder was busy.
     """
 
+    endpoint: str | None = None
+    """Endpoint that embeds prompts in place of a transformer in this process, such as `http://127.0.0.1:8080/v1`. Every
+    prompt is sent there, so it must be one that may read them. It must run the transformer that the weights were
+    trained with; None runs that in this process."""
+    form: Literal["openai", "tei"] = "openai"
+    """How the endpoint is asked: `openai` by `POST ENDPOINT/embeddings`, `tei` by `POST ENDPOINT/embed` as Hugging
+    Face's Text Embeddings Inference has it."""
+    model: str | None = None
+    """Name of the transformer in calls to the endpoint; None takes the name that the weights have."""
+    api_key: SecretStr | None = None
+    """Key of the endpoint, sent as a bearer token, such as `os.environ/TEI_KEY`; None sends none."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the transformer runs; `auto` takes a GPU where torch finds one, else the CPU."""
     threads: int = Field(default=1, ge=1, le=1024)
     """CPU threads it uses where it runs on a CPU."""
     max_batch: int = Field(default=32, ge=1, le=1024)
-    """Most prompts in one batch."""
+    """Most prompts in one batch, and most texts in one call to the endpoint."""
     timeout_ms: float = Field(default=1_000, gt=0, le=600_000)
     """A request whose prompt is not embedded after so many milliseconds goes to the default."""
+
+    @property
+    def remote(self) -> Endpoint | None:
+        """The endpoint and how it is asked; None without one."""
+        if self.endpoint is None:
+            return None
+        return Endpoint(
+            url=self.endpoint,
+            form=self.form,
+            model=self.model,
+            api_key=self.api_key.get_secret_value() if self.api_key else None,
+            timeout_s=self.timeout_ms / 1e3,
+            max_batch=self.max_batch,
+        )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _is_an_address(cls, endpoint: str | None) -> str | None:
+        if endpoint is None:
+            return None
+        try:
+            parts = urlsplit(endpoint)
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            usable = False
+        if not usable or not endpoint.isprintable() or " " in endpoint:
+            raise ValueError(
+                "expected an address that begins with http:// or https://, such as http://127.0.0.1:8080/v1"
+            )
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("it is logged, so it may hold no user, password, ? or #: give the key in encoder.api_key")
+        return endpoint
+
+    @field_validator("api_key")
+    @classmethod
+    def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not re.fullmatch(r"[!-~]+", key.get_secret_value()):
+            raise ValueError("expected printable ASCII characters without spaces or line breaks, at least one")
+        return key
 
 
 class DashboardSettings(_Group):

@@ -36,13 +36,16 @@ from embedllm_router.config.process import (
 )
 from embedllm_router.config.virtual_model import CanarySettings, JudgingSettings, VirtualModelSettings
 from embedllm_router.errors import ConfigError
+from embedllm_router.prediction.remote_encoder import Endpoint
 
 __all__ = [
     "CALLBACK",
     "SECTION",
     "RouterSettings",
     "load_config",
+    "patient_endpoint",
     "read_adaptation_settings",
+    "read_encoder_settings",
     "read_litellm_redis",
     "read_proxy_config",
     "read_settings",
@@ -152,6 +155,12 @@ class _AdaptationAlone(_Settings):
     adaptation: AdaptationSettings = AdaptationSettings()
 
 
+class _EncoderAlone(_Settings):
+    """How prompts are embedded, likewise."""
+
+    encoder: EncoderSettings = EncoderSettings()
+
+
 _Alone = TypeVar("_Alone", bound=_Settings)
 
 
@@ -187,6 +196,32 @@ def read_store_settings() -> StoreSettings:
         ConfigError: A value is of the wrong type or out of range; the message names each field.
     """
     return _read_alone(_StoreAlone, "STORE").store
+
+
+def read_encoder_settings(**given: str) -> EncoderSettings:
+    """Reads how prompts are embedded without a configuration file: from the environment, else the defaults.
+
+    Args:
+        given: Settings that a command was given; they replace the environment's.
+
+    Raises:
+        ConfigError: A value is of the wrong type or out of range; the message names each field.
+    """
+    settings = _read_alone(_EncoderAlone, "ENCODER").encoder
+    try:
+        return EncoderSettings.model_validate({**settings.model_dump(exclude_unset=True), **given})
+    except ValidationError as error:
+        raise ConfigError(f"the encoder's settings are not valid:\n{_problems(error)}") from error
+
+
+def patient_endpoint() -> Endpoint | None:
+    """The embedding endpoint that the environment names, for a command that may wait; None where it names none.
+
+    Raises:
+        ConfigError: As `read_encoder_settings`.
+    """
+    endpoint = read_encoder_settings().remote
+    return None if endpoint is None else endpoint.patient()
 
 
 def read_adaptation_settings() -> AdaptationSettings:
@@ -426,6 +461,7 @@ def _every_name() -> set[str]:
         LogSettings,
         StoreSettings,
         StateSettings,
+        EncoderSettings,
         RestingSettings,
         ReloadSettings,
         AdaptationSettings,

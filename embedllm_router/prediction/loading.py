@@ -6,10 +6,14 @@ from typing import Protocol
 
 from embedllm_router.artifact.manifest import EncoderSpec, Manifest, TransformerSpec
 from embedllm_router.artifact.weights import ENCODER, Artifact
+from embedllm_router.prediction.remote_encoder import Endpoint, RemoteEncoder
 from embedllm_router.prediction.static_encoder import EncodedPrompt, StaticEncoder
 from embedllm_router.prediction.transformer_encoder import TransformerEncoder
 
-__all__ = ["PromptEncoder", "encode_all", "encoder_id", "load_encoder"]
+__all__ = ["PromptEncoder", "WholeEncoder", "encode_all", "encoder_id", "load_encoder"]
+
+WholeEncoder = TransformerEncoder | RemoteEncoder
+"""A sentence transformer, here or at an endpoint, of which an artifact holds no weights."""
 
 
 class PromptEncoder(Protocol):
@@ -23,17 +27,20 @@ class PromptEncoder(Protocol):
         """Embeds one text."""
 
 
-def load_encoder(artifact: Artifact, keep_in: Path | None = None) -> PromptEncoder:
+def load_encoder(artifact: Artifact, keep_in: Path | None = None, *, endpoint: Endpoint | None = None) -> PromptEncoder:
     """Builds the encoder an artifact holds or names.
 
     Args:
         artifact: Loaded weights.
         keep_in: Folder where a sentence transformer's embeddings are kept and found again; None keeps none.
+        endpoint: What runs the sentence transformer; None runs it here.
 
     Raises:
         ArtifactError: It cannot be found, or is not the one the artifact was trained with.
     """
     spec = artifact.manifest.encoder
+    if isinstance(spec, TransformerSpec) and endpoint is not None:
+        return RemoteEncoder.from_artifact(artifact, endpoint, keep_in=keep_in)
     if isinstance(spec, TransformerSpec):
         return TransformerEncoder.from_spec(spec, keep_in=keep_in)
     return StaticEncoder.from_artifact(artifact)
@@ -46,7 +53,7 @@ def encode_all(encoder: PromptEncoder, texts: Sequence[str]) -> list[EncodedProm
         encoder: Of any kind.
         texts: Any number of them.
     """
-    if isinstance(encoder, TransformerEncoder):
+    if isinstance(encoder, TransformerEncoder | RemoteEncoder):
         return encoder.encode_all(texts)
     return [encoder.encode(text) for text in texts]
 

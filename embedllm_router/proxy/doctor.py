@@ -16,9 +16,11 @@ import litellm
 import numpy as np
 
 from embedllm_router._files import why_nothing_fits
+from embedllm_router.artifact.manifest import PROBE
 from embedllm_router.config.process import RedisAddress, StoreSettings
 from embedllm_router.config.settings import RouterSettings, load_config, read_litellm_redis, read_proxy_config
 from embedllm_router.errors import ConfigError, EmbedLLMRouterError
+from embedllm_router.prediction.loading import PromptEncoder
 from embedllm_router.prediction.scorer import usual_embeddings
 from embedllm_router.proxy.preview import applied, deployments_of
 from embedllm_router.proxy.serve import check_port
@@ -26,6 +28,7 @@ from embedllm_router.records.reader.source import open_source
 from embedllm_router.routing.deployments import ModelGroup, Row, by_candidate, through_wildcards, unknown_capabilities
 from embedllm_router.routing.pool import Candidate, Capability, Exclusion
 from embedllm_router.serving.arms import REMEDIES, Arm, excluded_as_not_graded, price_remedy, reasons_of, why_not_judge
+from embedllm_router.serving.encoder_queue import EncoderQueue
 from embedllm_router.serving.snapshot import Served
 
 __all__ = ["Checkup", "Finding", "Patient", "check"]
@@ -150,7 +153,7 @@ def check(config: Path, host: str = "127.0.0.1", port: int = 4000) -> Checkup:
     rows = deployments_of(config)
     rows += through_wildcards(rows, named)
     findings += [*_of_groups(served, arms), *_of_virtual_models(served, arms), *_of_deployments(arms, rows, whole)]
-    findings += _of_settings(served, arms, config)
+    findings += [*_of_settings(served, arms, config), *_of_the_encoder(arms[0].router.encoder)]
     return Checkup(str(config), arms[0].router.artifact_id, _patients(served, arms, rows), _worst_first(findings))
 
 
@@ -186,6 +189,16 @@ def _of_litellm(settings: RouterSettings, whole: Mapping[str, Any]) -> Iterator[
             "turn it off or set health_check_interval high; /embedllm/readyz says for nothing whether routing works"
         )
         yield Finding("warning", "health checks", "general_settings.background_health_checks", found, remedy)
+
+
+def _of_the_encoder(encoder: PromptEncoder) -> Iterator[Finding]:
+    """Whether prompts that a transformer or an endpoint embeds are embedded."""
+    if isinstance(encoder, EncoderQueue):
+        try:
+            encoder.encode(PROBE)
+        except EmbedLLMRouterError as error:
+            remedy = "start what encoder.endpoint names; until then the defaults answer"
+            yield _of_error("encoder", encoder.spec.source, error, remedy)
 
 
 def _of_the_store(store: StoreSettings) -> Iterator[Finding]:

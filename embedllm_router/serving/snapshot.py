@@ -24,8 +24,9 @@ from embedllm_router.artifact.versions import Versions
 from embedllm_router.artifact.weights import MANIFEST, Artifact, artifact_id, default_artifact_path
 from embedllm_router.config.process import EncoderSettings
 from embedllm_router.config.settings import RouterSettings, read_proxy_config
-from embedllm_router.errors import ArtifactError, ConfigError
+from embedllm_router.errors import ArtifactError, ConfigError, EncoderError
 from embedllm_router.prediction.loading import PromptEncoder, encoder_id, load_encoder
+from embedllm_router.prediction.remote_encoder import RemoteEncoder
 from embedllm_router.prediction.transformer_encoder import TransformerEncoder
 from embedllm_router.routing.deployments import (
     Accepts,
@@ -41,7 +42,7 @@ from embedllm_router.routing.relatives import expect_ungraded
 from embedllm_router.routing.router import Router
 from embedllm_router.serving.arms import Arms, build_arms, findings
 from embedllm_router.serving.caller_drift import CallerDrift
-from embedllm_router.serving.encoder_queue import EncoderQueue
+from embedllm_router.serving.encoder_queue import BatchEncoder, EncoderQueue
 from embedllm_router.telemetry.status import ReloadStatus
 
 __all__ = ["LiveSnapshot", "Served", "Snapshot", "versions_of"]
@@ -264,11 +265,17 @@ class LiveSnapshot:
         """Loads weights that predict something for a prompt.
 
         Raises:
-            ArtifactError: They cannot be loaded, or predict no finite numbers.
+            ArtifactError: They cannot be loaded, or predict no finite numbers, or the encoder's endpoint runs another
+                transformer than they were trained with. An endpoint that does not answer may do so later.
         """
         router = Router.load(folder, partial(self._encoder_of, encoder))
         try:
-            router.route(_PROBE)
+            try:
+                router.route(_PROBE)
+            except EncoderError as error:
+                consequence = "the defaults answer until it does"
+                self._log.warning("routing.encoder_silent", error=str(error), consequence=consequence)
+                router.route("")
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             place = folder or default_artifact_path()
             raise ArtifactError(f"{place}: the weights load, but fail on a prompt ({type(error).__name__}).") from error
@@ -282,14 +289,17 @@ class LiveSnapshot:
         """
         spec = artifact.manifest.encoder
         if not isinstance(spec, TransformerSpec):
+            if settings.endpoint is not None:
+                consequence = "prompts are embedded by the static encoder that the weights hold, and sent nowhere"
+                self._log.warning("routing.encoder_not_needed", endpoint=settings.endpoint, consequence=consequence)
             return load_encoder(artifact)
         name = encoder_id(artifact.manifest), settings
         queue = self._encoders.get(name)
         if queue is None:
-            encoder = TransformerEncoder.from_spec(spec, device=settings.device, threads=settings.threads)
+            encoder, where = _encoder(artifact, spec, settings)
             queue = EncoderQueue(encoder, max_batch=settings.max_batch, timeout_s=settings.timeout_ms / 1e3)
             self._encoders[name] = queue
-            self._log.info("routing.encoder_loaded", encoder=spec.source, device=encoder.device)
+            self._log.info("routing.encoder_loaded", encoder=spec.source, **where)
         return queue
 
     def _warn_of_restart(self, new: RouterSettings) -> None:
@@ -302,6 +312,21 @@ class LiveSnapshot:
     @property
     def _config_files(self) -> list[Path]:
         return [self._config] if self._config else []
+
+
+def _encoder(
+    artifact: Artifact, spec: TransformerSpec, settings: EncoderSettings
+) -> tuple[BatchEncoder, dict[str, object]]:
+    """The transformer that weights name, here or at an endpoint, and where it is.
+
+    Raises:
+        ArtifactError: It cannot be found, or is not the one they were trained with, or the device is not there.
+    """
+    endpoint = settings.remote
+    if endpoint is not None:
+        return RemoteEncoder.from_artifact(artifact, endpoint), {"endpoint": endpoint.url, "checked": bool(spec.probe)}
+    encoder = TransformerEncoder.from_spec(spec, device=settings.device, threads=settings.threads)
+    return encoder, {"device": encoder.device}
 
 
 def _check_defaults(settings: RouterSettings, rows: Sequence[Row]) -> None:

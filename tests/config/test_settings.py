@@ -194,6 +194,36 @@ def test_references_to_the_environment_are_resolved_as_litellm_does(monkeypatch:
         read_settings({**AUTO, "store": {"url": "os.environ/NOT_THERE"}})
 
 
+def test_an_endpoint_of_embeddings_is_read_and_its_key_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEI_KEY", "sk-hunter2")
+    encoder = {"endpoint": "https://tei.internal:8080", "form": "tei", "api_key": "os.environ/TEI_KEY"}
+    settings = read_settings({**AUTO, "encoder": encoder})
+    assert settings.encoder.api_key is not None
+    assert settings.encoder.api_key.get_secret_value() == "sk-hunter2"
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "says"),
+    [
+        ({"endpoint": "localhost:8080"}, "begins with http"),
+        ({"endpoint": "file:///etc/passwd"}, "begins with http"),
+        ({"endpoint": "http://"}, "begins with http"),
+        ({"endpoint": "http://127.0.0.1:99999/v1"}, "begins with http"),
+        ({"endpoint": "http://tei/v1\r\nhost: x"}, "begins with http"),
+        ({"endpoint": "http://user:hunter2@tei/v1"}, "no user, password"),
+        ({"endpoint": "http://tei/v1?key=hunter2"}, "no user, password"),
+        ({"api_key": "hunter2\n"}, "printable ASCII"),
+        ({"form": "grpc"}, "'openai' or 'tei'"),
+        ({"end_point": "http://tei/v1"}, "did you mean 'endpoint'"),
+    ],
+)
+def test_a_wrong_endpoint_of_embeddings_is_named_and_no_secret_shown(encoder: dict[str, str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        read_settings({**AUTO, "encoder": encoder})
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("config", "address"),
     [

@@ -18,12 +18,13 @@ needs_minilm = pytest.mark.skipif(
 )
 
 
-def transformer_artifact(folder: Path, spec: TransformerSpec) -> Artifact:
+def transformer_artifact(folder: Path, spec: TransformerSpec, *, tokenizer_json: str = "") -> Artifact:
     """Writes weights that name a transformer.
 
     Args:
         folder: An empty folder, in which theirs is made.
         spec: What a manifest says of the transformer.
+        tokenizer_json: Its tokenizer; empty leaves it out.
 
     Returns:
         The weights, in `folder / "artifact"`.
@@ -34,5 +35,10 @@ def transformer_artifact(folder: Path, spec: TransformerSpec) -> Artifact:
     wide |= {f"{name}_network.0.weight": np.eye(4, spec.d_prompt, dtype=np.float32) for name in ("prompt", "length")}
     manifest = planted.manifest.model_copy(update={"encoder": spec})
     return save_artifact(
-        folder / "artifact", manifest, encoder={}, decoder=wide, tokenizer_json="", model_card="# planted\n"
+        folder / "artifact",
+        manifest,
+        encoder={},
+        decoder=wide,
+        tokenizer_json=tokenizer_json,
+        model_card="# planted\n",
     )

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
+from embedding_server import MODEL, by_words, embedding_server, spec_of_words
 from planted import NOVICE, SPRINTER, WIZARD
+from planted_transformer import transformer_artifact
 from proxied import deployment
+from starlette.responses import Response
 from typer.testing import CliRunner
 
 from embedllm_router.cli.main import app
@@ -62,6 +65,21 @@ def test_what_nobody_says_an_llm_can_do_is_no_ability(healthy: dict[str, Any], t
     shown = CliRunner().invoke(app, ["doctor", "--config", str(tmp_path / "config.yaml")], env={"COLUMNS": "300"})
     assert all(said in shown.stdout for said in ("pdf?", "tools?", "json_schema?"))
     assert "vision?, audio?" in " ".join(shown.stdout.split())
+
+
+def test_an_endpoint_of_embeddings_that_does_not_answer_is_found(healthy: dict[str, Any], tmp_path: Path) -> None:
+    transformer_artifact(tmp_path, spec_of_words())
+    with embedding_server() as server:
+        encoder = {"endpoint": server.url, "timeout_ms": 20_000}
+        settings_of(healthy).update(artifact=str(tmp_path / "artifact"), encoder=encoder)
+        assert checked(healthy, tmp_path).findings == ()
+        server.spoil = lambda _: Response(status_code=401)
+        (found,) = checked(healthy, tmp_path).findings
+        assert (found.level, found.check, found.subject) == ("error", "encoder", MODEL)
+        assert "answered 401: check encoder.api_key" in found.found
+        server.spoil, server.embed = None, lambda texts: [row[::-1] for row in by_words(texts)]
+        (found,) = checked(healthy, tmp_path).findings
+        assert (found.check, "embeds otherwise" in found.found) == ("weights", True)
 
 
 def settings_of(config: dict[str, Any]) -> dict[str, Any]:

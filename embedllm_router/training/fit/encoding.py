@@ -24,7 +24,7 @@ from scipy import sparse
 from sklearn.utils.extmath import randomized_svd
 
 from embedllm_router.artifact.manifest import EncoderSpec, NgramSpec
-from embedllm_router.prediction.loading import encode_all
+from embedllm_router.prediction.loading import WholeEncoder, encode_all
 from embedllm_router.prediction.static_encoder import (
     MAX_CHARS,
     NgramTable,
@@ -34,7 +34,6 @@ from embedllm_router.prediction.static_encoder import (
     read_sequence,
 )
 from embedllm_router.prediction.text_features import STYLE_FEATURES, read_surface
-from embedllm_router.prediction.transformer_encoder import TransformerEncoder
 from embedllm_router.training.fit.decoder import Progress
 from embedllm_router.training.fit.distill import TokenTable, quantise
 
@@ -336,16 +335,16 @@ class BroadColumns:
 
 @dataclass(frozen=True, slots=True)
 class ReadyEncoder:
-    """An encoder, and what an artifact shall hold of it; a transformer leaves only its name."""
+    """An encoder, and what an artifact shall hold of it; a transformer leaves its name and tokenizer."""
 
-    encoder: StaticEncoder | TransformerEncoder
+    encoder: StaticEncoder | WholeEncoder
     broad: BroadColumns
     tensors: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     tokenizer_json: str = ""
 
 
 def prepare_encoder(
-    encoder: TokenTable | TransformerEncoder,
+    encoder: TokenTable | WholeEncoder,
     prompts: Sequence[str],
     *,
     n_columns: int,
@@ -364,8 +363,9 @@ def prepare_encoder(
     Returns:
         The encoder, and its tensors.
     """
-    if isinstance(encoder, TransformerEncoder):
-        return ReadyEncoder(encoder, _broad_columns((encoder.spec.d_embedding,), encoder.spec.d_prompt))
+    if not isinstance(encoder, TokenTable):
+        columns = _broad_columns((encoder.spec.d_embedding,), encoder.spec.d_prompt)
+        return ReadyEncoder(encoder, columns, tokenizer_json=encoder.tokenizer_json)
     reader = _static(encoder, ())
     texts = [clip_middle(prompt, MAX_CHARS).encode("utf-8", "replace").decode("utf-8") for prompt in prompts]
     ids = [np.asarray(reader.token_ids(text), dtype=np.int64) for text in texts]
@@ -387,7 +387,7 @@ def _broad_columns(widths: Sequence[int], d_prompt: int) -> BroadColumns:
 
 
 def encode_prompts(
-    encoder: StaticEncoder | TransformerEncoder,
+    encoder: StaticEncoder | WholeEncoder,
     prompts: Sequence[str],
     *,
     progress: Progress | None = None,
@@ -412,12 +412,12 @@ def encode_prompts(
     return np.concatenate(blocks)
 
 
-def _encode_block(encoder: StaticEncoder | TransformerEncoder, prompts: Sequence[str]) -> NDArray[np.float32]:
+def _encode_block(encoder: StaticEncoder | WholeEncoder, prompts: Sequence[str]) -> NDArray[np.float32]:
     return np.stack([encoded.prompt_embedding for encoded in encode_all(encoder, prompts)])
 
 
 def encode_copies(
-    encoder: StaticEncoder | TransformerEncoder,
+    encoder: StaticEncoder | WholeEncoder,
     prompts: Sequence[str],
     n_copies: int,
     *,

@@ -12,7 +12,7 @@ from embedllm_router.artifact.manifest import NgramSpec
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import Split
 from embedllm_router.errors import DataError
-from embedllm_router.prediction.transformer_encoder import TransformerEncoder
+from embedllm_router.prediction.loading import WholeEncoder
 from embedllm_router.training.fit.decoder import LearningData, Progress
 from embedllm_router.training.fit.distill import TokenTable
 from embedllm_router.training.fit.encoding import BroadColumns, ReadyEncoder, encode_copies, prepare_encoder
@@ -92,7 +92,7 @@ class Recipe:
         ngrams: Tables of n-grams fitted beside it.
     """
 
-    encoder: TokenTable | TransformerEncoder
+    encoder: TokenTable | WholeEncoder
     facts: Facts
     published: Published
     options: TrainingOptions

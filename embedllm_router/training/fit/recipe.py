@@ -24,10 +24,10 @@ from embedllm_router.evaluation.guarantee import card_with_guarantee, with_guara
 from embedllm_router.evaluation.inputs import OnProgress, Part, find_pools, llm_means, pool_means, read_inputs
 from embedllm_router.evaluation.learned_baselines import knn
 from embedllm_router.evaluation.metrics import auc, brier, expected_calibration_error, log_loss, routing
+from embedllm_router.prediction.loading import WholeEncoder
 from embedllm_router.prediction.ood_score import Gate, Landmarks, OodScorer
 from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.prediction.text_features import STYLE_FEATURES
-from embedllm_router.prediction.transformer_encoder import TransformerEncoder
 from embedllm_router.training.fit.ability import kin_spec
 from embedllm_router.training.fit.benchmarks import with_benchmarks
 from embedllm_router.training.fit.decoder import LearningData, Progress, Trained
@@ -118,7 +118,7 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     folders: Sequence[Path],
     out: Path,
     *,
-    encoder: TokenTable | TransformerEncoder,
+    encoder: TokenTable | WholeEncoder,
     facts: Facts,
     options: TrainingOptions,
     published: Published | None = None,
