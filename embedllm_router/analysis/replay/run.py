@@ -164,7 +164,7 @@ def replay(
     if not done.weighed:
         return _nothing(recorded, changed, skipped)
     choices = make_choices(done.weighed, new_numbers=change.new_numbers)
-    observed = off_policy(choices.logged())
+    observed = off_policy(choices.logged(), choices.pairs())
     flipped = [r for r, same in zip(choices.requests, choices.same.tolist(), strict=True) if not same]
     return Replay(
         where=recorded.where,
