@@ -118,7 +118,7 @@ class Panel:
         self._log, self._leave_out = log, leave_out
         self._reported: set[tuple[str, ...]] = set()
         self._failures, self._rests_until = Counter[str](), dict[str, float]()
-        self._asker: tuple[object, float, Asker] | None = None
+        self._askers: dict[float, tuple[object, Asker]] = {}
 
     async def judged(self, job: Job) -> tuple[list[Answer], Verdict]:
         """Has one request answered and judged.
@@ -279,13 +279,14 @@ class Panel:
         Raises:
             NotJudged: LiteLLM cannot use them.
         """
-        rows, made = litellm_state.deployments(), self._asker
-        if made is not None and made[0] is rows and made[1] == settings.timeout_s:
-            return made[2]
+        rows, made = litellm_state.deployments(), self._askers.get(settings.timeout_s)
+        if made is not None and made[0] is rows:
+            return made[1]
         try:
             asker = await asyncio.to_thread(Asker, list(rows), timeout_s=settings.timeout_s, in_proxy=True)
         except ConfigError as error:
             self._log.warning("judging.failed", error=str(error))
             raise NotJudged("deployments") from error
-        self._asker = (rows, settings.timeout_s, asker)
+        self._askers = {limit: one for limit, one in self._askers.items() if one[0] is rows}
+        self._askers[settings.timeout_s] = (rows, asker)
         return asker
