@@ -22,7 +22,7 @@ from embedllm_router.records.schema import FeedbackRecord
 from embedllm_router.records.writer.store import RecordStore, open_store
 from embedllm_router.serving.arms import Arms
 from embedllm_router.serving.availability import Availability
-from embedllm_router.serving.budget_enforcer import BudgetEnforcer, Ledger
+from embedllm_router.serving.budget_enforcer import BudgetEnforcer, DearShares, Ledger
 from embedllm_router.serving.caller_drift import CallerDrift
 from embedllm_router.serving.sessions import Sessions
 from embedllm_router.serving.snapshot import LiveSnapshot, Snapshot
@@ -170,7 +170,7 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
         metrics=metrics,
         state=state,
         availability=availability,
-        budget_enforcer=BudgetEnforcer(Ledger(state), state.clock),
+        budget_enforcer=BudgetEnforcer(Ledger(state), DearShares(state), state.clock),
         sessions=Sessions(state),
         shadows=ShadowRunner(log),
         records=records,
