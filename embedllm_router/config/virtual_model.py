@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from embedllm_router.routing.budget import UTC, Budget, Per, Whose
+from embedllm_router.routing.budget import UTC, Budget, Guard, Per, Whose
 from embedllm_router.routing.decision import Exploration, Objective
 from embedllm_router.routing.overrides import FIELDS, PROFILES, Allowed
 from embedllm_router.routing.pool import Rules
@@ -23,6 +23,7 @@ __all__ = [
     "BudgetSettings",
     "CanarySettings",
     "ExplorationSettings",
+    "GuardSettings",
     "JudgingSettings",
     "PlaceSettings",
     "RequestSettings",
@@ -183,6 +184,31 @@ class BudgetSettings(_Group):
         return Budget(self.usd, self.per, self.scope, self.timezone)
 
 
+class GuardSettings(_Group):
+    """A bound on how often one API key's requests go to dear LLMs, against text that makes every request look hard.
+
+    Off unless `share_of_dearest` is set.
+    """
+
+    share_of_dearest: Annotated[float, BeforeValidator(_percent), Field(ge=0, le=1)] | None = None
+    """Largest share of a key's requests that go to dear LLMs, such as 0.3 or "30%". Beyond it, dear LLMs are excluded
+    (`guarded`) until the share has fallen. Requests without a key count together."""
+    window_s: float = Field(default=3600, ge=10, le=2_592_000)
+    """Over how many seconds requests are counted."""
+    min_requests: int = Field(default=50, ge=1)
+    """Requests of the key in that time from which on the share is bounded."""
+    times_median: float = Field(default=2, ge=1, le=1_000_000)
+    """An LLM is dear for a request when it is expected to cost more than so many times the median of the LLMs that
+    could answer this request. Of an even number, the lower of the middle two is the median."""
+
+    @property
+    def guard(self) -> Guard | None:
+        """As the value that decisions read; None when it is off."""
+        if self.share_of_dearest is None:
+            return None
+        return Guard(self.share_of_dearest, self.window_s, self.min_requests, self.times_median)
+
+
 class SessionSettings(_Group):
     """Conversations stay on their LLM until another is better by a margin."""
 
@@ -317,6 +343,8 @@ class VirtualModelSettings(ObjectiveSettings):
     budgets: Annotated[tuple[BudgetSettings, ...], AfterValidator(_each_once)] = ()
     """Amounts to spend per day, week or month. The cost weight adapts to them; when one is used up, the cheapest LLM
     answers."""
+    guard: GuardSettings = GuardSettings()
+    """A bound on how often the requests of one API key go to dear LLMs; off by default."""
     sessions: SessionSettings = SessionSettings()
     """Whether and how long conversations stay on their LLM."""
     near_tie_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.005

@@ -13,7 +13,7 @@ from embedllm_router.config.process import RedisAddress, StateSettings
 from embedllm_router.config.settings import RouterSettings, read_litellm_redis
 from embedllm_router.errors import EmbedLLMRouterError
 from embedllm_router.proxy.adapting import Adapting
-from embedllm_router.proxy.judging import Judging
+from embedllm_router.proxy.judging.run import Judging
 from embedllm_router.proxy.request_context import key_id_of
 from embedllm_router.proxy.shadow import ShadowRunner
 from embedllm_router.records.owners import Giver, Owners, key_hash_of
@@ -22,7 +22,7 @@ from embedllm_router.records.schema import FeedbackRecord
 from embedllm_router.records.writer.store import RecordStore, open_store
 from embedllm_router.serving.arms import Arms
 from embedllm_router.serving.availability import Availability
-from embedllm_router.serving.budget_enforcer import BudgetEnforcer, Ledger
+from embedllm_router.serving.budget_enforcer import BudgetEnforcer, DearShares, Ledger
 from embedllm_router.serving.caller_drift import CallerDrift
 from embedllm_router.serving.sessions import Sessions
 from embedllm_router.serving.snapshot import LiveSnapshot, Snapshot
@@ -154,7 +154,7 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
     availability = Availability(lambda: live.snapshot.settings.resting, log)
     records = LateSource(settings.store.place, _FOR_PAGES)
     adapting = Adapting(live, records, log)
-    judging = Judging(live, state, log, store.put)
+    judging = Judging(live, state, log, store.put, lambda: availability.excluded)
     metrics = open_metrics(
         lambda: _status(live, tracker, store, adapting, judging, availability, started_at),
         log,
@@ -170,7 +170,7 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
         metrics=metrics,
         state=state,
         availability=availability,
-        budget_enforcer=BudgetEnforcer(Ledger(state), state.clock),
+        budget_enforcer=BudgetEnforcer(Ledger(state), DearShares(state), state.clock),
         sessions=Sessions(state),
         shadows=ShadowRunner(log),
         records=records,

@@ -157,6 +157,7 @@ class Exclusion(StrEnum):
     OVER_BUDGET = "over_budget"
     RESERVED = "reserved"
     RESTING = "resting"
+    GUARDED = "guarded"
 
     @classmethod
     def lacking(cls, capability: Capability) -> "Exclusion":

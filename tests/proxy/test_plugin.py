@@ -708,6 +708,21 @@ async def test_an_exhausted_budget_downgrades_rather_than_refuses(
     assert last["cost_weight"] > 1e6, "at any price the cheapest"
 
 
+async def test_a_guard_leaves_dear_llms_out_for_the_key_that_chose_them_too_often(
+    make_handler: Callable[..., ProxyHandler], log_text: io.StringIO
+) -> None:
+    guard = {"share_of_dearest": "50%", "min_requests": 2}
+    handler = make_handler(virtual_models={"auto": {"default": "sprinter", "guard": guard}})
+    mine = [(await asked(handler, a_key()))["model"] for _ in range(6)]
+    assert mine == ["wizard"] * 2 + ["sprinter"] * 3 + ["wizard"]
+    other = UserAPIKeyAuth(api_key="sk-of-somebody-else")
+    assert (await asked(handler, other))["model"] == "wizard"
+    reasons = [one["reason"] for one in logged(log_text, "routing.decided")]
+    assert reasons == ["highest_utility"] * 2 + ["guarded"] * 3 + ["highest_utility"] * 2
+    guarded = logged(log_text, "routing.decided")[2]
+    assert "guarded" in json.dumps(guarded.get("excluded"))
+
+
 async def test_forecast_cap_budget_and_record_use_the_price_of_the_tier_of_service(
     make_handler: Callable[..., ProxyHandler], proxy_server: ModuleType, records: Path, log_text: io.StringIO
 ) -> None:
