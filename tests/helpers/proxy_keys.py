@@ -1,10 +1,11 @@
-"""A proxy's own check of keys, as LiteLLM's `general_settings.custom_auth` loads it: three people, three keys."""
+"""A proxy's own check of keys, as LiteLLM's `general_settings.custom_auth` loads it: some people, a key each."""
 
 from fastapi import Request
 from litellm.proxy._types import LitellmUserRoles, ProxyException, UserAPIKeyAuth
 
 KEYS = {
     "sk-admin": UserAPIKeyAuth(api_key="sk-admin", user_role=LitellmUserRoles.PROXY_ADMIN),
+    "sk-viewer": UserAPIKeyAuth(api_key="sk-viewer", user_role=LitellmUserRoles.PROXY_ADMIN_VIEW_ONLY),
     "sk-frugal": UserAPIKeyAuth(
         api_key="sk-frugal",
         key_alias="frugal",
