@@ -5,8 +5,9 @@ them. Then whether to route at all, whether quality is observed, what another co
 are never needed.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from embedllm_router._stats import Estimate
@@ -60,16 +61,18 @@ class Saving:
 
     Attributes:
         cost_weight: λ.
-        virtual_models: Whose setting it is.
+        virtual_model: Whose setting it is: the one with the most requests, since others may aim at something else.
         accuracy: Expected accuracy with it.
+        accuracy_now: Expected accuracy of the recorded choices.
         kept: Whose expected accuracy that keeps: a model group, or None for what was recorded.
         share: Change of cost as a share of what the recorded choices were expected to cost, below 0.
         usd_per_month: Change of cost in a month; None where the records do not tell how many requests come.
     """
 
     cost_weight: float
-    virtual_models: tuple[str, ...]
+    virtual_model: str
     accuracy: float
+    accuracy_now: float
     kept: str | None
     share: Estimate
     usd_per_month: Estimate | None
@@ -85,11 +88,16 @@ def saving_in(recorded: Recorded, rate: Rate | None) -> Saving | None:
     Returns:
         The cheapest such cost weight; None where it would not save 5 % for sure, or too few requests are known.
     """
+    if not recorded.requests:
+        return None
+    name, n = Counter(one.virtual_model for one in recorded.requests).most_common(1)[0]
+    mine = replace(recorded, requests=tuple(one for one in recorded.requests if one.virtual_model == name))
+    per_month = 1.0 if rate is None else rate.per_month * n / len(recorded.requests)
     try:
-        traffic = read_traffic(recorded, weights=None, per_month=1.0 if rate is None else rate.per_month)
+        traffic = read_traffic(mine, weights=None, per_month=per_month)
     except DataError:  # nothing that can be planned with
         return None
-    if len(traffic.requests) < _ENOUGH or not traffic.virtual_models:
+    if len(traffic.requests) < _ENOUGH or not traffic.free.any():
         return None
     baseline, accuracy = _to_keep(traffic)
     plan = make_plan(traffic, Goal(accuracy=accuracy))
@@ -101,8 +109,9 @@ def saving_in(recorded: Recorded, rate: Rate | None) -> Saving | None:
     share = Estimate(change.value / now, change.low / now, change.high / now, change.n)
     if share.high > -MIN_SAVING:
         return None
-    per_month = None if rate is None else change
-    return Saving(best.value, traffic.virtual_models, best.accuracy.value, baseline, share, per_month)
+    accuracy_now = plan.recorded.accuracy.value
+    month = None if rate is None else change
+    return Saving(best.value, name, best.accuracy.value, accuracy_now, baseline, share, month)
 
 
 def _to_keep(traffic: Traffic) -> tuple[str | None, float]:
@@ -199,8 +208,8 @@ def _cost_weight(saving: Saving | None) -> Advice | None:
     whose = f"{saving.kept} is" if saving.kept else "the choices so far are"
     return Advice(
         "cost_weight",
-        f"Set cost_weight {saving.cost_weight:g} in {', '.join(saving.virtual_models)}: expected to be as accurate as "
-        f"{whose} ({saving.accuracy:.3f}), for {less}.",
+        f"Set cost_weight {saving.cost_weight:g} in {saving.virtual_model}: expected to be as accurate as {whose} "
+        f"({saving.accuracy:.3f}; now {saving.accuracy_now:.3f}), for {less}.",
         "tradeoff",
         saving.cost_weight,
     )

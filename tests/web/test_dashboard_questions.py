@@ -205,7 +205,8 @@ def test_a_cost_weight_is_advised_that_keeps_the_baseline_for_less(plant: object
     assert (newest.first, newest.last) == (two_days[0].replace(tzinfo=None), two_days[-1].replace(tzinfo=None))
     found = saving_in(newest.recorded, None)
     assert found is not None
-    assert found.virtual_models == ("auto",)
+    assert found.virtual_model == "auto"
+    assert found.accuracy_now == pytest.approx(0.95)
     assert found.accuracy == pytest.approx(0.95)
     assert found.share.value == pytest.approx(-0.5 * (1 - USD["sprinter"] / USD["wizard"]), abs=0.01)
     assert found.usd_per_month is None
@@ -218,7 +219,7 @@ def test_of_several_things_the_first_is_advised() -> None:
     broken = Quality(Hold.NO, "No", None, 90, wilson(0.5, 90), 0.9, Holds.TOO_HIGH, None)
     unknown = Quality(Hold.UNKNOWN, "Not known", "feedback", 0, None, None, Holds.UNKNOWN, None)
     fine = replace(broken, held=Hold.AS_PREDICTED, predictions=Holds.HOLD)
-    saving = Saving(26.0, ("auto",), 0.8, "gpt-4o", Estimate(-0.3, -0.35, -0.25, 500), Estimate(-92, -100, -85, 500))
+    saving = Saving(26.0, "auto", 0.8, 0.85, "gpt-4o", Estimate(-0.3, -0.35, -0.25, 500), Estimate(-92, -100, -85, 500))
     ladder = [
         (advise(broken, NOTHING, saving, [spent], 500), "budget", "health"),
         (advise(broken, NOTHING, saving, make_budgets(), 500), "calibration", "calibration"),
@@ -231,8 +232,8 @@ def test_of_several_things_the_first_is_advised() -> None:
     assert ladder[0][0].sentence.startswith("The budget of auto ($500.00 a month) is spent: the cheapest LLM answers")
     assert ladder[3][0] == Advice(
         "cost_weight",
-        "Set cost_weight 26 in auto: expected to be as accurate as gpt-4o is (0.800), for 30% less [25%, 35%], "
-        "about $92.00 a month.",
+        "Set cost_weight 26 in auto: expected to be as accurate as gpt-4o is (0.800; now 0.850), for 30% less "
+        "[25%, 35%], about $92.00 a month.",
         "tradeoff",
         26.0,
     )
