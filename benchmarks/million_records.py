@@ -98,7 +98,7 @@ _GIVEN = {
     "response_id": "CASE WHEN NOT broke THEN 'chatcmpl-' || i END",
     "billed_input_tokens": "CASE WHEN NOT broke THEN input_tokens END",
     "billed_output_tokens": "CASE WHEN NOT broke THEN CAST(c[1].expected_output_tokens * slow AS BIGINT) END",
-    "billed_cost_usd": "CASE WHEN NOT broke THEN c[1].cost_usd * slow END",
+    "billed_cost_usd": "CASE WHEN fell THEN c[2].cost_usd * slow WHEN NOT broke THEN c[1].cost_usd * slow END",
     "latency_ms": "CASE WHEN NOT broke THEN (300 + c[1].expected_output_tokens * 6) * slow * slow END",
     "total_ms": "CASE WHEN NOT broke THEN (310 + c[1].expected_output_tokens * 6) * slow * slow + fell::INT * 900 END",
     "failed_attempts": "CASE WHEN fell THEN [c[1].name || ': RateLimitError'] ELSE [] END",

@@ -43,11 +43,14 @@ function card(question, answer, { id, more = [], tone = "", link = null }) {
     "article",
     { class: `answer ${tone}`, "data-answer": id },
     h("h2", {}, question),
-    h("p", { class: "said" }, answer),
+    h("p", { class: "said" }, withCode(answer)),
     more.filter(Boolean).map((text) => h("p", { class: "note" }, text)),
     link && h("p", {}, link),
   );
 }
+
+/** What stands between backticks, as code. */
+const withCode = (text) => text.split("`").map((part, i) => (i % 2 ? h("code", {}, part) : part));
 
 const waiting = (question, id) => card(question, "Working it out …", { id });
 const problem = (question, id, found) => card(question, "This could not be worked out.", { id, more: [found.problem] });
