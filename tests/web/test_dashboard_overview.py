@@ -3,14 +3,17 @@
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from day import Day, percentile
+from recorded import make_record
+from traffic import write_lines
 
 from embedllm_router.analysis.overview import Overview, Sums, overview
 from embedllm_router.analysis.span import RecordQuery, Span, window_of
 from embedllm_router.analysis.verdict.recorded import verdict_of
-from embedllm_router.records.reader.source import RecordSource
+from embedllm_router.records.reader.source import RecordSource, open_source
 from embedllm_router.records.schema import RequestRecord
 
 EVERYTHING = RecordQuery(Span.ALL)
@@ -108,6 +111,32 @@ def test_a_reload_is_marked_where_the_records_begin_to_tell_of_it(seen: Overview
     first = min(r.at for r in day.requests if r.generation == 2 and r.artifact is not None)
     assert (change.what, change.generation, change.artifact) == ("configuration", 2, "3f09ac21b7d4")
     assert change.at == _naive(first)
+
+
+def test_other_weights_are_marked_and_canaries_and_restarts_are_not(tmp_path: Path) -> None:
+    """A process that starts again counts its generations from 1: nothing else decides then."""
+    snapshots = [
+        ("a", 1, "live"),
+        ("c", 1, "canary"),
+        ("a", 2, "live"),
+        ("a", 1, "live"),
+        ("b", 3, "live"),
+        ("b", 4, "live"),
+    ]
+    kinds = ("configuration", "weights", "configuration")
+    write_lines(
+        tmp_path,
+        [
+            make_record(10 * k + i, artifact=artifact, generation=generation, arm=arm)
+            for k, (artifact, generation, arm) in enumerate(snapshots)
+            for i in range(3)
+        ],
+    )
+    source = open_source(tmp_path)
+    found = overview(source, EVERYTHING).changes
+    source.close()
+    firsts = [_naive(make_record(10 * k).at) for k in (2, 4, 5)]
+    assert [(one.at, one.what) for one in found] == list(zip(firsts, kinds, strict=True))
 
 
 def test_reasons_and_problems_are_counted(seen: Overview, day: Day) -> None:
