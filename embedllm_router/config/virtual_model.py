@@ -20,6 +20,7 @@ from embedllm_router.routing.pool import Rules
 from embedllm_router.routing.prompt import EmbedText
 
 __all__ = [
+    "AIMS",
     "BudgetSettings",
     "CanarySettings",
     "ExplorationSettings",
@@ -72,7 +73,7 @@ class _Group(BaseModel):
         return read
 
 
-_AIMS = ("cost_weight", "profile", "min_p_correct", "max_accuracy_drop")
+AIMS = ("cost_weight", "profile", "min_p_correct", "max_accuracy_drop")
 """What says which candidate is best; at most one of them at a time."""
 
 
@@ -96,7 +97,7 @@ class ObjectiveSettings(_Group):
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> "ObjectiveSettings":
-        said = [name for name in _AIMS if getattr(self, name) is not None]
+        said = [name for name in AIMS if getattr(self, name) is not None]
         if len(said) > 1:
             raise ValueError(f"{' and '.join(said)} exclude each other; keep one")
         return self
@@ -104,7 +105,7 @@ class ObjectiveSettings(_Group):
     @property
     def says_something(self) -> bool:
         """Whether any of its settings is set."""
-        return self.latency_weight > 0 or any(getattr(self, name) is not None for name in (*_AIMS, "max_cost_usd"))
+        return self.latency_weight > 0 or any(getattr(self, name) is not None for name in (*AIMS, "max_cost_usd"))
 
     @property
     def objective(self) -> Objective:

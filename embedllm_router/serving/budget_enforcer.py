@@ -466,6 +466,7 @@ class BudgetStatus:
         cost_weight: The cost weight it asks for; None before the first request of the period.
         exhausted: Whether nothing is left.
         forecast_usd: Expected spend at the end of the period; None while too little is known.
+        ends_at: When the period ends, in seconds since the epoch.
     """
 
     scope: Scope
@@ -475,6 +476,7 @@ class BudgetStatus:
     cost_weight: float | None
     exhausted: bool
     forecast_usd: float | None
+    ends_at: float
 
 
 class Ledger:
@@ -556,8 +558,10 @@ class Ledger:
             for hour in range(min(requests_by_hour), max(requests_by_hour) + 1):
                 traffic.learn_hour(hour, requests_by_hour.get(hour, 0.0))
 
-    def status(self, now: float) -> list[BudgetStatus]:
-        """Every budget that a request was counted by lately."""
+    def status(self, now: float, configured: Sequence[Scope] = ()) -> list[BudgetStatus]:
+        """Every budget that a request was counted by lately, and those configured, whether one was or not."""
+        for scope in configured:
+            self._account(scope, now)
         for account in self._accounts.values():
             account.roll(now)
         return [self._status(account, now) for account in self._accounts.values()]
@@ -576,6 +580,7 @@ class Ledger:
             weight,
             left <= 0,
             forecast,
+            account.period.end,
         )
 
     def _account(self, scope: Scope, now: float) -> Account:
@@ -685,6 +690,6 @@ class BudgetEnforcer:
         hold: Hold = self._ledger.reserve(scopes, chosen.cost_usd or 0.0, self._clock())
         return lambda billed_usd: self._ledger.settle(hold, billed_usd, self._clock())
 
-    def status(self) -> list[BudgetStatus]:
-        """Every budget that was asked lately."""
-        return self._ledger.status(self._clock())
+    def status(self, configured: Scopes = ()) -> list[BudgetStatus]:
+        """Every budget that was asked lately, and those configured; to be called where decisions are made."""
+        return self._ledger.status(self._clock(), configured)

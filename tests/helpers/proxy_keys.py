@@ -1,4 +1,4 @@
-"""A proxy's own check of keys, as LiteLLM's `general_settings.custom_auth` loads it: several people's keys."""
+"""A proxy's own check of keys, as LiteLLM's `general_settings.custom_auth` loads it: some people, a key each."""
 
 import os
 
@@ -7,6 +7,7 @@ from litellm.proxy._types import LitellmUserRoles, ProxyException, UserAPIKeyAut
 
 KEYS = {
     "sk-admin": UserAPIKeyAuth(api_key="sk-admin", user_role=LitellmUserRoles.PROXY_ADMIN),
+    "sk-viewer": UserAPIKeyAuth(api_key="sk-viewer", user_role=LitellmUserRoles.PROXY_ADMIN_VIEW_ONLY),
     "sk-frugal": UserAPIKeyAuth(
         api_key="sk-frugal",
         key_alias="frugal",

@@ -12,12 +12,14 @@ feedback does, the comparison rests on them: both answers to a request, scored b
 import difflib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedllm_router.analysis.decisions import place_of_newest
 from embedllm_router.analysis.replay.batch import CandidateBatch, usable_under
 from embedllm_router.analysis.replay.choices import own_score, pairs_with, reachable
 from embedllm_router.analysis.replay.off_policy import Logged, Terms, effective_n, paired_terms, terms_of
@@ -43,7 +45,15 @@ from embedllm_router.records.reader.recorded import Recorded, RecordedRequest, W
 from embedllm_router.records.reader.source import Filters, RecordSource
 from embedllm_router.routing.policy import Objective
 
-__all__ = ["RecordsVerdict", "UnknownBaselineError", "judge_records", "verdict_of"]
+__all__ = [
+    "Newest",
+    "RecordsVerdict",
+    "UnknownBaselineError",
+    "judge_records",
+    "read_newest",
+    "verdict_of",
+    "verdict_on",
+]
 
 _ENOUGH: Final = 0.95  # share of the requests of which verdicts must be able to say something
 _COULD_TAKE: Final = 0.9  # share of the requests that an LLM must be able to take to be a fixed one
@@ -82,7 +92,57 @@ def verdict_of(source: RecordSource, filters: Filters, baseline: str | None = No
     """
     if baseline is None and not source.rows("SELECT 1 AS one FROM feedback LIMIT 1"):
         return RecordsVerdict(None, "Not known: no answer has feedback.")
-    recorded = read_recorded(source, Wanted(filters=filters, limit=_NEWEST, with_pairs=True))
+    return verdict_on(read_newest(source, filters).recorded, baseline)
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest requests, and since when there are any.
+
+    Attributes:
+        recorded: The newest requests with their feedback, oldest first.
+        first: Time of the oldest request that is meant, read or not, UTC without zone; None without any.
+        last: Time of the newest one.
+    """
+
+    recorded: Recorded
+    first: datetime | None
+    last: datetime | None
+
+
+def read_newest(source: RecordSource, filters: Filters) -> Newest:
+    """Reads the newest requests of a log of any size: first where they lie in time, then these alone.
+
+    Args:
+        source: The records.
+        filters: Which requests are meant.
+
+    Returns:
+        At most 5,000 requests, with their feedback.
+
+    Raises:
+        DataError: The records cannot be read.
+    """
+    where, given = filters.where()
+    place = place_of_newest(source, where, given, range(_NEWEST))
+    since = place.given.get("newest_from")
+    near = replace(filters, since=since) if isinstance(since, datetime) else filters
+    found = read_recorded(source, Wanted(filters=near, limit=_NEWEST, with_pairs=True))
+    read = found.n_meant - found.n_beyond_limit
+    whole = replace(found, n_meant=place.total, n_beyond_limit=max(place.total - read, 0))
+    return Newest(whole, place.first, place.last)
+
+
+def verdict_on(recorded: Recorded, baseline: str | None = None) -> RecordsVerdict:
+    """Judges requests that were read; says what is lacking where they hold too little.
+
+    Args:
+        recorded: Requests with their feedback.
+        baseline: Model group that was used before; None takes the one that most requests name.
+
+    Raises:
+        UnknownBaselineError: The baseline was no candidate.
+    """
     try:
         found = judge_records(recorded, baseline=baseline)
     except TooLittleError as error:
