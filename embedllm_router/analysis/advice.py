@@ -34,7 +34,12 @@ __all__ = ["Advice", "Answers", "Saving", "advise", "answers", "saving_in"]
 
 _ENOUGH: Final = 200
 """Requests below which neither a cost weight nor a smaller pool is advised."""
-_NEVER: Final = frozenset({"never chosen", "never right", "dispensable"})
+_IDLE: Final = {
+    "never chosen": "no cost weight from 0 to 10,000 chooses it",
+    "never right": "none of its answers was right",
+    "dispensable": "less than a point of utility is lost without it",
+}
+"""Roles of LLMs that earn no place, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,15 +223,11 @@ def _cost_weight(saving: Saving | None) -> Advice | None:
 def _pool(found: RecordsVerdict, n_requests: int) -> Advice | None:
     if found.verdict is None or n_requests < _ENOUGH:
         return None
-    idle = [one.llm for one in found.verdict.llms if one.role in _NEVER]
+    idle = [one for one in found.verdict.llms if one.role in _IDLE]
     if not idle or len(idle) >= len(found.verdict.llms):
         return None
-    return Advice(
-        "pool",
-        f"Take {idle[0]} out of candidates: it earns its place at no cost weight from 0 to 10,000"
-        + (f"; each of {', '.join(idle[1:])} alone neither." if len(idle) > 1 else "."),
-        "verdict",
-    )
+    others = f"; look at {', '.join(one.llm for one in idle[1:])} after it" if len(idle) > 1 else ""
+    return Advice("pool", f"Take {idle[0].llm} out of candidates: {_IDLE[idle[0].role]}{others}.", "verdict")
 
 
 def _exploration(found: RecordsVerdict) -> Advice | None:

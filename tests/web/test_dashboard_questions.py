@@ -18,7 +18,7 @@ from embedllm_router.analysis.quality import Hold, Holds, Quality, holds
 from embedllm_router.analysis.saved import MIN_BILLED, Saved, saved
 from embedllm_router.analysis.span import RecordQuery, Span
 from embedllm_router.analysis.tradeoff import setting_as_yaml
-from embedllm_router.analysis.verdict.recorded import RecordsVerdict, read_newest
+from embedllm_router.analysis.verdict.recorded import RecordsVerdict, read_newest, verdict_on
 from embedllm_router.config.settings import RouterSettings
 from embedllm_router.records.reader.source import Filters, RecordSource, open_source
 from embedllm_router.records.schema import FeedbackRecord, RequestRecord
@@ -237,6 +237,22 @@ def test_of_several_things_the_first_is_advised() -> None:
         "tradeoff",
         26.0,
     )
+
+
+def test_an_idle_llm_is_advised_against_and_exploration_where_the_verdict_needs_it(source: RecordSource) -> None:
+    fine = Quality(Hold.AS_PREDICTED, "As predicted", None, 90, wilson(0.5, 90), 0.5, Holds.HOLD, None)
+    found = verdict_on(read_newest(source, Filters()).recorded)
+    assert found.verdict is not None
+    busy = [replace(one, role="earns its place") for one in found.verdict.llms]
+    idle = [*busy[:-2], replace(busy[-2], role="never chosen"), replace(busy[-1], role="dispensable")]
+    of_busy, of_idle = (RecordsVerdict(replace(found.verdict, llms=tuple(one)), "") for one in (busy, idle))
+    few, pool = advise(fine, of_idle, None, [], 199), advise(fine, of_idle, None, [], 200)
+    assert pool.sentence == (
+        f"Take {idle[-2].llm} out of candidates: no cost weight from 0 to 10,000 chooses it; "
+        f"look at {idle[-1].llm} after it."
+    )
+    assert {few.rule, advise(fine, of_busy, None, [], 500).rule} == {"exploration"}
+    assert "Set exploration: {epsilon: 0.1" in few.sentence
 
 
 def test_the_answers_of_a_day_agree_with_its_pages(source: RecordSource, day: Day) -> None:
