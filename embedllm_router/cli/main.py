@@ -15,7 +15,20 @@ import typer
 from embedllm_router import __version__
 from embedllm_router.artifact.guarantees import guarantee_tables
 from embedllm_router.artifact.weights import default_artifact_path, load_artifact, shipped_path
-from embedllm_router.cli import add, doctor, evaluate, feedback, ingest, logs, plan, profile, replay, train, verdict
+from embedllm_router.cli import (
+    add,
+    doctor,
+    evaluate,
+    feedback,
+    ingest,
+    logs,
+    plan,
+    profile,
+    replay,
+    score,
+    train,
+    verdict,
+)
 from embedllm_router.cli.console import (
     AsJson,
     HarmlessConsole,
@@ -283,7 +296,7 @@ def _candidate_fields(assessment: Assessment) -> dict[str, object]:
     return fields
 
 
-for _group in (ingest, train, evaluate, logs, replay, plan, verdict, feedback, add, profile, doctor):
+for _group in (ingest, train, evaluate, score, logs, replay, plan, verdict, feedback, add, profile, doctor):
     _group.register(app)
 
 if __name__ == "__main__":

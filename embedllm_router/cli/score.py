@@ -1,0 +1,79 @@
+"""The command `score`: a file of prompts to what the router makes of each."""
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embedllm_router.cli.console import AsJson, clear_errors, print_json, progress
+from embedllm_router.errors import ConfigError
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to a Typer application."""
+    app.command(name="score")(_score)
+
+
+def _score(
+    file: Annotated[Path, typer.Argument(help="Prompts: Parquet, or one JSON object a line (.jsonl).")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the parts, Parquet files; what is there of the same job is not made again.")
+    ],
+    artifact: Annotated[Path | None, typer.Option(help="Weights folder; the shipped weights by default.")] = None,
+    column: Annotated[str, typer.Option(help="Column of the prompts.")] = "prompt",
+    candidates: Annotated[
+        str | None, typer.Option(help="LLMs to choose from, separated by commas; all that the weights know by default.")
+    ] = None,
+    cost_weight: Annotated[float, typer.Option(min=0, help="λ, the accuracy you give up per US dollar.")] = 0.0,
+    min_p_correct: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Instead: the cheapest LLM whose p_correct is at least this.")
+    ] = None,
+    every_llm: Annotated[
+        bool, typer.Option("--every-llm", help="Write the p_correct of every candidate, a column each.")
+    ] = False,
+    rows_per_part: Annotated[int, typer.Option(min=1, help="Rows of a part.")] = 20_000,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Parts made at once, one CPU each; more than 1 need the extra `ray`.")
+    ] = 1,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster that makes the parts, whose machines see file, weights and folder under the same paths. "
+            "Default: one on this machine."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say of millions of prompts which LLM would be chosen, at list prices, and how likely it is right."""
+    if not math.isfinite(cost_weight):
+        raise ConfigError(f"--cost-weight must be a finite number of at least 0, found {cost_weight}.")
+    with clear_errors():
+        from embedllm_router.evaluation.ray_scoring import score_on_ray
+        from embedllm_router.evaluation.scoring import Job, score_file
+        from embedllm_router.routing.decision import Objective
+        from embedllm_router.routing.router import NEAR_TIE_MARGIN
+
+        named = None if candidates is None else tuple(name.strip() for name in candidates.split(",") if name.strip())
+        job = Job(
+            file=file,
+            out=out,
+            artifact=artifact,
+            column=column,
+            candidates=named,
+            objective=Objective(cost_weight, min_p_correct, near_tie_margin=NEAR_TIE_MARGIN),
+            every_llm=every_llm,
+            rows_per_part=rows_per_part,
+        )
+        with progress() as on_progress:
+            if workers == 1 and ray_address is None:
+                scored = score_file(job, on_progress)
+            else:
+                scored = score_on_ray(job, workers=workers, address=ray_address, on_progress=on_progress)
+    result = {"out": str(out), "rows": scored.n_rows, "parts": scored.n_parts, "new_parts": scored.n_new}
+    if as_json:
+        print_json(result, indent=False)
+    else:
+        typer.echo(f"{out}: {scored.n_rows:,} prompts in {scored.n_parts:,} parts, {scored.n_new:,} of them new")
