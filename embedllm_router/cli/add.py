@@ -4,13 +4,14 @@ Results go to stdout, progress to stderr. Heavy imports wait until a command run
 """
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from embedllm_router.cli.console import AsJson, clear_errors, print_json, progress
+from embedllm_router.cli.options import with_options
 from embedllm_router.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,22 +31,37 @@ Weights = Annotated[Path | None, typer.Option(help="Weights folder; the shipped 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands to a Typer application."""
-    app.command(name="add")(_add)
+    app.command(name="add")(with_options(_add, _of_one))
     app.command(name="questions")(_questions)
 
 
-def _add(
-    llm: Annotated[
-        list[str], typer.Argument(help="Names of the new LLMs in the data; they become the ids of the LLMs.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for the new weights; weights that are there are replaced.")],
-    data: Annotated[
-        list[Path] | None, typer.Option(help="Data folder with graded answers, as `ingest` writes it; repeatable.")
-    ] = None,
+@dataclass(frozen=True, slots=True)
+class _OfOne:
+    """What is said of one new LLM; prices are in USD per million tokens."""
+
+    scores: str | None
+    vendor: str
+    thinking: bool
+    input_price: float | None
+    output_price: float | None
+
+    @property
+    def given(self) -> list[str]:
+        """The options that were given."""
+        options = {
+            "--scores": self.scores,
+            "--vendor": self.vendor != _NO_VENDOR,
+            "--thinking": self.thinking,
+            "--input-price": self.input_price is not None,
+            "--output-price": self.output_price is not None,
+        }
+        return [name for name, value in options.items() if value]
+
+
+def _of_one(
     scores: Annotated[
         str | None, typer.Option(help="Published benchmark scores in [0, 1], such as mmlu_pro=0.84,gpqa_diamond=0.78.")
     ] = None,
-    artifact: Weights = None,
     vendor: Annotated[str, typer.Option(help="Vendor of the LLM.")] = _NO_VENDOR,
     thinking: Annotated[bool, typer.Option("--thinking", help="The LLM reasons before it answers.")] = False,
     input_price: Annotated[
@@ -55,38 +71,45 @@ def _add(
     output_price: Annotated[
         float | None, typer.Option(min=0, help="List price in USD per million output tokens.")
     ] = None,
+) -> _OfOne:
+    """The options that are of one LLM."""
+    return _OfOne(scores, vendor, thinking, input_price, output_price)
+
+
+def _add(
+    said: _OfOne,
+    llm: Annotated[
+        list[str], typer.Argument(help="Names of the new LLMs in the data; they become the ids of the LLMs.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the new weights; weights that are there are replaced.")],
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Data folder with graded answers, as `ingest` writes it; repeatable.")
+    ] = None,
+    artifact: Weights = None,
     force: Annotated[
         bool, typer.Option("--force", help="Write the weights even if an LLM is refused for its answers.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Add LLMs to existing weights from published scores, a few graded answers, or both, without training."""
-    with clear_errors():
-        from embedllm_router.artifact.published import read_scores
-        from embedllm_router.artifact.weights import check_beside, default_artifact_path, load_artifact, read_card
-        from embedllm_router.data.folder import read_folders
-        from embedllm_router.training.add_llm import About, add_llm, write_added
+    from embedllm_router.artifact.published import read_scores
+    from embedllm_router.artifact.weights import check_beside, default_artifact_path, load_artifact, read_card
+    from embedllm_router.data.folder import read_folders
+    from embedllm_router.training.add_llm import About, add_llm, write_added
 
-        names = list(dict.fromkeys(llm))
-        of_one = {
-            "--scores": scores,
-            "--vendor": vendor != _NO_VENDOR,
-            "--thinking": thinking,
-            "--input-price": input_price is not None,
-            "--output-price": output_price is not None,
-        }
-        if len(names) > 1 and (given := [option for option, value in of_one.items() if value]):
-            raise ConfigError(f"{', '.join(given)} are of one LLM, found {len(names)}; add such LLMs one by one.")
-        parent = artifact or default_artifact_path()
-        check_beside(parent, out)
-        weights = load_artifact(parent)
-        abouts = [About(one, vendor, thinking, input_price, output_price, read_scores(scores)) for one in names]
-        matrix = read_folders(data) if data else None
-        with progress() as on_progress:
-            added = [add_llm(weights, matrix, about, on_progress) for about in abouts]
-        written = None
-        if force or all(one.refusal is None for one in added):
-            written = write_added(weights, read_card(parent), added, out)
+    names = list(dict.fromkeys(llm))
+    if len(names) > 1 and said.given:
+        raise ConfigError(f"{', '.join(said.given)} are of one LLM, found {len(names)}; add such LLMs one by one.")
+    parent = artifact or default_artifact_path()
+    check_beside(parent, out)
+    weights, scores = load_artifact(parent), read_scores(said.scores)
+    abouts = [About(one, said.vendor, said.thinking, said.input_price, said.output_price, scores) for one in names]
+    matrix = read_folders(data) if data else None
+    with progress() as on_progress:
+        added = [add_llm(weights, matrix, about, on_progress) for about in abouts]
+    written = None
+    if force or all(one.refusal is None for one in added):
+        written = write_added(weights, read_card(parent), added, out)
     _print_added(added, out, written, as_json=as_json)
     if written is None:
         raise typer.Exit(1)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedllm_router.cli.console import AsJson, clear_errors, print_json, print_lines, progress, stdout, warn
+from embedllm_router.cli.console import AsJson, print_json, print_lines, progress, stdout, warn
 from embedllm_router.cli.leave_out import LeaveOutChoice
-from embedllm_router.cli.options import EmbeddingsFolder, MaxPrompts
+from embedllm_router.cli.options import EmbeddingsFolder, MaxPrompts, with_options
 from embedllm_router.errors import ConfigError, EmbedLLMRouterError
 
 if TYPE_CHECKING:
@@ -32,30 +32,11 @@ class SplitChoice(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Adds the evaluation commands to a Typer application."""
-    app.command(name="evaluate")(_evaluate)
+    app.command(name="evaluate")(with_options(_evaluate, _leave_out_of))
     app.command(name="similar")(_similar)
 
 
-def _evaluate(
-    data: Annotated[list[Path], typer.Option(help="Data folder; repeat for several.")],
-    artifact: Annotated[
-        Path | None,
-        typer.Option(help="Weights folder, or the folder of `train --seeds`; the shipped weights by default."),
-    ] = None,
-    split: Annotated[
-        SplitChoice,
-        typer.Option(
-            help="Prompts to measure. test: those held out from training. all: all prompts, for data not trained on."
-        ),
-    ] = SplitChoice.TEST,
-    baselines: Annotated[
-        str, typer.Option(help="Baselines to compare with: all, none, or names separated by commas.")
-    ] = "all",
-    out: Annotated[Path | None, typer.Option(help="Folder for report.html and its plots.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed for the baselines.")] = 0,
-    mf_epochs: Annotated[
-        int, typer.Option(min=1, help="Epochs of the baseline mf, the matrix factorisation of the EmbedLLM paper.")
-    ] = 50,
+def _leave_out_of(
     leave_out: Annotated[
         bool,
         typer.Option(
@@ -79,21 +60,47 @@ def _evaluate(
         typer.Option("--full-size", help="With --leave-out: train networks of full size; takes several times as long."),
     ] = False,
     max_prompts: MaxPrompts = None,
-    embeddings: EmbeddingsFolder = None,
     cache: Annotated[
         Path | None,
         typer.Option(help="With --leave-out: folder for finished sets, so that an interrupted run goes on there."),
     ] = None,
+) -> LeaveOutChoice | None:
+    """The options of `--leave-out`; None without it."""
+    if leave_out:
+        return LeaveOutChoice(sources, min_labels, max_prompts, full_size, cache)
+    if max_prompts is not None:
+        raise ConfigError("--max-prompts is for --leave-out; weights say themselves what they were trained on.")
+    return None
+
+
+def _evaluate(
+    leave_out: LeaveOutChoice | None,
+    data: Annotated[list[Path], typer.Option(help="Data folder; repeat for several.")],
+    artifact: Annotated[
+        Path | None,
+        typer.Option(help="Weights folder, or the folder of `train --seeds`; the shipped weights by default."),
+    ] = None,
+    split: Annotated[
+        SplitChoice,
+        typer.Option(
+            help="Prompts to measure. test: those held out from training. all: all prompts, for data not trained on."
+        ),
+    ] = SplitChoice.TEST,
+    baselines: Annotated[
+        str, typer.Option(help="Baselines to compare with: all, none, or names separated by commas.")
+    ] = "all",
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html and its plots.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for the baselines.")] = 0,
+    mf_epochs: Annotated[
+        int, typer.Option(min=1, help="Epochs of the baseline mf, the matrix factorisation of the EmbedLLM paper.")
+    ] = 50,
+    embeddings: EmbeddingsFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare weights with baselines on held-out prompts; say whether routing pays."""
-    if leave_out:
-        with clear_errors():
-            choice = LeaveOutChoice(sources, min_labels, max_prompts, full_size, cache, embeddings)
-            choice.print(_load(artifact), data, as_json=as_json)
+    if leave_out is not None:
+        leave_out.print(_load(artifact), data, embeddings, as_json=as_json)
         return
-    if max_prompts is not None:
-        raise ConfigError("--max-prompts is for --leave-out; weights say themselves what they were trained on.")
     from embedllm_router.evaluation.baselines import parse_names
     from embedllm_router.evaluation.run import EvaluationOptions, evaluate, seed_folders
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from embedllm_router.records.reader.source import Filters
     from embedllm_router.records.writer.store import RecordStore
     from embedllm_router.training.update.fit import Update
-    from embedllm_router.training.update.guard import Lesson
+    from embedllm_router.training.update.guard import Lesson, LessonOptions
 
 __all__ = ["app", "register"]
 
@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
     feedback.callback()(_feedback)
     feedback.command(name="import")(_import)
     app.add_typer(feedback, name="feedback")
-    app.command(name="learn")(with_options(_learn, place_of, filters_of))
+    app.command(name="learn")(with_options(_learn, place_of, filters_of, _lesson_of))
 
 
 def _feedback() -> None:
@@ -136,9 +136,27 @@ class _HoldOut(StrEnum):
     PROMPT = "prompt"
 
 
+def _lesson_of(
+    holdout: Annotated[
+        float, typer.Option(min=0.05, max=0.5, help="Share of the answers held out to measure the update.")
+    ] = 0.25,
+    holdout_by: Annotated[
+        _HoldOut, typer.Option(help="time: hold out the newest answers. prompt: hold out by a hash of the prompt.")
+    ] = _HoldOut.TIME,
+    max_weight: Annotated[
+        float, typer.Option(min=1, help="Largest weight (1 / propensity) of an answer that exploration chose.")
+    ] = 10.0,
+) -> "LessonOptions":
+    """The options that say how an update is made and measured."""
+    from embedllm_router.training.update.guard import LessonOptions
+
+    return LessonOptions(holdout, holdout_by.value, max_weight)
+
+
 def _learn(
     place: Place,
     filters: "Filters",
+    options: "LessonOptions",
     out: Annotated[
         Path | None, typer.Option(help="Folder for the updated weights; weights that are there are replaced.")
     ] = None,
@@ -149,15 +167,6 @@ def _learn(
     limit: Annotated[
         int, typer.Option(min=1, help="Largest number of requests to learn from; the newest are taken.")
     ] = 200_000,
-    holdout: Annotated[
-        float, typer.Option(min=0.05, max=0.5, help="Share of the answers held out to measure the update.")
-    ] = 0.25,
-    holdout_by: Annotated[
-        _HoldOut, typer.Option(help="time: hold out the newest answers. prompt: hold out by a hash of the prompt.")
-    ] = _HoldOut.TIME,
-    max_weight: Annotated[
-        float, typer.Option(min=1, help="Largest weight (1 / propensity) of an answer that exploration chose.")
-    ] = 10.0,
     force: Annotated[bool, typer.Option("--force", help="Write the update even if it is refused.")] = False,
     undo: Annotated[
         bool,
@@ -177,7 +186,6 @@ def _learn(
         raise ConfigError("learn needs --out, the folder for the updated weights (or --undo).")
     from embedllm_router.artifact.weights import check_beside, default_artifact_path, load_artifact
     from embedllm_router.records.reader.recorded import Wanted, read_recorded
-    from embedllm_router.training.update.guard import LessonOptions
     from embedllm_router.training.update.learn import learn_lesson
 
     parent = artifact or default_artifact_path()
@@ -188,7 +196,6 @@ def _learn(
     )
     with place.opened() as log:
         recorded = read_recorded(log, wanted)
-    options = LessonOptions(holdout, holdout_by.value, max_weight)
     with progress() as on_progress:
         lesson, update = learn_lesson(recorded, weights, options, on_progress)
     written = _write(parent, weights, lesson, update, out) if _shall_write(lesson, force=force) else None

@@ -40,7 +40,6 @@ class LeaveOutChoice:
         max_prompts: Most prompts that are taken of each data set.
         full_size: Whether networks are as large and trained as long as those of weights to serve.
         cache: Folder where finished sets are kept.
-        embeddings: Folder where a sentence transformer's embeddings are kept.
     """
 
     sources: Path | None
@@ -48,20 +47,20 @@ class LeaveOutChoice:
     max_prompts: int | None
     full_size: bool
     cache: Path | None
-    embeddings: Path | None
 
-    def print(self, artifact: "Artifact", data: list[Path], *, as_json: bool) -> None:
+    def print(self, artifact: "Artifact", data: list[Path], embeddings: Path | None = None, *, as_json: bool) -> None:
         """Leaves out each data set in turn and prints the figures.
 
         Args:
             artifact: Whose prompt encoder is taken, and whose list prices where the data have none.
             data: At least three data sets.
+            embeddings: Folder where a sentence transformer's embeddings are kept; None keeps none.
             as_json: Whether to print JSON.
         """
         from embedllm_router.training.fit.leave_out import LeaveOutOptions
         from embedllm_router.training.fit.leave_out_figures import measure_left_out
 
-        recipe = _recipe(artifact, data, self.sources, self.embeddings)
+        recipe = _recipe(artifact, data, self.sources, embeddings)
         options = LeaveOutOptions.full_size(recipe.options) if self.full_size else LeaveOutOptions()
         with progress() as on_progress:
             found = measure_left_out(

@@ -42,6 +42,7 @@ from embedllm_router.cli.console import (
     summary_table,
 )
 from embedllm_router.cli.demo import COST_WEIGHTS, DemoRequest, run_demo
+from embedllm_router.cli.options import with_options
 from embedllm_router.errors import ConfigError
 from embedllm_router.proxy.serve import check_config, check_port, proxy_command, proxy_environment
 from embedllm_router.routing.pipeline import Routing
@@ -90,9 +91,36 @@ def _options(
     pass
 
 
-@app.command()
-def route(
-    prompt: Annotated[str, typer.Argument(help="The prompt; `-` reads it from stdin.")],
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Wishes:
+    """How one prompt is to be decided; None where nothing was said."""
+
+    cost_weight: float | None
+    min_p_correct: float | None
+    max_accuracy_drop: float | None
+    max_cost_usd: float | None
+    candidates: list[str] | None
+
+    @property
+    def objective(self) -> Objective:
+        """As an objective; without a cost weight costs do not count."""
+        floors = self.min_p_correct, self.max_accuracy_drop
+        return Objective(self.cost_weight or 0.0, *floors, self.max_cost_usd, near_tie_margin=NEAR_TIE_MARGIN)
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """What was said, by the names of the request's body field."""
+        said = {
+            "cost_weight": self.cost_weight,
+            "min_p_correct": self.min_p_correct,
+            "within": self.max_accuracy_drop,
+            "max_cost_usd": self.max_cost_usd,
+            "candidates": self.candidates,
+        }
+        return {name: value for name, value in said.items() if value is not None}
+
+
+def _wishes_of(
     cost_weight: Annotated[
         float | None,
         typer.Option(
@@ -121,6 +149,20 @@ def route(
         str | None,
         typer.Option(help="LLMs to choose from, separated by commas. With --config: model groups. Default: all."),
     ] = None,
+) -> _Wishes:
+    """The options that say how a prompt is decided."""
+    max_accuracy_drop = renamed("--within", within, "--max-accuracy-drop", max_accuracy_drop)
+    if cost_weight is not None and not (math.isfinite(cost_weight) and cost_weight >= 0):
+        raise ConfigError(f"--cost-weight must be a finite number of at least 0, found {cost_weight}.")
+    if min_p_correct is not None and max_accuracy_drop is not None:
+        raise ConfigError("--min-p-correct and --max-accuracy-drop exclude each other; give one of them.")
+    named = _names(candidates) if candidates is not None else None
+    return _Wishes(cost_weight, min_p_correct, max_accuracy_drop, max_cost_usd, named)
+
+
+def route(
+    wishes: _Wishes,
+    prompt: Annotated[str, typer.Argument(help="The prompt; `-` reads it from stdin.")],
     artifact: Annotated[Path | None, typer.Option(help="Weights folder; the shipped one by default.")] = None,
     config: Annotated[
         Path | None,
@@ -135,33 +177,18 @@ def route(
     as_json: AsJson = False,
 ) -> None:
     """Rank the LLMs for one prompt, without a proxy: at list prices, or with --config as the proxy would."""
-    max_accuracy_drop = renamed("--within", within, "--max-accuracy-drop", max_accuracy_drop)
-    if cost_weight is not None and not (math.isfinite(cost_weight) and cost_weight >= 0):
-        raise ConfigError(f"--cost-weight must be a finite number of at least 0, found {cost_weight}.")
-    if min_p_correct is not None and max_accuracy_drop is not None:
-        raise ConfigError("--min-p-correct and --max-accuracy-drop exclude each other; give one of them.")
     text = sys.stdin.read() if prompt == "-" else prompt
-    named = _names(candidates) if candidates is not None else None
     if config is not None or virtual_model is not None:
         if config is None or artifact is not None:
             raise ConfigError("--virtual-model needs --config, and --config names its own weights, not --artifact.")
-        wanted = {
-            "cost_weight": cost_weight,
-            "min_p_correct": min_p_correct,
-            "within": max_accuracy_drop,
-            "max_cost_usd": max_cost_usd,
-            "candidates": named,
-        }
-        routing = _as_the_proxy(text, config, virtual_model, {n: v for n, v in wanted.items() if v is not None})
+        routing = _as_the_proxy(text, config, virtual_model, wishes.fields)
     else:
-        objective = Objective(
-            cost_weight or 0.0, min_p_correct, max_accuracy_drop, max_cost_usd, near_tie_margin=NEAR_TIE_MARGIN
-        )
         from embedllm_router.config.settings import patient_endpoint
         from embedllm_router.prediction.loading import load_encoder
 
         router = Router.load(artifact, lambda weights: load_encoder(weights, endpoint=patient_endpoint()))
-        routing = router.route(text, objective=objective, pool=router.pool(named) if named is not None else None)
+        pool = router.pool(wishes.candidates) if wishes.candidates is not None else None
+        routing = router.route(text, objective=wishes.objective, pool=pool)
     if as_json:
         print_json(_routing_fields(routing))
     else:
@@ -170,6 +197,9 @@ def route(
             typer.echo(
                 "no LLM can be chosen: the column excluded says why; in a proxy the default answers, where it may"
             )
+
+
+app.command(name="route")(with_options(route, _wishes_of))
 
 
 @app.command()

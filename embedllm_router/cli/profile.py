@@ -4,7 +4,7 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,7 +39,7 @@ _RECORDED = 20
 
 def register(app: typer.Typer) -> None:
     """Adds the command to a Typer application."""
-    app.command(name="profile")(with_options(_profile, _options))
+    app.command(name="profile")(with_options(_profile, _options, _asked_of))
 
 
 def _options(
@@ -78,9 +78,23 @@ def _options(
     )
 
 
-def _profile(
-    options: "Options",
-    config: Annotated[Path, typer.Option(help="LiteLLM proxy configuration whose deployments are asked.")],
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Who is asked, who grades, and which prompts."""
+
+    llms: list[str]
+    judges: list[str]
+    prompts: Path | None
+    recorded: bool
+    seed: int
+
+    @property
+    def kind(self) -> "GraderKind":
+        """How answers without a reference are graded."""
+        return "judge" if self.judges else "agreement"
+
+
+def _asked_of(
     llm: Annotated[
         list[str] | None,
         typer.Option(
@@ -106,6 +120,18 @@ def _profile(
             help="Take prompts from recorded requests of the configuration's proxy; needs `store.prompt: true`.",
         ),
     ] = False,
+    seed: Annotated[int, typer.Option(help="Random seed of the generated tasks.")] = 0,
+) -> _Asked:
+    """The options that say who is asked what."""
+    if recorded and prompts is not None:
+        raise ConfigError("--recorded and --prompts exclude each other; give one of them.")
+    return _Asked(llm or [], judge or [], prompts, recorded, seed)
+
+
+def _profile(
+    options: "Options",
+    asked: _Asked,
+    config: Annotated[Path, typer.Option(help="LiteLLM proxy configuration whose deployments are asked.")],
     verdict_prompts: Annotated[
         int | None,
         typer.Option(
@@ -122,7 +148,6 @@ def _profile(
         Path | None,
         typer.Option(help="Weights to start from. Default: those of the configuration, else the shipped ones."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Random seed of the generated tasks.")] = 0,
     dry_run: Annotated[
         bool, typer.Option(help="Say what it would take in requests, tokens and USD, and ask nothing.")
     ] = False,
@@ -130,12 +155,10 @@ def _profile(
 ) -> None:
     """Ask the deployments of a configuration, grade their answers, and write weights that know them."""
     parent = artifact or _weights_of(config)
-    kind: GraderKind = "judge" if judge else "agreement"
-    if recorded and prompts is not None:
-        raise ConfigError("--recorded and --prompts exclude each other; give one of them.")
-    tasks = _recorded(config, options.n, kind) if recorded else _tasks(prompts, options.n, seed, kind)
+    n, kind = options.n, asked.kind
+    tasks = _recorded(config, n, kind) if asked.recorded else _tasks(asked.prompts, n, asked.seed, kind)
     options = _with_set_aside(options, tasks, verdict_prompts, out)
-    made = _made(config, parent, llm or [], judge or [], tasks)
+    made = _made(config, parent, asked.llms, asked.judges, tasks)
     _warn_of_few(made, options.n)
     if dry_run:
         _print_quotes(made, options, as_json)

@@ -31,18 +31,10 @@ class _Profile(StrEnum):  # overrides.py has the same names, but loads numpy; a 
 
 def register(app: typer.Typer) -> None:
     """Adds the command to a Typer application."""
-    app.command(name="replay")(with_options(_replay, filters_of))
+    app.command(name="replay")(with_options(_replay, filters_of, _aim_of))
 
 
-def _replay(
-    filters: "Filters",
-    origin: Origin = None,
-    artifact: Annotated[
-        Path | None, typer.Option(help="Weights folder to decide with. Default: the recorded predictions.")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="LiteLLM proxy configuration whose candidates, prices and objectives decide.")
-    ] = None,
+def _aim_of(
     cost_weight: Annotated[
         float | None, typer.Option(help="λ: accuracy you give up per US dollar of one request.")
     ] = None,
@@ -60,6 +52,27 @@ def _replay(
     max_cost_usd: Annotated[
         float | None, typer.Option(help="Exclude LLMs whose expected cost in USD is higher.")
     ] = None,
+) -> "tuple[NewAim, tuple[str, ...]]":
+    """The options that set an objective for every request."""
+    return new_aim(
+        cost_weight=cost_weight,
+        profile=profile.value if profile else None,
+        min_p_correct=min_p_correct,
+        max_accuracy_drop=renamed("--within", within, "--max-accuracy-drop", max_accuracy_drop),
+        max_cost_usd=max_cost_usd,
+    )
+
+
+def _replay(
+    filters: "Filters",
+    aim: "tuple[NewAim, tuple[str, ...]]",
+    origin: Origin = None,
+    artifact: Annotated[
+        Path | None, typer.Option(help="Weights folder to decide with. Default: the recorded predictions.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="LiteLLM proxy configuration whose candidates, prices and objectives decide.")
+    ] = None,
     source: Annotated[
         list[str] | None, typer.Option(help="Use feedback of this source only; repeat for several. Default: all.")
     ] = None,
@@ -73,14 +86,7 @@ def _replay(
     from embedllm_router.records.reader.find import check_virtual_model
     from embedllm_router.records.reader.recorded import Wanted, read_recorded
 
-    aim, words = new_aim(
-        cost_weight=cost_weight,
-        profile=profile.value if profile else None,
-        min_p_correct=min_p_correct,
-        max_accuracy_drop=renamed("--within", within, "--max-accuracy-drop", max_accuracy_drop),
-        max_cost_usd=max_cost_usd,
-    )
-    change, changed = _change(aim, words, artifact, config)
+    change, changed = _change(*aim, artifact, config)
     with place_of(origin).opened() as log:
         check_virtual_model(log, filters)
         wanted = Wanted(

@@ -7,23 +7,25 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from embedllm_router.cli.console import AsJson, by_epoch, clear_errors, print_json, progress, warn
-from embedllm_router.cli.options import EmbeddingsFolder, MaxPrompts
+from embedllm_router.cli.options import EmbeddingsFolder, MaxPrompts, with_options
 from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.errors import ConfigError
 
 if TYPE_CHECKING:
     from embedllm_router.prediction.loading import WholeEncoder
     from embedllm_router.training.fit.distill import TokenTable
+    from embedllm_router.training.fit.facts import Facts
     from embedllm_router.training.fit.options import TrainingOptions
+    from embedllm_router.training.fit.published import Published
     from embedllm_router.training.fit.recipe import LearnedArtifact
 
 __all__ = ["app", "register"]
@@ -42,7 +44,7 @@ class DecoderName(StrEnum):
 def register(app: typer.Typer) -> None:
     """Adds the learning commands to a Typer application."""
     app.command(name="distill")(_distill)
-    app.command(name="train")(_train)
+    app.command(name="train")(with_options(_train, _network_of, _embedding_of, _tables_of, _parts_of))
     app.command(name="landmarks")(_landmarks)
 
 
@@ -73,38 +75,30 @@ def _distill(
         typer.echo(f"{out}: {rows} tokens of {columns} dimensions, {table.source}")
 
 
-def _train(
-    data: Annotated[list[Path], typer.Option(help="Data folder; repeat for several.")],
-    out: Annotated[Path, typer.Option(help="Folder for the weights; weights that are there are replaced.")],
-    encoder: Annotated[
-        Path | None,
-        typer.Option(
-            help="Token table made by `distill`. Default: that of the shipped weights; nothing is downloaded."
-        ),
-    ] = None,
-    encoder_model: Annotated[
-        str | None,
-        typer.Option(
-            help="Sentence transformer (name or path) to run for every prompt instead of a token table; slower."
-        ),
-    ] = None,
-    encoder_endpoint: Annotated[
-        str | None,
-        typer.Option(
-            help="Endpoint that embeds every prompt by the model that --encoder-model names, such as "
-            "http://127.0.0.1:8080/v1; the weights are then served through an endpoint, too. Its form and key are read "
-            "from EMBEDLLM_ROUTER_ENCODER__FORM and …__API_KEY."
-        ),
-    ] = None,
-    encoder_max_tokens: Annotated[
-        int,
-        typer.Option(
-            min=16,
-            help="With --encoder-endpoint: longest text that the endpoint reads at once, in tokens. Longer prompts are "
-            "embedded in pieces of as many characters.",
-        ),
-    ] = 512,
-    embeddings: EmbeddingsFolder = None,
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """Files with what is known of LLMs and data sets, None where none was named; and which LLMs are learned."""
+
+    llms: Path | None
+    prices: Path | None
+    reasoning: Path | None
+    sources: Path | None
+    published: Path | None
+    min_labels: int
+    ungraded_since: str | None
+
+    def read(self, data: list[Path]) -> "tuple[Facts, Published]":
+        """Reads them; what is not named may lie beside the data."""
+        from embedllm_router.training.fit.facts import find_llm_table, read_facts
+        from embedllm_router.training.fit.published import find_published, read_published
+
+        facts = read_facts(
+            self.llms or find_llm_table(data), prices=self.prices, reasoning=self.reasoning, sources=self.sources
+        )
+        return facts, read_published(self.published or find_published(data))
+
+
+def _tables_of(
     llms: Annotated[
         Path | None, typer.Option(help="Table of LLMs. Default: models.csv beside the data, if there is one.")
     ] = None,
@@ -137,7 +131,6 @@ def _train(
             "`embedllm-router add` adds it from a few dozen answers. With a small data set set it lower, such as 100.",
         ),
     ] = 1000,
-    max_prompts: MaxPrompts = None,
     ungraded_since: Annotated[
         str | None,
         typer.Option(
@@ -145,29 +138,22 @@ def _train(
             "their kind."
         ),
     ] = None,
-    decoder: Annotated[
-        DecoderName,
-        typer.Option(
-            help="Decoder to train. network: with a hedge for prompts of new kinds. plain: one network alone. mf: the "
-            "matrix factorisation of the EmbedLLM paper."
-        ),
-    ] = DecoderName.NETWORK,
-    fit_hedge: Annotated[
-        bool,
-        typer.Option(
-            "--fit-hedge",
-            help="Leave out each data set in turn to find how far to trust predictions for new kinds of prompt (at "
-            "least 4 sets; takes many times as long). Default: the constants found on sixteen public sets.",
-        ),
-    ] = False,
-    balance: Annotated[
-        float, typer.Option(min=0, help="Balance of data sets: 0 weights them by their number of labels, 1 equally.")
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Random seed for initial weights and batches.")] = 0,
-    seeds: Annotated[
-        int,
-        typer.Option(min=1, help="Number of seeds to train from, into OUT/seed-0, …; `evaluate` reports their spread."),
-    ] = 1,
+) -> _Tables:
+    """The options that say what is known of LLMs, and which of them are learned."""
+    return _Tables(llms, prices, reasoning, sources, published, min_labels, ungraded_since)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """How data sets are joined and split, and how much of them is taken."""
+
+    on_conflict: OnConflict
+    split_seed: int
+    split_first: tuple[str, ...]
+    max_prompts: int | None
+
+
+def _parts_of(
     on_conflict: Annotated[
         OnConflict, typer.Option(help="Rule where data sets have different scores for the same prompt and LLM.")
     ] = OnConflict.MEAN,
@@ -179,6 +165,45 @@ def _train(
             "held out stays held out; repeat for several."
         ),
     ] = None,
+    max_prompts: MaxPrompts = None,
+) -> _Parts:
+    """The options that say how data sets are joined and split."""
+    return _Parts(on_conflict, split_seed, tuple(split_first or ()), max_prompts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Network:
+    """What is trained: the prompt encoder, None for both of the shipped token table, and the decoder's options."""
+
+    table: Path | None
+    transformer: str | None
+    options: "TrainingOptions"
+
+
+def _network_of(
+    encoder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Token table made by `distill`. Default: that of the shipped weights; nothing is downloaded."
+        ),
+    ] = None,
+    encoder_model: Annotated[
+        str | None,
+        typer.Option(
+            help="Sentence transformer (name or path) to run for every prompt instead of a token table; slower."
+        ),
+    ] = None,
+    decoder: Annotated[
+        DecoderName,
+        typer.Option(
+            help="Decoder to train. network: with a hedge for prompts of new kinds. plain: one network alone. mf: the "
+            "matrix factorisation of the EmbedLLM paper."
+        ),
+    ] = DecoderName.NETWORK,
+    balance: Annotated[
+        float, typer.Option(min=0, help="Balance of data sets: 0 weights them by their number of labels, 1 equally.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Random seed for initial weights and batches.")] = 0,
     members: Annotated[int | None, typer.Option(min=1, help="Networks in the ensemble.")] = None,
     max_epochs: Annotated[int | None, typer.Option(min=1, help="Largest number of epochs per network.")] = None,
     perturbed_copies: Annotated[
@@ -195,57 +220,133 @@ def _train(
             min=0, help="Weight of the loss that makes predictions for a prompt's copies equal to those for the prompt."
         ),
     ] = None,
+) -> _Network:
+    """The options of encoder and decoder; of the decoder's own those that were given are changed."""
+    copies = 0 if encoder_model and perturbed_copies is None else perturbed_copies
+    given = {"seed": seed, "balance": balance, "members": members, "max_epochs": max_epochs}
+    options = _options(decoder, perturbed_copies=copies, consistency=consistency, **given)
+    return _Network(encoder, encoder_model, options)
+
+
+@dataclass(frozen=True, slots=True)
+class _Embedding:
+    """Who runs the sentence transformer, and where its embeddings are kept."""
+
+    endpoint: str | None
+    max_tokens: int
+    keep_in: Path | None
+
+    def encoder(self, table: Path | None, model: str | None) -> "TokenTable | WholeEncoder":
+        """The prompt encoder to train with."""
+        if self.endpoint is not None:
+            return _encoder_at(self.endpoint, table, model, self.max_tokens, self.keep_in)
+        return _choose_encoder(table, model, self.keep_in)
+
+
+def _embedding_of(
+    encoder_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Endpoint that embeds every prompt by the model that --encoder-model names, such as "
+            "http://127.0.0.1:8080/v1; the weights are then served through an endpoint, too. Its form and key are read "
+            "from EMBEDLLM_ROUTER_ENCODER__FORM and …__API_KEY."
+        ),
+    ] = None,
+    encoder_max_tokens: Annotated[
+        int,
+        typer.Option(
+            min=16,
+            help="With --encoder-endpoint: longest text that the endpoint reads at once, in tokens. Longer prompts are "
+            "embedded in pieces of as many characters.",
+        ),
+    ] = 512,
+    embeddings: EmbeddingsFolder = None,
+) -> _Embedding:
+    """The options that say who embeds prompts."""
+    return _Embedding(encoder_endpoint, encoder_max_tokens, embeddings)
+
+
+def _options(decoder: DecoderName, **given: float | None) -> "TrainingOptions":
+    """The decoder's own options, but for those that were given."""
+    from embedllm_router.training.fit.options import TrainingOptions, paper_options, plain_options
+
+    starts = {DecoderName.MF: paper_options, DecoderName.PLAIN: plain_options, DecoderName.NETWORK: TrainingOptions}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(starts[decoder](), **changes)
+
+
+def _train(
+    network: _Network,
+    embedding: _Embedding,
+    tables: _Tables,
+    parts: _Parts,
+    data: Annotated[list[Path], typer.Option(help="Data folder; repeat for several.")],
+    out: Annotated[Path, typer.Option(help="Folder for the weights; weights that are there are replaced.")],
+    fit_hedge: Annotated[
+        bool,
+        typer.Option(
+            "--fit-hedge",
+            help="Leave out each data set in turn to find how far to trust predictions for new kinds of prompt (at "
+            "least 4 sets; takes many times as long). Default: the constants found on sixteen public sets.",
+        ),
+    ] = False,
+    seeds: Annotated[
+        int,
+        typer.Option(min=1, help="Number of seeds to train from, into OUT/seed-0, …; `evaluate` reports their spread."),
+    ] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run to the same --out.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train weights on correctness data; on several GPUs with `accelerate launch -m` or `torchrun -m`."""
-    with clear_errors():
-        from embedllm_router.artifact.weights import check_place
-        from embedllm_router.data.folder import check_folders, merge_folders
-        from embedllm_router.training.fit.facts import find_llm_table, read_facts
-        from embedllm_router.training.fit.form import chat_llms
-        from embedllm_router.training.fit.leave_out import LeaveOutOptions
-        from embedllm_router.training.fit.published import find_published, read_published
-        from embedllm_router.training.fit.recipe import learn
+    from embedllm_router.artifact.weights import check_place
+    from embedllm_router.data.folder import check_folders
 
-        check_place(out)
-        check_folders(data)
-        facts = read_facts(llms or find_llm_table(data), prices=prices, reasoning=reasoning, sources=sources)
-        known = read_published(published or find_published(data))
-        if encoder_model is None:  # before anything is encoded
-            chat_llms(merge_folders(data, on_conflict, max_prompts=max_prompts).matrix, facts, min_labels)
-        copies = 0 if encoder_model and perturbed_copies is None else perturbed_copies
-        options = _options(
-            decoder,
-            seed=seed,
-            balance=balance,
-            members=members,
-            max_epochs=max_epochs,
-            perturbed_copies=copies,
-            consistency=consistency,
-        )
-        teach = partial(
-            learn,
-            data,
-            encoder=_encoder_at(encoder_endpoint, encoder, encoder_model, encoder_max_tokens, embeddings)
-            if encoder_endpoint is not None
-            else _choose_encoder(encoder, encoder_model, embeddings),
-            facts=facts,
-            published=known,
-            min_labels=min_labels,
-            max_prompts=max_prompts,
-            unlabelled=known.released_since(ungraded_since, facts) if ungraded_since else (),
-            split_seed=split_seed,
-            split_first=split_first or (),
-            on_conflict=on_conflict,
-            fit_hedge=LeaveOutOptions(seed=seed) if fit_hedge else None,
-            resume=resume,
-            command=_command_line(),
-        )
-        learned = _run(teach, _runs(out, options, seeds), threads)
+    check_place(out)
+    check_folders(data)
+    encoder = partial(embedding.encoder, network.table, network.transformer)
+    teach = _teach(data, network, encoder, tables, parts, fit_hedge=fit_hedge, resume=resume)
+    learned = _run(teach, _runs(out, network.options, seeds), threads)
     for place, one in learned.items():
         _print_learned(one, place, as_json=as_json)
+
+
+def _teach(
+    data: list[Path],
+    network: _Network,
+    encoder: "Callable[[], TokenTable | WholeEncoder]",
+    tables: _Tables,
+    parts: _Parts,
+    *,
+    fit_hedge: bool,
+    resume: bool,
+) -> "Callable[..., LearnedArtifact | None]":
+    """Reads what is needed beside the data; what teaches with it takes the folder, the options and who helps."""
+    from embedllm_router.data.folder import merge_folders
+    from embedllm_router.training.fit.form import chat_llms
+    from embedllm_router.training.fit.leave_out import LeaveOutOptions
+    from embedllm_router.training.fit.recipe import learn
+
+    facts, known = tables.read(data)
+    if network.transformer is None:  # before anything is encoded
+        merged = merge_folders(data, parts.on_conflict, max_prompts=parts.max_prompts)
+        chat_llms(merged.matrix, facts, tables.min_labels)
+    return partial(
+        learn,
+        data,
+        encoder=encoder(),
+        facts=facts,
+        published=known,
+        min_labels=tables.min_labels,
+        max_prompts=parts.max_prompts,
+        unlabelled=known.released_since(tables.ungraded_since, facts) if tables.ungraded_since else (),
+        split_seed=parts.split_seed,
+        split_first=parts.split_first,
+        on_conflict=parts.on_conflict,
+        fit_hedge=LeaveOutOptions(seed=network.options.seed) if fit_hedge else None,
+        resume=resume,
+        command=_command_line(),
+    )
 
 
 def _runs(out: Path, options: "TrainingOptions", seeds: int) -> "dict[Path, TrainingOptions]":
@@ -277,32 +378,6 @@ def _landmarks(
         return
     typer.echo(f"{artifact}: artifact {changed.id}, {len(manifest.landmarks)} landmarks. On the test part:")
     _print_metrics(metrics)
-
-
-def _options(
-    decoder: DecoderName,
-    *,
-    seed: int,
-    balance: float,
-    members: int | None,
-    max_epochs: int | None,
-    perturbed_copies: int | None,
-    consistency: float | None,
-) -> "TrainingOptions":
-    """The decoder's own options, but for those that were given."""
-    from embedllm_router.training.fit.options import TrainingOptions, paper_options, plain_options
-
-    starts = {DecoderName.MF: paper_options, DecoderName.PLAIN: plain_options, DecoderName.NETWORK: TrainingOptions}
-    start = starts[decoder]()
-    return replace(
-        start,
-        seed=seed,
-        balance=balance,
-        members=members or start.members,
-        max_epochs=max_epochs or start.max_epochs,
-        perturbed_copies=start.perturbed_copies if perturbed_copies is None else perturbed_copies,
-        consistency=start.consistency if consistency is None else consistency,
-    )
 
 
 def _run(
