@@ -41,10 +41,11 @@ def main() -> None:
             with load(f"{parts.nginx.url}/v1", KEY, n_clients=N_CLIENTS) as clients:
                 steps = [step(clients) for step in _steps(parts)]
             codes = [one.end() for one in parts.proxies.values()]
+            crashed = parts.crashed()
             found = account(clients.asked, parts.records(), llms.asked, parts.nginx.log, parts.deaths)
     for sentence in found.wrong:
         print(sentence)
-    summary = {**asdict(found), "wrong": len(found.wrong), "exit_codes": codes, "steps": steps}
+    summary = {**asdict(found), "wrong": len(found.wrong), "exit_codes": codes, "crashed": crashed, "steps": steps}
     print(json.dumps(summary))
     sys.exit(1 if found.wrong or any(codes) else 0)
 

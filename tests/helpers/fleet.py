@@ -27,7 +27,7 @@ __all__ = ["KEY", "NAMES", "Death", "Fleet", "LocalProxy", "fleet"]
 
 KEY = "sk-one-key-for-the-whole-fleet"
 NAMES = ("proxy-1", "proxy-2", "proxy-3")
-_START_S, _END_S = 90.0, 30.0
+_START_S, _END_S = 120.0, 60.0
 
 
 @dataclass(slots=True)
@@ -43,6 +43,8 @@ class LocalProxy:
     port: int
     folder: Path
     environment: Mapping[str, str]
+    crashed: bool = field(default=False, init=False)
+    """Whether it ended by SIGSEGV, which nobody sent."""
     _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
     @property
@@ -71,6 +73,7 @@ class LocalProxy:
         assert self._process is not None
         self._process.terminate()
         code = self._process.wait(_END_S)
+        self.crashed |= code == -signal.SIGSEGV
         self._process = None
         return code
 
@@ -78,7 +81,7 @@ class LocalProxy:
         """Kills it the hard way; nothing happens where it does not run."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
-            self._process.wait(_END_S)
+            self.crashed |= self._process.wait(_END_S) == -signal.SIGSEGV
             self._process = None
 
     def _ready(self) -> bool | None:
@@ -163,6 +166,12 @@ class Fleet:
             for request, cost_weight in sql.execute("SELECT request_id, cost_weight FROM requests"):
                 found.setdefault(request, []).append(cost_weight)
         return found
+
+    def crashed(self) -> list[str]:
+        """Proxies that ended by SIGSEGV, which nobody sent; those that still run are ended to learn it."""
+        for proxy in self.proxies.values():
+            proxy.kill()
+        return [name for name, proxy in self.proxies.items() if proxy.crashed]
 
     def _address(self, name: str) -> str:
         return f"127.0.0.1:{self.proxies[name].port}"

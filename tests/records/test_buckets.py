@@ -13,6 +13,7 @@ from recorded import make_feedback, make_records
 
 from embedllm_router.analysis.summary import summarize
 from embedllm_router.errors import ConfigError, DataError
+from embedllm_router.records.reader.find import follow
 from embedllm_router.records.reader.source import Filters, open_source
 from embedllm_router.records.writer.seal import seal_orphans
 
@@ -101,6 +102,22 @@ def test_a_bucket_and_a_folder_are_read_together_and_new_objects_are_seen(
     try:
         assert source.rows("SELECT count(*) AS n FROM requests") == [{"n": 3_000}]
     finally:
+        source.close()
+
+
+def test_following_tells_of_new_objects(bucket: Any, tmp_path: Path) -> None:
+    write(tmp_path, make_records(4, seed=2))
+    seal_orphans(tmp_path)
+    (sealed,) = tmp_path.glob("requests-*.parquet")
+    source = open_source(WHERE)
+    follower = follow(source, Filters())
+    try:
+        assert follower.new() == []
+        bucket.upload_file(str(sealed), BUCKET, f"{PREFIX}/{sealed.name}")
+        assert len(follower.new()) == 4
+        assert follower.new() == []
+    finally:
+        follower.close()
         source.close()
 
 

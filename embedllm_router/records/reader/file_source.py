@@ -22,7 +22,7 @@ from embedllm_router.records.reader.source import Limits, is_bucket
 from embedllm_router.records.schema import CANDIDATE_COLUMNS, FEEDBACK_COLUMNS, REQUEST_COLUMNS
 from embedllm_router.records.writer.segments import MERGED, OPEN, REJECTED, SEALED, named, superseded
 
-__all__ = ["FileSource", "RecordFiles", "record_files", "view"]
+__all__ = ["FileSource", "RecordFiles", "location", "record_files", "view"]
 
 _PARQUET, _LINES = ".parquet", ".jsonl"
 _FEEDBACK = "feedback"
@@ -262,11 +262,11 @@ def _as_dicts(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 
 
 def _listed(files: Sequence[Path]) -> str:
-    escaped = (glob.escape(_location(file)).replace("'", "''") for file in files)  # DuckDB takes every path as a glob
+    escaped = (glob.escape(location(file)).replace("'", "''") for file in files)  # DuckDB takes every path as a glob
     return "[" + ", ".join(f"'{path}'" for path in escaped) + "]"
 
 
-def _location(file: Path) -> str:
+def location(file: Path) -> str:
     """A file's path; an object's address, of which a path keeps one slash. Other files have absolute paths."""
     return str(file) if file.is_absolute() else str(file).replace("s3:/", "s3://", 1)
 

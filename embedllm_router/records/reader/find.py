@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final, Protocol
 import orjson
 
 from embedllm_router.errors import ConfigError, DataError
-from embedllm_router.records.reader.file_source import FileSource
+from embedllm_router.records.reader.file_source import FileSource, location
 from embedllm_router.records.reader.source import Filters, Limits, RecordSource
 from embedllm_router.records.reader.verdicts import request_key, verdicts_on
 from embedllm_router.records.schema import REQUEST_COLUMNS
@@ -138,7 +138,7 @@ class _FileFollower:
 
     def _sealed(self, path: Path) -> list[dict[str, Any]]:
         """A file that came and was sealed between two looks."""
-        one = FileSource([str(path)], Limits(threads=1), must_exist=False)
+        one = FileSource([location(path)], Limits(threads=1), must_exist=False)
         try:
             return one.rows("SELECT * FROM requests")
         finally:
