@@ -1,4 +1,4 @@
-"""How far a suffix that a client appends pushes requests to dear LLMs, and what would help against it.
+"""How far a suffix that a client appends pushes requests to dear LLMs, and what helps against it.
 
     python benchmarks/bench_attack.py [--tries 200] [--data FOLDER...] [--test-prompts 1000]
 
@@ -8,7 +8,11 @@ dearest, or brings a dearer LLM nearest to being chosen, is kept. The pool and t
 the shipped configuration. The cost ratio compares what the LLM chosen with the added text and the one chosen without it
 are expected to cost for the prompt as it was, so that it shows the choice alone. Each countermeasure is attacked by
 searches of its own, which know it. With data, log-loss on the test part and the choices changed there without any
-attack stand beside. Ends with one JSON line.
+attack stand beside.
+
+A second table is of the setting `guard`: one key sends the prompts again and again for an hour, each with the suffix
+found for it. How many go to a dearer LLM than without the suffix, and what they cost, is counted with the guard and
+without. With data, the same key sends prompts of the test part instead. Ends with one JSON line.
 """
 
 import argparse
@@ -29,14 +33,18 @@ from rich.table import Table
 from embedllm_router import Router
 from embedllm_router.analysis.replay.change import read_new_config
 from embedllm_router.artifact.weights import shipped_path
+from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.evaluation.inputs import read_inputs
 from embedllm_router.evaluation.metrics import log_loss
 from embedllm_router.prediction.loading import PromptEncoder
 from embedllm_router.prediction.ood_score import OodScorer
 from embedllm_router.prediction.scorer import Scorer, Scores
+from embedllm_router.routing.budget import Guard, Guarded, is_dear, without_dear
 from embedllm_router.routing.decision import Decision, Objective, Request
 from embedllm_router.routing.pipeline import NO_STATE, Embedded, Policy, RequestState, decide
 from embedllm_router.routing.prompt import read_body
+from embedllm_router.serving.budget_enforcer import DearShares
+from embedllm_router.serving.state.shared import ReplicaState, SharedState
 
 MODEL: Final = "auto"
 AT_ONCE: Final = 20
@@ -348,13 +356,18 @@ def milliseconds(server: Server, measure: Measure, rounds: int = 20) -> float:
     return min(taken) / len(PROMPTS) * 1e3
 
 
+def test_part(server: Server, folders: Sequence[Path], n_prompts: int) -> CorrectnessMatrix:
+    """Some prompts of the test part, at random."""
+    test = read_inputs(server.router.artifact, folders, train_x=False).test.matrix
+    return test.select_prompts(np.random.default_rng(0).permutation(len(test.prompts))[:n_prompts])
+
+
 def prices(server: Server, compared: Sequence[Measure], folders: Sequence[Path], n_prompts: int) -> list[Price]:
     """What each measure costs; the first is what is served."""
     times = [milliseconds(server, measure) for measure in compared]
     if not folders:
         return [Price(ms) for ms in times]
-    test = read_inputs(server.router.artifact, folders, train_x=False).test.matrix
-    test = test.select_prompts(np.random.default_rng(0).permutation(len(test.prompts))[:n_prompts])
+    test = test_part(server, folders, n_prompts)
     labels, seen = test.labels(), test.observed
     served: list[Decision] = [server.decide(prompt, compared[0]) for prompt in test.prompts]
     found = []
@@ -366,6 +379,86 @@ def prices(server: Server, compared: Sequence[Measure], folders: Sequence[Path],
         changed = float(np.mean(np.array(chosen) != np.array(usual)))
         found.append(Price(ms, float(log_loss(labels[seen], p[seen])), changed, usd[0] / usd[1]))
     return found
+
+
+# The guard
+
+
+N_SENT: Final = 600
+"""Requests of the key in the guard's hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Requests of one key in an hour.
+
+    Attributes:
+        dear: Share that was sent to a dear candidate.
+        dearer: Share that went to a dearer LLM than the same prompt would have without suffix and guard.
+        cheaper: Share that went to a cheaper one.
+        usd: Expected cost of 1,000 of them, in USD, of the prompts as they were.
+    """
+
+    dear: float
+    dearer: float
+    cheaper: float
+    usd: float
+
+
+def an_hour(plain: Sequence[Decision], sent: Sequence[Decision], guard: Guard) -> Share:
+    """What becomes of a key's requests under a guard.
+
+    Args:
+        plain: Decisions on the prompts as they were.
+        sent: Decisions on what is sent instead, in the same order.
+        guard: The guard; one of a share of 1 bounds nothing.
+    """
+    clock, key = [0.0], Guarded(guard, MODEL, "key")
+    shares = DearShares(SharedState(ReplicaState.new(clock=lambda: clock[0])))
+    found = []
+    for i in range(N_SENT):
+        now = clock[0] = i * guard.window_s / N_SENT
+        was, decision = plain[i % len(plain)], sent[i % len(sent)]
+        if shares.is_full(key, now):
+            decision = without_dear(decision, guard.times_median)
+        chosen, before = chosen_by(decision), chosen_by(was)
+        dear = bool(is_dear(decision, guard.times_median)[chosen])
+        shares.count(key, now, dear=dear)
+        usd, usual = float(was.cost_usd[chosen]), float(was.cost_usd[before])
+        found.append((dear, usd > usual, usd < usual, usd))
+    dear_share, dearer, cheaper, usd = np.mean(np.array(found, dtype=np.float64), axis=0).tolist()
+    return Share(dear_share, dearer, cheaper, 1e3 * usd)
+
+
+def guards(
+    server: Server, measure: Measure, attacks: Sequence[Attack], honest: Sequence[str]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """The guard at several settings: under attack, and on prompts of nobody who attacks."""
+    plain = [server.decide(prompt, measure) for prompt in PROMPTS]
+    sent = [
+        server.decide(one.prefix + prompt + one.suffix, measure) for prompt, one in zip(PROMPTS, attacks, strict=True)
+    ]
+    usual = [server.decide(prompt, measure) for prompt in honest[:N_SENT]]
+    found = {}
+    for times in (2.0, 3.0, 5.0):
+        for share in (1.0, 0.3, 0.1):
+            guard = Guard(share, 3_600.0, 50, times)
+            rows = {"attack": an_hour(plain, sent, guard)}
+            if usual:
+                rows["honest"] = an_hour(usual, usual, guard)
+            found[f"above {times:g} medians, share {share:g}"] = {name: asdict(one) for name, one in rows.items()}
+    return found
+
+
+def guard_table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
+    """The same for readers."""
+    heads = ("guard", "attack: dear", "dearer than without suffix", "USD per 1,000")
+    table = Table(*heads, "honest: dear", "cheaper than without guard", "USD per 1,000", title="guard of a key")
+    for name, rows in found.items():
+        a, h = rows["attack"], rows.get("honest")
+        cells = [name, f"{a['dear']:.0%}", f"{a['dearer']:.0%}", f"{a['usd']:.2f}"]
+        table.add_row(*cells, *([f"{h['dear']:.1%}", f"{h['cheaper']:.1%}", f"{h['usd']:.2f}"] if h else [""] * 3))
+    return table
 
 
 # The run
@@ -408,6 +501,20 @@ HEADS: Final = (
 )  # fmt: skip
 
 
+def of_guards(
+    console: Console, server: Server, served: Measure, asked: argparse.Namespace
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Measures the guard, and prints its table."""
+    attacks = [
+        attack(server, prompt, served, asked.tries, both_ends=False, seed=asked.seed + i)
+        for i, prompt in enumerate(PROMPTS)
+    ]
+    honest = test_part(server, asked.data, N_SENT).prompts if asked.data else ()
+    found = guards(server, served, attacks, honest)
+    console.print(guard_table(found))
+    return found
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -416,12 +523,16 @@ def main() -> None:
     parser.add_argument("--test-prompts", type=int, default=1000, help="how many of its prompts")
     parser.add_argument("--config", type=Path, default=shipped_path("proxy_config.yaml"), help="proxy configuration")
     parser.add_argument("--seed", type=int, default=0, help="random seed of the search")
+    parser.add_argument("--guard-only", action="store_true", help="measure the guard and nothing else")
     asked = parser.parse_args()
     console, router = Console(width=180), Router.load()
     model = read_new_config(asked.config, router.artifact).virtual_models[MODEL]
     aim = model.settings.objective
     server = Server(router, model.policy)
     compared = measures(router, aim)
+    if asked.guard_only:
+        console.print_json(json.dumps(of_guards(console, server, compared[0], asked)), indent=None)
+        return
     table = Table(*HEADS, title=f"{len(PROMPTS)} prompts, {asked.tries} tries each, cost weight {aim.cost_weight:g}")
     result = {}
     for measure, price in zip(compared, prices(server, compared, asked.data, asked.test_prompts), strict=True):
@@ -442,7 +553,7 @@ def main() -> None:
         }
         Console(stderr=True).print(measure.name, highlight=False)
     console.print(table)
-    print(json.dumps(result))
+    print(json.dumps(result | {"guard": of_guards(console, server, compared[0], asked)}))
 
 
 if __name__ == "__main__":

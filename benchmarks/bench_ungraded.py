@@ -7,8 +7,8 @@ figures and families say of ability, of what benchmarks measure, and of the popu
 rows' dependence on ability are the artifact's and had seen the LLM's answers; that part of the figures is kind to all
 rows of the table alike. Each LLM is judged on all its answers to test prompts. Means over LLMs, and over draws of
 scores and answers. `covered` is the share of categories, of at least 25 test answers of an LLM, whose share of right
-answers lies in the 95 % interval that its row's posterior and the chance of so many answers leave. Ends with one JSON
-line.
+answers lies in the 95 % interval that its row's posterior, the spread of kinds of prompt (`TOPIC_SD`) and the chance of
+so many answers leave. Ends with one JSON line.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from embedllm_router._stats import losses, sigmoid
 from embedllm_router.artifact.kin import LLMKind, base_id
 from embedllm_router.artifact.weights import Artifact, default_artifact_path, load_artifact
 from embedllm_router.evaluation.inputs import Inputs, Part, read_inputs
+from embedllm_router.routing.pool import TOPIC_SD
 from embedllm_router.training.add_llm import About, Newcomer, Population, expected_by_scores, expected_of, newcomer
 from embedllm_router.training.fit.ability import Cells, Spreads, count_cells, fit_ability, kin_spec
 from embedllm_router.training.fit.benchmarks import fit_benchmarks, graded_llms
@@ -214,12 +215,13 @@ class Judge:
     def _covered(self, known: Newcomer) -> float:
         rng = np.random.default_rng(0)
         drawn = known.row[:, None] + known.root @ rng.standard_normal((known.root.shape[1], 400))
-        answers = rng.uniform(size=(len(self.test), 400)) < sigmoid(self.test @ drawn)
+        logit, chance = self.test @ drawn, rng.uniform(size=(len(self.test), 400))
         holds = []
         for name in np.unique(self.category):
             mine = self.category == name
             if mine.sum() >= MIN_CELL:
-                low, high = np.quantile(answers[mine].mean(axis=0), [0.025, 0.975])
+                answers = chance[mine] < sigmoid(logit[mine] + TOPIC_SD * rng.standard_normal(400))
+                low, high = np.quantile(answers.mean(axis=0), [0.025, 0.975])
                 holds.append(low <= self.right[mine].mean() <= high)
         return float(np.mean(holds)) if holds else float("nan")
 

@@ -1,6 +1,6 @@
 """Made-up records of routed requests by the million, written by DuckDB as sealed Parquet files of the store's form.
 
-Eight LLMs, one trade-off, a day's rhythm; 2 % fall back, 1 % fail, 0.2 % failed open, 5 % have feedback.
+Eight LLMs, one trade-off, a baseline, a day's rhythm; 2 % fall back, 1 % fail, 0.2 % failed open, 5 % have feedback.
 """
 
 from datetime import datetime, timedelta
@@ -41,6 +41,7 @@ WITH request AS (
     any_value(luck) AS luck, any_value(topic) AS topic, any_value(slow) AS slow,
     list({'name': name, 'llm': llm, 'p_correct': p, 'expected_output_tokens': tokens, 'cost_usd': usd,
       'utility': p - $weight * usd, 'excluded': NULL::VARCHAR} ORDER BY p - $weight * usd DESC) AS c,
+    any_value({'p': p, 'usd': usd}) FILTER (WHERE name = 'gpt-4o') AS used,
     arg_max({'n': name, 'p': p, 'usd': usd}, p) AS best, arg_min({'n': name, 'p': p, 'usd': usd}, usd) AS least
   FROM weighed GROUP BY i
 )
@@ -75,8 +76,12 @@ _GIVEN = {
     "cheapest": "least.n",
     "cheapest_p_correct": "CASE WHEN NOT opened THEN least.p END",
     "cheapest_cost_usd": "CASE WHEN NOT opened THEN least.usd END",
+    "baseline": "CASE WHEN NOT opened AND luck < 0.7 THEN 'gpt-4o' END",
+    "baseline_p_correct": "CASE WHEN NOT opened AND luck < 0.7 THEN used.p END",
+    "baseline_cost_usd": "CASE WHEN NOT opened AND luck < 0.7 THEN used.usd END",
     "candidates": "CASE WHEN opened THEN [] ELSE c END",
-    "category": "'topic/' || topic",
+    "category": "['mmlu_pro/law', 'mmlu_pro/math', 'zeroeval/chat', 'spider/sql', 'mbpp/code', 'gsm8k/arithmetic']"
+    "[1 + topic % 6] || topic",
     "prompt_chars": "input_tokens * 4",
     "input_tokens": "input_tokens",
     "needs": "[]",
@@ -93,8 +98,10 @@ _GIVEN = {
     "response_id": "CASE WHEN NOT broke THEN 'chatcmpl-' || i END",
     "billed_input_tokens": "CASE WHEN NOT broke THEN input_tokens END",
     "billed_output_tokens": "CASE WHEN NOT broke THEN CAST(c[1].expected_output_tokens * slow AS BIGINT) END",
-    "billed_cost_usd": "CASE WHEN NOT broke THEN c[1].cost_usd * slow END",
+    "billed_cost_usd": "CASE WHEN fell THEN c[2].cost_usd * slow WHEN NOT broke THEN c[1].cost_usd * slow END",
     "latency_ms": "CASE WHEN NOT broke THEN (300 + c[1].expected_output_tokens * 6) * slow * slow END",
+    "total_ms": "CASE WHEN NOT broke THEN (310 + c[1].expected_output_tokens * 6) * slow * slow + fell::INT * 900 END",
+    "failed_attempts": "CASE WHEN fell THEN [c[1].name || ': RateLimitError'] ELSE [] END",
 }
 
 _FEEDBACK = {

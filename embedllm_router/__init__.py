@@ -25,7 +25,13 @@ def _start_plugin() -> "ProxyHandler":
     rooms = ("proxy.plugin", "proxy.litellm_state", "web.app")
     plugin, state, web = (import_module(f"{__name__}.{room}") for room in rooms)
     handler: ProxyHandler = plugin.create_proxy_handler()
-    doors = web.Doors(state.any_key, state.admin_only, state.metrics_need_a_key, state.is_admin)
+    doors = web.Doors(
+        key=state.any_key,
+        admin=state.admin_only,
+        viewer=state.viewers_too,
+        metrics_need_a_key=state.metrics_need_a_key,
+        is_admin=state.is_admin,
+    )
     app = state.application()
     counting = web.counting_router(app, auth=state.any_key, check=handler.check_unrouted)
     listing = web.listing_router(app, virtual_models=lambda: web.deciding(handler.container))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from forked import forked_starts
 from hypothesis import settings
 from otlp import Receiver, receiver
 from planted import planted_artifact
@@ -42,6 +43,13 @@ def records_of_their_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("EMBEDLLM_ROUTER_STORE__PATH", str(tmp_path_factory.mktemp("records")))
         environment.setenv("EMBEDLLM_ROUTER_STATE__PATH", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_starts() -> Iterator[None]:
+    """Forks the proxies that tests start from a process that has imported LiteLLM."""
+    with forked_starts():
         yield
 
 

@@ -1,17 +1,20 @@
-"""Single decisions: a page of a list that can be searched, and everything about one of them.
+"""Single decisions: a page of a list that can be searched, the list as CSV, and everything about one of them.
 
 To read a page of the newest decisions without sorting them all, records are counted in stretches of ten minutes first,
 which reads few columns; files without the wanted stretches are not opened.
 """
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from embedllm_router.analysis.span import RecordQuery
+from embedllm_router.records.reader.export import defused
 from embedllm_router.records.reader.source import RecordSource
-from embedllm_router.records.reader.verdicts import RequestKey, mean_score, request_key, verdicts_on
+from embedllm_router.records.reader.verdicts import RequestKey, counting, mean_score, request_key, verdicts_on
 from embedllm_router.records.schema import REQUEST_COLUMNS
 
 __all__ = [
@@ -19,6 +22,7 @@ __all__ = [
     "DecisionPage",
     "DecisionSearch",
     "Place",
+    "decision_csv",
     "decision_page",
     "decision_row",
     "feedback_on",
@@ -30,7 +34,8 @@ _FEW: Final = 20
 _TIMES: Final = f'CASE WHEN count(*) <= {_FEW} THEN array_agg("at") END'
 _COUNTED: Final = """
 WITH counted AS (
-  SELECT CAST(floor(extract(epoch FROM "at") / {length}) AS BIGINT) AS stretch, count(*) AS n, {times} AS times
+  SELECT CAST(floor(extract(epoch FROM "at") / {length}) AS BIGINT) AS stretch, count(*) AS n, {times} AS times,
+    min("at") AS first, max("at") AS last
   FROM requests WHERE {where} GROUP BY 1
 ), passed AS (
   SELECT *, sum(n) OVER (ORDER BY stretch DESC) AS so_far, sum(n) OVER () AS total FROM counted
@@ -49,12 +54,16 @@ class Place:
         where: Condition that holds of a stretch of time with the wanted ones.
         given: Its parameters.
         before: How many newer ones lie outside the stretch.
+        first: Time of the oldest record of the kind, UTC without zone; None without any.
+        last: Time of the newest one in the stretch; None likewise.
     """
 
     total: int
     where: str
     given: dict[str, object]
     before: int
+    first: datetime | None = None
+    last: datetime | None = None
 
 
 def place_of_newest(
@@ -82,14 +91,15 @@ def place_of_newest(
     if not holding:
         return Place(total, "FALSE", {}, 0)
     before = min(row["so_far"] - row["n"] for row in holding)
+    ends = rows[0]["first"], holding[-1]["last"]
     first, last = holding[0]["stretch"], holding[-1]["stretch"]
     edges: dict[str, object] = {"newest_from": _start(first), "newest_to": _start(last + 1)}
     between = '"at" >= $newest_from AND "at" < $newest_to'
     if not all(row["times"] for row in holding):
-        return Place(total, between, edges, before)
+        return Place(total, between, edges, before, *ends)
     times: dict[str, object] = {f"time_{number}": at for number, at in enumerate(_times(holding))}
     listed = ", ".join(f"${name}" for name in times)
-    return Place(total, f'{between} AND "at" IN ({listed})', edges | times, before)
+    return Place(total, f'{between} AND "at" IN ({listed})', edges | times, before, *ends)
 
 
 def _times(holding: list[dict[str, Any]]) -> list[datetime]:
@@ -120,6 +130,7 @@ _LISTED: Final = (
     "expected_cost_usd",
     "billed_cost_usd",
     "latency_ms",
+    "total_ms",
     "category",
     "arm",
 )
@@ -187,6 +198,57 @@ def decision_page(
     Raises:
         DataError: The records cannot be read.
     """
+    where, given = _meant(query, search)
+    place = place_of_newest(source, where, given, range(offset, offset + limit), scattered=search.text is not None)
+    columns = ", ".join(f'"{name}"' for name in _LISTED)
+    part = f'ORDER BY "at" DESC, request_id LIMIT {limit:d} OFFSET {offset - place.before:d}'
+    sql = f"SELECT {columns} FROM requests WHERE {place.where} AND {where} {part}"  # noqa: S608 - our own SQL
+    rows = source.rows(sql, {**given, **place.given}) if place.given else []
+    scores = _mean_scores(source, rows)
+    return DecisionPage(place.total, offset, [{**row, "feedback": scores.get(request_key(row))} for row in rows])
+
+
+def decision_csv(source: RecordSource, query: RecordQuery, search: DecisionSearch) -> bytes:
+    """The list as CSV, newest first, at most `DEEPEST` decisions.
+
+    Args:
+        source: The records.
+        query: Which of them.
+        search: What is looked for among those.
+
+    Returns:
+        UTF-8 with a line of column names; times are UTC with a Z, and a text that a spreadsheet would take for a
+        formula has an apostrophe in front.
+
+    Raises:
+        DataError: The records cannot be read.
+    """
+    where, given = _meant(query, search)
+    place = place_of_newest(source, where, given, range(DEEPEST), scattered=search.text is not None)
+    listed = ", ".join(f'"{name}"' for name in _LISTED)
+    meant = f"FROM requests WHERE {place.where} AND {where}"
+    given = {**given, **place.given}
+    newest = f'SELECT {listed} {meant} ORDER BY "at" DESC, request_id LIMIT {DEEPEST:d}'
+    rows = source.rows(newest, given) if place.given else []
+    judged = counting(f'SELECT request_id, response_id, "at" {meant}')
+    means = f'SELECT request_id, "at", avg(score) AS score FROM ({judged}) AS v GROUP BY request_id, "at"'  # noqa: S608 - our own SQL
+    scores = {request_key(row): row["score"] for row in source.rows(means, given)} if rows else {}
+    written = io.StringIO()
+    lines = csv.writer(written)
+    lines.writerow((*_LISTED, "feedback"))
+    for row in rows:
+        lines.writerow([_cell(row[name]) for name in _LISTED] + [_cell(scores.get(request_key(row)))])
+    return written.getvalue().encode()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, datetime):
+        return f"{value.isoformat()}Z"
+    return defused(value) if isinstance(value, str) else value
+
+
+def _meant(query: RecordQuery, search: DecisionSearch) -> tuple[str, dict[str, object]]:
+    """A query and a search as one condition with its parameters."""
     filters = query.filters()
     filters = replace(filters, llm=search.llm, reason=search.reason, status=search.status, arm=search.arm)
     where, given = filters.where()
@@ -195,14 +257,9 @@ def decision_page(
         found += [f"strpos({column}, $text) > 0" for column in _SEARCHED_AS_IT_IS]
         where = f"{where} AND ({' OR '.join(found)})"
         given |= {"text": search.text, "lower": search.text.lower()}
-    where += {"fallback": " AND fallback", "failed_open": " AND failed_open IS NOT NULL"}.get(search.only or "", "")
-    place = place_of_newest(source, where, given, range(offset, offset + limit), scattered=search.text is not None)
-    columns = ", ".join(f'"{name}"' for name in _LISTED)
-    part = f'ORDER BY "at" DESC, request_id LIMIT {limit:d} OFFSET {offset - place.before:d}'
-    sql = f"SELECT {columns} FROM requests WHERE {place.where} AND {where} {part}"  # noqa: S608 - our own SQL
-    rows = source.rows(sql, {**given, **place.given}) if place.given else []
-    scores = _mean_scores(source, rows)
-    return DecisionPage(place.total, offset, [{**row, "feedback": scores.get(request_key(row))} for row in rows])
+    return where + {"fallback": " AND fallback", "failed_open": " AND failed_open IS NOT NULL"}.get(
+        search.only or "", ""
+    ), given
 
 
 def decision_row(source: RecordSource, request_id: str, at: datetime | None) -> Row | None:

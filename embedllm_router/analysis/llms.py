@@ -1,4 +1,4 @@
-"""The map of the learned LLMs, where LLMs near each other get the same prompts right, and the requests of each."""
+"""The learned LLMs, which of them get the same prompts right, and the requests of each."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -9,16 +9,16 @@ from threadpoolctl import ThreadpoolController
 
 from embedllm_router.analysis.span import RecordQuery
 from embedllm_router.artifact.weights import Artifact
-from embedllm_router.evaluation.embeddings import centred_embeddings, llm_map
+from embedllm_router.evaluation.embeddings import centred_embeddings
 from embedllm_router.records.reader.source import RecordSource
 
-__all__ = ["LLMMap", "MappedLLM", "map_of_llms"]
+__all__ = ["LearnedLLM", "LearnedLLMs", "learned_llms"]
 
 _NEIGHBOURS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class MappedLLM:
+class LearnedLLM:
     """One learned LLM.
 
     Attributes:
@@ -29,8 +29,6 @@ class MappedLLM:
         mean_correctness: Share of those that were right.
         input_usd_per_mtok: List price per million input tokens in USD; None when unknown.
         output_usd_per_mtok: List price per million output tokens in USD; None when unknown.
-        x: Place on the first principal axis.
-        y: Place on the second.
         nearest: The most alike others with the cosine of their centred embeddings, best first.
         chosen: Requests it was chosen for in the span of time.
     """
@@ -42,51 +40,46 @@ class MappedLLM:
     mean_correctness: float
     input_usd_per_mtok: float | None
     output_usd_per_mtok: float | None
-    x: float
-    y: float
     nearest: tuple[tuple[str, float], ...]
     chosen: int
 
 
 @dataclass(frozen=True, slots=True)
-class LLMMap:
-    """All the map shows.
+class LearnedLLMs:
+    """All learned LLMs.
 
     Attributes:
-        artifact: Id of the weights; None when there are none, and then the map is empty.
-        explained: Share of the variance each axis explains.
+        artifact: Id of the weights; None when there are none, and then there are no LLMs.
         llms: In the order of the weights.
     """
 
     artifact: str | None
-    explained: tuple[float, float]
-    llms: tuple[MappedLLM, ...]
+    llms: tuple[LearnedLLM, ...]
 
 
-def map_of_llms(artifact: Artifact | None, source: RecordSource, query: RecordQuery) -> LLMMap:
-    """Draws the map.
+def learned_llms(artifact: Artifact | None, source: RecordSource, query: RecordQuery) -> LearnedLLMs:
+    """Lists them.
 
     Args:
-        artifact: The live weights; None makes an empty map.
+        artifact: The live weights; None makes an empty list.
         source: The records that say who was chosen.
         query: Which of them.
 
     Returns:
-        The map.
+        The LLMs, each with those that are most alike.
 
     Raises:
         DataError: The records cannot be read.
     """
     if artifact is None:
-        return LLMMap(None, (0.0, 0.0), ())
+        return LearnedLLMs(None, ())
     where, given = query.filters().where()
     sql = f"SELECT llm, count(*) AS n FROM requests WHERE {where} AND llm IS NOT NULL GROUP BY llm"  # noqa: S608 - our own SQL
     chosen = {row["llm"]: row["n"] for row in source.rows(sql, given)}
     with ThreadpoolController().limit(limits=1, user_api="blas"):  # a second thread for so little waits for seconds
-        places, explained = llm_map(artifact)
         alike = _cosines(centred_embeddings(artifact))
-    mapped = tuple(
-        MappedLLM(
+    found = tuple(
+        LearnedLLM(
             id=llm.id,
             vendor=llm.vendor,
             thinking=llm.thinking,
@@ -94,14 +87,12 @@ def map_of_llms(artifact: Artifact | None, source: RecordSource, query: RecordQu
             mean_correctness=llm.mean_correctness,
             input_usd_per_mtok=llm.input_usd_per_mtok,
             output_usd_per_mtok=llm.output_usd_per_mtok,
-            x=float(places[row, 0]),
-            y=float(places[row, 1]),
             nearest=_nearest(artifact, alike, row),
             chosen=chosen.get(llm.id, 0),
         )
         for row, llm in enumerate(artifact.manifest.llms)
     )
-    return LLMMap(artifact.id, explained, mapped)
+    return LearnedLLMs(artifact.id, found)
 
 
 def _cosines(embeddings: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from embedllm_router.analysis.span import RecordQuery, Window, window_of
 from embedllm_router.analysis.summary import COMPARED, FORETOLD
 from embedllm_router.records.reader.source import RecordSource
 
-__all__ = ["LLMLine", "Overview", "Spread", "Sums", "choices", "overview"]
+__all__ = ["Change", "LLMLine", "Overview", "Spread", "Sums", "choices", "overview"]
 
 _COLUMNS: Final = ("virtual_model", "key_alias", "chosen", "served", "reason", "status", "arm")
 _MOST: Final = 100
@@ -77,6 +77,8 @@ class Sums:
         forecast: Answered by the chosen group, with an expected and a billed cost; the next two are over them.
         forecast_usd: What they were expected to cost.
         forecast_billed_usd: What they did cost.
+        retried: Requests of which at least one call failed, whatever came of them.
+        failed_attempts: Calls that failed, retries and fallbacks among them.
     """
 
     requests: int = 0
@@ -101,6 +103,8 @@ class Sums:
     forecast: int = 0
     forecast_usd: float = 0.0
     forecast_billed_usd: float = 0.0
+    retried: int = 0
+    failed_attempts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +116,16 @@ class Spread:
         latency_p95: Likewise.
         route_p50: What routing added to it.
         route_p95: Likewise.
+        total_p50: From the request's arrival to the last byte, as the client waited.
+        total_p95: Likewise.
     """
 
     latency_p50: float | None = None
     latency_p95: float | None = None
     route_p50: float | None = None
     route_p95: float | None = None
+    total_p50: float | None = None
+    total_p95: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +150,23 @@ class LLMLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """When another configuration or other weights began to decide, by the first record that says so.
+
+    Attributes:
+        at: Time of that record, UTC.
+        what: "weights" for weights not seen before in the window, else "configuration".
+        artifact: Id of the weights.
+        generation: How often that process had loaded configuration and weights.
+    """
+
+    at: datetime
+    what: Literal["weights", "configuration"]
+    artifact: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """All the overview shows.
 
@@ -158,6 +183,7 @@ class Overview:
         llms: The model groups, most often chosen first.
         reasons: Requests by the reason of their choice, most first.
         problems: Requests by the class of their error, whether routing's or the LLM's; most first, at most 20.
+        changes: When configuration or weights changed, oldest first; the latest 20.
     """
 
     since: datetime
@@ -172,6 +198,7 @@ class Overview:
     llms: tuple[LLMLine, ...]
     reasons: dict[str, int]
     problems: dict[str, int]
+    changes: tuple[Change, ...]
 
 
 _MOST_LLMS: Final = 200
@@ -179,6 +206,7 @@ _THINNINGS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _SORTED: Final = 100_000
 """Requests that are sorted for percentiles; more would tell little and take long."""
 _MOST_PROBLEMS: Final = 20
+_MOST_CHANGES: Final = 20
 _SUMS: Final = {
     "requests": "count(*)",
     "succeeded": "count(*) FILTER (WHERE status = 'success')",
@@ -202,29 +230,34 @@ _SUMS: Final = {
     "forecast": "count(foreseen)",
     "forecast_usd": "sum(expected_cost_usd * foreseen)",
     "forecast_billed_usd": "sum(billed_cost_usd * foreseen)",
+    "retried": "count(CASE WHEN array_length(failed_attempts, 1) > 0 THEN 1 END)",
+    "failed_attempts": "sum(array_length(failed_attempts, 1))",
 }
 _STEP: Final = 'CAST(floor(extract(epoch FROM "at") / CAST($step_s AS DOUBLE PRECISION)) AS BIGINT)'
-_BY_STEP, _BY_SERVED, _BY_REASON, _BY_PROBLEM = 0b00111, 0b11011, 0b11101, 0b11110
-"""Which of step, chosen, served, reason and problem a row is *not* grouped by, as GROUPING counts."""
+_BY: Final = "step, chosen, served, reason, problem, artifact, generation"
+_BY_STEP, _BY_SERVED, _BY_REASON, _BY_PROBLEM, _BY_SNAPSHOT = 0b0011111, 0b1101111, 0b1110111, 0b1111011, 0b1111100
+"""Which of `_BY` a row is *not* grouped by, as GROUPING counts."""
 _ADDED_UP: Final = f"""
 WITH marked AS (
   SELECT *, {_STEP} AS step, COALESCE(failed_open, error) AS problem,
     CASE WHEN {COMPARED} THEN 1 END AS comparable, CASE WHEN {FORETOLD} THEN 1 END AS foreseen
   FROM requests WHERE {{where}}
 ), fine AS (
-  SELECT step, chosen, served, reason, problem, {", ".join(f"{sql} AS {name}" for name, sql in _SUMS.items())}
-  FROM marked GROUP BY step, chosen, served, reason, problem
+  SELECT {_BY}, {", ".join(f"{sql} AS {name}" for name, sql in _SUMS.items())},
+    min(CASE WHEN arm = 'live' THEN "at" END) AS first
+  FROM marked GROUP BY {_BY}
 )
-SELECT GROUPING(step, chosen, served, reason, problem) AS grouped, step, chosen, served, reason, problem,
-  {", ".join(f"sum({name}) AS {name}" for name in _SUMS)}
-FROM fine GROUP BY GROUPING SETS ((step, chosen), (served), (reason), (problem))
+SELECT GROUPING({_BY}) AS grouped, {_BY},
+  {", ".join(f"sum({name}) AS {name}" for name in _SUMS)}, min(first) AS first
+FROM fine GROUP BY GROUPING SETS ((step, chosen), (served), (reason), (problem), (artifact, generation))
 """  # noqa: S608 - our own SQL
 _SPREADS: Final = f"""
 SELECT GROUPING(step, served) AS grouped, step, served,
   percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY latency_ms) AS latency,
-  percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY route_ms) AS route
+  percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY route_ms) AS route,
+  percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY total_ms) AS total
 FROM (
-  SELECT {_STEP} AS step, served, latency_ms, route_ms FROM requests
+  SELECT {_STEP} AS step, served, latency_ms, route_ms, total_ms FROM requests
   WHERE {{where}} AND CAST(extract(microseconds FROM "at") AS BIGINT) % $every = 0
 ) AS r
 GROUP BY GROUPING SETS ((), (step), (served))
@@ -267,6 +300,7 @@ def overview(source: RecordSource, query: RecordQuery) -> Overview:
         llms=_llms(added, spreads, steps),
         reasons=_counts(added[_BY_REASON], "reason"),
         problems=dict(list(_counts(added[_BY_PROBLEM], "problem").items())[:_MOST_PROBLEMS]),
+        changes=_changes(added[_BY_SNAPSHOT]),
     )
 
 
@@ -298,8 +332,20 @@ def _total(rows: Iterable[Row]) -> Sums:
 
 
 def _spread(row: Row) -> Spread:
-    latency, route = row["latency"] or (None, None), row["route"] or (None, None)
-    return Spread(*latency, *route)
+    measured = (row[name] or (None, None) for name in ("latency", "route", "total"))
+    return Spread(*(one for pair in measured for one in pair))
+
+
+def _changes(rows: Iterable[Row]) -> tuple[Change, ...]:
+    """What decided first is no change, and neither is a process that starts and counts its generations anew."""
+    named = (row for row in rows if None not in {row["first"], row["artifact"], row["generation"]})
+    seen: set[str] = set()
+    found: list[Change] = []
+    for row in sorted(named, key=lambda row: (row["first"], row["generation"])):
+        is_new = row["artifact"] not in seen
+        seen.add(row["artifact"])
+        found.append(Change(row["first"], "weights" if is_new else "configuration", row["artifact"], row["generation"]))
+    return tuple(found[1:][-_MOST_CHANGES:])
 
 
 def _llms(

@@ -6,12 +6,15 @@ read off the category's name, so that records of older weights have topics too. 
 
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
+from embedllm_router._stats import Estimate, wilson
 from embedllm_router.records.reader.source import Filters, RecordSource
+from embedllm_router.records.reader.verdicts import counting
 
-__all__ = ["OTHER", "TopicShare", "by_topic", "topic_of"]
+__all__ = ["OTHER", "TopicLLM", "TopicLine", "TopicShare", "by_topic", "by_topic_and_llm", "topic_of"]
 
 OTHER: Final = "other"
 
@@ -119,3 +122,122 @@ def _share(topic: str, sums: _Sums, total: int) -> TopicShare:
     llm, n_llm = min(sums.chosen.items(), key=lambda one: (-one[1], one[0]))
     p_correct = sums.p_correct / sums.n_predicted if sums.n_predicted else None
     return TopicShare(topic, sums.n, sums.n / total, p_correct, sums.cost_usd, llm, n_llm / sums.n)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicLLM:
+    """One LLM on one topic, or all of them together.
+
+    Attributes:
+        llm: The model group; None for all of them.
+        n: Requests it was chosen for.
+        share: Of the topic's requests, or of all requests for all LLMs together, in [0, 1].
+        p_correct: Mean predicted probability of those, in [0, 1]; None when unknown.
+        usd_per_request: What one of those cost, by the bill where it is known, else by forecast; None when unknown.
+        judged: Answers that it gave and that have feedback, fallbacks to it included.
+        score: Their mean verdict with its 95 % Wilson interval; None without any.
+    """
+
+    llm: str | None
+    n: int
+    share: float
+    p_correct: float | None
+    usd_per_request: float | None
+    judged: int
+    score: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicLine:
+    """One topic.
+
+    Attributes:
+        topic: In plain words.
+        all: All its requests.
+        llms: By LLM, the one chosen most often first.
+    """
+
+    topic: str
+    all: TopicLLM
+    llms: tuple[TopicLLM, ...]
+
+
+@dataclass(slots=True)
+class _Cell:
+    n: int = 0
+    n_predicted: int = 0
+    p_correct: float = 0.0
+    n_paid: int = 0
+    usd: float = 0.0
+    judged: int = 0
+    score: float = 0.0
+
+    def add(self, other: "_Cell") -> None:
+        for name in _Cell.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    def shown(self, llm: str | None, total: int) -> TopicLLM:
+        return TopicLLM(
+            llm=llm,
+            n=self.n,
+            share=self.n / total if total else 0.0,
+            p_correct=self.p_correct / self.n_predicted if self.n_predicted else None,
+            usd_per_request=self.usd / self.n_paid if self.n_paid else None,
+            judged=self.judged,
+            score=wilson(self.score / self.judged, self.judged) if self.judged else None,
+        )
+
+
+_MOST_LLMS: Final = 50
+_CELLS: Final = """
+SELECT category, chosen AS llm, count(*) AS n, count(p_correct) AS n_predicted, sum(p_correct) AS p_correct,
+  count(COALESCE(billed_cost_usd, expected_cost_usd)) AS n_paid,
+  sum(COALESCE(billed_cost_usd, expected_cost_usd)) AS usd, 0 AS judged, 0.0 AS score
+FROM requests WHERE {where} GROUP BY category, chosen
+UNION ALL
+SELECT category, llm, 0, 0, 0.0, 0, 0.0, count(*), sum(score) FROM (
+  SELECT min(category) AS category, min(served) AS llm, avg(score) AS score
+  FROM ({verdicts}) AS v WHERE is_meant AND served IS NOT NULL GROUP BY request_id, "at"
+) AS j GROUP BY category, llm
+"""
+
+
+def by_topic_and_llm(source: RecordSource, filters: Filters) -> tuple[TopicLine, ...]:
+    """Requests by topic and LLM: how many, how right by prediction and by feedback, and at what cost.
+
+    Args:
+        source: The records.
+        filters: Which requests are meant.
+
+    Returns:
+        The topics that occur, most requests first; none without requests.
+
+    Raises:
+        DataError: The records cannot be read.
+    """
+    where, parameters = filters.where()
+    time, _ = Filters(since=filters.since, until=filters.until).where()
+    other, _ = replace(filters, since=None, until=None).where()
+    requests = (
+        f'SELECT request_id, response_id, "at", category, served, ({other}) AS is_meant FROM requests WHERE {time}'  # noqa: S608 - our own
+    )
+    rows = source.rows(_CELLS.format(where=where, verdicts=counting(requests)), parameters)
+    return _lines(rows)
+
+
+def _lines(rows: Iterable[dict[str, Any]]) -> tuple[TopicLine, ...]:
+    cells = defaultdict[str, defaultdict[str, _Cell]](lambda: defaultdict(_Cell))
+    for row in rows:
+        cells[topic_of(row["category"])][row["llm"]].add(_Cell(*(row[name] or 0 for name in _Cell.__slots__)))
+    totals = {topic: _Cell() for topic in cells}
+    for topic, by_llm in cells.items():
+        for cell in by_llm.values():
+            totals[topic].add(cell)
+    n = sum(one.n for one in totals.values())
+    found = (_line(topic, by_llm, totals[topic], n) for topic, by_llm in cells.items())
+    return tuple(sorted(found, key=lambda one: (-one.all.n, one.topic)))
+
+
+def _line(topic: str, by_llm: dict[str, _Cell], total: _Cell, n: int) -> TopicLine:
+    ordered = sorted(by_llm.items(), key=lambda pair: (-pair[1].n, -pair[1].judged, pair[0]))[:_MOST_LLMS]
+    return TopicLine(topic, total.shown(None, n), tuple(cell.shown(llm, total.n) for llm, cell in ordered))

@@ -1,23 +1,31 @@
 """The latest recorded decisions, decided again at every cost weight of a ladder.
 
 All figures are predictions: the probabilities and costs are those the router recorded, so a choice among them looks
-slightly better than it will be.
+slightly better than it will be. Costs are multiplied by what bills were of forecasts, where enough are known. Intervals
+are over requests, which are resampled; how many come in a month is taken as it is.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
-from embedllm_router.analysis.decisions import place_of_newest
+from embedllm_router._stats import Estimate, estimate, resamples
+from embedllm_router.analysis.decisions import Place, place_of_newest
+from embedllm_router.analysis.plan.figures import MIN_BILLED
+from embedllm_router.analysis.plan.traffic import Rate, rate_between
 from embedllm_router.analysis.replay.batch import CandidateBatch, Objectives, SingleLLM, choose, mix_of, singles
 from embedllm_router.analysis.span import RecordQuery
+from embedllm_router.config.virtual_model import AIMS, VirtualModelSettings
 from embedllm_router.records.reader.source import RecordSource
 from embedllm_router.routing.policy import Objective
 
-__all__ = ["LADDER", "Frontier", "Outcome", "SingleLLM", "frontier"]
+__all__ = ["LADDER", "Frontier", "Outcome", "SingleLLM", "frontier", "setting_as_yaml"]
 
 LADDER: Final = (
     0.0,
@@ -36,12 +44,19 @@ class Outcome:
         p_correct: Mean probability of a correct answer; None where nothing was chosen.
         cost_usd: Mean expected cost of a request in USD; None likewise.
         mix: Requests per name of `Frontier.names`.
+        accuracy: `p_correct` with its 95 % interval; None likewise.
+        usd_per_request: What a request will be billed, with its interval: `cost_usd` times what bills were of
+            forecasts.
+        usd_per_month: The same times the requests of a month; None where these are not known.
     """
 
     cost_weight: float | None
     p_correct: float | None
     cost_usd: float | None
     mix: tuple[int, ...]
+    accuracy: Estimate | None = None
+    usd_per_request: Estimate | None = None
+    usd_per_month: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +72,10 @@ class Frontier:
         ladder: Outcomes at rising cost weights, without those at either end that change nothing. The first, at 0, sends
             each request to the most accurate candidate.
         singles: One LLM for everything, dearest first.
+        rate: How many requests come in a month; None where the records span less than a day and nobody said.
+        hours: What the records span, in hours, whether they were looked at or not.
+        billed_ratio: What bills were of forecasts; None where too few are known, and then forecasts stand as they are.
+        virtual_models: Those whose own setting decided, most requests first.
     """
 
     requests: int
@@ -66,19 +85,30 @@ class Frontier:
     cost_weight: float | None
     ladder: tuple[Outcome, ...]
     singles: tuple[SingleLLM, ...]
+    rate: Rate | None
+    hours: float
+    billed_ratio: float | None
+    virtual_models: tuple[str, ...]
 
 
 Row = dict[str, Any]
-_COLUMNS: Final = 'chosen, cost_weight, min_p_correct, "within", max_cost_usd, candidates'
+Floats = NDArray[np.float64]
+_COLUMNS: Final = (
+    'chosen, served, cost_weight, min_p_correct, "within", max_cost_usd, candidates, virtual_model, objective_from, '
+    "expected_cost_usd, billed_cost_usd"
+)
+_CONFIGURED: Final = frozenset({None, "config", "canary"})
+_GROUPS, _DRAWS = 1000, 400
 
 
-def frontier(source: RecordSource, query: RecordQuery, n: int) -> Frontier:
+def frontier(source: RecordSource, query: RecordQuery, n: int, per_month: float | None = None) -> Frontier:
     """Decides the latest requests again.
 
     Args:
         source: The records.
         query: Which of them.
         n: How many of the latest, at least 1.
+        per_month: How many requests come in a month; None takes what the records say, if they span a day or more.
 
     Returns:
         The frontier; without requests its outcomes are empty.
@@ -86,28 +116,63 @@ def frontier(source: RecordSource, query: RecordQuery, n: int) -> Frontier:
     Raises:
         DataError: The records cannot be read.
     """
-    rows = _latest(source, query, n)
+    rows, place = _latest(source, query, n)
     batch = CandidateBatch.from_rows(rows)
     nowhere = np.full((len(rows), 1), np.nan)
     limits = replace(_aims(rows), min_p_correct=nowhere, max_accuracy_drop=nowhere)
+    rate = _rate(place, per_month)
+    choices = [_recorded(batch, rows), *(_decided(batch, limits, weight) for weight in LADDER)] if rows else []
+    bills = _bills(rows)
+    now, *ladder = _outcomes(batch, choices, bills, rate) if rows else (Outcome(None, None, None, ()),)
+    configured = Counter(row["virtual_model"] for row in rows if row["objective_from"] in _CONFIGURED)
     return Frontier(
         requests=len(rows),
         names=batch.names,
-        now=_recorded(batch, rows),
+        now=now,
         objectives=dict(Counter(_in_words(row) for row in rows).most_common(8)),
         cost_weight=_usual_cost_weight(rows),
-        ladder=_trimmed([_decided(batch, limits, weight) for weight in LADDER]) if rows else (),
+        ladder=_trimmed([replace(one, cost_weight=weight) for one, weight in zip(ladder, LADDER, strict=False)]),
         singles=tuple(sorted(singles(batch), key=lambda single: (-single.cost_usd, single.name))),
+        rate=rate,
+        hours=(place.last - place.first).total_seconds() / 3600 if place.first and place.last else 0.0,
+        billed_ratio=bills.ratio,
+        virtual_models=tuple(name for name, _ in configured.most_common()),
     )
 
 
-def _latest(source: RecordSource, query: RecordQuery, n: int) -> list[Row]:
-    """The newest requests that were decided, newest first."""
+def setting_as_yaml(name: str, settings: VirtualModelSettings, cost_weight: float) -> str:
+    """A virtual model as it is configured, with another cost weight in place of whatever aim it has, to be pasted.
+
+    Args:
+        name: The virtual model.
+        settings: As they are configured now.
+        cost_weight: λ, at least 0.
+
+    Returns:
+        YAML from `callback_settings` down, with every setting of this virtual model that was set.
+    """
+    said = settings.model_dump(mode="json", exclude_unset=True)
+    kept = {field: value for field, value in said.items() if field not in AIMS}
+    model = {"default": kept.pop("default"), "cost_weight": cost_weight, **kept}
+    nested = {"callback_settings": {"embedllm_router": {"virtual_models": {name: model}}}}
+    return yaml.safe_dump(nested, sort_keys=False, allow_unicode=True)
+
+
+def _latest(source: RecordSource, query: RecordQuery, n: int) -> tuple[list[Row], Place]:
+    """The newest requests that were decided, newest first, and where they lie."""
     where, given = query.filters().where()
     decided = f"{where} AND failed_open IS NULL AND p_correct IS NOT NULL"
     place = place_of_newest(source, decided, given, range(n))
     wanted = f'SELECT {_COLUMNS} FROM requests WHERE {place.where} AND {decided} ORDER BY "at" DESC LIMIT {n:d}'  # noqa: S608 - our own SQL
-    return source.rows(wanted, {**given, **place.given}) if place.given else []
+    return (source.rows(wanted, {**given, **place.given}) if place.given else []), place
+
+
+def _rate(place: Place, per_month: float | None) -> Rate | None:
+    if place.first is None or place.last is None:
+        return None
+    if per_month is not None:
+        return Rate(per_month, measured=False, days=(place.last - place.first).total_seconds() / 86_400)
+    return rate_between(place.total, place.first, place.last)
 
 
 def _aims(rows: list[Row]) -> Objectives:
@@ -116,33 +181,100 @@ def _aims(rows: list[Row]) -> Objectives:
     )
 
 
-def _decided(batch: CandidateBatch, limits: Objectives, cost_weight: float) -> Outcome:
+def _decided(batch: CandidateBatch, limits: Objectives, cost_weight: float) -> NDArray[np.intp]:
     """Every request at one cost weight, under its own recorded limit on cost."""
-    same = np.full_like(limits.cost_weight, cost_weight)
-    return _outcome(batch, choose(batch, replace(limits, cost_weight=same)), cost_weight)
+    return choose(batch, replace(limits, cost_weight=np.full_like(limits.cost_weight, cost_weight)))
 
 
-def _recorded(batch: CandidateBatch, rows: list[Row]) -> Outcome:
+def _recorded(batch: CandidateBatch, rows: list[Row]) -> NDArray[np.intp]:
     place = {name: index for index, name in enumerate(batch.names)}
-    return _outcome(batch, np.array([place.get(row["chosen"], -1) for row in rows], dtype=np.intp), None)
+    return np.array([place.get(row["chosen"], -1) for row in rows], dtype=np.intp)
 
 
-def _outcome(batch: CandidateBatch, chosen: NDArray[np.intp], cost_weight: float | None) -> Outcome:
-    return Outcome(
-        cost_weight=cost_weight,
-        p_correct=_mean(batch.at(batch.p_correct, chosen)),
-        cost_usd=_mean(batch.at(batch.cost_usd, chosen)),
-        mix=tuple(mix_of(chosen, len(batch.names)).astype(int).tolist()),
+@dataclass(frozen=True, slots=True)
+class _Bills:
+    """Forecasts and bills of requests that the chosen LLM answered; 0 where either is unknown.
+
+    Attributes:
+        foretold: (n,), USD.
+        billed: (n,), USD.
+    """
+
+    foretold: Floats
+    billed: Floats
+
+    @property
+    def ratio(self) -> float | None:
+        """Bills over forecasts; None where too few are known."""
+        enough = int((self.foretold > 0).sum()) >= MIN_BILLED
+        return float(self.billed.sum() / self.foretold.sum()) if enough else None
+
+
+def _bills(rows: list[Row]) -> _Bills:
+    def known(row: Row) -> bool:
+        return row["served"] == row["chosen"] and row["billed_cost_usd"] is not None and bool(row["expected_cost_usd"])
+
+    pairs = [(row["expected_cost_usd"], row["billed_cost_usd"]) if known(row) else (0.0, 0.0) for row in rows]
+    both = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+    return _Bills(both[:, 0], both[:, 1])
+
+
+def _outcomes(
+    batch: CandidateBatch, choices: Sequence[NDArray[np.intp]], bills: _Bills, rate: Rate | None
+) -> list[Outcome]:
+    """What is expected of each way to choose, with intervals; all of them share their resamples."""
+    p, cost = (
+        np.stack([batch.at(column, chosen) for chosen in choices], axis=1)
+        for column in (batch.p_correct, batch.cost_usd)
     )
+    known = np.isfinite(p) & np.isfinite(cost)
+    sums = np.concatenate([np.where(known, p, 0), np.where(known, cost, 0), known], axis=1)
+    with_bills = np.column_stack([sums, bills.billed, bills.foretold])
+    with ThreadpoolController().limit(limits=1, user_api="blas"):  # a second thread for so little waits for seconds
+        drawn = _drawn(with_bills)
+    k = len(choices)
+    n, ratio = drawn[:, 2 * k : 3 * k], np.ones(len(drawn))
+    if bills.ratio is not None:
+        ratio = np.divide(drawn[:, -2], drawn[:, -1], out=np.full(len(drawn), np.nan), where=drawn[:, -1] > 0)
+    means, usd = (
+        np.divide(drawn[:, part], n, out=np.full(n.shape, np.nan), where=n > 0) for part in (slice(k), slice(k, 2 * k))
+    )
+    billed = usd * ratio[:, None]
+    found = []
+    for column, chosen in enumerate(choices):
+        seen = int(n[0, column])
+        found.append(
+            Outcome(
+                cost_weight=None,
+                p_correct=float(means[0, column]) if seen else None,
+                cost_usd=float(usd[0, column]) if seen else None,
+                mix=tuple(mix_of(chosen, len(batch.names)).astype(int).tolist()),
+                accuracy=_estimate(means[:, column], seen),
+                usd_per_request=_estimate(billed[:, column], seen),
+                usd_per_month=None if rate is None else _estimate(billed[:, column] * rate.per_month, seen),
+            )
+        )
+    return found
 
 
-def _mean(values: NDArray[np.float64]) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else None
+def _drawn(values: Floats) -> Floats:
+    """Sums over all requests, then over each resample of groups of them, (1 + draws, k)."""
+    groups = min(len(values), _GROUPS)
+    short = -len(values) % groups
+    grouped = np.concatenate([values, np.zeros((short, values.shape[1]))]).reshape(-1, groups, values.shape[1]).sum(0)
+    counts = np.vstack([np.ones(groups), resamples(groups, seeds=(0,), draws=_DRAWS)])
+    summed: Floats = counts @ grouped
+    return summed
+
+
+def _estimate(drawn: Floats, n: int) -> Estimate | None:
+    return estimate(float(drawn[0]), drawn[1:], n) if n else None
 
 
 def _trimmed(ladder: list[Outcome]) -> tuple[Outcome, ...]:
     """Leaves out what changes nothing at either end; λ = 0 and one step beyond the last change stay."""
+    if not ladder:
+        return ()
     mixes = [outcome.mix for outcome in ladder]
     first = next((i for i, mix in enumerate(mixes) if mix != mixes[0]), 1) - 1
     last = next((i for i in range(len(mixes) - 1, -1, -1) if mixes[i] != mixes[-1]), 0) + 1

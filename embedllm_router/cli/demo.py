@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import httpx
 
@@ -239,14 +239,17 @@ def _ask(client: "OpenAI", title: str, text: str, cost_weight: float) -> DemoReq
 @contextmanager
 def _running(what: str, command: Sequence[str], environment: Mapping[str, str], ready: str, log: Path) -> Iterator[int]:
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own program, with arguments made above
-            command, env={**os.environ, **environment}, stdout=output, stderr=subprocess.STDOUT
-        )
+        process = _start(command, {**os.environ, **environment}, output)
     try:
         _wait(what, process, ready, log)
         yield process.pid
     finally:
         _stop(process)
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str], output: BinaryIO) -> "subprocess.Popen[bytes]":
+    """Starts one of our own programs."""
+    return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)  # noqa: S603
 
 
 def _wait(what: str, process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:

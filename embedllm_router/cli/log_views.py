@@ -186,6 +186,10 @@ def why(row: Row, explanation: Explanation) -> str:
         "explored": lambda: _explored(row, explanation),
         "near_tie": lambda: _near_tie(row, explanation),
         "out_of_distribution": lambda: _out_of_distribution(row),
+        "guarded": lambda: (
+            f"{chosen} is the best of those that are not dear: the key's requests went to dear ones as often as the "
+            "virtual model's guard allows."
+        ),
     }
     said = reasons.get(row["reason"], lambda: f"{chosen} was chosen: {row['reason']}.")()
     if explanation.best not in {None, chosen} and row["reason"] not in {"explored", "near_tie"}:

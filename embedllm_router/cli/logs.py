@@ -1,4 +1,4 @@
-"""The commands `logs tail|show|summary|export|seal|erase`: parse, call one function, print.
+"""The commands `logs tail|show|summary|export|seal|migrate|erase`: parse, call one function, print.
 
 Results go to stdout, everything else to stderr. Heavy imports wait until a command runs.
 """
@@ -37,6 +37,7 @@ def register(app: typer.Typer) -> None:
     logs.command(name="summary")(with_options(_summary, place_of, filters_of))
     logs.command(name="export")(with_options(_export, place_of, filters_of))
     logs.command(name="seal")(with_options(_seal, place_of))
+    logs.command(name="migrate")(with_options(_migrate, place_of))
     logs.command(name="erase")(with_options(_erase, place_of))
     app.add_typer(logs, name="logs")
 
@@ -163,6 +164,30 @@ def _seal(place: Place, as_json: AsJson = False) -> None:
             f"{one.path.name}: {one.rows:,} records" + (f", {one.rejected} lines rejected" if one.rejected else "")
         )
     typer.echo(f"{len(sealed)} files sealed")
+
+
+def _migrate(place: Place, as_json: AsJson = False) -> None:
+    """Make the tables of records in PostgreSQL, or change them as this version needs; a proxy does so by itself too."""
+    from embedllm_router.cli.options import places
+    from embedllm_router.records.reader.source import is_database
+
+    where = places(place.origin, place.config)
+    if len(where) != 1 or not is_database(where[0]):
+        found = ", ".join(one.rsplit("@", 1)[-1] for one in where)
+        raise ConfigError(
+            f"expected one postgresql:// URL, found {found}: name it with --from, in store.url of the --config, or in "
+            "EMBEDLLM_ROUTER_STORE__URL. Record files need no migration."
+        )
+    try:
+        from embedllm_router.records.writer.postgres import migrate
+    except ImportError as error:
+        raise ConfigError("PostgreSQL needs: pip install 'embedllm-router[postgres]'.") from error
+    done = migrate(where[0])
+    if as_json:
+        print_json({"location": done.location, "before": done.before, "after": done.after})
+        return
+    found = "as before" if done.before == done.after else f"changed from {done.before}" if done.before else "newly made"
+    typer.echo(f"the tables in {done.location} are of version {done.after}, {found}")
 
 
 def _erase(

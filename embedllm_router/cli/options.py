@@ -37,7 +37,8 @@ Origin = Annotated[
     list[str] | None,
     typer.Option(
         "--from",
-        help="Records: folder, file, glob or postgresql:// URL; repeat for several. Default: where the proxy writes.",
+        help="Records: folder, file, glob, s3://bucket/prefix or postgresql:// URL; repeat for several. Default: where "
+        "the proxy writes.",
     ),
 ]
 Config = Annotated[

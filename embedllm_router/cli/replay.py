@@ -83,7 +83,9 @@ def _replay(
     change, changed = _change(aim, words, artifact, config)
     with place_of(origin).opened() as log:
         check_virtual_model(log, filters)
-        wanted = Wanted(filters=filters, limit=limit, with_text=artifact is not None, sources=source)
+        wanted = Wanted(
+            filters=filters, limit=limit, with_text=artifact is not None, sources=source, with_pairs=source is None
+        )
         recorded = read_recorded(log, wanted)
     _print(_run(recorded, change, changed, flips), as_json=as_json)
 

@@ -77,6 +77,8 @@ def _observed(o: OffPolicy) -> Table:
     table.add_row("before, doubly robust", supported, _interval(o.before_supported, ".4f"))
     table.add_row("after, inverse propensity", supported, _interval(o.ips, ".4f"))
     table.add_row("after, the same normalised", supported, _interval(o.snips, ".4f"))
+    if o.by_pairs is not None:
+        table.add_row(f"change, {o.by_pairs.n:,} judged pairs", everything, _interval(o.by_pairs.change, "+.4f"))
     table.caption = (
         f"{o.n_feedback:,} verdicts, {o.n_matched:,} on an LLM the new policy wants, which count as "
         f"{o.effective_n:,.0f}; largest weight {o.largest_weight:.3g}"

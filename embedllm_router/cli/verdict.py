@@ -144,7 +144,7 @@ def _of_records(
     filters = Filters(since=moment(since, "--since"), until=moment(until, "--until"), virtual_model=virtual_model)
     with place.opened(must_exist=bool(place.origin)) as source:
         check_virtual_model(source, filters)
-        recorded = read_recorded(source, Wanted(filters=filters, limit=limit))
+        recorded = read_recorded(source, Wanted(filters=filters, limit=limit, with_pairs=True))
     return judge_records(recorded, baseline=baseline, cost_weight=cost_weight, margin=margin)
 
 

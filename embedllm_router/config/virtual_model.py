@@ -13,16 +13,18 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from embedllm_router.routing.budget import UTC, Budget, Per, Whose
+from embedllm_router.routing.budget import UTC, Budget, Guard, Per, Whose
 from embedllm_router.routing.decision import Exploration, Objective
 from embedllm_router.routing.overrides import FIELDS, PROFILES, Allowed
 from embedllm_router.routing.pool import Rules
 from embedllm_router.routing.prompt import EmbedText
 
 __all__ = [
+    "AIMS",
     "BudgetSettings",
     "CanarySettings",
     "ExplorationSettings",
+    "GuardSettings",
     "JudgingSettings",
     "PlaceSettings",
     "RequestSettings",
@@ -71,7 +73,7 @@ class _Group(BaseModel):
         return read
 
 
-_AIMS = ("cost_weight", "profile", "min_p_correct", "max_accuracy_drop")
+AIMS = ("cost_weight", "profile", "min_p_correct", "max_accuracy_drop")
 """What says which candidate is best; at most one of them at a time."""
 
 
@@ -95,7 +97,7 @@ class ObjectiveSettings(_Group):
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> "ObjectiveSettings":
-        said = [name for name in _AIMS if getattr(self, name) is not None]
+        said = [name for name in AIMS if getattr(self, name) is not None]
         if len(said) > 1:
             raise ValueError(f"{' and '.join(said)} exclude each other; keep one")
         return self
@@ -103,7 +105,7 @@ class ObjectiveSettings(_Group):
     @property
     def says_something(self) -> bool:
         """Whether any of its settings is set."""
-        return self.latency_weight > 0 or any(getattr(self, name) is not None for name in (*_AIMS, "max_cost_usd"))
+        return self.latency_weight > 0 or any(getattr(self, name) is not None for name in (*AIMS, "max_cost_usd"))
 
     @property
     def objective(self) -> Objective:
@@ -181,6 +183,31 @@ class BudgetSettings(_Group):
     def budget(self) -> Budget:
         """As the value that the ledger reads."""
         return Budget(self.usd, self.per, self.scope, self.timezone)
+
+
+class GuardSettings(_Group):
+    """A bound on how often one API key's requests go to dear LLMs, against text that makes every request look hard.
+
+    Off unless `share_of_dearest` is set.
+    """
+
+    share_of_dearest: Annotated[float, BeforeValidator(_percent), Field(ge=0, le=1)] | None = None
+    """Largest share of a key's requests that go to dear LLMs, such as 0.3 or "30%". Beyond it, dear LLMs are excluded
+    (`guarded`) until the share has fallen. Requests without a key count together."""
+    window_s: float = Field(default=3600, ge=10, le=2_592_000)
+    """Over how many seconds requests are counted."""
+    min_requests: int = Field(default=50, ge=1)
+    """Requests of the key in that time from which on the share is bounded."""
+    times_median: float = Field(default=2, ge=1, le=1_000_000)
+    """An LLM is dear for a request when it is expected to cost more than so many times the median of the LLMs that
+    could answer this request. Of an even number, the lower of the middle two is the median."""
+
+    @property
+    def guard(self) -> Guard | None:
+        """As the value that decisions read; None when it is off."""
+        if self.share_of_dearest is None:
+            return None
+        return Guard(self.share_of_dearest, self.window_s, self.min_requests, self.times_median)
 
 
 class SessionSettings(_Group):
@@ -317,6 +344,8 @@ class VirtualModelSettings(ObjectiveSettings):
     budgets: Annotated[tuple[BudgetSettings, ...], AfterValidator(_each_once)] = ()
     """Amounts to spend per day, week or month. The cost weight adapts to them; when one is used up, the cheapest LLM
     answers."""
+    guard: GuardSettings = GuardSettings()
+    """A bound on how often the requests of one API key go to dear LLMs; off by default."""
     sessions: SessionSettings = SessionSettings()
     """Whether and how long conversations stay on their LLM."""
     near_tie_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.005

@@ -142,7 +142,14 @@ class Judgement:
     for_savings: Comparison
 
 
-def compare(routed: Answered, fixed: Answered, cost_weight: Floats | float = 0.0, *, differ: bool = True) -> Comparison:
+def compare(
+    routed: Answered,
+    fixed: Answered,
+    cost_weight: Floats | float = 0.0,
+    *,
+    differ: bool = True,
+    stands_for: float = 1.0,
+) -> Comparison:
     """Compares routing with a fixed LLM.
 
     Args:
@@ -150,6 +157,7 @@ def compare(routed: Answered, fixed: Answered, cost_weight: Floats | float = 0.0
         fixed: The fixed LLM, on the same requests.
         cost_weight: λ of every request, or one for all, in accuracy per USD; at least 0.
         differ: Whether routing chose another LLM than the fixed one for any request; else the difference is 0 for sure.
+        stands_for: How many requests one answer that was observed stands for, where it is a sample of them.
 
     Returns:
         The differences, with paired intervals.
@@ -157,7 +165,7 @@ def compare(routed: Answered, fixed: Answered, cost_weight: Floats | float = 0.0
     n = len(routed.correct)
     drawn = Resampling(n)
     gained = routed.correct - fixed.correct
-    seldom = float(differ)
+    seldom = stands_for**2 if differ else 0.0
     priced = bool(np.isfinite(routed.cost).all() and np.isfinite(fixed.cost).all())
     more = routed.cost - fixed.cost if priced else np.full(n, np.nan)
     utility = gained - np.where(np.asarray(cost_weight) > 0, cost_weight * more, 0.0)
@@ -179,7 +187,8 @@ def compare(routed: Answered, fixed: Answered, cost_weight: Floats | float = 0.0
 def _widened(found: Estimate, values: Floats, unseen: float) -> Estimate:
     """At least as wide as Agresti and Min's interval (2005) of a paired difference.
 
-    The bootstrap takes what never differed yet as never differing; this counts `unseen` answers that differ besides.
+    The bootstrap takes what never differed yet as never differing; this adds `unseen` to the squared differences: 1 for
+    one more answer that differs, the square of its weight for one of a sample.
     """
     n = len(values) + 2
     mean = float(values.sum()) / n

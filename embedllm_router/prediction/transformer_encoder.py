@@ -92,6 +92,7 @@ class TransformerEncoder:
                 "hub name; download it first where there is no network."
             ) from error
         self._torch, self._threads = torch, threads
+        self._pads_left = self._model.tokenizer.padding_side == "left"
         self.spec = self._describe(name)
         self.tokenizer_json: str = self._model.tokenizer.backend_tokenizer.to_str()
         self.device = _present_device(torch, device)
@@ -177,14 +178,17 @@ class TransformerEncoder:
             return_tensors="pt",
         )
         owners = tokens.pop("overflow_to_sample_mapping").numpy()
-        vectors = []
+        lengths = tokens["attention_mask"].sum(dim=1)
+        order = self._torch.argsort(lengths)  # chunks of like length together, so that little is padding
+        vectors = np.zeros((len(owners), self.spec.d_embedding), dtype=np.float32)
         kind = self.device if self._bfloat16 else "cpu"
         with self._torch.inference_mode(), self._torch.autocast(kind, self._torch.bfloat16, self._bfloat16):
             for start in range(0, len(owners), _BATCH):
-                features = {name: tensor[start : start + _BATCH].to(self.device) for name, tensor in tokens.items()}
-                vectors.append(self._model(features)["sentence_embedding"].float().cpu().numpy())
-        n_tokens = tokens["attention_mask"].sum(dim=1).numpy().astype(np.float32)
-        return np.concatenate(vectors), n_tokens, owners
+                batch = order[start : start + _BATCH]
+                read = slice(None) if self._pads_left else slice(int(lengths[batch].max()))
+                features = {name: tensor[batch, read].to(self.device) for name, tensor in tokens.items()}
+                vectors[batch] = self._model(features)["sentence_embedding"].float().cpu().numpy()
+        return vectors, lengths.numpy().astype(np.float32), owners
 
     def _describe(self, name: str) -> TransformerSpec:
         model: Any = self._model

@@ -9,7 +9,7 @@ from embedllm_router._files import why_nothing_fits
 from embedllm_router.errors import ArtifactError, ConfigError, safe_message, where
 from embedllm_router.proxy import litellm_state
 from embedllm_router.proxy.container import Container
-from embedllm_router.proxy.judging import AT_ONCE
+from embedllm_router.proxy.judging.run import AT_ONCE
 from embedllm_router.records.writer.files import old_files
 from embedllm_router.records.writer.queue import StoreHealth
 from embedllm_router.routing.deployments import Row

@@ -13,16 +13,17 @@ from embedllm_router.config.process import RedisAddress, StateSettings
 from embedllm_router.config.settings import RouterSettings, read_litellm_redis
 from embedllm_router.errors import EmbedLLMRouterError
 from embedllm_router.proxy.adapting import Adapting
-from embedllm_router.proxy.judging import Judging
+from embedllm_router.proxy.judging.run import Judging
 from embedllm_router.proxy.request_context import key_id_of
 from embedllm_router.proxy.shadow import ShadowRunner
 from embedllm_router.records.owners import Giver, Owners, key_hash_of
 from embedllm_router.records.reader.source import LateSource, Limits
 from embedllm_router.records.schema import FeedbackRecord
 from embedllm_router.records.writer.store import RecordStore, open_store
+from embedllm_router.routing.budget import Scope, Whose
 from embedllm_router.serving.arms import Arms
 from embedllm_router.serving.availability import Availability
-from embedllm_router.serving.budget_enforcer import BudgetEnforcer, Ledger
+from embedllm_router.serving.budget_enforcer import BudgetEnforcer, BudgetStatus, DearShares, Ledger
 from embedllm_router.serving.caller_drift import CallerDrift
 from embedllm_router.serving.sessions import Sessions
 from embedllm_router.serving.snapshot import LiveSnapshot, Snapshot
@@ -30,7 +31,7 @@ from embedllm_router.serving.state.opening import open_state
 from embedllm_router.serving.state.shared import SharedState
 from embedllm_router.telemetry.log import configure_logging
 from embedllm_router.telemetry.metrics import Metrics, open_metrics
-from embedllm_router.telemetry.status import Status, VirtualModelStatus
+from embedllm_router.telemetry.status import BudgetState, Status, VirtualModelStatus
 from embedllm_router.telemetry.tracing import Tracer
 from embedllm_router.telemetry.tracker import Keep, RequestTracker, Sink
 
@@ -82,6 +83,17 @@ class Container:
         return _status(
             self.live, self.tracker, self.store, self.adapting, self.judging, self.availability, self.started_at
         )
+
+    def budgets(self) -> tuple[BudgetState, ...]:
+        """Every budget now, the one with the least left first; to be called on the event loop, as decisions are."""
+        shared = tuple(
+            Scope(one.budget, name)
+            for name, model in self.live.snapshot.settings.virtual_models.items()
+            for one in model.budgets
+            if one.scope is Whose.VIRTUAL_MODEL
+        )
+        found = [_budget_state(one) for one in self.budget_enforcer.status(shared)]
+        return tuple(sorted(found, key=lambda one: (-one.spent_usd / one.usd, one.virtual_model)))
 
     def reload(self) -> Snapshot:
         """Takes up changed configuration and weights.
@@ -154,7 +166,7 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
     availability = Availability(lambda: live.snapshot.settings.resting, log)
     records = LateSource(settings.store.place, _FOR_PAGES)
     adapting = Adapting(live, records, log)
-    judging = Judging(live, state, log, store.put)
+    judging = Judging(live, state, log, store.put, lambda: availability.excluded)
     metrics = open_metrics(
         lambda: _status(live, tracker, store, adapting, judging, availability, started_at),
         log,
@@ -170,7 +182,7 @@ def assemble(settings: RouterSettings, config: Path | None = None, *, log_to: Te
         metrics=metrics,
         state=state,
         availability=availability,
-        budget_enforcer=BudgetEnforcer(Ledger(state), state.clock),
+        budget_enforcer=BudgetEnforcer(Ledger(state), DearShares(state), state.clock),
         sessions=Sessions(state),
         shadows=ShadowRunner(log),
         records=records,
@@ -220,6 +232,23 @@ def _status(  # noqa: PLR0913, PLR0917 - everything that has something to say
         adaptation=adapting.status(),
         judging=judging.status(),
         left_alone={group: str(reason) for group, reason in availability.excluded.items()},
+    )
+
+
+def _budget_state(one: BudgetStatus) -> BudgetState:
+    scope = one.scope
+    return BudgetState(
+        virtual_model=scope.virtual_model,
+        scope=str(scope.budget.scope),
+        holder=key_hash_of(scope.holder),
+        usd=scope.budget.usd,
+        per=str(scope.budget.per),
+        period=one.period,
+        ends_at=datetime.fromtimestamp(one.ends_at, UTC),
+        spent_usd=one.committed_usd,
+        cost_weight=one.cost_weight,
+        exhausted=one.exhausted,
+        forecast_usd=one.forecast_usd,
     )
 
 

@@ -42,10 +42,11 @@ __all__ = [
     "proxy",
     "served_deployment",
     "served_group",
+    "viewers_too",
 ]
 
 _CUT = frozenset({"length", "max_tokens", "content_filter", "refusal", "error", "failed", "incomplete", "cancelled"})
-_ADMINS = frozenset({LitellmUserRoles.PROXY_ADMIN, LitellmUserRoles.PROXY_ADMIN_VIEW_ONLY})
+_VIEWERS = frozenset({LitellmUserRoles.PROXY_ADMIN, LitellmUserRoles.PROXY_ADMIN_VIEW_ONLY})
 
 any_key = user_api_key_auth
 """FastAPI dependency: the proxy's own key check."""
@@ -78,18 +79,36 @@ async def admin_only(key: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)])
     """Lets the proxy's administrators through, and everybody where the proxy asks for no key.
 
     Raises:
-        HTTPException: 403 for any other key.
+        HTTPException: 403 for any other key, that of a `proxy_admin_viewer` among them.
     """
     if not is_admin(key):
         raise HTTPException(403, detail="only an administrator's key opens this; found another one")
     return key
 
 
+async def viewers_too(key: Annotated[UserAPIKeyAuth, Depends(user_api_key_auth)]) -> UserAPIKeyAuth:
+    """Lets those through who may see everything: administrators, and keys of the role `proxy_admin_viewer`.
+
+    Raises:
+        HTTPException: 403 for any other key.
+    """
+    if not _has_role(key, _VIEWERS):
+        raise HTTPException(
+            403,
+            detail="only an administrator's key or one of the role proxy_admin_viewer opens this; found another one",
+        )
+    return key
+
+
 def is_admin(key: object) -> bool:
     """Whether a key is an administrator's; everybody's is where the proxy asks for none."""
+    return _has_role(key, frozenset({LitellmUserRoles.PROXY_ADMIN}))
+
+
+def _has_role(key: object, roles: frozenset[LitellmUserRoles]) -> bool:
     from litellm.proxy import proxy_server  # noqa: PLC0415 - it imports us; by now it is complete
 
-    return proxy_server.master_key is None or getattr(key, "user_role", None) in _ADMINS
+    return proxy_server.master_key is None or getattr(key, "user_role", None) in roles
 
 
 def end_in_order() -> None:

@@ -47,7 +47,7 @@ from embedllm_router.proxy.request_context import (
 from embedllm_router.records.feedback import feedback_in
 from embedllm_router.records.owners import Giver, Owners
 from embedllm_router.records.schema import FeedbackRecord
-from embedllm_router.routing.budget import scopes_of
+from embedllm_router.routing.budget import Guarded, scopes_of
 from embedllm_router.routing.decision import NO_EXPLORATION, Conditions, Decision, Request
 from embedllm_router.routing.overrides import BODY_FIELD, Override, Overrides, combine
 from embedllm_router.routing.pipeline import Embedded, RequestState, Routing, decide
@@ -235,13 +235,13 @@ class ProxyHandler(CustomLogger):
         if isinstance(arm.router.encoder, EncoderQueue):
             embedded = await _embed_soon(arm.router.encoder, prompt)
             session = find() if settings.sessions.enabled else None  # other requests went on meanwhile
-        budgets = model.budgets
-        scopes = scopes_of(budgets, context.virtual_model, context.key_id, context.team_id) if budgets else ()
+        scopes = scopes_of(model.budgets, model.name, context.key_id, context.team_id) if model.budgets else ()
+        guarded = Guarded(model.guard, model.name, context.key_id) if model.guard is not None else None
         caller = digest_of(context.key_id or "", model.name, arm.name, arm.router.artifact_id)
         state = RequestState(
             caller_shrinkage=arm.drift.shrinkage(caller),
             session=session.pin if session and session.pinned else None,
-            pace=partial(self.container.budget_enforcer.pace, scopes) if scopes else None,
+            pace=partial(self.container.budget_enforcer.pace, scopes, guarded) if scopes or guarded else None,
             seed=randbits(_SEED_BITS) if _may_explore(model, combined, session) else None,
         )
         request = self._request(prompt, combined, {**refused, **denied}, model, session)
@@ -257,7 +257,7 @@ class ProxyHandler(CustomLogger):
         effort: Mapping[str, Any] = {}
         if model.policy.pool.at_efforts and not prompt.sets_effort:
             effort = carry_efforts(data, routing.decision, context.call_type, self._proxy.llm_router)
-        self._report(context, routing, arms, arm, combined, state, self._follow(routing.decision, session, scopes))
+        self._report(context, routing, arms, arm, combined, state, self._follow(routing, session, scopes, guarded))
         data |= effort  # last, so that where anything fails the default is asked without it
 
     async def _found_elsewhere(self, session: Session, find: Callable[[], Session]) -> Session:
@@ -326,13 +326,15 @@ class ProxyHandler(CustomLogger):
             on_end=on_end,
         )
 
-    def _follow(self, decision: Decision, session: Session | None, scopes: Scopes) -> OnEnd | None:
+    def _follow(
+        self, routing: Routing, session: Session | None, scopes: Scopes, guarded: Guarded | None
+    ) -> OnEnd | None:
         """Charges what is sent and remembers which LLM is asked; what makes good for both when the outcome is known."""
-        if session is None and not scopes:
+        if session is None and not scopes and guarded is None:
             return None
         sessions, enforcer = self.container.sessions, self.container.budget_enforcer
-        tokens = decision.request.input_tokens
-        settle = enforcer.charge(scopes, decision) if scopes else None
+        decision, tokens = routing.decision, routing.decision.request.input_tokens
+        settle = enforcer.charge(scopes, guarded, decision) if scopes or guarded else None
         if session is not None:
             sessions.sent(session, decision.pool.names[decision.ranking[0]], tokens)
 

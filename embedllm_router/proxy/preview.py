@@ -21,7 +21,7 @@ from embedllm_router.routing.pipeline import RequestState, Routing, decide
 from embedllm_router.routing.pool import PARAMETERS
 from embedllm_router.routing.prompt import is_said, read_body
 from embedllm_router.serving.arms import Arm
-from embedllm_router.serving.budget_enforcer import BudgetEnforcer, Ledger
+from embedllm_router.serving.budget_enforcer import BudgetEnforcer, DearShares, Ledger
 from embedllm_router.serving.snapshot import LiveSnapshot, Served
 from embedllm_router.serving.state.opening import open_state
 from embedllm_router.telemetry.log import configure_logging
@@ -117,7 +117,7 @@ def _state(config: Path, arm: Arm) -> RequestState:
         return RequestState()
     state = open_state(read_proxy_config(config).state, configure_logging(LogSettings(level="error"), io.StringIO()))
     scopes = scopes_of(model.budgets, model.name, None, None)
-    return RequestState(pace=partial(BudgetEnforcer(Ledger(state)).pace, scopes))
+    return RequestState(pace=partial(BudgetEnforcer(Ledger(state), DearShares(state)).pace, scopes, None))
 
 
 def _price_map() -> PriceMap:

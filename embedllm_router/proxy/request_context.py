@@ -276,6 +276,7 @@ _BARS_THE_DEFAULT = frozenset(
         Exclusion.TAG,
         Exclusion.OVER_BUDGET,
         Exclusion.RESERVED,
+        Exclusion.GUARDED,
     }
 )
 """Why not even the default is asked when all others failed: its answer is too dear, or LiteLLM would not send it."""

@@ -1,4 +1,4 @@
-"""Spend targets: what a budget is, what requests cost at each cost weight, and a decision under a budget.
+"""Spend targets: what a budget is, what requests cost at each cost weight, and a decision under a budget or a guard.
 
 Under a budget a cost weight may rise and a floor may give way, never the other way round.
 
@@ -8,6 +8,9 @@ and the hull's slopes are the cost weights where the choice changes. The average
 frontier of the traffic seen lately; reading them backwards gives the cost weight whose spend is a wanted one. This is
 the dual price of the sampled linear programme: Agrawal, Wang and Ye, "A dynamic near-optimal algorithm for online
 linear programming", Operations Research 62(4), 2014.
+
+A guard bounds how often one caller's requests go to dear candidates, so that text which makes every request look hard
+does not make every request dear.
 """
 
 import hashlib
@@ -20,9 +23,10 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import numpy as np
+from numpy.typing import NDArray
 
-from embedllm_router.routing.decision import Decision
-from embedllm_router.routing.pool import Floats
+from embedllm_router.routing.decision import Decision, Reason
+from embedllm_router.routing.pool import Exclusion, Floats
 
 __all__ = [
     "LADDER",
@@ -31,17 +35,21 @@ __all__ = [
     "NO_PACE",
     "UTC",
     "Budget",
+    "Guard",
+    "Guarded",
     "Pace",
     "Per",
     "Period",
     "Scope",
     "SpendCurve",
     "Whose",
+    "is_dear",
     "paced",
     "period_of",
     "scopes_of",
     "spend_at_each",
     "spend_of",
+    "without_dear",
 ]
 
 _DIGEST_BYTES = 10
@@ -99,9 +107,49 @@ class Scope:
     @property
     def key(self) -> str:
         """Name under which it is counted; tells nothing of the holder."""
-        named = f"{self.virtual_model}\0{self.holder or ''}".encode("utf-8", "surrogatepass")
-        digest = hashlib.blake2b(named, digest_size=_DIGEST_BYTES).hexdigest()
-        return f"{self.budget.scope}:{self.budget.per}:{digest}"
+        return f"{self.budget.scope}:{self.budget.per}:{_digest(self.virtual_model, self.holder)}"
+
+
+def _digest(virtual_model: str, holder: str | None) -> str:
+    named = f"{virtual_model}\0{holder or ''}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(named, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """How often the requests of one API key may go to dear candidates of a virtual model.
+
+    Attributes:
+        share: The largest share of them, in [0, 1].
+        window_s: Over how many seconds they are counted.
+        min_requests: Requests in that time below which nothing is bounded.
+        times_median: Dear is what costs more than so many times the median of the candidates, for the same request.
+    """
+
+    share: float
+    window_s: float
+    min_requests: int
+    times_median: float
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """A guard as it applies to one API key.
+
+    Attributes:
+        guard: The guard.
+        virtual_model: Whose guard it is.
+        holder: The key's id; None for all requests without one, together. It is never stored as it is.
+    """
+
+    guard: Guard
+    virtual_model: str
+    holder: str | None
+
+    @property
+    def key(self) -> str:
+        """Name under which it is counted; tells nothing of the holder."""
+        return f"{self.guard.window_s:g}:{_digest(self.virtual_model, self.holder)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,16 +321,62 @@ class Pace:
         exhausted: Whether one of them has nothing left, so that the cheapest answers.
         budget: Whose budget asks for it, such as "team"; None when none asks for anything.
         left_usd: What is left of that one; None likewise.
+        dear_above: Multiple of the median cost above which candidates are left out, since the caller chose such too
+            often; None leaves out none.
     """
 
     cost_weight: float = 0.0
     exhausted: bool = False
     budget: str | None = None
     left_usd: float | None = None
+    dear_above: float | None = None
 
 
 NO_PACE = Pace()
-"""No budget asks for anything."""
+"""Neither a budget nor a guard asks for anything."""
+
+
+def is_dear(decision: Decision, times_median: float) -> NDArray[np.bool_]:
+    """Which candidates are dear for a request, (n_candidates,).
+
+    Args:
+        decision: What was weighed. Candidates that a guard left out count as if they could be chosen.
+        times_median: Dear is what costs more than so many times the median; of an even number the lower of the middle
+            two, so that of two candidates one can be dear. At least 1.
+    """
+    able = (decision.exclusions == 0) | (decision.exclusions == Exclusion.GUARDED.code)
+    costs = np.sort(decision.cost_usd[able])
+    most = times_median * float(costs[(len(costs) - 1) // 2]) if len(costs) else 0.0
+    dear: NDArray[np.bool_] = able & (np.nan_to_num(decision.cost_usd) > most)
+    return dear
+
+
+def without_dear(wanted: Decision, times_median: float, keep: int | None = None) -> Decision:
+    """A decision among the candidates that are not dear.
+
+    Args:
+        wanted: The decision by the objective alone.
+        times_median: As for `is_dear`.
+        keep: Index of a candidate that stays whatever it costs; None for none.
+
+    Returns:
+        The same decision where none of them is ranked.
+    """
+    dear = is_dear(wanted, times_median)
+    left_out = [i for i in wanted.ranking if dear[i] and i != keep]
+    if not left_out:
+        return wanted
+    exclusions = wanted.exclusions.copy()
+    exclusions[left_out] = Exclusion.GUARDED.code
+    ranking = tuple(i for i in wanted.ranking if i not in set(left_out))
+    same = ranking[0] == wanted.ranking[0]
+    return replace(
+        wanted,
+        exclusions=exclusions,
+        ranking=ranking,
+        floor_met=_floor_met(wanted, ranking[0]),
+        instead=wanted.instead if same else Reason.GUARDED,
+    )
 
 
 def paced(wanted: Decision, pace: Pace) -> Decision:

@@ -89,6 +89,7 @@ class Reason(StrEnum):
     SESSION_LOCKED = "session_locked"
     NEAR_TIE = "near_tie"
     OUT_OF_DISTRIBUTION = "out_of_distribution"
+    GUARDED = "guarded"
 
 
 @dataclass(frozen=True, slots=True)

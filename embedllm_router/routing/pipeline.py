@@ -1,6 +1,7 @@
 """The one order of events from a prompt to a decision.
 
-    encode → score → rank by the objective → budget → near ties → out-of-distribution fallback → session → exploration
+    encode → score → rank by the objective → guard → budget → near ties → out-of-distribution fallback → session →
+    exploration
 
 The proxy's hook, its canary and its shadow, `embedllm-router route`, `Router.route` in plain Python and the reference
 that replays are tested against all decide here: the same prompt, request, settings and state give the same choice
@@ -20,7 +21,7 @@ from embedllm_router.errors import ArtifactError
 from embedllm_router.prediction.ood_score import NO_SHRINKAGE, Shrinkage
 from embedllm_router.prediction.scorer import Scores
 from embedllm_router.prediction.static_encoder import EncodedPrompt
-from embedllm_router.routing.budget import NO_PACE, Pace, paced
+from embedllm_router.routing.budget import NO_PACE, Pace, paced, without_dear
 from embedllm_router.routing.decision import NO_EXPLORATION, Decision, Exploration, Reason, Request
 from embedllm_router.routing.exploration import explore
 from embedllm_router.routing.policy import rank_candidates
@@ -90,7 +91,7 @@ class RequestState:
     Attributes:
         caller_shrinkage: How far the drift of its caller demands that predictions are shrunk, in [0, 1].
         session: The LLM its session is pinned to; None when it may go to any.
-        pace: What budgets ask, given the decision by the objective alone.
+        pace: What budgets and guards ask, given the decision by the objective alone.
         seed: Seed of the draw that exploration makes, at least 0; None explores nothing.
     """
 
@@ -142,7 +143,7 @@ class Routing:
         artifact_id: Which weights decided.
         encoder_id: Which prompt encoder they have.
         request: What was asked; a budget may have raised the cost weight of `decision.request`.
-        pace: What budgets asked.
+        pace: What budgets and guards asked.
         prompt_embedding: float32 (d_prompt,), as the encoder gave it; None for a prompt without text.
         shrinkage: How far from training prompts the prompt is, and how far its predictions were shrunk.
     """
@@ -214,7 +215,8 @@ def _after_objective(
     by_objective: Decision, pace: Pace, shrinkage: Shrinkage, policy: Policy, state: RequestState
 ) -> Decision:
     """The steps that may put another candidate first than the objective alone does, in their one order."""
-    decision = _within_budget(by_objective, pace)
+    decision = by_objective if pace.dear_above is None else _guarded(by_objective, pace.dear_above, state.session)
+    decision = _within_budget(decision, pace)
     decision = break_ties(decision)
     if policy.max_ood_score is not None:
         decision = _default_if_out_of_distribution(decision, shrinkage, policy)
@@ -224,6 +226,14 @@ def _after_objective(
         rng = np.random.default_rng(state.seed)
         decision = explore(decision, policy.exploration, rng, widening=shrinkage.widening)
     return decision
+
+
+def _guarded(decision: Decision, times_median: float, session: PinnedSession | None) -> Decision:
+    """Leaves dear candidates out, but for one that the request is tied to: no other could go on."""
+    tied = session is not None and session.bond is not None
+    return without_dear(
+        decision, times_median, decision.best_of(session.name) if session is not None and tied else None
+    )
 
 
 def _within_budget(decision: Decision, pace: Pace) -> Decision:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from embedllm_router._hashing import digest_of
 from embedllm_router.config.virtual_model import ShadowSettings, VirtualModelSettings
-from embedllm_router.routing.budget import Budget
+from embedllm_router.routing.budget import Budget, Guard
 from embedllm_router.routing.decision import NO_EXPLORATION, Objective
 from embedllm_router.routing.deployments import Complaint, ModelGroup, by_candidate
 from embedllm_router.routing.overrides import Allowed
@@ -47,6 +47,7 @@ class VirtualModel:
         rules: Which candidates may answer at all.
         allowed: What a request may set for itself.
         budgets: Spend targets.
+        guard: How often a key's requests may go to dear candidates; None bounds it not.
     """
 
     name: str
@@ -55,6 +56,7 @@ class VirtualModel:
     rules: Rules
     allowed: Allowed
     budgets: tuple[Budget, ...]
+    guard: Guard | None = None
 
     @property
     def pool(self) -> CandidatePool:
@@ -107,7 +109,7 @@ def build_virtual_model(
     policy = Policy(pool, settings.default, settings.max_ood_score, exploration)
     budgets = tuple(one.budget for one in settings.budgets)
     rules = NO_RULES if settings.rules == NO_RULES else settings.rules
-    return VirtualModel(name, settings, policy, rules, settings.requests.allowed, budgets)
+    return VirtualModel(name, settings, policy, rules, settings.requests.allowed, budgets, settings.guard.guard)
 
 
 def findings(virtual_models: Mapping[str, VirtualModel], groups: Mapping[str, ModelGroup]) -> list[Finding]:

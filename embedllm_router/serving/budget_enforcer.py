@@ -1,4 +1,4 @@
-"""Keeps every budget: says what it asks of the next request, and counts what requests cost. Waits for nothing.
+"""Keeps every budget and guard: says what it asks of the next request, and counts what requests cost. Never waits.
 
 The cost weight is the dual price of the budget. It is solved for anew from the requests seen lately, so that the rest
 of the money meets the requests still to come, and followed in steps of bounded size on a logarithmic scale, as dual
@@ -18,7 +18,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Literal, Protocol
@@ -31,11 +31,14 @@ from embedllm_router.routing.budget import (
     LADDER,
     MAX_COST_WEIGHT,
     MIN_COST_WEIGHT,
+    NO_PACE,
     UTC,
+    Guarded,
     Pace,
     Period,
     Scope,
     SpendCurve,
+    is_dear,
     period_of,
     spend_of,
 )
@@ -48,6 +51,7 @@ __all__ = [
     "Account",
     "BudgetEnforcer",
     "BudgetStatus",
+    "DearShares",
     "Hold",
     "Ledger",
     "Scopes",
@@ -462,6 +466,7 @@ class BudgetStatus:
         cost_weight: The cost weight it asks for; None before the first request of the period.
         exhausted: Whether nothing is left.
         forecast_usd: Expected spend at the end of the period; None while too little is known.
+        ends_at: When the period ends, in seconds since the epoch.
     """
 
     scope: Scope
@@ -471,6 +476,7 @@ class BudgetStatus:
     cost_weight: float | None
     exhausted: bool
     forecast_usd: float | None
+    ends_at: float
 
 
 class Ledger:
@@ -552,8 +558,10 @@ class Ledger:
             for hour in range(min(requests_by_hour), max(requests_by_hour) + 1):
                 traffic.learn_hour(hour, requests_by_hour.get(hour, 0.0))
 
-    def status(self, now: float) -> list[BudgetStatus]:
-        """Every budget that a request was counted by lately."""
+    def status(self, now: float, configured: Sequence[Scope] = ()) -> list[BudgetStatus]:
+        """Every budget that a request was counted by lately, and those configured, whether one was or not."""
+        for scope in configured:
+            self._account(scope, now)
         for account in self._accounts.values():
             account.roll(now)
         return [self._status(account, now) for account in self._accounts.values()]
@@ -572,6 +580,7 @@ class Ledger:
             weight,
             left <= 0,
             forecast,
+            account.period.end,
         )
 
     def _account(self, scope: Scope, now: float) -> Account:
@@ -604,39 +613,83 @@ class Ledger:
         return self._curves.setdefault(virtual_model, SpendCurve())
 
 
+_PARTS = 6  # of a window: what was counted in its oldest part fades as the next one begins
+
+
+class DearShares:
+    """How often the requests of each API key went to dear candidates of late.
+
+    Args:
+        state: Where it is counted with the other proxies.
+    """
+
+    def __init__(self, state: Shared) -> None:
+        self._state = state
+
+    def is_full(self, guarded: Guarded, now: float) -> bool:
+        """Whether one more request to a dear candidate would be more than the guard allows."""
+        guard, key = guarded.guard, guarded.key
+        asked, dear = (self._lately(f"guard:{what}:{key}", guard.window_s, now) for what in ("asked", "dear"))
+        return asked >= guard.min_requests and dear + 1 > guard.share * (asked + 1)
+
+    def count(self, guarded: Guarded, now: float, *, dear: bool) -> None:
+        """Counts a request that is being sent."""
+        key, part = guarded.key, int(now * _PARTS / guarded.guard.window_s)
+        for what in ("asked", "dear") if dear else ("asked",):
+            self._state.add(f"guard:{what}:{key}:{part}", 1.0, 2 * guarded.guard.window_s)
+
+    def _lately(self, name: str, window_s: float, now: float) -> float:
+        at = now * _PARTS / window_s
+        part = int(at)
+        counts = [self._state.total(f"{name}:{part - ago}") for ago in range(_PARTS + 1)]
+        return sum(counts[:-1]) + (1 - (at - part)) * counts[-1]
+
+
 Scopes = tuple[Scope, ...]
 """The budgets that count a request."""
 
 
 class BudgetEnforcer:
-    """Keeps decisions within budgets.
+    """Keeps decisions within budgets and guards.
 
     Args:
         ledger: The budgets' accounts.
+        shares: How often dear candidates were chosen.
         clock: Seconds since the epoch.
     """
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, ledger: Ledger, shares: DearShares, clock: Callable[[], float] = time.time) -> None:
         self._ledger = ledger
+        self._shares = shares
         self._clock = clock
 
-    def pace(self, scopes: Scopes, by_objective: Decision) -> Pace:
-        """Learns from a request what requests cost, and says what the budgets ask of it.
+    def pace(self, scopes: Scopes, guarded: Guarded | None, by_objective: Decision) -> Pace:
+        """Learns from a request what requests cost, and says what budgets and the guard ask of it.
 
         Args:
             scopes: The budgets that count it; see `routing.budget.scopes_of`.
+            guarded: The guard that counts it; None for none.
             by_objective: The decision by the objective alone.
         """
-        return self._ledger.pace(scopes, by_objective, self._clock())
+        now = self._clock()
+        pace = self._ledger.pace(scopes, by_objective, now) if scopes else NO_PACE
+        if guarded is None or not self._shares.is_full(guarded, now):
+            return pace
+        return replace(pace, dear_above=guarded.guard.times_median)
 
-    def charge(self, scopes: Scopes, decision: Decision) -> Callable[[float | None], None]:
-        """Reserves the expected cost of what is sent; returns what settles it by the bill."""
+    def charge(self, scopes: Scopes, guarded: Guarded | None, decision: Decision) -> Callable[[float | None], None]:
+        """Reserves the expected cost of what is sent, and counts it; returns what settles it by the bill."""
         chosen = decision.chosen
-        if not scopes or chosen is None:
+        if chosen is None:
+            return lambda _: None
+        if guarded is not None:
+            dear = bool(is_dear(decision, guarded.guard.times_median)[decision.ranking[0]])
+            self._shares.count(guarded, self._clock(), dear=dear)
+        if not scopes:
             return lambda _: None
         hold: Hold = self._ledger.reserve(scopes, chosen.cost_usd or 0.0, self._clock())
         return lambda billed_usd: self._ledger.settle(hold, billed_usd, self._clock())
 
-    def status(self) -> list[BudgetStatus]:
-        """Every budget that was asked lately."""
-        return self._ledger.status(self._clock())
+    def status(self, configured: Scopes = ()) -> list[BudgetStatus]:
+        """Every budget that was asked lately, and those configured; to be called where decisions are made."""
+        return self._ledger.status(self._clock(), configured)

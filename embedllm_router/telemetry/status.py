@@ -7,7 +7,7 @@ from datetime import datetime
 from embedllm_router.artifact.versions import Attempt
 from embedllm_router.records.writer.queue import StoreHealth
 
-__all__ = ["AdaptationStatus", "JudgingStatus", "ReloadStatus", "Status", "VirtualModelStatus"]
+__all__ = ["AdaptationStatus", "BudgetState", "JudgingStatus", "ReloadStatus", "Status", "VirtualModelStatus"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,37 @@ class JudgingStatus:
     n_judged: int
     n_verdicts: int
     left_out: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetState:
+    """One budget in its current period.
+
+    Attributes:
+        virtual_model: Whose requests it counts.
+        scope: Who shares it: "virtual_model", "key" or "team".
+        holder: Hash of the key's or team's id, as records have it; None where everybody shares it.
+        usd: What may be spent.
+        per: In which time: "day", "week" or "month".
+        period: Such as "2026-01-31", "2026-W05" or "2026-01".
+        ends_at: When the period ends, UTC.
+        spent_usd: Spent, with what requests in flight are expected to cost.
+        cost_weight: λ it asks for now; None before the first request of the period.
+        exhausted: Whether nothing is left, so that the cheapest candidate answers.
+        forecast_usd: Expected spend at the end of the period; None while too little is known.
+    """
+
+    virtual_model: str
+    scope: str
+    holder: str | None
+    usd: float
+    per: str
+    period: str
+    ends_at: datetime
+    spent_usd: float
+    cost_weight: float | None
+    exhausted: bool
+    forecast_usd: float | None
 
 
 @dataclass(frozen=True, slots=True)

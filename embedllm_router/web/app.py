@@ -99,19 +99,21 @@ def _when(condition: Callable[[Scope], bool]) -> type[APIRoute]:
     return Conditional
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Doors:
     """Who may come in: FastAPI dependencies that raise for everybody else.
 
     Attributes:
         key: Lets every valid key through.
         admin: Lets administrators through.
-        metrics_need_a_key: Whether a scrape needs an administrator; called at every scrape.
+        viewer: Lets administrators through, and those who may see everything and change nothing.
+        metrics_need_a_key: Whether a scrape needs a viewer; called at every scrape.
         is_admin: Whether a key is an administrator's.
     """
 
     key: Callable[..., Any]
     admin: Callable[..., Any]
+    viewer: Callable[..., Any]
     metrics_need_a_key: Callable[[], bool]
     is_admin: Callable[[object], bool]
 
@@ -131,7 +133,7 @@ def routers_of(container: Container, doors: Doors) -> list[APIRouter]:
         health_router(
             status=container.status,
             metrics_text=container.metrics.scrape,
-            auth=doors.admin,
+            auth=doors.viewer,
             metrics_auth=doors.metrics_need_a_key,
         ),
         reload_router(admin=doors.admin, reload=container.reload),
@@ -232,7 +234,14 @@ def _dashboard(container: Container, doors: Doors) -> APIRouter:
         router = container.live.snapshot.router
         return router.artifact if router else None
 
-    return dashboard_router(auth=doors.admin, status=container.status, source=container.records, artifact=artifact)
+    return dashboard_router(
+        auth=doors.viewer,
+        status=container.status,
+        source=container.records,
+        artifact=artifact,
+        budgets=container.budgets,
+        virtual_models=lambda: container.live.snapshot.settings.virtual_models,
+    )
 
 
 def mount(app: FastAPI, routers: Sequence[APIRouter]) -> None:

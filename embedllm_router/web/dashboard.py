@@ -9,7 +9,7 @@ import gzip
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,18 +23,29 @@ from fastapi.responses import RedirectResponse
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
+from embedllm_router.analysis.advice import answers as answers_to
 from embedllm_router.analysis.calibration import judged_calibration
-from embedllm_router.analysis.decisions import DEEPEST, DecisionSearch, decision_page, decision_row, feedback_on
+from embedllm_router.analysis.decisions import (
+    DEEPEST,
+    DecisionSearch,
+    decision_csv,
+    decision_page,
+    decision_row,
+    feedback_on,
+)
 from embedllm_router.analysis.explain import explain
-from embedllm_router.analysis.llms import map_of_llms
+from embedllm_router.analysis.llms import learned_llms
 from embedllm_router.analysis.overview import choices, overview
+from embedllm_router.analysis.saved import saved
 from embedllm_router.analysis.span import RecordQuery, Span
-from embedllm_router.analysis.tradeoff import frontier
+from embedllm_router.analysis.topics import by_topic_and_llm
+from embedllm_router.analysis.tradeoff import frontier, setting_as_yaml
 from embedllm_router.analysis.verdict.recorded import UnknownBaselineError, verdict_of
 from embedllm_router.artifact.weights import Artifact
+from embedllm_router.config.virtual_model import VirtualModelSettings
 from embedllm_router.errors import EmbedLLMRouterError
 from embedllm_router.records.reader.source import RecordSource
-from embedllm_router.telemetry.status import Status
+from embedllm_router.telemetry.status import BudgetState, Status
 
 __all__ = [
     "Answers",
@@ -118,13 +129,16 @@ class Answers:
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._turns: anyio.CapacityLimiter | None = None
 
-    async def answer(self, key: Hashable, compute: Callable[[], object], *, wait_s: float = 20.0) -> bytes:
-        """An answer as JSON, computed unless it is still kept.
+    async def answer(
+        self, key: Hashable, compute: Callable[[], object], *, wait_s: float = 20.0, times: float = _SHARE
+    ) -> bytes:
+        """An answer as JSON, or as the bytes it is, computed unless it is still kept.
 
         Args:
             key: Says which answer it is.
             compute: Makes it, in a worker thread.
             wait_s: Longest time to wait for a turn, in seconds.
+            times: It is kept so many times as long as it took, and in proportion longer at most.
 
         Raises:
             TimeoutError: No turn came in time.
@@ -137,8 +151,8 @@ class Answers:
                 if (kept := self._look_up(key)) is not None:
                     return kept
                 started = time.monotonic()
-                body = await to_thread.run_sync(lambda: as_json(compute()))
-                self._keep(key, body, time.monotonic() - started)
+                body = await to_thread.run_sync(lambda: _as_bytes(compute()))
+                self._keep(key, body, time.monotonic() - started, times)
                 return body
 
     def _limiter(self) -> anyio.CapacityLimiter:
@@ -150,8 +164,8 @@ class Answers:
         kept = self._kept.get(key)
         return kept.body if kept is not None and time.monotonic() < kept.until else None
 
-    def _keep(self, key: Hashable, body: bytes, took_s: float) -> None:
-        keep_s = min(max(self._keep_s, _SHARE * took_s), self._keep_most_s)
+    def _keep(self, key: Hashable, body: bytes, took_s: float, times: float) -> None:
+        keep_s = min(max(self._keep_s, times * took_s), self._keep_most_s * times / _SHARE)
         self._kept[key] = _Kept(body, time.monotonic() + keep_s)
         self._kept.move_to_end(key)
         while len(self._kept) > self._most:
@@ -161,6 +175,10 @@ class Answers:
 def as_json(value: object) -> bytes:
     """Any value as JSON; times end in Z."""
     return orjson.dumps(value, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z | orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _as_bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else as_json(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,15 +209,17 @@ class Health:
     Attributes:
         status: The plugin as it is now.
         not_ready: Why routing is not at work; None when it is.
+        budgets: Every budget now, the one with the least left first; at most 50.
     """
 
     status: Status
     not_ready: str | None
+    budgets: tuple[BudgetState, ...] = ()
 
 
-def health(status: Status) -> Health:
+def health(status: Status, budgets: tuple[BudgetState, ...] = ()) -> Health:
     """The plugin's status, with its verdict."""
-    return Health(status, status.not_ready)
+    return Health(status, status.not_ready, budgets[:_MOST_BUDGETS])
 
 
 def records_held(source: RecordSource) -> RecordsHeld:
@@ -232,8 +252,12 @@ _GUARDED: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_MOST_BUDGETS: Final = 50
 _MOST_PER_PAGE: Final = 100
+_SELDOM: Final = 60.0
+"""What is judged takes longest and changes slowest, so it is kept longer."""
 _MOST_REPLAYED: Final = 2_000
+_MOST_PER_MONTH: Final = 1e12
 
 Text = Annotated[str | None, Query(min_length=1, max_length=200)]
 _YEARS: Final = range(1000, 9999)  # so that neither a time zone nor the longest range leads out of the calendar
@@ -252,12 +276,14 @@ def _utc(moment: datetime | None) -> datetime | None:
 When = Annotated[datetime | None, AfterValidator(_utc), Query(description="ISO 8601; without a zone it is UTC")]
 
 
-def dashboard_router(
+def dashboard_router(  # noqa: PLR0913 - all that the pages show
     *,
     auth: Callable[..., Any],
     status: Callable[[], Status],
     source: Callable[[], RecordSource],
     artifact: Callable[[], Artifact | None],
+    budgets: Callable[[], tuple[BudgetState, ...]] = tuple,
+    virtual_models: Callable[[], Mapping[str, VirtualModelSettings]] = dict,
     answers: Answers | None = None,
 ) -> APIRouter:
     """The routes under /embedllm/.
@@ -268,6 +294,8 @@ def dashboard_router(
         status: The plugin as it is now.
         source: The records; called in a worker thread.
         artifact: The live weights; None when there are none.
+        budgets: Every budget now; called on the event loop.
+        virtual_models: Their settings now.
         answers: How answers are computed and kept; None takes one at a time and the usual times.
 
     Returns:
@@ -278,8 +306,11 @@ def dashboard_router(
     data = APIRouter(prefix="/embedllm/api", dependencies=[Depends(auth)], include_in_schema=False)
     shown = _Shown(answers or Answers(), source)
     _add_figures(data, shown)
+    _add_answers(data, shown, budgets)
     _add_decisions(data, shown)
-    _add_state(data, shown, status, artifact)
+    _add_setting(data, virtual_models)
+    _add_state(data, shown, status, budgets)
+    _add_weights(data, shown, artifact)
     router.routes.extend(data.routes)
     return router
 
@@ -316,9 +347,14 @@ class _Shown:
     answers: Answers
     source: Callable[[], RecordSource]
 
-    async def json(self, key: Hashable, compute: Callable[[RecordSource], object]) -> Response:
+    async def json(
+        self, key: Hashable, compute: Callable[[RecordSource], object], *, times: float = _SHARE
+    ) -> Response:
+        return _json(await self.body(key, compute, times=times))
+
+    async def body(self, key: Hashable, compute: Callable[[RecordSource], object], *, times: float = _SHARE) -> bytes:
         try:
-            return _json(await self.answers.answer(key, lambda: compute(self.source())))
+            return await self.answers.answer(key, lambda: compute(self.source()), times=times)
         except TimeoutError as error:
             raise HTTPException(503, "the dashboard is busy with other questions; try again in a moment") from error
         except UnknownBaselineError as error:
@@ -354,13 +390,47 @@ def _add_figures(data: APIRouter, shown: _Shown) -> None:
         return await shown.json(("choices", query), lambda source: choices(source, query))
 
     @data.get("/frontier")
-    async def frontier_of(query: RecordQueryOf, n: Annotated[int, Query(ge=1, le=_MOST_REPLAYED)] = 1_000) -> Response:
-        return await shown.json(("frontier", query, n), lambda source: frontier(source, query, n))
+    async def frontier_of(
+        query: RecordQueryOf,
+        n: Annotated[int, Query(ge=1, le=_MOST_REPLAYED)] = 1_000,
+        requests_per_month: Annotated[float | None, Query(gt=0, le=_MOST_PER_MONTH, allow_inf_nan=False)] = None,
+    ) -> Response:
+        asked = ("frontier", query, n, requests_per_month)
+        return await shown.json(asked, lambda source: frontier(source, query, n, requests_per_month))
+
+    @data.get("/topics")
+    async def topics(query: RecordQueryOf) -> Response:
+        return await shown.json(("topics", query), lambda source: by_topic_and_llm(source, query.filters()))
 
     @data.get("/verdict")
     async def verdict(query: RecordQueryOf, baseline: Text = None) -> Response:
         asked = ("verdict", query, baseline)
         return await shown.json(asked, lambda source: verdict_of(source, query.filters(), baseline))
+
+
+def _add_answers(data: APIRouter, shown: _Shown, budgets: Callable[[], tuple[BudgetState, ...]]) -> None:
+    @data.get("/saved")
+    async def saved_by(query: RecordQueryOf) -> Response:
+        return await shown.json(("saved", query), lambda source: saved(source, query))
+
+    @data.get("/answers")
+    async def answers_now(query: RecordQueryOf) -> Response:
+        now = budgets()
+        spent = tuple((one.virtual_model, one.scope, one.holder, one.period) for one in now if one.exhausted)
+        asked = ("answers", query, spent)
+        return await shown.json(asked, lambda source: answers_to(source, query, now), times=_SELDOM)
+
+
+def _add_setting(data: APIRouter, virtual_models: Callable[[], Mapping[str, VirtualModelSettings]]) -> None:
+    @data.get("/setting")
+    async def setting(
+        virtual_model: Annotated[str, Query(min_length=1, max_length=200)],
+        cost_weight: Annotated[float, Query(ge=0, allow_inf_nan=False)],
+    ) -> Response:
+        settings = virtual_models().get(virtual_model)
+        if settings is None:
+            raise HTTPException(404, f"no virtual model {virtual_model!r} is configured now, so there is none to paste")
+        return _json(as_json({"yaml": setting_as_yaml(virtual_model, settings, cost_weight)}))
 
 
 def _search(  # noqa: PLR0913 - the conditions a list can be searched by, one parameter each
@@ -391,6 +461,16 @@ def _add_decisions(data: APIRouter, shown: _Shown) -> None:
         found = ("decisions", query, search, page, per_page)
         return await shown.json(found, lambda source: decision_page(source, query, search, offset, per_page))
 
+    @data.get("/decisions.csv")
+    async def decisions_as_csv(query: RecordQueryOf, search: Annotated[DecisionSearch, Depends(_search)]) -> Response:
+        body = await shown.body(("csv", query, search), lambda source: decision_csv(source, query, search))
+        headers = {
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            "Content-Disposition": 'attachment; filename="decisions.csv"',
+        }
+        return Response(body, headers=headers, media_type="text/csv")
+
     @data.get("/decision")
     async def one_decision(
         request_id: Annotated[str, Query(min_length=1, max_length=200)], at: When = None
@@ -406,9 +486,7 @@ def _one(source: RecordSource, request_id: str, at: datetime | None) -> dict[str
     return None if row is None else {"record": row, "explanation": explain(row), "feedback": feedback_on(source, row)}
 
 
-def _add_state(
-    data: APIRouter, shown: _Shown, status: Callable[[], Status], artifact: Callable[[], Artifact | None]
-) -> None:
+def _add_weights(data: APIRouter, shown: _Shown, artifact: Callable[[], Artifact | None]) -> None:
     @data.get("/calibration")
     async def calibration_of(query: RecordQueryOf) -> Response:
         live = artifact()
@@ -419,11 +497,18 @@ def _add_state(
     async def llms(query: RecordQueryOf) -> Response:
         live = artifact()
         key = ("llms", query, live and live.id)
-        return await shown.json(key, lambda source: map_of_llms(live, source, query))
+        return await shown.json(key, lambda source: learned_llms(live, source, query))
 
+
+def _add_state(
+    data: APIRouter,
+    shown: _Shown,
+    status: Callable[[], Status],
+    budgets: Callable[[], tuple[BudgetState, ...]],
+) -> None:
     @data.get("/health")
     async def health_now() -> Response:
-        return _json(as_json(health(status())))
+        return _json(as_json(health(status(), budgets())))
 
     @data.get("/records")
     async def records() -> Response:

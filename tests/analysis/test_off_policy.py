@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from embedllm_router.analysis.replay.off_policy import Logged, OffPolicy, off_policy
+from embedllm_router.analysis.replay.off_policy import Logged, OffPolicy, Pairs, off_policy
 
 N_TOPICS, N_LLMS = 3, 3
 TRUTH = np.array([[0.9, 0.8, 0.5], [0.9, 0.2, 0.5], [0.6, 0.7, 0.3]])
@@ -142,3 +142,39 @@ def test_requests_without_predictions_are_left_out() -> None:
     found = off_policy(logged)
     assert found is not None
     assert found.n_requests == 900
+
+
+def judged_log(seed: int, share: float = 0.15) -> tuple[Logged, Pairs, float]:
+    """A deterministic log with wrong predictions, of which a share was judged, and the true change of accuracy."""
+    world, rng = World(exploration=0.0, bias=0.25, feedback=(share,) * N_LLMS), np.random.default_rng(1000 + seed)
+    logged, new, old = world.log(seed)
+    topic = np.random.default_rng(seed).integers(0, N_TOPICS, world.n)  # as the log draws it
+    drawn = (rng.random(world.n) < share) & (logged.chosen != logged.wanted)
+    mine, its = (
+        np.where(drawn, rng.random(world.n) < TRUTH[topic, who], np.nan) for who in (logged.chosen, logged.wanted)
+    )
+    pairs = Pairs(mine, its, np.where(drawn, share, np.nan), np.ones(world.n, dtype=bool))
+    return logged, pairs, new - old
+
+
+def test_pairs_tell_the_change_where_nothing_was_explored() -> None:
+    found, held = [], 0
+    for seed in range(60):
+        logged, pairs, truth = judged_log(seed)
+        made = off_policy(logged, pairs)
+        assert made is not None
+        assert made.by_pairs is not None
+        assert (made.by_pairs.n, made.by_pairs.possible) == (np.isfinite(pairs.odds).sum(), 1.0)
+        held += made.by_pairs.change.low <= truth <= made.by_pairs.change.high
+        found.append((made.by_pairs.change.value - truth, made.change.value - truth))
+    by_pairs, by_feedback = np.mean(found, axis=0)
+    assert held >= 51
+    assert abs(by_pairs) < 0.01
+    assert abs(by_feedback) > 0.05  # without exploration it is the prediction
+
+
+def test_a_handful_of_pairs_says_nothing() -> None:
+    logged, pairs, _ = judged_log(0, share=0.01)
+    made = off_policy(logged, pairs)
+    assert made is not None
+    assert made.by_pairs is None

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 import pytest
 from log_files import START, write_log
-from recorded import make_feedback, make_records
+from recorded import make_feedback, make_record, make_records
 from typer.testing import CliRunner
 
 from embedllm_router.analysis.verdict.recorded import judge_records
@@ -17,7 +17,8 @@ from embedllm_router.analysis.verdict.result import RoutingVerdict
 from embedllm_router.cli.main import app
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.evaluation.verdict import Answer
-from embedllm_router.records.reader.recorded import Recorded, RecordedRequest
+from embedllm_router.records.reader.recorded import Beside, Recorded, RecordedRequest, Wanted, read_recorded
+from embedllm_router.records.reader.source import open_source
 from embedllm_router.records.reader.verdicts import Verdict
 from embedllm_router.records.schema import CandidateRecord
 from embedllm_router.routing.policy import Objective
@@ -185,3 +186,105 @@ def test_options_of_graded_data_are_refused_with_records(tmp_path: Path) -> None
     done = CliRunner().invoke(app, ["verdict", f"--from={tmp_path}", "--llm=a"])
     assert done.exit_code == 2
     assert "--llm go with --data" in done.output
+
+
+# Pairs of judged evaluation: another LLM answered the same request, and one judge scored both answers.
+
+
+def with_pairs(world: World, n: int, share: float, seed: int = 0) -> Recorded:
+    """The same world, of which a share of the requests was judged: the other LLM answered, too."""
+    rng, recorded = np.random.default_rng(seed + 1), world.records(n, seed)
+    requests = []
+    for request in recorded.requests:
+        other = next(name for name in world.said if name != request.chosen)
+        topic, (drawn, mine, its) = TOPICS.index(request.category or ""), rng.random(3)
+        if drawn < share:
+            its_score, score = (float(u < world.truth[n][topic]) for u, n in ((its, other), (mine, request.chosen)))
+            beside = (Beside(other, its_score, score, share),)
+            request = replace(request, beside=beside, verdicts=(Verdict("judge:umpire", score),))  # noqa: PLW2901
+        requests.append(request)
+    return replace(recorded, requests=tuple(requests))
+
+
+UNEXPLORED = World(truth=BIG_IS_BEST, said=SPECIALISTS, epsilon=0.0, feedback=0.0, cost={"big": 0.001, "small": 0.01})
+
+
+def test_pairs_tell_without_exploration_and_without_anybody_s_feedback() -> None:
+    found = judge_records(with_pairs(UNEXPLORED, 2000, 0.2), baseline="big")
+    assert found.best.known
+    assert found.best.judgement.answer is Answer.USE_ONE
+    assert (found.best.llm, found.best.supported) == ("big", pytest.approx(1.0, abs=0.002))
+    n_pairs = found.best.n_pairs
+    assert 120 < n_pairs < 280  # a fifth of the half that goes to the other one
+    assert any(f"rests on {n_pairs:,} requests that both answered" in note for note in found.notes)
+    assert found.baseline is not None
+    assert found.baseline.n_pairs == n_pairs
+
+
+def test_few_pairs_are_not_enough() -> None:
+    found = judge_records(with_pairs(UNEXPLORED, 320, 0.11), baseline="big")
+    assert not found.best.known
+    assert 0 < found.best.n_pairs < 20
+    assert "verdicts on answers of big count as" in found.best.headline
+
+
+def test_where_feedback_tells_more_than_pairs_it_counts() -> None:
+    world = World(truth=SPECIALISTS, said=SPECIALISTS, epsilon=0.5, feedback=1.0)
+    recorded, few = world.records(3000), with_pairs(replace(world, feedback=0.0), 3000, 0.05)
+    both = tuple(replace(one, beside=two.beside) for one, two in zip(recorded.requests, few.requests, strict=True))
+    found = judge_records(replace(recorded, requests=both), baseline="big")
+    assert found.best.known
+    assert found.best.n_pairs == 0
+    assert any("they tell less than other feedback does" in note for note in found.notes)
+
+
+def test_the_interval_by_pairs_holds_the_truth_although_predictions_are_wrong() -> None:
+    """Always the big one is right 0.4 more often on the half of the requests that goes to the small one."""
+    held, widths = 0, []
+    for seed in range(40):
+        found = judge_records(with_pairs(UNEXPLORED, 600, 0.3, seed), baseline="big").baseline
+        assert found is not None
+        assert found.n_pairs
+        change = found.judgement.for_accuracy.accuracy_change
+        held += change.low <= -0.2 <= change.high
+        widths.append(change.high - change.low)
+    assert held >= 34
+    assert np.mean(widths) < 0.2
+
+
+def test_requests_that_are_never_judged_leave_it_open() -> None:
+    """A tenth of the requests has tools and is never drawn: of these nobody knows."""
+    recorded = with_pairs(UNEXPLORED, 2000, 0.3)
+    few = tuple(
+        replace(one, needs=("tools",), beside=()) if number % 5 == 0 else one
+        for number, one in enumerate(recorded.requests)
+    )
+    found = judge_records(replace(recorded, requests=few), baseline="big")
+    assert not found.best.known
+    assert found.best.supported == pytest.approx(0.9, abs=0.02)
+
+
+def test_pairs_of_which_none_differed_prove_no_more_than_their_number() -> None:
+    """25 pairs for 1,000 requests: that they never differed is the evidence of 25 answers."""
+    level: Truth = {"big": (1.0, 1.0), "small": (1.0, 1.0)}
+    world = World(truth=level, said={"big": (1.0, 0.999), "small": (0.999, 1.0)}, epsilon=0.0, feedback=0.0)
+    change = judge_records(with_pairs(world, 1000, 0.05), baseline="big").baseline
+    assert change is not None
+    interval = change.judgement.for_accuracy.accuracy_change
+    share = 1 / 2
+    assert interval.high > 1.96 * share / (change.n_pairs + 2)
+
+
+def test_pairs_are_read_from_the_files_beside_their_request(tmp_path: Path) -> None:
+    requests = [make_record(n, status="success", served="wizard", chosen="wizard") for n in range(3)]
+    beside = replace(
+        requests[1], request_id="judged-1", judged_for=requests[1].request_id, judging="contender", judging_share=0.25,
+        propensity=0.5, chosen="novice", served="novice", judge="umpire", judge_score=0.75, judge_score_served=0.5,
+    )  # fmt: skip
+    double = replace(beside, request_id="judged-2", judging="double")
+    unread = replace(beside, request_id="judged-3", judge_score=None, judge_score_served=None)
+    source = open_source(write_log(tmp_path / "log", [*requests, beside, double, unread], []))
+    read = read_recorded(source, Wanted(with_pairs=True)).requests
+    assert [one.beside for one in read] == [(), (Beside("novice", 0.75, 0.5, odds=0.125),), ()]
+    assert all(not one.beside for one in read_recorded(source).requests)
+    source.close()

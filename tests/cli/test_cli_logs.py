@@ -199,7 +199,7 @@ def test_what_clients_sent_commands_no_terminal(tmp_path: Path) -> None:
         (["tail", "--status", "good"], 2, "success"),
         (["tail", "--memory", "plenty"], 2, "are not usable"),
         (["tail", "--from", "/nowhere"], 2, "no records at /nowhere"),
-        (["tail", "--from", "s3://bucket"], 2, "neither files nor PostgreSQL"),
+        (["tail", "--from", "gs://bucket"], 2, "neither files, s3:// nor PostgreSQL"),
         (["seal", "--from", "postgresql://me:secret@h/db"], 2, "expected a folder of record files"),
         (["tail", "--config", "/none.yaml"], 2, "cannot read the configuration"),
     ],

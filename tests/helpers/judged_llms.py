@@ -1,11 +1,13 @@
 """LLMs that a judge can tell apart, and the judge: a local OpenAI-compatible server that calls no LLM.
 
 `wizard` answers right, `acme-fast` only on chat, `broken` never. The judge knows which answers are right, prefers the
-first of equal ones, and talks nonsense where the conversation says so.
+first of equal ones, and talks nonsense where the conversation says so. `hanging` judges alike, once it is released.
 """
 
+import asyncio
 import json
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,19 +21,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-__all__ = ["JUDGE", "Asked", "judged_config", "judged_llms"]
+__all__ = ["HANGING", "JUDGE", "Asked", "judged_config", "judged_llms"]
 
 Json = dict[str, Any]
 RIGHT, WRONG = "That is right.", "That is wrong."
-JUDGE = "umpire"
+JUDGE, HANGING = "umpire", "hanging"
 _USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
 
 
 @dataclass
 class Asked:
-    """What came in: the LLM and the body of each request."""
+    """What came in: the LLM and the body of each request; and whether the judge that hangs answers by now."""
 
     bodies: list[Json] = field(default_factory=list)
+    released: threading.Event = field(default_factory=threading.Event)
 
     def of(self, model: str, words: str) -> list[Json]:
         """What an LLM was sent about a prompt with these words."""
@@ -43,6 +46,8 @@ class Asked:
         self.bodies.append(body)
         if body["model"] == "broken":
             return JSONResponse({"error": {"message": "simulated failure"}}, 500)
+        if body["model"] == HANGING:
+            await self._release(within_s=60.0)
         text = _text(body)
         head = {"id": f"chatcmpl-{len(self.bodies)}", "created": 1, "model": body["model"]}
         if body.get("stream"):
@@ -50,10 +55,16 @@ class Asked:
         choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
         return JSONResponse({**head, "object": "chat.completion", "choices": [choice], "usage": _USAGE})
 
+    async def _release(self, within_s: float) -> None:
+        for _ in range(int(within_s / 0.02)):
+            if self.released.is_set():
+                return
+            await asyncio.sleep(0.02)
+
 
 def _text(body: Json) -> str:
     prompt = str(body["messages"][-1]["content"])
-    if body["model"] == JUDGE:
+    if body["model"] in {JUDGE, HANGING}:
         return _verdict(json.loads(prompt))
     return RIGHT if body["model"] == WIZARD or "hello" in prompt else WRONG
 
@@ -91,10 +102,12 @@ def judged_config(artifact: Any, records: Any) -> Json:
     config = planted_config(artifact)
     config["model_list"] += [
         deployment(JUDGE, JUDGE, (1.0, 4.0)),
+        deployment(HANGING, HANGING, (1.0, 4.0)),
         deployment("broken", "broken", (0.2, 0.7), embedllm=SPRINTER),
         deployment("unpriced", "unpriced", None),
     ]
     config["model_list"][1]["model_info"]["embedllm_labels"] = ["vetted"]  # the sprinter
+    config["general_settings"]["custom_auth"] = "proxy_keys.user_api_key_auth"
     config["router_settings"] |= {"allowed_fails": 0, "cooldown_time": 600}
     judging = {"share": 1, "usd_per_day": 5.0, "judges": [JUDGE], "candidates": 1, "doubles": 0}
     two = {"default": "sprinter", "cost_weight": 1000, "candidates": ["wizard", "sprinter"]}
@@ -114,6 +127,9 @@ def judged_config(artifact: Any, records: Any) -> Json:
         "auto-broken": {**two, "candidates": ["sprinter", "broken"], "judging": judging},
         "auto-vain": {**two, "judging": {**judging, "judges": ["broken"]}},
         "auto-strict": {**two, "labels": ["vetted"], "judging": judging},
+        "auto-late": {**two, "judging": {**judging, "judges": [HANGING], "timeout_s": 2}},
+        "auto-hanging": {**two, "judging": {**judging, "judges": [HANGING], "timeout_s": 600}},
+        "auto-own": {**two, "access": "enforce", "judging": judging},
         "auto-misjudged": {**two, "judging": {**judging, "judges": ["umpyre", "unpriced"]}},
     }
     return config

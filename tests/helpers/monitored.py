@@ -36,6 +36,7 @@ STATUS = Status(
     rejected=0,
     pending=4,
     store=StoreHealth("files", "records", written=100, dropped=2, failed=1, queued=7, lag_s=0.5),
+    left_alone={"novice": "resting"},
 )
 
 FOLDER = Path(__file__).parents[2] / "examples" / "monitoring"

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from traffic import now
 
 from embedllm_router.artifact.versions import Attempt
 from embedllm_router.artifact.weights import Artifact
+from embedllm_router.config.virtual_model import VirtualModelSettings
 from embedllm_router.records.reader.source import Limits, RecordSource, open_source
 from embedllm_router.records.writer.queue import StoreHealth
-from embedllm_router.telemetry.status import AdaptationStatus, ReloadStatus, Status, VirtualModelStatus
+from embedllm_router.telemetry.status import AdaptationStatus, BudgetState, ReloadStatus, Status, VirtualModelStatus
 from embedllm_router.web.dashboard import dashboard_router
 
 KEY = "sk-dashboard-test"
@@ -106,15 +108,52 @@ def make_status(artifact: Artifact | None, **changes: object) -> Status:
     return Status(**{**fields, **changes})  # type: ignore[arg-type]  # names and types are those above
 
 
+VIRTUAL_MODELS = {
+    "auto": VirtualModelSettings.model_validate(
+        {"default": "gpt-4o-mini", "profile": "balanced", "baseline": "gpt-4o", "max_cost_usd": 0.5}
+    ),
+    "auto-cheap": VirtualModelSettings.model_validate({"default": "gpt-4o-mini", "cost_weight": 500}),
+    "auto-best": VirtualModelSettings.model_validate({"default": "gpt-4o-mini"}),
+}
+
+
+def make_budgets() -> tuple[BudgetState, ...]:
+    shared = BudgetState(
+        virtual_model="auto",
+        scope="virtual_model",
+        holder=None,
+        usd=500.0,
+        per="month",
+        period="2026-11",
+        ends_at=now() + timedelta(days=3),
+        spent_usd=431.25,
+        cost_weight=34.5,
+        exhausted=False,
+        forecast_usd=498.0,
+    )
+    key = replace(
+        shared,
+        scope="key",
+        holder="5f1c09aa77e2",
+        usd=5.0,
+        per="day",
+        period="2026-11-25",
+        spent_usd=1.25,
+        cost_weight=0.0,
+    )
+    return shared, replace(key, ends_at=now() + timedelta(hours=7), forecast_usd=None)
+
+
 def application(
     records: Path,
     artifact: Artifact | None,
     *,
     auth: Callable[..., None] = wants_nothing,
     status: Status | None = None,
+    budgets: tuple[BudgetState, ...] | None = None,
 ) -> FastAPI:
     source = open_source(records, limits=Limits(threads=1))
-    return application_over(lambda: source, artifact, auth=auth, status=status)
+    return application_over(lambda: source, artifact, auth=auth, status=status, budgets=budgets)
 
 
 def application_over(
@@ -123,10 +162,19 @@ def application_over(
     *,
     auth: Callable[..., None] = wants_nothing,
     status: Status | None = None,
+    budgets: tuple[BudgetState, ...] | None = None,
 ) -> FastAPI:
     app = FastAPI(openapi_url=None)
-    seen = status or make_status(artifact)
-    app.include_router(dashboard_router(auth=auth, status=lambda: seen, source=source, artifact=lambda: artifact))
+    seen, kept = status or make_status(artifact), make_budgets() if budgets is None else budgets
+    router = dashboard_router(
+        auth=auth,
+        status=lambda: seen,
+        source=source,
+        artifact=lambda: artifact,
+        budgets=lambda: kept,
+        virtual_models=lambda: VIRTUAL_MODELS,
+    )
+    app.include_router(router)
     return app
 
 

@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/dashboard.md: python tests/dashboard/pictures.py docs/images.
+"""Makes the pictures of docs/dashboard.md: python tests/helpers/pictures.py docs/images.
 
 A made-up day of 4,000 requests, the shipped weights, real Chromium.
 """
@@ -20,6 +20,7 @@ from traffic import make_day, now
 from embedllm_router.artifact.weights import default_artifact_path, load_artifact
 
 N_REQUESTS = 4_000
+COLOURS = 128
 RECORDS = Path("state/records")
 
 
@@ -37,13 +38,13 @@ def main(folder: Path) -> None:
     day = Day(end, *make_day(N_REQUESTS, end))
     fell_back = next(r for r in reversed(day.requests) if r.fallback)
     pictures = (
-        Picture("overview", "overview", height=1120),
-        Picture("tradeoff", "tradeoff?cost_weight=50", "dark", height=1020),
+        Picture("overview", "overview", height=1180),
+        Picture("tradeoff", "tradeoff?cost_weight=50&requests_per_month=120000", "dark", height=1120),
         Picture("decisions", "decisions?only=fallback", height=760),
         Picture("decision", f"decision?id={fell_back.request_id}", height=1140),
-        Picture("llms", "llms", "dark", height=860),
+        Picture("topics", "topics", "dark", height=1000),
         Picture("calibration", "calibration", height=960),
-        Picture("health", "health", "dark", height=960),
+        Picture("health", "health", "dark", height=1200),
         Picture("phone", "overview", "dark", height=1400, narrow=True),
     )
     with tempfile.TemporaryDirectory() as aside, contextlib.chdir(aside), chromium() as browser:
@@ -60,13 +61,15 @@ def take(browser: Browser, address: str, picture: Picture, folder: Path) -> None
         seen.go(picture.view)
         prepare(seen, picture)
         drawn = Image.open(BytesIO(seen.page.screenshot())).convert("RGB")
-        drawn.save(folder / f"dashboard-{picture.name}.png", optimize=True)
+        drawn.quantize(COLOURS, dither=Image.Dither.NONE).save(folder / f"dashboard-{picture.name}.png", optimize=True)
 
 
 def prepare(seen: Watched, picture: Picture) -> None:
-    if picture.name == "llms":
-        seen.page.get_by_role("button", name="claude-sonnet-4-20250514").first.click()
-        seen.evaluate("scrollTo(0, 0)")
+    if picture.view == "overview":
+        seen.page.wait_for_selector('[data-panel="answers"]:not([aria-busy])')
+    if picture.name == "tradeoff":
+        seen.page.get_by_role("button", name="Copy as YAML").click()
+        seen.page.wait_for_selector("#yaml")
     seen.page.wait_for_timeout(500)  # charts grow for 200 ms
 
 

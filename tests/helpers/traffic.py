@@ -15,6 +15,8 @@ from embedllm_router.records.schema import CandidateRecord, FeedbackRecord, Requ
 COST_WEIGHT = {"auto": 20.0, "auto-cheap": 500.0, "auto-best": 0.0}
 OUTAGE_H = (8.0, 9.0)
 """Hours before the end between which gemini-pro answers nobody."""
+RELOADED = timedelta(hours=10)
+"""How long before the end the configuration was taken up anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ def _record(number: int, at: datetime, end: datetime, rng: random.Random) -> Req
         input_tokens=tokens,
         needs=needs,
         prompt_hash=f"{number % 977:024x}",
+        generation=1 if at < end - RELOADED else 2,
         encode_ms=0.35 * rng.lognormvariate(0, 0.2),
         score_ms=0.14 * rng.lognormvariate(0, 0.2),
         decide_ms=0.06 * rng.lognormvariate(0, 0.2),
@@ -158,8 +161,11 @@ def _with_outcome(record: RequestRecord, hours_ago: float, rng: random.Random) -
     answered = served or record.candidates[0]
     llm = next(one for one in LLMS if one.name == answered.name)
     n_out = (answered.expected_output_tokens or 0) * rng.lognormvariate(0, 0.35)
+    latency_ms = (250 + n_out * llm.ms_per_token + (4000 if out else 0)) * rng.lognormvariate(0, 0.25)
     return replace(
         record,
+        failed_attempts=(f"{record.chosen}: RateLimitError",) if served else (),
+        total_ms=latency_ms + (1_200 if served else 3),
         status="success",
         served=answered.name,
         fallback=served is not None,
@@ -168,7 +174,7 @@ def _with_outcome(record: RequestRecord, hours_ago: float, rng: random.Random) -
         billed_input_tokens=record.input_tokens,
         billed_output_tokens=int(n_out),
         billed_cost_usd=(record.input_tokens or 0) * llm.usd_in + n_out * llm.usd_out,
-        latency_ms=(250 + n_out * llm.ms_per_token + (4000 if out else 0)) * rng.lognormvariate(0, 0.25),
+        latency_ms=latency_ms,
     )
 
 

@@ -1,17 +1,21 @@
 """Other LLMs answer a share of the requests after the user has the answer, and a judge scores them; the real proxy."""
 
 import json
+import os
+import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import proxy_keys
 import pytest
 import waiting
 import yaml
 from http_calls import get
-from judged_llms import JUDGE, Asked, judged_config, judged_llms
+from judged_llms import HANGING, JUDGE, Asked, judged_config, judged_llms
 from openai import OpenAI
 from planted import WIZARD
 
@@ -33,9 +37,10 @@ class Stage:
     llms: Asked
     records: Path
 
-    def ask(self, model: str, text: str, **more: Any) -> str:
+    def ask(self, model: str, text: str, key: str | None = None, **more: Any) -> str:
         """Asks and returns the call id; streamed answers are read to their end."""
-        with OpenAI(base_url=self.proxy.base_url, api_key=self.proxy.api_key, max_retries=0, timeout=60.0) as client:
+        key = key or self.proxy.api_key
+        with OpenAI(base_url=self.proxy.base_url, api_key=key, max_retries=0, timeout=60.0) as client:
             messages: Any = [{"role": "user", "content": text}]
             answer = client.chat.completions.with_raw_response.create(model=model, messages=messages, **more)
             parsed = answer.parse()
@@ -63,6 +68,10 @@ class Stage:
         found = get(f"{self.proxy.base_url.removesuffix('/v1')}/embedllm/api/health", headers=headers).json()
         return next(one for one in found["status"]["judging"] if one["virtual_model"] == model)
 
+    def logged(self, event: str) -> dict[str, Any] | None:
+        lines = self.proxy.log.read_text().splitlines()
+        return next((json.loads(line) for line in lines if f'"{event}"' in line), None)
+
     def left_out(self, model: str, reason: str) -> int:
         return until(lambda: self.status(model)["left_out"].get(reason))
 
@@ -71,6 +80,7 @@ class Stage:
 def stage(artifact_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("judging")
     file, records = folder / "config.yaml", folder / "records"
+    shutil.copy(Path(proxy_keys.__file__), folder)
     file.write_text(yaml.safe_dump(judged_config(artifact_dir, records)))
     with judged_llms() as (url, llms):
         environment = {"UPSTREAM_API_BASE": url, "EMBEDLLM_ROUTER_STORE__PATH": str(records)}
@@ -173,6 +183,21 @@ def test_an_llm_that_fails_here_does_not_rest_for_users(stage: Stage) -> None:
         assert (broken["billed_cost_usd"], broken["judge"]) == (0.0, None)
 
 
+def test_an_llm_that_the_key_may_not_call_is_never_asked(stage: Stage) -> None:
+    (wizard,) = stage.contenders(stage.ask("auto-own", "anybody, integral"))
+    assert wizard["chosen"] == "wizard"
+    stage.ask("auto-own", "narrow, integral", key="sk-narrow")
+    assert stage.left_out("auto-own", "no_other_candidate") == 1
+    assert stage.llms.of(WIZARD, "narrow,") == []
+
+
+def test_a_judge_that_hangs_is_given_up_after_its_time(stage: Stage) -> None:
+    (wizard,) = stage.contenders(stage.ask("auto-late", "late, integral"))
+    assert (wizard["served"], wizard["judge_score"]) == ("wizard", None)
+    assert wizard["judging_usd"] > 0  # nobody knows what it will bill
+    assert stage.left_out("auto-late", "timeout") == 1
+
+
 def test_a_judge_that_cannot_judge_is_named_at_the_start(stage: Stage) -> None:
     stage.ask("auto-misjudged", "integral")
     assert stage.left_out("auto-misjudged", "no_judge") == 1
@@ -209,4 +234,20 @@ def test_users_traffic_is_as_without_it_and_learning_reads_both(stage: Stage, ro
     samples = get(f"{stage.proxy.base_url.removesuffix('/v1')}/embedllm/metrics", headers=headers).text
     assert 'embedllm_judging_left_out_total{reason="budget",virtual_model="auto-poor"} 1.0' in samples
     assert 'embedllm_judging_verdicts_total{virtual_model="auto"}' in samples
+    assert "Traceback" not in stage.proxy.log.read_text()
+
+
+def test_judges_that_hang_delay_no_user_and_no_end_of_the_proxy(stage: Stage) -> None:
+    """The last test here: it ends the proxy. Two are judged at a time; a third request waits for them in vain."""
+    asked = [stage.ask("auto-hanging", f"hang {n}, integral") for n in range(3)]
+    until(lambda: len(stage.llms.of(HANGING, "hang ")) == 2 or None)
+    assert stage.ask("auto", "users go on, integral")  # answered, though nobody judges it now
+    until(lambda: stage.status("auto-hanging")["n_waiting"] == 4 or None)
+    os.kill(stage.proxy.pid, signal.SIGTERM)
+    said = waiting.until(lambda: stage.logged("judging.given_up"), within_s=30.0)
+    assert said["requests"] == 4
+    assert not stage.llms.released.is_set()
+    users = {row["request_id"] for row in stage.rows("SELECT request_id FROM requests")}
+    assert users.issuperset(asked)
+    assert stage.rows("SELECT 1 FROM answers WHERE judged_for IS NOT NULL AND virtual_model = 'auto-hanging'") == []
     assert "Traceback" not in stage.proxy.log.read_text()

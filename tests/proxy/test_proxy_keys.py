@@ -135,15 +135,30 @@ def test_what_a_user_asked_is_erased_beside_the_running_proxy(
 
 
 @pytest.mark.parametrize("path", ["api/overview", "api/health", "metrics"])
-def test_only_administrators_see_records(proxy_with_keys: RunningProxy, path: str) -> None:
+def test_only_administrators_and_viewers_see_records(proxy_with_keys: RunningProxy, path: str) -> None:
     url = proxy_with_keys.base_url.replace("/v1", f"/embedllm/{path}")
     status = {
         key: http_calls.get(url, headers={"authorization": f"Bearer {key}"}, timeout=30).status_code
-        for key in ("sk-admin", "sk-narrow", "sk-nobody")
+        for key in ("sk-admin", "sk-viewer", "sk-narrow", "sk-nobody")
     }
-    assert status["sk-admin"] == 200
+    assert (status["sk-admin"], status["sk-viewer"]) == (200, 200)
     assert status["sk-narrow"] in {401, 403}
     assert status["sk-nobody"] in {401, 403}
+
+
+def test_a_viewer_changes_nothing(proxy_with_keys: RunningProxy) -> None:
+    """Neither reloads, nor gives feedback on anybody's answer or under another source's name."""
+    root = proxy_with_keys.base_url.replace("/v1", "/embedllm")
+    theirs = ask(proxy_with_keys, "sk-narrow").headers["x-litellm-call-id"]
+
+    def post(path: str, key: str, **body: object) -> int:
+        headers = {"authorization": f"Bearer {key}"}
+        return http_calls.post(f"{root}/{path}", json=body, headers=headers, timeout=30).status_code
+
+    assert post("reload", "sk-viewer") == 403
+    assert post("feedback", "sk-viewer", request_id=theirs, thumb="up") in {403, 404}
+    assert post("feedback", "sk-viewer", request_id=theirs, thumb="up", source="judge:strict") == 403
+    assert post("feedback", "sk-admin", request_id=theirs, thumb="up", source="judge:strict") == 202
 
 
 def test_health_is_public_and_holds_no_secret(proxy_with_keys: RunningProxy) -> None:

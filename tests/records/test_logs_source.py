@@ -197,7 +197,7 @@ def test_a_damaged_file_is_named(folder: Path, source: RecordSource) -> None:
     [
         ("/nowhere/at/all", DataError, "no records at /nowhere/at/all"),
         ([], ConfigError, "no records named"),
-        ("s3://bucket/records", ConfigError, "neither files nor PostgreSQL"),
+        ("s3://bucket/records", ConfigError, "neither files, s3:// nor PostgreSQL"),
         (["postgresql://me:secret@h/db", "x"], ConfigError, "one database at a time"),
     ],
 )

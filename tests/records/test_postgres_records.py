@@ -1,9 +1,10 @@
 """Records in a real PostgreSQL: all of them, each once, through restarts, and no secret in a message."""
 
+import json
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -274,3 +275,49 @@ except ConfigError as error: print(error)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert "pip install 'embedllm-router[postgres]'" in done.stdout
     assert "psycopg" in done.stdout
+
+
+def test_tables_are_made_by_a_command_and_filled_by_a_user_who_may_make_none(
+    postgres: PostgresServer, url: str, run_command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a migration job does before proxies start, whose user need not have its rights."""
+    monkeypatch.setenv("EMBEDLLM_ROUTER_STORE__URL", url)
+    made = json.loads(run_command("logs", "migrate", "--json"))
+    assert made == {
+        "location": f"postgresql://127.0.0.1:{postgres.port}/records",
+        "before": None,
+        "after": made["after"],
+    }
+    assert run_command("logs", "migrate", "--from", url).endswith(f"are of version {made['after']}, as before\n")
+    with psycopg.connect(url, autocommit=True) as sql:
+        sql.execute("CREATE ROLE writer LOGIN PASSWORD 'its own'")
+        sql.execute("GRANT SELECT, INSERT, DELETE ON ALL TABLES IN SCHEMA public TO writer")
+        assert sql.execute("SELECT has_schema_privilege('writer', 'public', 'CREATE')").fetchone() == (False,)
+    try:
+        store = quick(f"postgresql://writer:its%20own@127.0.0.1:{postgres.port}/records")
+        store.put(make_record())
+        store.close()
+        assert ids(rows(url)) == ["request-0"]
+    finally:
+        with psycopg.connect(url, autocommit=True) as sql:
+            sql.execute("DROP OWNED BY writer")
+            sql.execute("DROP ROLE writer")
+
+
+@pytest.mark.parametrize(
+    ("where", "code", "said"),
+    [
+        ("records", 2, "expected one postgresql:// URL"),
+        (
+            "postgresql://u:secret@127.0.0.1:1/records",
+            1,
+            "the tables in postgresql://127.0.0.1:1/records were not changed",
+        ),
+    ],
+)
+def test_what_cannot_be_migrated_is_one_sentence(
+    run_command: Callable[..., str], where: str, code: int, said: str
+) -> None:
+    told = run_command("logs", "migrate", "--from", where, code=code)
+    assert said in " ".join(told.split())
+    assert "secret" not in told

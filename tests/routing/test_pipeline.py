@@ -9,6 +9,7 @@ from embedllm_router import Router
 from embedllm_router.routing.budget import NO_PACE, Pace
 from embedllm_router.routing.decision import Decision, Objective, Reason
 from embedllm_router.routing.pipeline import RequestState, Timing
+from embedllm_router.routing.prompt import Bond
 from embedllm_router.routing.session import Margins, PinnedSession
 
 
@@ -22,8 +23,11 @@ def under(pace: Pace) -> RequestState:
         (NO_PACE, WIZARD, Reason.HIGHEST_UTILITY),
         (Pace(1.0), WIZARD, Reason.HIGHEST_UTILITY),
         (Pace(1e6), SPRINTER, Reason.WITHIN_BUDGET),
+        (Pace(dear_above=1e9), WIZARD, Reason.HIGHEST_UTILITY),
+        (Pace(dear_above=2.0), SPRINTER, Reason.GUARDED),
+        (Pace(1e6, dear_above=2.0), SPRINTER, Reason.GUARDED),
     ],
-    ids=["no budget", "a budget that changes nothing", "a budget that is nearly spent"],
+    ids=["no budget", "changes nothing", "nearly spent", "nobody is dear", "too often dear", "both"],
 )
 def test_a_budget_is_the_reason_only_where_it_changes_the_choice(
     router: Router, pace: Pace, chosen: str, reason: Reason
@@ -33,6 +37,16 @@ def test_a_budget_is_the_reason_only_where_it_changes_the_choice(
     assert (routing.decision.chosen.name, routing.decision.reason) == (chosen, reason)
     assert routing.pace == pace
     assert routing.request.objective == Objective(), "what was asked stays on record beside what a budget made of it"
+
+
+@pytest.mark.parametrize(("bond", "chosen"), [(None, SPRINTER), (Bond.TOOL_CALL, WIZARD)])
+def test_a_guard_gives_way_only_to_what_ties_a_request_to_its_llm(
+    router: Router, bond: Bond | None, chosen: str
+) -> None:
+    state = RequestState(session=PinnedSession(WIZARD, bond), pace=lambda _: Pace(dear_above=2.0))
+    routing = router.route("integral", objective=Objective(), pool=router.pool([WIZARD, SPRINTER]), state=state)
+    assert routing.decision.chosen is not None
+    assert routing.decision.chosen.name == chosen
 
 
 def test_budgets_see_the_decision_by_the_objective_alone(router: Router) -> None:

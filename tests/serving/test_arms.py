@@ -14,6 +14,7 @@ from embedllm_router.config.settings import read_settings
 from embedllm_router.errors import ConfigError
 from embedllm_router.routing.deployments import read_model_groups
 from embedllm_router.routing.policy import Objective
+from embedllm_router.routing.pool import TOPIC_SD
 from embedllm_router.routing.relatives import expect_ungraded
 from embedllm_router.serving.arms import (
     Arms,
@@ -91,6 +92,11 @@ def test_the_interval_is_wider_where_less_is_known(router: Router, uncertainty: 
     assert np.isnan(high[k])
     middle = np.log(low / (1 - low)) + np.log(high / (1 - high))
     assert middle[[i, j]] / 2 == pytest.approx(np.log(4)), "centred on what is expected, in log-odds"
+    assert model.pool.average is not None
+    assert model.pool.average.logit_sd is not None
+    width = np.log(high / (1 - high)) - np.log(low / (1 - low))
+    both = np.sqrt(model.pool.average.logit_sd**2 + TOPIC_SD**2)
+    assert width[[i, j]] == pytest.approx(2 * 1.96 * both[[i, j]]), "of its ability and of kinds of prompt"
 
 
 def test_without_trials_the_live_lane_decides_for_everybody(router: Router) -> None:

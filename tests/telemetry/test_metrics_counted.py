@@ -122,7 +122,7 @@ def test_buckets_hold_what_belongs_in_them() -> None:
 
 
 def test_the_status_is_read_at_every_scrape() -> None:
-    now = [NOT_LOADED]
+    now = [replace(NOT_LOADED, left_alone={})]
     metrics = PrometheusMetrics(lambda: now[0], CollectorRegistry())
     before = scraped(metrics)
     assert total(before, "embedllm_ready") == 0

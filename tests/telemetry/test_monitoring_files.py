@@ -40,6 +40,8 @@ def scraped() -> set[str]:
         metrics.observe(record)
     metrics.rejected("auto", "embedllm.cost_weight")
     metrics.feedback(FeedbackRecord(at=START, request_id="request-1", score=1.0, source="user"))
+    metrics.judged("auto", 0.01, 0.001, 2)
+    metrics.not_judged("auto", "judge_rests")
     samples = sampled(metrics.scrape().body.decode())
     return {name for name, values in samples.items() if values}
 
@@ -65,7 +67,7 @@ def test_labels_that_are_asked_for_exist() -> None:
     text = metrics.scrape().body.decode()
     known = {"job", "instance", "le"} | {k for by in sampled(text).values() for labels in by for k, _ in labels}
     asked = {name for query in queries() for by in re.findall(r"\bby \(([^)]+)\)", query) for name in by.split(", ")}
-    known |= {"cause", "field", "result"}
+    known |= {"cause", "field", "result", "paid_for"}
     assert {"llm", "virtual_model"} <= asked <= known
 
 

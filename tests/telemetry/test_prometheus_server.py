@@ -117,6 +117,8 @@ def happen(metrics: PrometheusMetrics) -> None:
     metrics.rejected("auto", "embedllm.cost_weight")
     metrics.reloaded(ok=True)
     metrics.feedback(FeedbackRecord(at=START, request_id="request-1", score=1.0, source="user"))
+    metrics.judged("auto", 0.01, 0.001, 2)
+    metrics.not_judged("auto", "too_long")
 
 
 def test_every_panel_shows_a_number_and_no_alert_is_false(tmp_path: Path) -> None:

@@ -1,18 +1,24 @@
 """The page in a real browser: what it shows, how it is used, and that it does nothing it should not."""
 
+import csv
 import json
+from functools import partial
+from pathlib import Path
 from typing import Literal
 from urllib.request import urlopen
 
 import pytest
+import yaml
 from browsing import NARROW, Watched, watched
 from day import Day
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
+from embedllm_router.analysis.topics import topic_of
 from embedllm_router.artifact.weights import default_artifact_path, load_artifact
+from embedllm_router.config.settings import RouterSettings
 
 TO = "\N{EN DASH}"
-VIEWS = ("overview", "verdict", "tradeoff", "decisions", "llms", "calibration", "health")
+VIEWS = ("overview", "tradeoff", "topics", "verdict", "decisions", "calibration", "health")
 
 
 def api(address: str, question: str) -> dict[str, object]:
@@ -37,9 +43,109 @@ def test_the_overview_shows_what_the_records_say(seen: Watched, day: Day) -> Non
     assert "is shown under Calibration" in seen.page.locator('[data-panel="meaning"]').inner_text()
 
 
+ANSWERED = '[data-panel="answers"]:not([aria-busy])'
+
+
+def test_the_overview_opens_with_three_answers(seen: Watched, address: str) -> None:
+    """Each says what the figures behind it say, and leads to the page that shows them."""
+    seen.go("overview?range=all&virtual_model=auto")
+    seen.page.wait_for_selector(ANSWERED)
+    saved, answers = (api(address, f"{name}?range=all&virtual_model=auto") for name in ("saved", "answers"))
+    quality, advice, share = answers["quality"], answers["advice"], saved["share"]
+    assert isinstance(quality, dict)
+    assert isinstance(advice, dict)
+    assert isinstance(share, dict)
+    cards = {one: seen.page.locator(f'[data-answer="{one}"]') for one in ("saved", "quality", "change")}
+    assert cards["saved"].locator("h2").inner_text() == "What did I save against my baseline?"
+    said = cards["saved"].inner_text()
+    ends = f"{100 * share['value']:.1f} % [{100 * share['low']:.1f} %, {100 * share['high']:.1f} %]"
+    assert f"against always gpt-4o, {ends} of what that would have cost" in said
+    assert f"{saved['n_billed']}" in said
+    assert "bills" in said
+    assert quality["sentence"] in cards["quality"].inner_text()
+    assert advice["sentence"].replace("`", "") in cards["change"].inner_text()
+    score = quality["score"]
+    assert seen.tile("quality") == f"{100 * score['value']:.1f} %"
+    views = [one.locator("a").get_attribute("href") or "" for one in cards.values()]
+    assert [view.split("?")[0] for view in views] == ["#/tradeoff", "#/calibration", f"#/{advice['page']}"]
+    assert all("virtual_model=auto" in view for view in views)
+    assert seen.page.locator("main > *").nth(1).get_attribute("data-panel") == "answers", "the questions come first"
+    assert [row[1] for row in seen.table("changes")] == ["configuration read again"]
+    assert seen.table("bills")[0][0] == "all"
+
+
+def _answered(body: str, route: Route) -> None:
+    route.fulfill(body=body)
+
+
+def test_the_quality_tile_warns_where_predictions_break(seen: Watched, address: str) -> None:
+    answers = api(address, "answers?range=all")
+    quality = answers["quality"]
+    assert isinstance(quality, dict)
+    tile = seen.page.locator('[data-tile="quality"]')
+    for number, found in enumerate(("too high", "too low", "hold")):
+        changed = json.dumps({**answers, "quality": {**quality, "predictions": found}})
+        seen.page.unroute_all()
+        seen.page.route("**/api/answers*", partial(_answered, changed))
+        seen.go(f"overview?range=all&virtual_model={('auto', 'auto-cheap', 'auto-best')[number]}")
+        seen.page.wait_for_selector(ANSWERED)
+        assert (f"predictions are {found}" in tile.inner_text()) == (found != "hold")
+        assert ("bad" in (tile.get_attribute("class") or "")) == (found != "hold")
+
+
+def test_a_month_is_priced_once_its_requests_are_known_and_the_setting_is_copied(seen: Watched, address: str) -> None:
+    """A day of records that is not whole tells no rate."""
+    seen.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    seen.go("tradeoff?range=all&n=500")
+    assert "is not known: the records span 2" in seen.page.locator("#rate").inner_text()
+    assert seen.tile("month") == "not known"
+    seen.page.get_by_label("Requests per month").fill("50000")
+    seen.page.keyboard.press("Enter")
+    expect(seen.page.locator('[data-tile="month"] .value')).to_contain_text("$")
+    now = api(address, "frontier?range=all&n=500&requests_per_month=50000")
+    ladder = now["ladder"]
+    assert isinstance(ladder, list)
+    slider = seen.page.get_by_role("slider", name="Cost weight λ")
+    slider.focus()
+    seen.page.keyboard.press("Home")
+    month = ladder[0]["usd_per_month"]
+    assert seen.tile("month") == f"${month['value']:,.2f}"
+    interval = f"95 %: ${month['low']:,.2f} to ${month['high']:,.2f}"
+    assert interval in seen.page.locator('[data-tile="month"]').inner_text()
+    seen.page.keyboard.press("ArrowRight")
+    seen.page.keyboard.press("ArrowRight")
+    for name in ("auto", "auto-cheap"):
+        seen.page.locator("#copy-for").select_option(name)
+        seen.page.get_by_role("button", name="Copy as YAML").click()
+        expect(seen.page.locator("#copied")).to_contain_text("Copied.")
+        expect(seen.page.locator("#yaml")).to_contain_text(f"{name}:")
+        pasted = yaml.safe_load(seen.evaluate("navigator.clipboard.readText()"))
+        settings = RouterSettings(**pasted["callback_settings"]["embedllm_router"])
+        assert settings.virtual_models[name].cost_weight == ladder[2]["cost_weight"]
+        assert settings.virtual_models[name].default == "gpt-4o-mini"
+
+
+def test_lists_and_tables_are_downloaded_as_csv(seen: Watched, day: Day) -> None:
+    seen.go("decisions?range=all&only=fallback")
+    fell = [r for r in day.requests if r.fallback]
+    with seen.page.expect_download() as waiting:
+        seen.page.get_by_role("button", name="Download “Decisions, newest first” as CSV").click()
+    lines = list(csv.DictReader(Path(waiting.value.path()).read_text(encoding="utf-8").splitlines()))
+    assert {line["request_id"] for line in lines} == {r.request_id for r in fell}
+    assert waiting.value.suggested_filename == "decisions.csv"
+    seen.go("tradeoff?range=all")
+    seen.evaluate("document.querySelector('[data-table=singles] th[scope=row]').textContent = '=1+1'")
+    with seen.page.expect_download() as waiting:
+        seen.page.get_by_role("button", name="Download “One LLM for everything” as CSV").click()
+    rows = list(csv.reader(Path(waiting.value.path()).read_text(encoding="utf-8").splitlines()))
+    assert rows[0] == ["LLM", "expected accuracy", "expected cost of 1,000", "requests it could take"]
+    assert rows[1][0] == "'=1+1", "a spreadsheet shall not take it for a formula"
+    assert len(rows) == 9
+
+
 def test_charts_are_drawn_and_told_in_tables(seen: Watched) -> None:
     seen.go("overview?range=all")
-    for chart in ("mix", "spend", "latency", "overhead", "trouble"):
+    for chart in ("mix", "spend", "bills", "latency", "overhead", "trouble"):
         figure = seen.page.locator(f'[data-chart="{chart}"]')
         assert (figure.locator("canvas").get_attribute("aria-label") or "").count(".") >= 2
         assert seen.evaluate(_PAINTED % f'[data-chart="{chart}"] canvas') > 200
@@ -104,6 +210,8 @@ def test_decisions_are_searched_paged_and_opened(seen: Watched, day: Day) -> Non
     expect(seen.page.get_by_role("heading", level=1)).to_have_text(f"Decision {newest.request_id[:12]}")
     seen.drawn()
     assert f"fell back to {newest.served}" in seen.page.locator('[data-tile="outcome"]').inner_text()
+    assert seen.page.locator("#failed-attempts li").all_inner_texts() == [f"{newest.chosen}: RateLimitError"]
+    assert "The client waited" in seen.page.locator("main").inner_text()
     candidates = seen.table("candidates")
     assert len(candidates) == len(newest.candidates)
     assert candidates[0][0].startswith(newest.chosen)
@@ -155,8 +263,16 @@ def test_filters_apply_to_every_view_and_travel_with_links(seen: Watched, day: D
     expect(seen.page.locator("#found")).to_have_text(f"1{TO}50 of {n:,}")
 
 
-def test_the_map_finds_an_llm_and_its_likes(seen: Watched) -> None:
+def test_topics_show_each_llm_and_an_llm_its_likes(seen: Watched, day: Day) -> None:
     seen.go("llms?range=all")
+    expect(seen.page.get_by_role("heading", level=1)).to_have_text("Topics")
+    rows = seen.table("topics")
+    n = {topic: sum(topic_of(r.category) == topic for r in day.requests) for topic, *_ in rows}
+    assert {row[0]: int(row[2]) for row in rows if row[1] == "all"} == n
+    assert sum(n.values()) == len(day.requests)
+    of_chat = [r for r in day.requests if topic_of(r.category) == "chat" and r.chosen == "llama-70b"]
+    (row,) = (row for row in rows if row[:2] == ["chat", "llama-70b"])
+    assert (row[2], row[3]) == (str(len(of_chat)), f"{100 * len(of_chat) / n['chat']:.1f} %")
     assert seen.page.get_by_role("heading", name="393 LLMs").is_visible()
     seen.page.get_by_label("Find an LLM").fill("o3-mini")
     assert [row[0].split("\n")[0].removesuffix("thinks").strip() for row in seen.table("llm-list")] == [
@@ -165,10 +281,8 @@ def test_the_map_finds_an_llm_and_its_likes(seen: Watched) -> None:
         "o3-mini-2025-01-31:medium",
     ]
     seen.page.get_by_role("button", name="o3-mini-2025-01-31", exact=True).click()
-    detail = seen.page.locator("#llm-detail")
-    assert "Most similar LLMs" in detail.inner_text()
-    assert detail.locator("li").count() == 5
-    assert seen.evaluate(_PAINTED % '[data-chart="map"] canvas') > 500
+    assert "Most similar LLMs" in seen.page.locator("#llm-detail").inner_text()
+    assert len(seen.table("similar")) == 5
 
 
 def test_calibration_and_health_show_their_figures(seen: Watched, day: Day) -> None:
@@ -180,6 +294,9 @@ def test_calibration_and_health_show_their_figures(seen: Watched, day: Day) -> N
     assert seen.tile("decided") == "48,211"
     assert "All is well" in seen.page.locator("#verdict").inner_text()
     assert "llm unknown" in seen.page.locator('[data-table="virtual-models"]').inner_text()
+    budgets = seen.table("budgets")
+    assert (budgets[0][1], budgets[0][2], budgets[0][4]) == ("$431.25", "$500.00 a month", "34.5")
+    assert budgets[0][3] in {"3.0 days", "2.9 days"}
     assert "12 of 50" in seen.page.locator('[data-panel="adaptation"]').inner_text()
     refused, learned = seen.table("attempts")
     assert "refused by the guard" in refused[1]
@@ -195,6 +312,11 @@ def test_every_view_fits_a_phone_in_both_themes_and_names_its_controls(
     with watched(browser, address, viewport=NARROW) as seen:
         for view in (*VIEWS, f"decision?id={day.requests[0].request_id}"):
             seen.go(view)
+            if view == "overview":
+                seen.page.wait_for_selector(ANSWERED)
+            if view == "tradeoff":
+                seen.page.get_by_role("button", name="Copy as YAML").click()
+                seen.page.wait_for_selector("#yaml")
             for scheme in ("light", "dark"):
                 seen.page.emulate_media(color_scheme=scheme)
                 assert seen.evaluate("getComputedStyle(document.body).backgroundColor") == grounds[scheme]
@@ -228,7 +350,7 @@ def test_it_can_be_used_with_the_keyboard_and_a_screen_reader(seen: Watched) -> 
     assert seen.evaluate("document.activeElement.textContent") == "Skip to content"
     seen.page.keyboard.press("Enter")
     assert seen.evaluate("document.activeElement.id") == "main"
-    seen.page.get_by_role("link", name="Trade-off").focus()
+    seen.page.get_by_role("link", name="Trade-off", exact=True).focus()
     seen.page.keyboard.press("Enter")
     expect(seen.page.get_by_role("heading", level=1)).to_have_text("Trade-off")
     seen.drawn()

@@ -1,5 +1,6 @@
 """The list of decisions, one decision, what can be filtered by, and calibration, against plain loops."""
 
+import csv
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -12,7 +13,13 @@ from traffic import write_lines
 
 from embedllm_router._stats import wilson
 from embedllm_router.analysis.calibration import judged_calibration
-from embedllm_router.analysis.decisions import DecisionSearch, decision_page, decision_row, feedback_on
+from embedllm_router.analysis.decisions import (
+    DecisionSearch,
+    decision_csv,
+    decision_page,
+    decision_row,
+    feedback_on,
+)
 from embedllm_router.analysis.overview import choices
 from embedllm_router.analysis.span import RecordQuery, Span
 from embedllm_router.artifact.weights import Artifact
@@ -82,6 +89,25 @@ def test_the_list_shows_the_mean_score_by_either_id(source: RecordSource, day: D
     page = decision_page(source, EVERYTHING, DecisionSearch(), 0, 1_200)
     shown = {row["request_id"]: row["feedback"] for row in page.rows if row["feedback"] is not None}
     assert shown == pytest.approx(day.scores())
+
+
+def test_the_list_as_csv_holds_what_the_pages_hold(source: RecordSource) -> None:
+    for search in (DecisionSearch(), DecisionSearch(only="fallback", llm="gpt-4o-mini"), DecisionSearch(text="law")):
+        lines = list(csv.DictReader(decision_csv(source, EVERYTHING, search).decode().splitlines()))
+        page = decision_page(source, EVERYTHING, search, 0, 10_000)
+        assert [line["request_id"] for line in lines] == [row["request_id"] for row in page.rows]
+        assert lines[0]["at"] == f"{page.rows[0]['at'].isoformat()}Z"
+        given = {line["request_id"]: float(line["feedback"]) for line in lines if line["feedback"]}
+        assert given == {r["request_id"]: pytest.approx(r["feedback"]) for r in page.rows if r["feedback"] is not None}
+
+
+@pytest.mark.parametrize("alias", ['=cmd|"/c calc"!A1', "+1", "-1", "@SUM(A1)", "\t=1"])
+def test_a_name_that_looks_like_a_formula_is_defused(tmp_path: Path, alias: str) -> None:
+    write_lines(tmp_path, [make_record(0, key_alias=alias)])
+    source = open_source(tmp_path)
+    (line,) = csv.DictReader(decision_csv(source, EVERYTHING, DecisionSearch()).decode().splitlines())
+    source.close()
+    assert line["key_alias"] == f"'{alias}"
 
 
 def test_one_decision_is_its_record_by_either_id(source: RecordSource, day: Day) -> None:

@@ -3,14 +3,17 @@
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from day import Day, percentile
+from recorded import make_record
+from traffic import write_lines
 
 from embedllm_router.analysis.overview import Overview, Sums, overview
 from embedllm_router.analysis.span import RecordQuery, Span, window_of
 from embedllm_router.analysis.verdict.recorded import verdict_of
-from embedllm_router.records.reader.source import RecordSource
+from embedllm_router.records.reader.source import RecordSource, open_source
 from embedllm_router.records.schema import RequestRecord
 
 EVERYTHING = RecordQuery(Span.ALL)
@@ -50,6 +53,8 @@ def counted(records: Iterable[RequestRecord]) -> Sums:
         forecast=len(foreseen),
         forecast_usd=sum(r.expected_cost_usd or 0 for r in foreseen),
         forecast_billed_usd=sum(r.billed_cost_usd or 0 for r in foreseen),
+        retried=sum(bool(r.failed_attempts) for r in listed),
+        failed_attempts=sum(len(r.failed_attempts) for r in listed),
     )
 
 
@@ -78,6 +83,9 @@ def test_percentiles_are_those_of_a_sorted_list(seen: Overview, day: Day) -> Non
     assert seen.spread.latency_p95 == pytest.approx(percentile(latencies, 0.95))
     assert seen.spread.route_p50 == pytest.approx(percentile(routes, 0.5))
     assert seen.spread.route_p95 == pytest.approx(percentile(routes, 0.95))
+    totals = [r.total_ms for r in day.requests if r.total_ms is not None]
+    assert seen.spread.total_p50 == pytest.approx(percentile(totals, 0.5))
+    assert seen.spread.total_p95 == pytest.approx(percentile(totals, 0.95))
     busiest = max(range(len(seen.starts)), key=lambda i: seen.by_step[i].requests)
     inside = [r for r in day.requests if 0 <= r.at.timestamp() - seen.starts[busiest] < seen.step_s]
     expected = percentile([r.latency_ms for r in inside if r.latency_ms is not None], 0.95)
@@ -95,6 +103,40 @@ def test_each_llm_is_counted_by_choice_and_by_answer(seen: Overview, day: Day) -
         slowest = percentile([r.latency_ms for r in answered if r.latency_ms is not None], 0.95)
         assert line.spread.latency_p95 == pytest.approx(slowest)
     assert [line.chosen.requests for line in seen.llms] == sorted(chosen.values(), reverse=True)
+
+
+def test_a_reload_is_marked_where_the_records_begin_to_tell_of_it(seen: Overview, day: Day) -> None:
+    """Only the second generation is a change: what decided first is none."""
+    (change,) = seen.changes
+    first = min(r.at for r in day.requests if r.generation == 2 and r.artifact is not None)
+    assert (change.what, change.generation, change.artifact) == ("configuration", 2, "3f09ac21b7d4")
+    assert change.at == _naive(first)
+
+
+def test_other_weights_are_marked_and_canaries_and_restarts_are_not(tmp_path: Path) -> None:
+    """A process that starts again counts its generations from 1: nothing else decides then."""
+    snapshots = [
+        ("a", 1, "live"),
+        ("c", 1, "canary"),
+        ("a", 2, "live"),
+        ("a", 1, "live"),
+        ("b", 3, "live"),
+        ("b", 4, "live"),
+    ]
+    kinds = ("configuration", "weights", "configuration")
+    write_lines(
+        tmp_path,
+        [
+            make_record(10 * k + i, artifact=artifact, generation=generation, arm=arm)
+            for k, (artifact, generation, arm) in enumerate(snapshots)
+            for i in range(3)
+        ],
+    )
+    source = open_source(tmp_path)
+    found = overview(source, EVERYTHING).changes
+    source.close()
+    firsts = [_naive(make_record(10 * k).at) for k in (2, 4, 5)]
+    assert [(one.at, one.what) for one in found] == list(zip(firsts, kinds, strict=True))
 
 
 def test_reasons_and_problems_are_counted(seen: Overview, day: Day) -> None:

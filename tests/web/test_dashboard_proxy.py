@@ -6,15 +6,21 @@ from typing import Any
 import http_calls
 import httpx
 import pytest
+import yaml
 from browsing import chromium, watched
 from playwright.sync_api import expect
 
 from embedllm_router.cli.demo import RunningProxy
+from embedllm_router.config.settings import RouterSettings
 
 N_ASKED = 3
 PAGES = ("", "static/app.js", "static/vendor/chart.umd.min.js")
 DATA = (
     "overview",
+    "saved",
+    "answers",
+    "topics",
+    "decisions.csv",
     "verdict",
     "choices",
     "frontier",
@@ -82,6 +88,16 @@ def test_a_request_is_seen_a_moment_later(proxy: RunningProxy, origin: str, aske
     assert total["succeeded"] >= N_ASKED
 
 
+def test_the_setting_to_paste_is_the_configured_one_with_another_cost_weight(proxy: RunningProxy, origin: str) -> None:
+    text = _ask(proxy, origin, "setting", virtual_model="auto", cost_weight="12.5").json()["yaml"]
+    pasted = RouterSettings(**yaml.safe_load(text)["callback_settings"]["embedllm_router"]).virtual_models["auto"]
+    health = _ask(proxy, origin, "health").json()["status"]
+    (now,) = (one for one in health["virtual_models"] if one["name"] == "auto")
+    assert (pasted.default, pasted.objective.cost_weight) == (now["default"], 12.5)
+    unknown = _ask(proxy, origin, "setting", virtual_model="nobody", cost_weight="1")
+    assert (unknown.status_code, "no virtual model 'nobody'" in unknown.text) == (404, True)
+
+
 def test_the_page_opens_with_the_master_key(proxy: RunningProxy, origin: str, asked: list[str]) -> None:
     refusals = ("status of 400", "status of 401", "status of 403")
     with chromium() as browser, watched(browser, origin, expected=refusals) as seen:
@@ -95,6 +111,10 @@ def test_the_page_opens_with_the_master_key(proxy: RunningProxy, origin: str, as
         expect(seen.page.locator('[data-tile="requests"]')).to_be_visible()
         seen.drawn()
         assert int(seen.tile("requests")) >= N_ASKED
+        seen.page.wait_for_selector('[data-panel="answers"]:not([aria-busy])')
+        assert "no answer has feedback" in seen.page.locator('[data-answer="quality"]').inner_text() or seen.tile(
+            "quality"
+        )
         seen.go(f"decision?id={asked[0]}")
         assert asked[0] in seen.page.locator("main").inner_text()
         seen.go("health")

@@ -73,10 +73,13 @@ def test_every_route_but_the_files_is_under_the_guarded_prefix() -> None:
 
 def test_a_key_opens_every_view(guarded: TestClient) -> None:
     for path in api_paths():
-        answer = guarded.get(path, headers=WITH_KEY, params={"request_id": "request-3", "range": "all"})
+        given = {"request_id": "request-3", "range": "all", "cost_weight": "5"}
+        given |= {"virtual_model": "auto"} if path.endswith("/setting") else {}
+        answer = guarded.get(path, headers=WITH_KEY, params=given)
         assert answer.status_code == 200, (path, answer.text)
         assert answer.headers["cache-control"] == "no-store"
-        assert answer.headers["content-type"] == "application/json"
+        kind = "text/csv; charset=utf-8" if path.endswith(".csv") else "application/json"
+        assert answer.headers["content-type"] == kind
 
 
 def test_without_a_master_key_no_key_is_needed(client: TestClient) -> None:
@@ -93,6 +96,8 @@ def test_without_a_master_key_no_key_is_needed(client: TestClient) -> None:
         ("frontier?n=0", "n"),
         ("frontier?n=2001", "n"),
         ("frontier?n=many", "n"),
+        ("frontier?requests_per_month=0", "requests_per_month"),
+        ("setting?virtual_model=auto&cost_weight=-1", "cost_weight"),
         ("decisions?page=0", "page"),
         ("decisions?per_page=101", "per_page"),
         ("decisions?only=everything", "only"),

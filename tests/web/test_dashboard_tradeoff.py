@@ -1,5 +1,7 @@
-"""The ladder of cost weights against `policy.rank`, one request after another; and the map of LLMs."""
+"""The ladder of cost weights against `policy.rank`, one request after another; and the learned LLMs."""
 
+from dataclasses import replace
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -7,14 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 from day import Day
-from recorded import COST_WEIGHT, make_record, make_records
+from recorded import COST_WEIGHT, START, USD, make_record, make_records
 from traffic import write_lines
 
-from embedllm_router.analysis.llms import map_of_llms
+from embedllm_router.analysis.llms import learned_llms
+from embedllm_router.analysis.plan.traffic import Rate
 from embedllm_router.analysis.span import RecordQuery, Span
 from embedllm_router.analysis.tradeoff import LADDER, Frontier, frontier
 from embedllm_router.artifact.weights import Artifact
-from embedllm_router.evaluation.embeddings import llm_map, nearest_llms
+from embedllm_router.evaluation.embeddings import nearest_llms
 from embedllm_router.records.reader.source import RecordSource, open_source
 from embedllm_router.records.schema import RequestRecord
 from embedllm_router.routing.policy import Objective, rank
@@ -118,6 +121,57 @@ def test_floors_are_named_and_set_no_cost_weight(tmp_path: Path, changes: dict[s
     assert (found.objectives, found.cost_weight) == ({words: 1}, None)
 
 
+def days_apart(n: int, days: float) -> list[RequestRecord]:
+    """Evenly spaced from the first to the last; bills are 0.9 of forecasts."""
+    return [replace(make_record(k), at=START + k * timedelta(days=days) / (n - 1)) for k in range(n)]
+
+
+def test_a_month_costs_bills_times_the_rate_observed(tmp_path: Path) -> None:
+    """Forty-one requests over two days: twenty a day, each billed 0.9 of 0.016 USD."""
+    write_lines(tmp_path, days_apart(41, 2))
+    source = open_source(tmp_path)
+    found, told = frontier(source, EVERYTHING, 10), frontier(source, EVERYTHING, 100, per_month=1_000)
+    source.close()
+    assert (found.requests, found.hours) == (10, 48)
+    assert found.rate is not None
+    assert found.rate.per_month == pytest.approx(20 * 365 / 12)
+    assert found.billed_ratio is None
+    assert told.billed_ratio == pytest.approx(0.9)
+    assert told.now.usd_per_month is not None
+    assert found.now.usd_per_month is not None
+    assert told.now.usd_per_month.value == pytest.approx(1_000 * 0.9 * USD["wizard"])
+    assert found.now.usd_per_month.value == pytest.approx(found.rate.per_month * USD["wizard"])
+    assert told.now.usd_per_month.low == pytest.approx(told.now.usd_per_month.high), "every request cost the same"
+    assert told.rate == Rate(1_000, measured=False, days=2)
+
+
+def test_under_a_day_of_records_tells_no_rate(tmp_path: Path) -> None:
+    write_lines(tmp_path, days_apart(41, 0.99))
+    source = open_source(tmp_path)
+    found, told = frontier(source, EVERYTHING, 100), frontier(source, EVERYTHING, 100, per_month=1_000)
+    source.close()
+    assert (found.rate, found.now.usd_per_month, found.ladder[0].usd_per_month) == (None, None, None)
+    assert found.hours == pytest.approx(0.99 * 24)
+    assert told.ladder[0].usd_per_month is not None
+
+
+def test_intervals_are_those_of_a_naive_bootstrap(replayed: Frontier, day: Day) -> None:
+    records = latest(day, 300)
+    cost = np.array([r.expected_cost_usd for r in records], dtype=float)
+    own = np.array([r.served == r.chosen and r.billed_cost_usd is not None for r in records])
+    billed = np.array([r.billed_cost_usd or 0.0 for r in records])
+    rng, drawn = np.random.default_rng(5), []
+    for _ in range(1_000):
+        i = rng.integers(0, 300, 300)
+        drawn.append(cost[i].mean() * billed[i][own[i]].sum() / cost[i][own[i]].sum())
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    found = replayed.now.usd_per_request
+    assert found is not None
+    assert found.value == pytest.approx(cost.mean() * billed[own].sum() / cost[own].sum())
+    assert (found.low, found.high) == (pytest.approx(low, rel=0.05), pytest.approx(high, rel=0.05))
+    assert replayed.virtual_models[0] == "auto"
+
+
 def test_requests_that_failed_open_are_left_out(tmp_path: Path) -> None:
     records = make_records(400)
     write_lines(tmp_path, records)
@@ -132,14 +186,13 @@ def test_nothing_is_an_empty_frontier(nothing: RecordSource) -> None:
     assert (found.requests, found.ladder, found.singles, found.now.p_correct) == (0, (), (), None)
 
 
-def test_the_map_is_that_of_the_evaluation_with_todays_traffic(artifact: Artifact, tmp_path: Path) -> None:
+def test_the_llms_have_todays_traffic_and_the_likes_that_the_evaluation_finds(
+    artifact: Artifact, tmp_path: Path
+) -> None:
     write_lines(tmp_path, [make_record(n) for n in range(3)])
     source = open_source(tmp_path)
-    found = map_of_llms(artifact, source, EVERYTHING)
+    found = learned_llms(artifact, source, EVERYTHING)
     source.close()
-    places, explained = llm_map(artifact)
-    assert [(llm.x, llm.y) for llm in found.llms] == [tuple(place) for place in places.tolist()]
-    assert found.explained == explained
     assert {llm.id: llm.chosen for llm in found.llms if llm.chosen} == {"wizard-2025-01-01": 3}
     for llm in found.llms:
         expected = nearest_llms(artifact, llm.id, 5)
@@ -147,5 +200,5 @@ def test_the_map_is_that_of_the_evaluation_with_todays_traffic(artifact: Artifac
         assert [cosine for _, cosine in llm.nearest] == pytest.approx([one.similarity for one in expected])
 
 
-def test_without_weights_the_map_is_empty(nothing: RecordSource) -> None:
-    assert map_of_llms(None, nothing, EVERYTHING).llms == ()
+def test_without_weights_there_are_no_llms(nothing: RecordSource) -> None:
+    assert learned_llms(None, nothing, EVERYTHING).llms == ()

@@ -19,7 +19,7 @@ from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.records.reader.recorded import Recorded, RecordedRequest, Rescorer
 
-__all__ = ["Rate", "Traffic", "read_traffic"]
+__all__ = ["Rate", "Traffic", "rate_between", "read_traffic"]
 
 _CONFIGURED = frozenset({None, "config", "canary"})
 _SECONDS_PER_DAY = 86_400
@@ -159,13 +159,22 @@ def _columns(batch: CandidateBatch, names: Sequence[str]) -> Indices:
     return np.where(known, found, -1)
 
 
+def rate_between(n: int, first: datetime, last: datetime) -> Rate | None:
+    """How many requests come in a month, when so many came between two of them; None where that is less than a day."""
+    seconds = (last - first).total_seconds()
+    if seconds < _SECONDS_PER_DAY:
+        return None
+    return Rate((n - 1) / seconds * _SECONDS_PER_MONTH, measured=True, days=seconds / _SECONDS_PER_DAY)
+
+
 def _rate(requests: Sequence[RecordedRequest], per_month: float | None) -> Rate:
     seconds = (requests[-1].at - requests[0].at).total_seconds()
     if per_month is not None:
-        return Rate(per_month, measured=False, days=seconds / 86_400)
-    if seconds < _SECONDS_PER_DAY:
+        return Rate(per_month, measured=False, days=seconds / _SECONDS_PER_DAY)
+    found = rate_between(len(requests), requests[0].at, requests[-1].at)
+    if found is None:
         raise ConfigError(
             f"{len(requests):,} requests within {seconds / 3600:.1f} hours do not tell how many come in a month, since "
             "days have busy and quiet hours; expected records of a day or more. Give --requests-per-month."
         )
-    return Rate((len(requests) - 1) / seconds * _SECONDS_PER_MONTH, measured=True, days=seconds / 86_400)
+    return found

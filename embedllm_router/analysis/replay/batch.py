@@ -31,6 +31,7 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 
+_WEIGHED_ANEW = frozenset({Exclusion.TOO_EXPENSIVE, Exclusion.GUARDED})  # by the limit asked for; by nobody
 _LAST = np.iinfo(np.int32).max
 _ROUNDING = 1e-9
 
@@ -158,7 +159,7 @@ class CandidateBatch:
         names = tuple(sorted(set(rows.name)))
         column_of = {one: index for index, one in enumerate(names)}
         cells = rows.request, np.array([column_of[one] for one in rows.name], dtype=np.intp)
-        free = np.array([reason is None or reason == Exclusion.TOO_EXPENSIVE for reason in rows.excluded], dtype=bool)
+        free = np.array([reason is None or reason in _WEIGHED_ANEW for reason in rows.excluded], dtype=bool)
         shape = n_requests, len(names)
         batch = cls(
             names=names,

@@ -7,7 +7,8 @@ furthest that exploration of the same virtual model went is within the caps, so 
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final
 
 import numpy as np
@@ -16,12 +17,12 @@ from numpy.typing import NDArray
 from embedllm_router._stats import Estimate, Resampling
 from embedllm_router.analysis.replay.batch import CandidateBatch, Objectives, choose, floats, mix_of
 from embedllm_router.analysis.replay.change import Weighed
-from embedllm_router.analysis.replay.off_policy import Logged
+from embedllm_router.analysis.replay.off_policy import Logged, Pairs
 from embedllm_router.analysis.replay.result import Compared, Flip, Group, MixRow, Yardstick
 from embedllm_router.records.reader.recorded import RecordedRequest
 from embedllm_router.records.schema import CandidateRecord
 
-__all__ = ["Choices", "Numbers", "make_choices", "own_score", "reachable"]
+__all__ = ["Choices", "Numbers", "make_choices", "own_score", "pairs_with", "reachable"]
 
 _ROUNDING: Final = 1e-9
 Floats = NDArray[np.float64]
@@ -175,6 +176,13 @@ class Choices:
             p_wanted=last.p_after,
         )
 
+    def pairs(self) -> Pairs:
+        """Answers of the new choices that judged evaluation got beside the recorded ones."""
+        names = [self._name(i) for i in self.after.tolist()]
+        other_llm = ~self.same & (self.before == self.after)
+        wanted = [None if other else name for name, other in zip(names, other_llm.tolist(), strict=True)]
+        return pairs_with(self.requests, wanted)
+
     def _compared(self, before: Floats, after: Floats) -> Compared:
         known = np.isfinite(before) & np.isfinite(after)
         if not known.any():
@@ -264,6 +272,66 @@ def _numbers(
 def own_score(request: RecordedRequest) -> float:
     """Verdict on the answer of the LLM that was chosen; NaN without one, or where another answered."""
     return request.score if request.score is not None and request.served == request.chosen else np.nan
+
+
+@dataclass(slots=True)
+class _Drawn:
+    """What judged evaluation has drawn of one virtual model: requests like these could have been drawn."""
+
+    times: list[datetime] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    needs: set[str] = field(default_factory=set)
+    call_types: set[str] = field(default_factory=set)
+
+    def span(self) -> tuple[datetime, datetime]:
+        """From when to when it was on: from the first to the last, and the usual distance of two beyond."""
+        first, last = min(self.times), max(self.times)
+        gap = (last - first) / max(len(self.times) - 1, 1)
+        return first - gap, last + gap
+
+    def is_like(self, request: RecordedRequest, name: str) -> bool:
+        """Whether a request is of a kind that was drawn, and an LLM one that was asked and could have been here."""
+        one = request.candidate(name)
+        kind = self.needs.issuperset(request.needs) and request.call_type in self.call_types
+        return kind and name in self.names and one is not None and one.excluded is None
+
+
+def pairs_with(requests: Sequence[RecordedRequest], wanted: Sequence[str | None]) -> Pairs:
+    """The pairs of each request with the candidate that is wanted.
+
+    A pair could have been drawn while the virtual model was judged, from the first pair to the last and the usual
+    distance of two pairs beyond, of a request whose endpoint and needs some pair has.
+
+    Args:
+        requests: As recorded.
+        wanted: Names; None for none.
+    """
+    drawn: dict[str, _Drawn] = {}
+    for request in requests:
+        if request.beside:
+            of_model = drawn.setdefault(request.virtual_model, _Drawn())
+            of_model.times.append(request.at)
+            of_model.names.update(one.name for one in request.beside)
+            of_model.needs.update(request.needs)
+            of_model.call_types.add(request.call_type)
+    spans = {name: one.span() for name, one in drawn.items()}
+
+    def possible(request: RecordedRequest, name: str | None) -> bool:
+        if name is None or request.virtual_model not in drawn:
+            return False
+        since, until = spans[request.virtual_model]
+        return since <= request.at <= until and drawn[request.virtual_model].is_like(request, name)
+
+    found = [
+        next((one for one in request.beside if one.name == name and request.served == request.chosen), None)
+        for request, name in zip(requests, wanted, strict=True)
+    ]
+    return Pairs(
+        score_chosen=floats([one.score_served if one else None for one in found]),
+        score_wanted=floats([one.score if one else None for one in found]),
+        odds=floats([one.odds if one else None for one in found]),
+        possible=np.array([possible(one, name) for one, name in zip(requests, wanted, strict=True)], dtype=bool),
+    )
 
 
 def _known(value: float) -> float | None:

@@ -13,17 +13,23 @@ gives feedback does not depend on whether the answer was right.
 
 Where the new policy chooses an LLM that the old one could not have chosen, only predictions remain; these requests are
 left out of IPS, and counted.
+
+Judged evaluation asks other LLMs on a random share of the requests, and one judge scores both answers. Such pairs
+estimate the difference itself: the predicted difference, corrected by the pairs, each weighted by one over the
+probability with which it was drawn, normalised. Where both policies choose the same LLM it is 0 for sure.
 """
 
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router._stats import Estimate, Resampling
 
-__all__ = ["Logged", "OffPolicy", "Terms", "effective_n", "off_policy", "terms_of"]
+__all__ = ["ByPairs", "Logged", "OffPolicy", "Pairs", "Terms", "effective_n", "off_policy", "paired_terms", "terms_of"]
 
+_FEW_PAIRS = 20.0  # as they count
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
@@ -72,6 +78,7 @@ class OffPolicy:
         snips: The same, normalised.
         dr: Accuracy of the new policy over all requests; on unsupported ones it is the prediction, uncorrected.
         change: `dr` less `before`.
+        by_pairs: The same by answers of both to the same requests; None where judged evaluation gave too few of them.
     """
 
     n_requests: int
@@ -89,19 +96,39 @@ class OffPolicy:
     snips: Estimate
     dr: Estimate
     change: Estimate
+    by_pairs: "ByPairs | None" = None
 
 
-def off_policy(logged: Logged, *, seed: int = 0) -> OffPolicy | None:
+@dataclass(frozen=True, slots=True)
+class ByPairs:
+    """What pairs of answers to the same requests say of a new policy.
+
+    Attributes:
+        n: Pairs.
+        effective_n: Kish's effective number of them.
+        possible: Share of the flips of which a pair could have been drawn; of the others only predictions speak.
+        change: Accuracy of the new policy less that of the recorded choices, over all requests.
+    """
+
+    n: int
+    effective_n: float
+    possible: float
+    change: Estimate
+
+
+def off_policy(logged: Logged, pairs: "Pairs | None" = None, *, seed: int = 0) -> OffPolicy | None:
     """Estimates the accuracy of a new policy from feedback on the old one.
 
     Args:
         logged: What happened, and what would have.
+        pairs: Answers that both gave, of the same requests; None for none.
         seed: Decides the resamples.
 
     Returns:
         None without any usable verdict.
     """
-    known = _select(logged, np.isfinite(logged.p_chosen) & np.isfinite(logged.p_wanted) & (logged.wanted >= 0))
+    usable = np.isfinite(logged.p_chosen) & np.isfinite(logged.p_wanted) & (logged.wanted >= 0)
+    known = _select(logged, usable)
     if not np.isfinite(known.score).any():
         return None
     found = terms_of(known)
@@ -124,7 +151,17 @@ def off_policy(logged: Logged, *, seed: int = 0) -> OffPolicy | None:
         snips=drawn.ratio(found.weight * score, found.weight),
         dr=drawn.ratio(found.after),
         change=drawn.ratio(found.after - found.before),
+        by_pairs=None if pairs is None else _by_pairs(known, _select(pairs, usable), drawn),
     )
+
+
+def _by_pairs(logged: Logged, pairs: "Pairs", drawn: Resampling) -> ByPairs | None:
+    found, flips = paired_terms(logged, pairs), logged.chosen != logged.wanted
+    effective = effective_n(found.weight)
+    if effective < _FEW_PAIRS:
+        return None
+    possible = float(found.supported[flips].mean())
+    return ByPairs(int((found.weight > 0).sum()), effective, possible, drawn.ratio(found.after - found.before))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +201,58 @@ def terms_of(logged: Logged) -> Terms:
     )
 
 
-def _select(logged: Logged, rows: Flags) -> Logged:
-    return Logged(**{one.name: getattr(logged, one.name)[rows] for one in fields(logged)})
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Answers of the wanted LLM to requests that the chosen one answered, scored by one judge; each is (n_requests,).
+
+    Attributes:
+        score_chosen: Score of the chosen one's answer, in [0, 1]; NaN without a pair. So are the next two.
+        score_wanted: Score of the wanted one's.
+        odds: Probability with which the wanted one was asked, too, in (0, 1].
+        possible: bool, whether a pair could have been drawn.
+    """
+
+    score_chosen: Floats
+    score_wanted: Floats
+    odds: Floats
+    possible: Flags
+
+
+_Arrays = TypeVar("_Arrays", Logged, Pairs)
+
+
+def paired_terms(logged: Logged, pairs: Pairs) -> Terms:
+    """The terms of the doubly robust estimates by pairs: their difference rests on requests that both answered.
+
+    Args:
+        logged: Requests with predictions for both choices.
+        pairs: Of the same requests.
+
+    Returns:
+        Where both policies choose the same LLM both terms are the same. `weight` is that of pairs alone.
+    """
+    flips = logged.chosen != logged.wanted
+    possible = pairs.possible & flips
+    seen = possible & np.isfinite(pairs.score_wanted) & np.isfinite(pairs.score_chosen)
+    inverse = np.where(seen, 1.0 / np.where(seen, pairs.odds, 1.0), 0.0)
+    weight = inverse * (possible.sum() / inverse.sum()) if seen.any() else inverse
+    same = terms_of(logged).before
+
+    def corrected(p: Floats, score: Floats) -> Floats:
+        off = np.where(seen, score - p, 0.0)
+        mean = float((weight * off).sum() / max(weight.sum(), 1.0))  # its spread by chance is no spread of the estimate
+        return np.where(flips, p + np.where(possible, mean, 0.0) + np.where(seen, weight * (off - mean), 0.0), same)
+
+    return Terms(
+        before=corrected(logged.p_chosen, pairs.score_chosen),
+        after=corrected(logged.p_wanted, pairs.score_wanted),
+        weight=weight,
+        supported=~flips | possible,
+    )
+
+
+def _select(arrays: _Arrays, rows: Flags) -> _Arrays:
+    return type(arrays)(**{one.name: getattr(arrays, one.name)[rows] for one in fields(arrays)})
 
 
 def _feedback_rate(logged: Logged, seen: Flags) -> Floats:

@@ -16,7 +16,7 @@ __all__ = ["Findings", "OnProgress", "notes", "replay"]
 
 _FEW: Final = 30
 _OF_THE_MOMENT: Final = frozenset(
-    {Reason.OUT_OF_DISTRIBUTION, Reason.WITHIN_BUDGET, Reason.SESSION_KEPT, Reason.SESSION_LOCKED}
+    {Reason.OUT_OF_DISTRIBUTION, Reason.WITHIN_BUDGET, Reason.GUARDED, Reason.SESSION_KEPT, Reason.SESSION_LOCKED}
 )
 
 
@@ -72,13 +72,13 @@ def _feedback(observed: OffPolicy | None) -> list[str]:
 
 
 def _circumstances(choices: Choices) -> list[str]:
-    """Sessions and budgets are of the moment: a replay decides every request by itself."""
+    """Sessions, budgets and guards are of the moment: a replay decides every request by itself."""
     flipped = (request for request, same in zip(choices.requests, choices.same.tolist(), strict=True) if not same)
     kept = Counter(request.reason for request in flipped if request.reason in _OF_THE_MOMENT)
     if not kept:
         return []
     reasons = ", ".join(f"{reason} {n:,}" for reason, n in kept.most_common())
-    which = f"{kept.total():,} had been decided by a session or a budget, which a replay leaves out"
+    which = f"{kept.total():,} had been decided by a session, budget or guard, which a replay leaves out"
     return [f"Of the flips, {which}: {reasons}."]
 
 
@@ -164,7 +164,7 @@ def replay(
     if not done.weighed:
         return _nothing(recorded, changed, skipped)
     choices = make_choices(done.weighed, new_numbers=change.new_numbers)
-    observed = off_policy(choices.logged())
+    observed = off_policy(choices.logged(), choices.pairs())
     flipped = [r for r, same in zip(choices.requests, choices.same.tolist(), strict=True) if not same]
     return Replay(
         where=recorded.where,

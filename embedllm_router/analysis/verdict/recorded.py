@@ -4,20 +4,25 @@ What the fixed LLM would have got right is the doubly robust estimate of `analys
 corrected by the verdicts on its own answers, weighted by one over the probability with which it was chosen. Where it
 could not have been chosen only the prediction remains, so the answer is not known until exploration is on; the verdict
 says so, and how many answers it would take.
+
+Judged evaluation has other LLMs answer a share of the same requests. Where such pairs with the fixed LLM tell more than
+feedback does, the comparison rests on them: both answers to a request, scored by one judge.
 """
 
 import difflib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedllm_router.analysis.decisions import place_of_newest
 from embedllm_router.analysis.replay.batch import CandidateBatch, usable_under
-from embedllm_router.analysis.replay.choices import own_score, reachable
-from embedllm_router.analysis.replay.off_policy import Logged, effective_n, terms_of
+from embedllm_router.analysis.replay.choices import own_score, pairs_with, reachable
+from embedllm_router.analysis.replay.off_policy import Logged, Terms, effective_n, paired_terms, terms_of
 from embedllm_router.analysis.topics import topic_of
 from embedllm_router.analysis.verdict.result import Against, RoutingVerdict, Topic
 from embedllm_router.errors import ConfigError, DataError
@@ -40,7 +45,15 @@ from embedllm_router.records.reader.recorded import Recorded, RecordedRequest, W
 from embedllm_router.records.reader.source import Filters, RecordSource
 from embedllm_router.routing.policy import Objective
 
-__all__ = ["RecordsVerdict", "UnknownBaselineError", "judge_records", "verdict_of"]
+__all__ = [
+    "Newest",
+    "RecordsVerdict",
+    "UnknownBaselineError",
+    "judge_records",
+    "read_newest",
+    "verdict_of",
+    "verdict_on",
+]
 
 _ENOUGH: Final = 0.95  # share of the requests of which verdicts must be able to say something
 _COULD_TAKE: Final = 0.9  # share of the requests that an LLM must be able to take to be a fixed one
@@ -79,7 +92,57 @@ def verdict_of(source: RecordSource, filters: Filters, baseline: str | None = No
     """
     if baseline is None and not source.rows("SELECT 1 AS one FROM feedback LIMIT 1"):
         return RecordsVerdict(None, "Not known: no answer has feedback.")
-    recorded = read_recorded(source, Wanted(filters=filters, limit=_NEWEST))
+    return verdict_on(read_newest(source, filters).recorded, baseline)
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest requests, and since when there are any.
+
+    Attributes:
+        recorded: The newest requests with their feedback, oldest first.
+        first: Time of the oldest request that is meant, read or not, UTC without zone; None without any.
+        last: Time of the newest one.
+    """
+
+    recorded: Recorded
+    first: datetime | None
+    last: datetime | None
+
+
+def read_newest(source: RecordSource, filters: Filters) -> Newest:
+    """Reads the newest requests of a log of any size: first where they lie in time, then these alone.
+
+    Args:
+        source: The records.
+        filters: Which requests are meant.
+
+    Returns:
+        At most 5,000 requests, with their feedback.
+
+    Raises:
+        DataError: The records cannot be read.
+    """
+    where, given = filters.where()
+    place = place_of_newest(source, where, given, range(_NEWEST))
+    since = place.given.get("newest_from")
+    near = replace(filters, since=since) if isinstance(since, datetime) else filters
+    found = read_recorded(source, Wanted(filters=near, limit=_NEWEST, with_pairs=True))
+    read = found.n_meant - found.n_beyond_limit
+    whole = replace(found, n_meant=place.total, n_beyond_limit=max(place.total - read, 0))
+    return Newest(whole, place.first, place.last)
+
+
+def verdict_on(recorded: Recorded, baseline: str | None = None) -> RecordsVerdict:
+    """Judges requests that were read; says what is lacking where they hold too little.
+
+    Args:
+        recorded: Requests with their feedback.
+        baseline: Model group that was used before; None takes the one that most requests name.
+
+    Raises:
+        UnknownBaselineError: The baseline was no candidate.
+    """
     try:
         found = judge_records(recorded, baseline=baseline)
     except TooLittleError as error:
@@ -130,8 +193,9 @@ class _Alone:
         routed: Doubly robust terms of the recorded choices.
         correct: Those of the LLM.
         cost: Its expected cost.
-        weight: Of the verdicts in `correct`.
+        weight: Of the verdicts in `correct`; where it rests on pairs, of these.
         supported: bool, whether a verdict could say something.
+        paired: bool, whether it was answered by both and scored by a judge, and counts so.
     """
 
     wanted: Indices
@@ -140,6 +204,22 @@ class _Alone:
     cost: Floats
     weight: Floats
     supported: NDArray[np.bool_]
+    paired: NDArray[np.bool_]
+
+    @property
+    def share_supported(self) -> float:
+        """Share of the requests of which verdicts can say something, in [0, 1]."""
+        return float(self.supported.mean())
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean difference."""
+        return float((self.routed - self.correct).std() / np.sqrt(len(self.routed)))
+
+    def rests_on_verdicts(self, chosen: Indices) -> bool:
+        """Whether verdicts tell of nearly all requests, and there are enough of them."""
+        observed = effective_n(self.weight) if (self.wanted != chosen).any() else np.inf
+        return self.share_supported >= _ENOUGH and observed >= _FEW
 
 
 def judge_records(
@@ -165,8 +245,8 @@ def judge_records(
     traffic = _traffic(recorded, cost_weight)
     names, batch = _fixed_names(traffic), traffic.batch
     ways = [_alone(traffic, batch.names.index(name)) for name in names]
-    correct, cost = (np.stack([getattr(way, one) for way in ways], axis=1) for one in ("correct", "cost"))
-    fixed = pick_fixed(correct - traffic.cost_weight[:, None] * cost, cost)
+    gain, cost = (np.stack(its, axis=1) for its in ([w.correct - w.routed for w in ways], [w.cost for w in ways]))
+    fixed = pick_fixed(gain - traffic.cost_weight[:, None] * cost, cost)  # users and judges may differ in their level
     best = _picked(ways, fixed.picked)
     baseline = baseline or usual_baseline(traffic.requests)
     used = None if baseline is None else _alone(traffic, _column(traffic, baseline))
@@ -180,7 +260,7 @@ def judge_records(
         setting="as recorded",
         topics=tuple(_topics(traffic, best)),
         llms=_uses(traffic),
-        notes=tuple(_notes(recorded, traffic)),
+        notes=(*_notes(recorded, traffic), *_pairs(traffic, best, names[fixed.column])),
     )
 
 
@@ -253,19 +333,30 @@ def _no_such_baseline(name: str, names: Sequence[str]) -> ConfigError:
 def _alone(traffic: _Traffic, column: int) -> _Alone:
     batch = traffic.batch
     wanted = np.where(traffic.usable[:, column], column, traffic.chosen).astype(np.intp)
-    terms = terms_of(
-        Logged(
-            chosen=traffic.chosen,
-            wanted=wanted,
-            propensity=np.array([r.propensity for r in traffic.requests]),
-            reachable=reachable(traffic.requests, batch, [batch.names[i] for i in wanted.tolist()]),
-            score=traffic.score,
-            p_chosen=batch.at(batch.p_correct, traffic.chosen),
-            p_wanted=batch.at(batch.p_correct, wanted),
-        )
+    names = [batch.names[i] for i in wanted.tolist()]
+    logged = Logged(
+        chosen=traffic.chosen,
+        wanted=wanted,
+        propensity=np.array([r.propensity for r in traffic.requests]),
+        reachable=reachable(traffic.requests, batch, names),
+        score=traffic.score,
+        p_chosen=batch.at(batch.p_correct, traffic.chosen),
+        p_wanted=batch.at(batch.p_correct, wanted),
     )
     cost = batch.at(batch.cost_usd, wanted)
-    return _Alone(wanted, terms.before, terms.after, cost, terms.weight, terms.supported)
+    by_feedback = _alone_by(terms_of(logged), wanted, cost, np.zeros(len(wanted), dtype=bool))
+    if not any(request.beside for request in traffic.requests):
+        return by_feedback
+    terms = paired_terms(logged, pairs_with(traffic.requests, names))
+    by_pairs = _alone_by(terms, wanted, cost, terms.weight > 0)
+    chosen, both = traffic.chosen, (by_feedback, by_pairs)
+    if any(one.rests_on_verdicts(chosen) for one in both):
+        return min((one for one in both if one.rests_on_verdicts(chosen)), key=lambda one: one.error)
+    return max(both, key=lambda one: one.share_supported)
+
+
+def _alone_by(terms: Terms, wanted: Indices, cost: Floats, paired: NDArray[np.bool_]) -> _Alone:
+    return _Alone(wanted, terms.before, terms.after, cost, terms.weight, terms.supported, paired)
 
 
 def _picked(ways: Sequence[_Alone], picked: Indices) -> _Alone:
@@ -280,34 +371,35 @@ def _picked(ways: Sequence[_Alone], picked: Indices) -> _Alone:
 
 def _compared(traffic: _Traffic, alone: _Alone, rows: NDArray[np.bool_] | None = None) -> Comparison:
     mine = np.ones(len(alone.cost), dtype=bool) if rows is None else rows
+    stands_for = alone.weight[mine & alone.paired]
     return compare(
         Answered(alone.routed[mine], traffic.own_cost[mine]),
         Answered(alone.correct[mine], alone.cost[mine]),
         traffic.cost_weight[mine],
         differ=bool((alone.wanted != traffic.chosen)[mine].any()),
+        stands_for=float(stands_for.mean()) if len(stands_for) else 1.0,
     )
 
 
 def _against(traffic: _Traffic, alone: _Alone, name: str, margin: float) -> Against:
-    judgement = judge(_compared(traffic, alone), margin=margin)
-    supported = float(alone.supported.mean())
-    flips = alone.wanted != traffic.chosen
-    observed = effective_n(alone.weight) if flips.any() else np.inf
-    if supported >= _ENOUGH and observed >= _FEW:
-        return Against(name, judgement, headline(judgement, name), supported=supported)
-    reason = _unknown_because(traffic, alone, name, supported, observed)
+    judgement, n_pairs = judge(_compared(traffic, alone), margin=margin), int(alone.paired.sum())
+    if alone.rests_on_verdicts(traffic.chosen):
+        said = headline(judgement, name)
+        return Against(name, judgement, said, supported=alone.share_supported, n_pairs=n_pairs)
+    reason = _unknown_because(traffic, alone, name)
     return Against(
         name,
         judgement,
         f"Not known from these records: {reason}",
         known=False,
         unknown_because=reason,
-        supported=supported,
+        supported=alone.share_supported,
+        n_pairs=n_pairs,
     )
 
 
-def _unknown_because(traffic: _Traffic, alone: _Alone, name: str, supported: float, observed: float) -> str:
-    flips = alone.wanted != traffic.chosen
+def _unknown_because(traffic: _Traffic, alone: _Alone, name: str) -> str:
+    supported, flips = alone.share_supported, alone.wanted != traffic.chosen
     p = traffic.batch.at(traffic.batch.p_correct, alone.wanted)
     difference = float((alone.routed - alone.correct).mean())
     n_names = max(int(traffic.usable.sum(axis=1).max()), 2)
@@ -317,10 +409,11 @@ def _unknown_because(traffic: _Traffic, alone: _Alone, name: str, supported: flo
             f"for {1 - supported:.0%} of the requests {name} had no chance to answer, so only predictions speak of it"
         )
     else:
-        said = f"the verdicts on answers of {name} count as {observed:.0f}, too few"
+        said = f"the verdicts on answers of {name} count as {effective_n(alone.weight):.0f}, too few"
     return (
         f"{said}. Set exploration: {{epsilon: {_EPSILON:g}, max_loss: 1, max_extra_usd: 1}} in the virtual model; with "
-        f"it, {n_words(needed)} with feedback."
+        f"it, {n_words(needed)} with feedback. Or set judging (docs/judging.md): {name} then answers a share of the "
+        "requests, too, and a judge compares."
     )
 
 
@@ -352,3 +445,18 @@ def _notes(recorded: Recorded, traffic: _Traffic) -> Iterator[str]:
     yield "costs are expected ones on both sides; what each LLM is for is by predictions"
     if recorded.n_beyond_limit:
         yield f"{recorded.n_beyond_limit:,} older requests were not read; --limit reads more"
+
+
+def _pairs(traffic: _Traffic, best: _Alone, name: str) -> Iterator[str]:
+    n_scored, n_pairs = sum(bool(request.beside) for request in traffic.requests), int(best.paired.sum())
+    if n_pairs:
+        for_requests = float(best.weight[best.paired].mean())
+        yield (
+            f"the comparison with {name} rests on {n_pairs:,} requests that both answered and one judge scored, each "
+            f"standing for {for_requests:.1f}; the judge's own error is in `logs summary`"
+        )
+    elif n_scored:
+        yield (
+            f"of {n_scored:,} requests a judge scored other LLMs' answers, too; of {name} they tell less than other "
+            "feedback does"
+        )

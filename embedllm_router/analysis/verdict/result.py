@@ -18,6 +18,7 @@ class Against:
         known: Whether the answer rests on verdicts for nearly all requests; else `unknown_because` says what lacks.
         unknown_because: Why it cannot be known, and what to switch on; None where it is known.
         supported: Share of the requests of which verdicts can say something, in [0, 1]; 1 for graded data.
+        n_pairs: Requests that both answered and one judge scored, where the answer rests on these; else 0.
     """
 
     llm: str
@@ -26,6 +27,7 @@ class Against:
     known: bool = True
     unknown_because: str | None = None
     supported: float = 1.0
+    n_pairs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from embedllm_router.records.reader.source import Filters, Limits, RecordSource
 from embedllm_router.records.schema import REQUEST_COLUMNS, RequestRecord
 from embedllm_router.records.writer.seal import quoted, quoted_path
 
-__all__ = ["FORMATS", "export"]
+__all__ = ["FORMATS", "defused", "export"]
 
 FORMATS: Final = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl"}
 """Ending of a file → its format."""
@@ -39,11 +39,18 @@ _COLUMNS: Final = ", ".join(f'"{name}"' for name in REQUEST_COLUMNS)
 
 _KINDS: Final = get_type_hints(RequestRecord)
 _TEXTS: Final = tuple(name for name in REQUEST_COLUMNS if _KINDS[name] in {str, str | None} and name != "embedding")
+_FORMULA_STARTS: Final = "=+-@\t\r"
 _DEFUSED: Final = (
-    """CASE WHEN left("{name}", 1) IN ('=', '+', '-', '@', chr(9), chr(13)) THEN '''' || "{name}" """
+    f"""CASE WHEN left("{{name}}", 1) IN ({", ".join(f"chr({ord(one)})" for one in _FORMULA_STARTS)}) """
+    """THEN '''' || "{name}" """
     """ELSE "{name}" END AS "{name}\""""
 )
 """A text that a spreadsheet would take for a formula, with an apostrophe in front, as OWASP recommends."""
+
+
+def defused(text: str) -> str:
+    """A text as CSV may hold it: one that a spreadsheet would take for a formula gets an apostrophe in front."""
+    return f"'{text}" if text.startswith(tuple(_FORMULA_STARTS)) else text
 
 
 def export(source: RecordSource, filters: Filters, out: Path, limits: Limits | None = None) -> int:

@@ -1,7 +1,7 @@
 """Records in files, queried with DuckDB in this process; files are read and never written.
 
-A place is a folder of record files, one such file, or a glob that matches either; `record_files` lists the files of
-some places so that each record is there once.
+A place is a folder of record files, one such file, a glob that matches either, or a prefix of a bucket (bucket.py);
+`record_files` lists the files of some places so that each record is there once.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, TypeVar
 import duckdb
 
 from embedllm_router.errors import DataError, EmbedLLMRouterError
-from embedllm_router.records.reader.source import Limits
+from embedllm_router.records.reader.source import Limits, is_bucket
 from embedllm_router.records.schema import CANDIDATE_COLUMNS, FEEDBACK_COLUMNS, REQUEST_COLUMNS
 from embedllm_router.records.writer.segments import MERGED, OPEN, REJECTED, SEALED, named, superseded
 
@@ -58,8 +58,11 @@ def record_files(places: Sequence[str], *, must_exist: bool = True) -> RecordFil
     Raises:
         DataError: A place does not exist, or a glob matches nothing.
     """
-    found = {file.absolute() for place in places for file in _files_of(place, must_exist=must_exist)}
+    found = {
+        file.absolute() for place in places if not is_bucket(place) for file in _files_of(place, must_exist=must_exist)
+    }
     merges = {merge for folder in {file.parent for file in found} for merge in named(folder, MERGED)}
+    found |= {file for place in places if is_bucket(place) for file in _objects_of(place, must_exist=must_exist)}
     left = found - superseded(found | merges)
     return RecordFiles(
         requests_parquet=_of(left, SEALED, feedback=False),
@@ -87,6 +90,15 @@ def _files_of(place: str, *, must_exist: bool) -> list[Path]:
             "setting store.path of the proxy, or a postgresql:// URL."
         )
     return [file for match in matched for file in (_inside(match) if match.is_dir() else [match])]
+
+
+def _objects_of(place: str, *, must_exist: bool) -> list[Path]:
+    from embedllm_router.records.reader.bucket import bucket_files  # noqa: PLC0415 - an extra that few install
+
+    found = bucket_files(place)
+    if must_exist and not found:
+        raise DataError(f"no records at {place}: expected objects such as requests-….parquet under this prefix.")
+    return found
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -139,6 +151,10 @@ class FileSource:
         self._places, self._must_exist = tuple(places), must_exist
         self.files()
         self._database = _connect(limits)
+        if any(map(is_bucket, places)):
+            from embedllm_router.records.reader.bucket import Buckets  # noqa: PLC0415 - an extra that few install
+
+            self._database.register_filesystem(Buckets())
         self._lock = threading.Lock()
         self._viewed: dict[str, tuple[Files, Files]] = {}
         self._schemas: dict[Path, str] = {}
@@ -246,8 +262,13 @@ def _as_dicts(cursor: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 
 
 def _listed(files: Sequence[Path]) -> str:
-    escaped = (glob.escape(str(file)).replace("'", "''") for file in files)  # DuckDB takes every path as a glob
+    escaped = (glob.escape(_location(file)).replace("'", "''") for file in files)  # DuckDB takes every path as a glob
     return "[" + ", ".join(f"'{path}'" for path in escaped) + "]"
+
+
+def _location(file: Path) -> str:
+    """A file's path; an object's address, of which a path keeps one slash. Other files have absolute paths."""
+    return str(file) if file.is_absolute() else str(file).replace("s3:/", "s3://", 1)
 
 
 def _connect(limits: Limits) -> duckdb.DuckDBPyConnection:

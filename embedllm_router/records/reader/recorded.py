@@ -25,13 +25,24 @@ from embedllm_router.records.reader.verdicts import RequestKey, Verdict, countin
 from embedllm_router.records.schema import CandidateRecord
 from embedllm_router.routing.policy import Objective
 
-__all__ = ["Basis", "Embedder", "Recorded", "RecordedRequest", "Rescorer", "Wanted", "read_recorded", "usual_baseline"]
+__all__ = [
+    "Basis",
+    "Beside",
+    "Embedder",
+    "Recorded",
+    "RecordedRequest",
+    "Rescorer",
+    "Wanted",
+    "read_recorded",
+    "usual_baseline",
+]
 
 _SAME: Final = (
     *(
         "at",
         "request_id",
         "virtual_model",
+        "call_type",
         "category",
         "objective_from",
         "chosen",
@@ -54,6 +65,23 @@ _TEXT: Final = ("prompt", "embedding")
 
 _JUDGED: Final = """(request_id IN (SELECT request_id FROM feedback)
   OR response_id IN (SELECT request_id FROM feedback))"""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Another LLM's answer to a request, which a judge scored beside the answer that the user got.
+
+    Attributes:
+        name: Candidate that gave it.
+        score: Its score, in [0, 1].
+        score_served: That of the user's answer, by the same judge.
+        odds: Probability with which it was asked, in (0, 1]: that the request was drawn, and that this LLM was.
+    """
+
+    name: str
+    score: float
+    score_served: float
+    odds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +113,8 @@ class RecordedRequest:
         billed_cost_usd: Billed cost in USD; None when unknown.
         verdicts: The verdicts on the answer, the newest of each source; empty without feedback.
         baseline: The candidate that the virtual model named as its baseline; None without one.
+        call_type: LiteLLM's name of the endpoint; empty when unknown.
+        beside: Other LLMs' answers that were scored beside this one; empty where they were not read.
     """
 
     at: datetime
@@ -111,6 +141,8 @@ class RecordedRequest:
     billed_cost_usd: float | None
     verdicts: tuple[Verdict, ...] = ()
     baseline: str | None = None
+    call_type: str = ""
+    beside: tuple[Beside, ...] = ()
 
     @property
     def score(self) -> float | None:
@@ -160,6 +192,7 @@ class Wanted:
         only_judged: Whether only requests with feedback are meant.
         sources: Sources of feedback that count; None counts all.
         with_contenders: Whether answers that judged evaluation got from other LLMs are meant, too.
+        with_pairs: Whether their scores are read with the user's request.
     """
 
     filters: Filters = field(default_factory=Filters)
@@ -168,6 +201,7 @@ class Wanted:
     only_judged: bool = False
     sources: Collection[str] | None = None
     with_contenders: bool = False
+    with_pairs: bool = False
 
 
 def read_recorded(source: RecordSource, wanted: Wanted | None = None) -> Recorded:
@@ -192,10 +226,14 @@ def read_recorded(source: RecordSource, wanted: Wanted | None = None) -> Recorde
     rows = source.rows(newest, parameters)
     n_meant = int(source.rows(f"SELECT count(*) AS n FROM {view} WHERE {where}", parameters)[0]["n"])  # noqa: S608 - as above
     said = _verdicts(source, f"FROM {view} WHERE {meant}", parameters, want.sources)
+    beside = _beside(source, meant, parameters) if want.with_pairs else {}
     decided = [row for row in reversed(rows) if row["candidates"] and row["cost_weight"] is not None]
     valid = [row for row in decided if row["propensity"] is None or 0 < row["propensity"] <= 1]
     return Recorded(
-        requests=tuple(_request(row, tuple(said.get(request_key(row), ()))) for row in valid),
+        requests=tuple(
+            _request(row, tuple(said.get(request_key(row), ())), tuple(beside.get(request_key(row), ())))
+            for row in valid
+        ),
         n_meant=n_meant,
         n_beyond_limit=max(n_meant - len(rows), 0),
         n_without_decision=len(rows) - len(decided),
@@ -216,7 +254,23 @@ def _verdicts(
     return said
 
 
-def _request(row: Mapping[str, Any], verdicts: tuple[Verdict, ...]) -> RecordedRequest:
+def _beside(source: RecordSource, meant: str, parameters: Mapping[str, object]) -> dict[RequestKey, list[Beside]]:
+    """The scores of other LLMs' answers, by the request they are an answer to; a record of one has its time."""
+    sql = f"""
+    SELECT judged_for AS request_id, "at", chosen, judge_score, judge_score_served, judging_share, propensity
+    FROM answers WHERE judging = 'contender' AND judge_score IS NOT NULL AND judging_share > 0 AND propensity > 0
+      AND judged_for IN (SELECT request_id FROM requests WHERE {meant})
+    ORDER BY "at", judged_for, chosen
+    """  # noqa: S608 - as above
+    found: dict[RequestKey, list[Beside]] = {}
+    for row in source.rows(sql, parameters):
+        odds = row["judging_share"] * row["propensity"]
+        one = Beside(row["chosen"], row["judge_score"], row["judge_score_served"], odds)
+        found.setdefault(request_key(row), []).append(one)
+    return found
+
+
+def _request(row: Mapping[str, Any], verdicts: tuple[Verdict, ...], beside: tuple[Beside, ...]) -> RecordedRequest:
     objective = Objective(
         row["cost_weight"],
         row["min_p_correct"],
@@ -233,6 +287,7 @@ def _request(row: Mapping[str, Any], verdicts: tuple[Verdict, ...]) -> RecordedR
         prompt=row.get("prompt"),
         embedding=row.get("embedding"),
         verdicts=verdicts,
+        beside=beside,
         **{name: row[name] for name in _SAME},
     )
 

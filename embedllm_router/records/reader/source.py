@@ -33,6 +33,7 @@ __all__ = [
     "Limits",
     "RecordSource",
     "group",
+    "is_bucket",
     "is_database",
     "open_source",
     "sampled",
@@ -197,13 +198,18 @@ def is_database(where: str) -> bool:
     return where.startswith(_DATABASES)
 
 
+def is_bucket(where: str) -> bool:
+    """Whether a place is in object storage."""
+    return where.startswith("s3://")
+
+
 def open_source(
     where: Path | str | Sequence[Path | str], *, limits: Limits = Limits(), must_exist: bool = True
 ) -> RecordSource:
     """Opens records for reading.
 
     Args:
-        where: A folder, a file, a glob, several of them, or one `postgresql://` URL.
+        where: A folder, a file, a glob, `s3://bucket/prefix`, several of them, or one `postgresql://` URL.
         limits: What reading files may take.
         must_exist: Whether a place that is not there is an error. A store makes its folder with its first record.
 
@@ -216,14 +222,16 @@ def open_source(
     """
     places = [str(one) for one in ([where] if isinstance(where, Path | str) else where)]
     if not places:
-        raise ConfigError("no records named: expected a folder, a file, a glob or a postgresql:// URL.")
+        raise ConfigError(
+            "no records named: expected a folder, a file, a glob, s3://bucket/prefix or a postgresql:// URL."
+        )
     if len(places) == 1 and is_database(places[0]):
         from embedllm_router.records.reader.postgres_source import PostgresSource  # noqa: PLC0415 - an extra that few install
 
         return PostgresSource(places[0])
     for place in places:
-        if "://" in place:
-            why = "one database at a time" if is_database(place) else "neither files nor PostgreSQL"
+        if "://" in place and not is_bucket(place):
+            why = "one database at a time" if is_database(place) else "neither files, s3:// nor PostgreSQL"
             raise ConfigError(f"cannot read records from {place.split('@')[-1]}: {why}.")
     from embedllm_router.records.reader.file_source import FileSource  # noqa: PLC0415 - DuckDB loads when it is needed
 

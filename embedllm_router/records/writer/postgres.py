@@ -6,6 +6,7 @@ bring it up to date.
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -46,7 +47,17 @@ from embedllm_router.records.schema import FEEDBACK_COLUMNS, REQUEST_COLUMNS
 from embedllm_router.records.writer.erase import Erased, Subject
 from embedllm_router.records.writer.segments import KINDS, Kind
 
-__all__ = ["METADATA", "TABLES", "VERSION_TABLE", "PostgresSink", "database_url", "erase_rows", "upgrade"]
+__all__ = [
+    "METADATA",
+    "TABLES",
+    "VERSION_TABLE",
+    "Migrated",
+    "PostgresSink",
+    "database_url",
+    "erase_rows",
+    "migrate",
+    "upgrade",
+]
 
 VERSION_TABLE = "embedllm_router_version"
 """Which migrations a database has seen."""
@@ -105,9 +116,14 @@ def upgrade(connection: Connection) -> None:
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
     config.attributes["connection"] = connection
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    present = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    present = _version(connection)
     if present is None or present in known:
         command.upgrade(config, "head")
+
+
+def _version(connection: Connection) -> str | None:
+    """The last migration that a database has seen; None before the first."""
+    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
 
 
 _CONNECT = {
@@ -158,9 +174,7 @@ class PostgresSink:
     @property
     def location(self) -> str:
         """Host and database."""
-        host = self._url.host or self._url.query.get("host") or ""
-        port = f":{self._url.port}" if self._url.port else ""
-        return f"postgresql://{host}{port}/{self._url.database or ''}"
+        return _location(self._url)
 
     def write(self, kind: Kind, lines: Sequence[bytes]) -> int:
         """Inserts all records in one transaction; one that is there already is left as it is.
@@ -236,6 +250,13 @@ class PostgresSink:
         return ConnectionError(f"{self.location}: {_told(error, self._url)}")
 
 
+def _location(url: URL) -> str:
+    """Host and database, without user and password."""
+    host = url.host or url.query.get("host") or ""
+    port = f":{url.port}" if url.port else ""
+    return f"postgresql://{host}{port}/{url.database or ''}"
+
+
 def _told(error: Exception, url: URL) -> str:
     """What went wrong, in one line, without the password; neither the SQL nor its values are in it."""
     said = " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())
@@ -280,6 +301,49 @@ def _delete(connection: Connection, kind: Kind, before: datetime) -> int:
         {"before": before, "portion": _DELETED_AT_ONCE},
     )
     return deleted.rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """What `migrate` did.
+
+    Attributes:
+        location: Host and database.
+        before: The version of the tables that it found; None where there were none.
+        after: The version that it left; the same as before where nothing was to be done.
+    """
+
+    location: str
+    before: str | None
+    after: str
+
+
+def migrate(url: str) -> Migrated:
+    """Makes or changes the tables for this version, in one transaction; a proxy does so with its first record.
+
+    Args:
+        url: The database, with its password.
+
+    Returns:
+        What was done.
+
+    Raises:
+        ConfigError: The URL is wrong.
+        EmbedLLMRouterError: The database cannot be reached, or refuses; nothing was changed.
+    """
+    engine = _engine(database_url(url))
+    try:
+        with engine.begin() as connection:
+            before = _version(connection)
+            upgrade(connection)
+            after = _version(connection)
+    except (SQLAlchemyError, CommandError) as error:
+        raise EmbedLLMRouterError(
+            f"the tables in {_location(engine.url)} were not changed: {_told(error, engine.url)}"
+        ) from None
+    finally:
+        engine.dispose()
+    return Migrated(_location(engine.url), before, str(after))
 
 
 def erase_rows(url: str, subject: Subject, *, dry_run: bool = False) -> Erased:

@@ -1,9 +1,11 @@
 // Where the reader is: the view and its parameters live in the URL's hash, so every state can be linked to.
 
+const RENAMED = { llms: "topics" };
+
 /** `#/decisions?range=7d` → {view: "decisions", params: {range: "7d"}}. */
 export function here() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  return { view: path || "overview", params: Object.fromEntries(new URLSearchParams(query)) };
+  return { view: RENAMED[path] ?? (path || "overview"), params: Object.fromEntries(new URLSearchParams(query)) };
 }
 
 /** The hash of a view; empty parameters are left out. */

@@ -17,7 +17,12 @@ export const key = {
  * @param {object} [params] null, undefined and "" are left out
  * @param {AbortSignal} [signal]
  */
-export async function ask(name, params = {}, signal = undefined) {
+export const ask = async (name, params, signal) => (await answerOf(name, params, signal)).json();
+
+/** The same where the answer is a text. */
+export const askText = async (name, params, signal) => (await answerOf(name, params, signal)).text();
+
+async function answerOf(name, params = {}, signal = undefined) {
   const given = Object.entries(params).filter(([, value]) => value !== null && value !== undefined && value !== "");
   const query = given.length ? `?${new URLSearchParams(given)}` : "";
   const headers = key.get() ? { Authorization: `Bearer ${key.get()}` } : {};
@@ -28,7 +33,7 @@ export async function ask(name, params = {}, signal = undefined) {
     if (error.name === "AbortError") throw error;
     throw new Error("The proxy does not answer. Is it running, and is this page still on its address?");
   }
-  if (answer.ok) return answer.json();
+  if (answer.ok) return answer;
   const body = await answer.json().catch(() => null);
   const said = reasonOf(answer, body);
   // LiteLLM's own check answers {error}, and 400 rather than 401 to an unknown key when it has no database.

@@ -5,18 +5,18 @@ import { ask, key, Refused } from "./api.js";
 import { dropPending, endCharts, startCharts } from "./charts.js";
 import { fill, h, say } from "./dom.js";
 import { carried, showFilters } from "./filters.js";
-import { clockOf } from "./format.js";
+import { clockOf, zoneOf } from "./format.js";
 import * as calibration from "./views/calibration.js";
 import * as decision from "./views/decision.js";
 import * as decisions from "./views/decisions.js";
 import * as health from "./views/health.js";
-import * as llms from "./views/llms.js";
 import * as overview from "./views/overview.js";
+import * as topics from "./views/topics.js";
 import * as tradeoff from "./views/tradeoff.js";
 import * as verdict from "./views/verdict.js";
 
-const VIEWS = { overview, verdict, tradeoff, decisions, decision, llms, calibration, health };
-const IN_NAV = ["overview", "verdict", "tradeoff", "decisions", "llms", "calibration", "health"];
+const VIEWS = { overview, tradeoff, topics, verdict, decisions, decision, calibration, health };
+const IN_NAV = ["overview", "tradeoff", "topics", "verdict", "decisions", "calibration", "health"];
 const LIVE_MS = 10_000;
 const SLOW_MS = 200;
 
@@ -159,7 +159,7 @@ function showKeyForm(said) {
       h(
         "p",
         { id: "key-said" },
-        "These pages show what was asked of the proxy. They need its master key, or the key of an administrator. It stays in this browser tab and is sent to this proxy only.",
+        "These pages show what was asked of the proxy. They need its master key, or the key of an administrator or of the role proxy_admin_viewer. It stays in this browser tab and is sent to this proxy only.",
       ),
       h("label", { class: "field" }, h("span", {}, "Key"), input),
       h("button", { type: "submit", class: "primary" }, "Show the dashboard"),
@@ -190,7 +190,7 @@ function themeChanged() {
 
 function start() {
   document.getElementById("zone").textContent =
-    `Times are in ${Intl.DateTimeFormat().resolvedOptions().timeZone ?? "local time"}.`;
+    `Times are in ${zoneOf()}; downloads of decisions are in UTC.`;
   document.getElementById("theme").addEventListener("click", nextTheme);
   document.getElementById("forget").addEventListener("click", () => {
     key.forget();

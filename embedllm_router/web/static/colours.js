@@ -21,10 +21,3 @@ export function colour(variable) {
 
 /** The name's colour as it is now. */
 export const colourOf = (name) => colour(`--${colourClass(name)}`);
-
-/** A colour, partly transparent. */
-export function faded(hex, opacity) {
-  return `${hex}${Math.round(opacity * 255)
-    .toString(16)
-    .padStart(2, "0")}`;
-}

@@ -2,6 +2,7 @@
 
 import { go, here, shared } from "./address.js";
 import { fill, h } from "./dom.js";
+import { zoneOf } from "./format.js";
 
 const SPANS = [
   ["1h", "1 h", "1 hour"],
@@ -29,7 +30,7 @@ export function showFilters(place, choices, controls) {
       SPANS.map(([value, short, name]) => spanChoice(value, short, name, params)),
     ),
     field(
-      "Ending",
+      `Ending (${zoneOf()})`,
       h("input", {
         id: "f-until",
         type: "datetime-local",

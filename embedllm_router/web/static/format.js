@@ -27,6 +27,10 @@ export function points(value) {
   return `${text === "0.0" ? "±" : value > 0 ? "+" : "−"}${text} points`;
 }
 
+/** A figure with its 95 % interval: $12.30 [$11.00, $13.70]. */
+export const interval = (one, write) =>
+  !one || absent(one.value) ? DASH : `${write(one.value)} [${write(one.low)}, ${write(one.high)}]`;
+
 /** Money: three significant digits below a dollar, cents above. */
 export function usd(value) {
   if (absent(value)) return DASH;
@@ -54,6 +58,9 @@ const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-dig
 const clockSeconds = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const year = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
 
+/** The reader's own zone, in which all times are shown. */
+export const zoneOf = () => Intl.DateTimeFormat().resolvedOptions().timeZone ?? "local time";
+
 const asDate = (moment) => (typeof moment === "number" ? new Date(moment * 1000) : new Date(moment));
 
 /** "25 Nov, 14:03:05", in the reader's own zone. */
@@ -79,6 +86,12 @@ export function ago(moment) {
   ].findLast(([, size]) => seconds >= size) ?? ["second", 1];
   const number = Math.floor(seconds / size);
   return `${number} ${unit}${number === 1 ? "" : "s"} ago`;
+}
+
+/** "3.2 days". */
+export function until(moment) {
+  const hours = Math.max(0, (asDate(moment) - Date.now()) / 3_600_000);
+  return hours >= 48 ? `${(hours / 24).toFixed(1)} days` : `${hours.toFixed(1)} h`;
 }
 
 /** highest_utility → highest utility. */

@@ -1,6 +1,7 @@
 // Pieces that several views are made of.
 
 import { colourClass } from "./colours.js";
+import { csvOf, download } from "./csv.js";
 import { h } from "./dom.js";
 
 /** A figure with its name and what to make of it. */
@@ -26,12 +27,24 @@ export function panel(title, { note = null, wide = false, id = null } = {}, ...c
 }
 
 /**
- * A table.
+ * A table, with a button that downloads it as it is shown.
  * @param {string} caption read out by screen readers
  * @param {Array<{name: string, number?: boolean}>} columns
  * @param {Array<Array<Node|string>>} rows
+ * @param {() => void} [more.onCsv] what the button does instead
  */
-export function table(caption, columns, rows, { cards = false, id = null } = {}) {
+export function table(caption, columns, rows, { cards = false, id = null, onCsv = null } = {}) {
+  const shown = scrolling(caption, columns, rows, { cards, id });
+  const save = onCsv ?? (() => download(id ?? caption, csvOf(textsOf(shown))));
+  const label = `Download “${caption}” as CSV`;
+  const button = h("button", { type: "button", class: "csv", "aria-label": label, title: label, onclick: save }, "CSV");
+  return h("div", { class: "tabled" }, shown, rows.length > 0 && button);
+}
+
+const textsOf = (shown) =>
+  [...shown.querySelectorAll("tr")].map((row) => [...row.children].map((one) => one.textContent.trim()));
+
+function scrolling(caption, columns, rows, { cards, id }) {
   const cells = (row) =>
     row.map((cell, i) =>
       h(

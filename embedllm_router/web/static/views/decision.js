@@ -52,7 +52,7 @@ function tiles(r) {
       id: "cost",
       more: r.billed_cost_usd === null ? "not billed" : `billed ${usd(r.billed_cost_usd)}`,
     }),
-    tile("Outcome", outcome(r), { id: "outcome", more: r.latency_ms === null ? null : `after ${ms(r.latency_ms)}` }),
+    tile("Outcome", outcome(r), { id: "outcome", more: waited(r) === null ? null : `after ${ms(waited(r))}` }),
   );
 }
 
@@ -166,8 +166,28 @@ function cameOfIt(r) {
           ? null
           : `${count(r.billed_output_tokens)}${r.expected_output_tokens ? ` (expected ${count(r.expected_output_tokens)})` : ""}`,
       ],
-      ["Latency", r.latency_ms === null ? null : ms(r.latency_ms)],
+      ["The client waited", r.total_ms === null ? null : ms(r.total_ms)],
+      ["Of that, the call that answered", r.latency_ms === null ? null : ms(r.latency_ms)],
+      ["Calls", r.status === "unknown" ? null : callsOf(r)],
     ]),
+  );
+}
+
+/** From the request's arrival to the last byte where that is on record, else the last call alone. */
+const waited = (r) => r.total_ms ?? r.latency_ms;
+
+function callsOf({ failed_attempts: failed, status }) {
+  const n = (failed?.length ?? 0) + (status === "success" ? 1 : 0);
+  if (!failed?.length) return count(n);
+  return h(
+    "span",
+    {},
+    `${count(n)}, of which ${count(failed.length)} failed:`,
+    h(
+      "ol",
+      { class: "list", id: "failed-attempts" },
+      failed.map((one) => h("li", {}, one)),
+    ),
   );
 }
 

@@ -1,8 +1,9 @@
 // The decisions, newest first: search, filters, pages.
 
 import { go, here, linkTo, shared } from "../address.js";
-import { ask } from "../api.js";
-import { h } from "../dom.js";
+import { ask, askText } from "../api.js";
+import { download } from "../csv.js";
+import { h, say } from "../dom.js";
 import { selection } from "../filters.js";
 import { count, ms, plain, probability, time, usd, words } from "../format.js";
 import { badge, bar, named, noRecords, nothing, table } from "../parts.js";
@@ -18,12 +19,21 @@ const ENDS = [
   ["failed_open", "routing failed open"],
 ];
 
-export const load = (params, signal) =>
-  ask(
-    "decisions",
-    { ...shared(params), ...Object.fromEntries(OWN.map((name) => [name, params[name]])), per_page: PER_PAGE },
-    signal,
-  );
+const own = (params) => ({ ...shared(params), ...Object.fromEntries(OWN.map((name) => [name, params[name]])) });
+
+export const load = (params, signal) => ask("decisions", { ...own(params), per_page: PER_PAGE }, signal);
+
+/** All pages, not this one alone; at most the 10,000 newest. */
+async function downloadAll(params) {
+  say("Downloading");
+  try {
+    download("decisions", await askText("decisions.csv", { ...own(params), page: "" }));
+    say("Downloaded");
+  } catch (error) {
+    say(`The download failed: ${error.message}`);
+    document.getElementById("found").textContent = `The download failed: ${error.message}`;
+  }
+}
 
 export function draw(page, params, choices) {
   const sought = OWN.some((name) => name !== "page" && params[name]);
@@ -78,11 +88,15 @@ function list(page, params) {
     { name: "p_correct", number: true },
     { name: "Expected", number: true },
     { name: "Billed", number: true },
-    { name: "Latency", number: true },
+    { name: "Waited", number: true },
     { name: "Feedback", number: true },
   ];
   return [
-    table("Decisions, newest first", columns, page.rows.map(line), { cards: true, id: "decisions" }),
+    table("Decisions, newest first", columns, page.rows.map(line), {
+      cards: true,
+      id: "decisions",
+      onCsv: () => downloadAll(params),
+    }),
     pages(page, params),
   ];
 }
@@ -113,7 +127,7 @@ function line(row) {
     ),
     usd(row.expected_cost_usd),
     usd(row.billed_cost_usd),
-    ms(row.latency_ms),
+    ms(row.total_ms ?? row.latency_ms),
     row.feedback === null ? "–" : plain(row.feedback),
   ];
 }

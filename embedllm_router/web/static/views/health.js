@@ -2,8 +2,8 @@
 
 import { ask, Refused } from "../api.js";
 import { h } from "../dom.js";
-import { ago, count, fullTime, percent, plain, usd, words } from "../format.js";
-import { badge, facts, named, panel, table, tile } from "../parts.js";
+import { ago, count, fullTime, percent, plain, until, usd, words } from "../format.js";
+import { badge, bar, facts, named, panel, table, tile } from "../parts.js";
 
 export const title = () => "Health";
 export const lead = "Weights, configuration, records and virtual models, as the proxy sees them now.";
@@ -19,7 +19,7 @@ export async function load(_, signal) {
   return { ...health, held };
 }
 
-export function draw({ status: s, not_ready: why, held }) {
+export function draw({ status: s, not_ready: why, budgets, held }) {
   return [
     verdict(s, why),
     h(
@@ -35,6 +35,7 @@ export function draw({ status: s, not_ready: why, held }) {
       tile("Waiting for an outcome", count(s.pending), { id: "pending" }),
     ),
     h("div", { class: "grid" }, weights(s), reloads(s), store(s.store), records(held)),
+    ...(budgets?.length ? [budgetsPanel(budgets)] : []),
     ...(s.adaptation ? [adaptation(s.adaptation)] : []),
     ...(s.judging?.length ? [judging(s.judging)] : []),
     virtualModels(s.virtual_models),
@@ -162,6 +163,45 @@ function adaptation(a) {
       ? table("Attempts to learn", columns, a.attempts.map(attempt), { cards: true, id: "attempts" })
       : h("p", {}, "Nothing was learned yet."),
   );
+}
+
+function budgetsPanel(budgets) {
+  const columns = [
+    { name: "Budget" },
+    { name: "Spent", number: true },
+    { name: "Of", number: true },
+    { name: "Time left", number: true },
+    { name: "λ it asks for", number: true },
+    { name: "Expected at the end", number: true },
+    { name: "State" },
+  ];
+  return panel(
+    "Budgets",
+    {
+      wide: true,
+      id: "budgets",
+      note: "Spent: in this period, by all proxies together, with what is under way. λ: the price of a dollar that makes the money last; 0 asks for nothing.",
+    },
+    table("Budgets", columns, budgets.map(budgetLine), { cards: true, id: "budgets" }),
+  );
+}
+
+function budgetLine(b) {
+  const whose = b.scope === "virtual_model" ? "everybody" : `one ${b.scope}${b.holder ? `, ${b.holder.slice(0, 12)}` : ""}`;
+  const state = b.exhausted
+    ? badge("spent: the cheapest answers", "bad")
+    : b.forecast_usd !== null && b.forecast_usd > b.usd * 1.02
+      ? badge("likely to be exceeded", "warn")
+      : badge("within", "good");
+  return [
+    h("span", {}, h("b", {}, b.virtual_model), ` ${b.period}`, h("small", {}, ` ${whose}`)),
+    h("span", { class: "with-bar" }, bar(b.spent_usd / b.usd, { tone: "money" }), usd(b.spent_usd)),
+    `${usd(b.usd)} a ${b.per}`,
+    until(b.ends_at),
+    b.cost_weight === null ? "–" : plain(b.cost_weight),
+    usd(b.forecast_usd),
+    state,
+  ];
 }
 
 function judging(models) {

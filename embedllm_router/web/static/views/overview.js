@@ -1,46 +1,55 @@
-// What went where, at what cost, how fast, and what went wrong.
+// The three questions first; then what went where, at what cost, how fast, and what went wrong.
 
 import { linkTo, shared } from "../address.js";
 import { ask } from "../api.js";
 import { h } from "../dom.js";
-import { count, ms, percent, points, probability, usd, words } from "../format.js";
-import { facts, named, noRecords, panel, table, tile } from "../parts.js";
-import { latencyChart, mixChart, overheadChart, spendChart, troubleChart } from "./overview_charts.js";
+import { count, fullTime, ms, percent, points, probability, usd, words } from "../format.js";
+import { badge, facts, named, noRecords, panel, table, tile } from "../parts.js";
+import { answersTo, askAnswers } from "./answers.js";
+import { billsChart, latencyChart, mixChart, overheadChart, spendChart, troubleChart } from "./overview_charts.js";
 
 export const title = () => "Overview";
-export const lead = "Where requests went, what that cost, and what it saved.";
+export const lead = "What routing saved, whether quality is held, and what to change.";
 export const filtered = true;
 
 const share = (part, whole) => (whole ? part / whole : null);
 
-export const load = (params, signal) => ask("overview", shared(params), signal);
+export async function load(params, signal) {
+  const data = await ask("overview", shared(params), signal);
+  return { ...data, asked: data.total.requests ? askAnswers(params, signal) : null };
+}
 
 export function draw(data, params) {
   if (!data.total.requests) return noRecords(params);
+  const { cards, quality } = answersTo(data.asked, params);
   return [
-    tiles(data),
+    cards,
+    tiles(data, quality),
     meaning(data.total),
     h(
       "div",
       { class: "grid" },
       mixChart(data),
       spendChart(data),
+      billsChart(data),
       latencyChart(data),
       overheadChart(data),
       troubleChart(data),
     ),
     byLLM(data),
-    h("div", { class: "grid" }, reasons(data, params), problems(data, params)),
+    bills(data),
+    h("div", { class: "grid" }, reasons(data, params), problems(data, params), changes(data)),
   ];
 }
 
-function tiles({ total, spread }) {
+function tiles({ total, spread }, quality) {
   const saved = total.likeliest_usd - total.expected_usd;
   const bill = share(total.forecast_billed_usd, total.forecast_usd);
   const failing = share(total.failed, total.requests);
   return h(
     "div",
     { class: "tiles" },
+    quality,
     tile("Requests", count(total.requests), {
       id: "requests",
       more: `${percent(share(total.succeeded, total.requests))} answered`,
@@ -60,9 +69,13 @@ function tiles({ total, spread }) {
       total.compared ? points((total.p_correct - total.cheapest_p_correct) / total.compared) : "–",
       { id: "gained", more: "of expected accuracy" },
     ),
-    tile("Latency, median", ms(spread.latency_p50), {
-      id: "latency",
-      more: `95th percentile ${ms(spread.latency_p95)}`,
+    tile("Clients waited, median", ms(spread.total_p50 ?? spread.latency_p50), {
+      id: "waited",
+      more: `95th percentile ${ms(spread.total_p95 ?? spread.latency_p95)}; the last call alone ${ms(spread.latency_p50)}`,
+    }),
+    tile("Needed more than one attempt", percent(share(total.retried, total.requests)), {
+      id: "retried",
+      more: `${count(total.failed_attempts)} calls failed in ${count(total.retried)} requests`,
     }),
     tile("Added by routing, median", ms(spread.route_p50), {
       id: "route",
@@ -82,12 +95,10 @@ function tiles({ total, spread }) {
 
 function againstBaseline(total) {
   if (!total.baseline) return null;
-  const saved = total.baseline_usd - total.baseline_expected_usd;
   const gained = total.baseline_expected_p_correct - total.baseline_p_correct;
-  return tile("Saved against the baseline", percent(share(saved, total.baseline_usd)), {
+  return tile("Gained on the baseline", points(gained / total.baseline), {
     id: "baseline",
-    tone: saved > 0 ? "good" : null,
-    more: `${points(gained / total.baseline)} of expected accuracy`,
+    more: `of expected accuracy; at ${percent(share(total.baseline_expected_usd, total.baseline_usd))} of its expected cost`,
   });
 }
 
@@ -155,6 +166,53 @@ function byLLM({ llms, total }) {
       id: "llms",
     },
     table("By LLM", columns, rows, { id: "llms" }),
+  );
+}
+
+function bills({ llms, total }) {
+  if (!total.forecast) return null;
+  const line = (name, sums) => [
+    name,
+    count(sums.forecast),
+    usd(sums.forecast_usd),
+    usd(sums.forecast_billed_usd),
+    percent(share(sums.forecast_billed_usd, sums.forecast_usd)),
+  ];
+  const rows = llms.filter((one) => one.chosen.forecast).map((one) => line(named(one.name), one.chosen));
+  const columns = [
+    { name: "LLM" },
+    ...["answers", "forecast", "billed", "billed of forecast"].map((name) => ({ name, number: true })),
+  ];
+  return panel(
+    "Bills against forecasts",
+    {
+      wide: true,
+      id: "bills",
+      note: "Of answers that have both. Above 100 %, answers are dearer than the router expects.",
+    },
+    table("Bills against forecasts", columns, [line(h("b", {}, "all"), total), ...rows], { id: "bills" }),
+  );
+}
+
+const CHANGED = { weights: ["other weights", "info"], configuration: ["configuration read again", "plain"] };
+
+function changes({ changes: found }) {
+  if (!found.length) return null;
+  const rows = found.map((one) => [
+    fullTime(one.at),
+    badge(...CHANGED[one.what]),
+    h("code", {}, one.artifact),
+    count(one.generation),
+  ]);
+  return panel(
+    "Changes of weights and configuration",
+    { id: "changes", note: "By the first request that they decided; dotted lines in the charts." },
+    table(
+      "Changes of weights and configuration",
+      [{ name: "From" }, { name: "What" }, { name: "Weights" }, { name: "Snapshot", number: true }],
+      rows,
+      { id: "changes" },
+    ),
   );
 }
 

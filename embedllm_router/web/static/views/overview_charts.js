@@ -3,12 +3,13 @@
 import { chartFigure } from "../charts.js";
 import { colour, colourClass } from "../colours.js";
 import { brief, count, fullTime, ms, percent, usd } from "../format.js";
-import { timeOptions } from "../times.js";
+import { changeMarks, timeOptions } from "../times.js";
 
 const MOST_IN_MIX = 9;
 const share = (part, whole) => (whole ? part / whole : null);
 
-export function mixChart({ starts, step_s: step, llms, by_step: steps }) {
+export function mixChart(data) {
+  const { starts, step_s: step, llms, by_step: steps } = data;
   const shown = llms.filter((line) => line.chosen.requests > 0);
   const named = shown.length > MOST_IN_MIX + 1 ? shown.slice(0, MOST_IN_MIX) : shown;
   const rest = shown.slice(named.length);
@@ -42,6 +43,7 @@ export function mixChart({ starts, step_s: step, llms, by_step: steps }) {
         })),
       },
       options: timeOptions(starts, step, { title: "requests", format: brief }, { stacked: true, label }),
+      plugins: [changeMarks(data)],
     }),
     table: {
       columns: [{ name: "From" }, ...series.map((s) => ({ name: s.name, number: true }))],
@@ -55,7 +57,8 @@ const isAlone = (values, i) => isNumber(values[i]) && !isNumber(values[i - 1]) &
 const isNumber = (value) => value !== null && value !== undefined && !Number.isNaN(value);
 
 /** A chart of lines over time; `series` are {name, values, variable, dash}. */
-function lines(title, { starts, step_s: step }, series, y, more = {}) {
+function lines(title, data, series, y, more = {}) {
+  const { starts, step_s: step } = data;
   return chartFigure(title, {
     legend: series.map((s) => ({ name: s.name, swatch: s.swatch, dash: Boolean(s.dash) })),
     config: () => ({
@@ -75,6 +78,7 @@ function lines(title, { starts, step_s: step }, series, y, more = {}) {
         })),
       },
       options: timeOptions(starts, step, y),
+      plugins: [changeMarks(data)],
     }),
     table: {
       columns: [{ name: "From" }, ...series.map((s) => ({ name: s.name, number: true }))],
@@ -107,23 +111,47 @@ export function spendChart(data) {
   );
 }
 
+export function billsChart(data) {
+  const of = (name) => data.by_step.map((sums, i) => (isWhole(data, data.starts[i]) ? sums[name] : null));
+  const series = [
+    { name: "billed", swatch: "c0", values: of("forecast_billed_usd") },
+    { name: "forecast for the same answers", swatch: "c1", dash: [6, 4], values: of("forecast_usd") },
+  ];
+  const { total } = data;
+  return lines(
+    "Bills against forecasts over time",
+    data,
+    series,
+    { title: "USD per step", format: usd },
+    {
+      id: "bills",
+      summary: `Of answers that have both, ${usd(total.forecast_billed_usd)} was billed and ${usd(total.forecast_usd)} forecast.`,
+    },
+  );
+}
+
 const thinned = ({ every }) => (every > 1 ? `Over one in ${count(every)} of the requests.` : null);
 
 export function latencyChart(data) {
   const of = (name) => data.spread_by_step.map((s) => s[name]);
+  const waited = [
+    { name: "clients waited, median", swatch: "c0", values: of("total_p50") },
+    { name: "95th percentile", swatch: "c1", dash: [6, 4], values: of("total_p95") },
+  ];
   const series = [
-    { name: "median", swatch: "c0", values: of("latency_p50") },
-    { name: "95th percentile", swatch: "c1", dash: [6, 4], values: of("latency_p95") },
+    ...(data.spread.total_p50 === null ? [] : waited), // records of earlier versions do not say
+    { name: "last call alone, median", swatch: "c2", dash: [2, 3], values: of("latency_p50") },
+    { name: "95th percentile of it", swatch: "c3", dash: [8, 3, 2, 3], values: of("latency_p95") },
   ];
   return lines(
-    "Latency",
+    "How long clients waited",
     data,
     series,
     { title: "", format: ms },
     {
       id: "latency",
       note: thinned(data),
-      summary: `From call to last byte. Median ${ms(data.spread.latency_p50)}, 95th percentile ${ms(data.spread.latency_p95)}.`,
+      summary: `From the request’s arrival to the last byte, with attempts that failed. Median ${ms(data.spread.total_p50)}, 95th percentile ${ms(data.spread.total_p95)}; the last call alone ${ms(data.spread.latency_p50)} and ${ms(data.spread.latency_p95)}.`,
     },
   );
 }

@@ -2,8 +2,8 @@
 
 import { go, here, shared } from "../address.js";
 import { ask } from "../api.js";
-import { h } from "../dom.js";
-import { count, percent, plain, points, probability, usd } from "../format.js";
+import { h, say } from "../dom.js";
+import { brief, count, interval, percent, plain, points, probability, usd } from "../format.js";
 import { bar, named, noRecords, panel, table, tile } from "../parts.js";
 import { frontierChart, PER } from "./tradeoff_chart.js";
 
@@ -13,11 +13,12 @@ export const filtered = true;
 
 const LATEST = [200, 500, 1000, 2000];
 
-export const load = (params, signal) => ask("frontier", { ...shared(params), n: params.n }, signal);
+export const load = (params, signal) =>
+  ask("frontier", { ...shared(params), n: params.n, requests_per_month: params.requests_per_month }, signal);
 
 export function draw(data, params) {
   if (!data.requests) return noRecords(params);
-  const shown = { data, chart: null, at: startAt(data, params) };
+  const shown = { data, chart: null, at: startAt(data, params), copied: h("div", { id: "copied" }) };
   const live = h("div", { class: "stack" });
   const slider = sliderPanel(shown, () => update(shown, live), params);
   const figure = frontierChart(shown);
@@ -45,12 +46,13 @@ function sliderPanel(shown, update, params) {
   });
   const moved = () => {
     shown.at = Number(input.value);
+    shown.copied.replaceChildren();
     const weight = data.ladder[shown.at].cost_weight;
     output.textContent = `λ = ${plain(weight)}`;
     const step = data.ladder[shown.at];
     input.setAttribute(
       "aria-valuetext",
-      `cost weight ${plain(weight)}: expected accuracy ${probability(step.p_correct)}, ${usd(step.cost_usd * PER)} per 1,000 requests`,
+      `cost weight ${plain(weight)}: expected accuracy ${probability(step.p_correct)}, ${step.usd_per_month ? `${usd(step.usd_per_month.value)} a month` : `${usd(step.usd_per_request.value * PER)} per 1,000 requests`}`,
     );
     update();
   };
@@ -91,7 +93,74 @@ function sliderPanel(shown, update, params) {
       h("label", { class: "field inline" }, h("span", {}, "Decide again"), latest),
       h("span", { class: "note" }, `${count(data.requests)} requests, recorded with ${objectives(data)}.`),
     ),
+    monthRow(data),
+    copyRow(shown),
+    shown.copied,
   );
+}
+
+/** How many requests come in a month: by the records, or by what the reader says. */
+function monthRow({ rate, hours }) {
+  const said = rate && !rate.measured;
+  const input = h("input", {
+    id: "per-month",
+    type: "number",
+    min: 1,
+    step: 1,
+    inputmode: "numeric",
+    value: said ? rate.per_month : "",
+    placeholder: rate ? Math.round(rate.per_month) : "such as 100000",
+    onchange: (e) => go("tradeoff", { ...here().params, requests_per_month: e.target.value }),
+  });
+  const span = hours >= 48 ? `${(hours / 24).toFixed(1)} days` : `${hours.toFixed(1)} hours`;
+  const note = !rate
+    ? `How many requests come in a month is not known: the records span ${span}, and days have busy and quiet hours. Say how many, or come back after a day.`
+    : said
+      ? "As you say; empty it to go by the records."
+      : `About ${brief(rate.per_month)} a month, as in the ${span} on record.`;
+  return h(
+    "div",
+    { class: "row" },
+    h("label", { class: "field inline" }, h("span", {}, "Requests per month"), input),
+    h("span", { class: rate ? "note" : "note warn", id: "rate" }, note),
+  );
+}
+
+/** The virtual model with this cost weight, ready to be pasted into the proxy's configuration. */
+function copyRow(shown) {
+  const { virtual_models: names } = shown.data;
+  if (!names.length) return null;
+  const which = h(
+    "select",
+    { id: "copy-for" },
+    names.map((name) => h("option", { value: name }, name)),
+  );
+  const copy = () => copyYaml(shown, which.value);
+  return h(
+    "div",
+    { class: "row" },
+    h("label", { class: "field inline" }, h("span", {}, "Virtual model"), which),
+    h("button", { type: "button", id: "copy", onclick: copy }, "Copy as YAML"),
+    h("span", { class: "note" }, "Its settings with this λ, to paste into the proxy’s configuration."),
+  );
+}
+
+async function copyYaml({ data, at, copied }, name) {
+  const asked = { virtual_model: name, cost_weight: data.ladder[at].cost_weight };
+  let said;
+  try {
+    const { yaml } = await ask("setting", asked);
+    copied.replaceChildren(h("pre", { id: "yaml", tabindex: "0" }, yaml));
+    said = await navigator.clipboard.writeText(yaml).then(
+      () => "Copied.",
+      () => "The browser does not let this page copy; select the text below.",
+    );
+  } catch (error) {
+    const noClipboard = copied.querySelector("#yaml");
+    said = noClipboard ? "Without https the browser does not let a page copy; select the text below." : error.message;
+  }
+  copied.prepend(h("p", { class: "note", role: "status" }, said));
+  say(said);
 }
 
 const objectives = ({ objectives: found }) =>
@@ -109,22 +178,53 @@ function update(shown, live) {
   shown.chart.update("none");
 }
 
-function figures(step, { now }) {
+const between = (one, write) => `95 %: ${write(one.low)} to ${write(one.high)}`;
+const thousand = (one) => ({ value: one.value * PER, low: one.low * PER, high: one.high * PER });
+
+function figures(step, { now, rate, billed_ratio: ratio }) {
   const cheaper = now.cost_usd ? (now.cost_usd - step.cost_usd) / now.cost_usd : null;
   const change =
     cheaper === null || Math.abs(cheaper) < 0.0005
       ? "as much as was chosen"
       : `${percent(Math.abs(cheaper))} ${cheaper > 0 ? "less" : "more"} than was chosen`;
+  const per = thousand(step.usd_per_request);
+  const month = step.usd_per_month;
   return h(
     "div",
-    { class: "tiles two" },
-    tile("Expected accuracy", probability(step.p_correct), {
-      id: "p",
-      more: `${points(step.p_correct - now.p_correct)} against what was chosen`,
-    }),
-    tile("Expected cost of 1,000 requests", usd(step.cost_usd * PER), { id: "cost", more: change }),
+    { class: "stack" },
+    h(
+      "div",
+      { class: "tiles two" },
+      tile("Expected accuracy", probability(step.p_correct), {
+        id: "p",
+        more: `${between(step.accuracy, probability)}; ${points(step.p_correct - now.p_correct)} against what was chosen`,
+      }),
+      tile("Cost of a month", month ? usd(month.value) : "not known", {
+        id: "month",
+        more: month ? `${between(month, usd)}; ${change}` : "say how many requests come in a month, above",
+      }),
+      tile("Cost of 1,000 requests", usd(per.value), {
+        id: "cost",
+        more: month ? between(per, usd) : `${between(per, usd)}; ${change}`,
+      }),
+      month &&
+        tile("Against what was chosen, a month", signed(month.value - now.usd_per_month.value), {
+          id: "change",
+          more: `what was chosen: ${interval(now.usd_per_month, usd)}`,
+        }),
+    ),
+    h(
+      "p",
+      { class: "note" },
+      ratio === null
+        ? "Costs are forecasts; too few bills are known to correct them."
+        : `Costs are forecasts times ${ratio.toFixed(2)}, which bills were of forecasts.`,
+      rate ? " Intervals are over requests; how many come is taken as it is." : "",
+    ),
   );
 }
+
+const signed = (value) => `${value > 0 ? "+" : ""}${usd(value)}`;
 
 function mixPanel(step, { names, now }) {
   const total = step.mix.reduce((a, b) => a + b, 0);

@@ -2,7 +2,7 @@
 
 import { axis, chartFigure, short, writeNames } from "../charts.js";
 import { colour, colourOf } from "../colours.js";
-import { plain, points, probability, usd } from "../format.js";
+import { interval, plain, probability, usd } from "../format.js";
 
 /** Requests that costs are shown for: those of one are too small to read. */
 export const PER = 1000;
@@ -30,8 +30,15 @@ export function frontierChart(shown) {
         { name: "Cost weight λ" },
         { name: "expected accuracy", number: true },
         { name: "expected cost of 1,000", number: true },
+        { name: "a month, 95 %", number: true },
       ],
-      rows: () => data.ladder.map((s) => [plain(s.cost_weight), probability(s.p_correct), usd(s.cost_usd * PER)]),
+      rows: () =>
+        data.ladder.map((s) => [
+          plain(s.cost_weight),
+          interval(s.accuracy, probability),
+          usd(s.cost_usd * PER),
+          interval(s.usd_per_month, usd),
+        ]),
     },
   });
 }

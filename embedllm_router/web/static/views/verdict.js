@@ -3,7 +3,7 @@
 import { shared } from "../address.js";
 import { ask } from "../api.js";
 import { h } from "../dom.js";
-import { count, percent, points, probability, usd } from "../format.js";
+import { count, interval, percent, points, probability, usd } from "../format.js";
 import { named, nothing, panel, table } from "../parts.js";
 
 export const title = () => "Verdict";
@@ -22,9 +22,6 @@ export function draw({ verdict, sentence }) {
     notes(verdict),
   ];
 }
-
-const interval = (one, write) =>
-  one.value === null ? "–" : `${write(one.value)} [${write(one.low)}, ${write(one.high)}]`;
 
 function against(name, one, id) {
   const figures = one.judgement.for_accuracy;
