@@ -267,7 +267,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         name, file = options.child
-        sys.stdout.write("\n" + json.dumps(asdict(decide_all(name, Task(**json.loads(Path(file).read_text()))))))
+        sys.stdout.write("\n" + json.dumps(asdict(decide_all(name, Task(**json.loads(Path(file).read_text()))))) + "\n")
         return
     if options.data is None:
         parser.error("--data is needed")
@@ -305,7 +305,7 @@ def run_child(name: str, task: Task, python: Path) -> Timed | str:
             return f"not done after {TIMEOUT_S} s"
     if ended.returncode:
         return (ended.stderr.strip().splitlines() or ["no word"])[-1][:200]
-    read = json.loads(ended.stdout.splitlines()[-1])
+    read = json.loads(next(line for line in ended.stdout.splitlines() if line.startswith('{"package"')))
     return Timed(**{**read, "ms": tuple(read["ms"]), "labels": tuple(read["labels"])})
 
 

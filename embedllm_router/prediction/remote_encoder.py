@@ -9,7 +9,7 @@ hold.
 import hashlib
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,6 +49,9 @@ _PATHS: Final[dict[Form, str]] = {"openai": "embeddings", "tei": "embed"}
 _BYTES_PER_NUMBER, _BYTES_PER_ANSWER = 40, 65_536
 _OK: Final = 200
 _PAUSE_S: Final = 0.25
+_FAILURES: Final = 3
+_REST_S: Final = 1.0
+_MAX_REST_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,6 +211,42 @@ class _Client:
             ) from error
 
 
+class _Rest:
+    """Leaves an endpoint alone that keeps failing, so that not every request waits for it in vain.
+
+    Args:
+        url: What it is called in an error.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url, self._failures, self._until = url, 0, 0.0
+
+    def after_failures(
+        self, embed: Callable[[Sequence[str]], NDArray[np.float32]], texts: Sequence[str]
+    ) -> NDArray[np.float32]:
+        """Embeds; after three failures in a row only when some time has passed, twice as long after each more.
+
+        Raises:
+            EncoderError: As `embed`, or at once during the rest.
+        """
+        left = self._until - time.monotonic()
+        if left > 0:
+            raise EncoderError(
+                f"the embedding endpoint {self._url} failed {self._failures} times in a row and rests; it is asked "
+                f"again in {left:.1f} s."
+            )
+        try:
+            vectors = embed(texts)
+        except EncoderError:
+            self._failures += 1
+            if self._failures >= _FAILURES:
+                rest_s = min(_REST_S * 2 ** (self._failures - _FAILURES), _MAX_REST_S)
+                self._until = time.monotonic() + rest_s
+            raise
+        self._failures = 0
+        return vectors
+
+
 class RemoteEncoder:
     """Embeds prompts by an endpoint; each call of it may take `timeout_s`, so it belongs behind an `EncoderQueue`.
 
@@ -229,6 +268,7 @@ class RemoteEncoder:
         name = f"{embeddings_id(spec)}-endpoint"  # in other arithmetic than here
         self._kept = KeptEmbeddings(keep_in, name, spec.d_embedding) if keep_in else None
         self._client = _Client(endpoint, endpoint.model or spec.source)
+        self._rest = _Rest(self._client.url)
 
     @classmethod
     def from_artifact(cls, artifact: Artifact, endpoint: Endpoint, *, keep_in: Path | None = None) -> "RemoteEncoder":
@@ -321,7 +361,7 @@ class RemoteEncoder:
             with suppress(EncoderError):
                 return self._embed(texts)
             time.sleep(_PAUSE_S * 2**attempt)
-        return self._embed(texts)
+        return self._rest.after_failures(self._embed, texts)
 
     def _embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Embeddings of texts that are read whole, (n_texts, d_embedding); the probe goes first until it was right."""

@@ -18,6 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from embedllm_router.artifact.manifest import PROBE, TransformerSpec
 from embedllm_router.artifact.weights import load_artifact
 from embedllm_router.errors import ArtifactError, EncoderError
+from embedllm_router.prediction import remote_encoder
 from embedllm_router.prediction.loading import load_encoder
 from embedllm_router.prediction.remote_encoder import Endpoint, Form, RemoteEncoder, TextCutter
 from embedllm_router.prediction.text_features import style_features
@@ -152,6 +153,29 @@ def test_an_endpoint_that_hangs_or_is_not_there_is_an_error_in_time(server: Embe
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         with pytest.raises(EncoderError, match=r"cannot be reached \(ConnectError\)"):
             remote(server, url=url).encode("hello")
+
+
+def test_an_endpoint_that_keeps_failing_is_left_alone_for_a_while(
+    server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = remote(server)
+    server.spoil = lambda _: Response(status_code=503)
+    monkeypatch.setattr(remote_encoder, "_REST_S", 1000.0)
+    for _ in range(3):
+        with pytest.raises(EncoderError, match="answered 503"):
+            encoder.encode("hello")
+    for _ in range(2):
+        with pytest.raises(EncoderError, match=r"failed 3 times in a row and rests; it is asked again in 30\.0 s"):
+            encoder.encode("hello")
+    assert len(server.calls) == 3
+    encoder._rest._until = 0.0
+    server.spoil = None
+    encoder.encode("hello")
+    server.spoil = lambda _: Response(status_code=503)
+    with pytest.raises(EncoderError, match="answered 503"):
+        encoder.encode("hello")
+    with pytest.raises(EncoderError, match="answered 503"):
+        encoder.encode("hello")
 
 
 def test_another_transformer_is_refused_by_the_probe(server: EmbeddingServer) -> None:

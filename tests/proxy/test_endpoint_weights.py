@@ -18,6 +18,7 @@ from embedding_server import EmbeddingServer, by_words, embedding_server, spec_o
 from planted_transformer import transformer_artifact
 from proxied import all_events, planted_config
 from starlette.responses import Response
+from waiting import until
 
 from embedllm_router.cli.demo import running_proxy
 from embedllm_router.config.settings import read_settings
@@ -182,7 +183,7 @@ def test_the_proxy_lives_while_the_endpoint_hangs(weights: Path, server: Embeddi
         assert {one.result() for one in waiting} == {"sprinter"}
         assert len(taken) > 2, "the proxy answered while requests waited"
         server.open.set()
-        assert chosen() == "wizard"
+        until(lambda: chosen() == "wizard" or None, 60.0)  # it may rest for a while
         failed = [event for event in all_events(proxy) if event["event"] == "routing.failed_open"]
         assert {event["reason"] for event in failed} == {"EncoderError"}
         assert KEY not in proxy.log.read_text(errors="replace")
