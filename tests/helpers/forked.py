@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ class ForkedProcess:
     returncode: int | None
 
     def poll(self) -> int | None:
-        """Exit status, negative for a signal; None while it runs."""
+        """Exit status, negative for a signal; None while it runs. Of one process, one thread asks at a time."""
         if self.returncode is None:
             found = self._server.ask({"poll": self.pid})["returncode"]
             self.returncode = None if found is None else int(found)
@@ -62,6 +63,7 @@ class ForkServer:
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._environment: dict[str, str] = {}
+        self._one_at_a_time = threading.Lock()
 
     def starts(self, command: Sequence[str], environment: Mapping[str, str]) -> bool:
         """Whether a command would run forked as it does started anew."""
@@ -79,12 +81,13 @@ class ForkServer:
         return ForkedProcess(self, int(self.ask(asked)["pid"] or 0))
 
     def ask(self, request: Mapping[str, object]) -> dict[str, int | None]:
-        """Sends one request and reads the answer."""
-        process = self._running()
-        stdin, stdout = _open(process.stdin), _open(process.stdout)
-        stdin.write(json.dumps(request) + "\n")
-        stdin.flush()
-        answer: dict[str, int | None] = json.loads(stdout.readline())
+        """Sends one request and reads the answer; any thread may."""
+        with self._one_at_a_time:
+            process = self._running()
+            stdin, stdout = _open(process.stdin), _open(process.stdout)
+            stdin.write(json.dumps(request) + "\n")
+            stdin.flush()
+            answer: dict[str, int | None] = json.loads(stdout.readline())
         return answer
 
     def stop(self) -> None:
