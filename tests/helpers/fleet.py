@@ -23,6 +23,8 @@ from postgres_server import PostgresServer, postgres_server
 from proxied import planted_config
 from waiting import until
 
+from embedllm_router.cli import demo
+
 __all__ = ["KEY", "NAMES", "Death", "Fleet", "LocalProxy", "fleet"]
 
 KEY = "sk-one-key-for-the-whole-fleet"
@@ -62,9 +64,7 @@ class LocalProxy:
         state = {"EMBEDLLM_ROUTER_STATE__PATH": str(self.folder / "state")}
         begun = time.monotonic()
         with (self.folder / "log").open("ab") as output:
-            self._process = subprocess.Popen(
-                command, env={**os.environ, **self.environment, **state}, stdout=output, stderr=subprocess.STDOUT
-            )
+            self._process = demo._start(command, {**os.environ, **self.environment, **state}, output)
         until(self._ready, _START_S)
         return time.monotonic() - begun
 
@@ -80,7 +80,7 @@ class LocalProxy:
     def kill(self) -> None:
         """Kills it the hard way; nothing happens where it does not run."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
+            self._process.kill()
             self.crashed |= self._process.wait(_END_S) == -signal.SIGSEGV
             self._process = None
 

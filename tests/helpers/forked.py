@@ -17,7 +17,10 @@ from embedllm_router.cli import demo
 
 __all__ = ["forked_starts"]
 
-_READ_WHEN_RUN = ("EMBEDLLM_ROUTER_", "UPSTREAM_", "LITELLM_MASTER_KEY", "LITELLM_SALT_KEY", "PYTEST_CURRENT_TEST")
+_READ_WHEN_RUN = (
+    *("EMBEDLLM_ROUTER_", "UPSTREAM_", "REDIS_"),
+    *("LITELLM_MASTER_KEY", "LITELLM_SALT_KEY", "PYTEST_CURRENT_TEST"),
+)
 """Variables that nothing reads on import. With any other difference a process is started anew."""
 _POLL_S = 0.05
 
