@@ -12,7 +12,8 @@ attack stand beside.
 
 A second table is of the setting `guard`: one key sends the prompts again and again for an hour, each with the suffix
 found for it. How many go to a dearer LLM than without the suffix, and what they cost, is counted with the guard and
-without. With data, the same key sends prompts of the test part instead. Ends with one JSON line.
+without. With data, the same key sends prompts of the test part instead. A further search knows the guard: it makes for
+the dearest LLM that is left once the key's share is used up. Ends with one JSON line.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import string
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +41,7 @@ from embedllm_router.evaluation.metrics import log_loss
 from embedllm_router.prediction.loading import PromptEncoder
 from embedllm_router.prediction.ood_score import OodScorer
 from embedllm_router.prediction.scorer import Scorer, Scores
-from embedllm_router.routing.budget import Guard, Guarded, is_dear, without_dear
+from embedllm_router.routing.budget import Guard, Guarded, Pace, is_dear, without_dear
 from embedllm_router.routing.decision import Decision, Objective, Request
 from embedllm_router.routing.pipeline import NO_STATE, Embedded, Policy, RequestState, decide
 from embedllm_router.routing.prompt import read_body
@@ -512,7 +514,21 @@ def of_guards(
     honest = test_part(server, asked.data, N_SENT).prompts if asked.data else ()
     found = guards(server, served, attacks, honest)
     console.print(guard_table(found))
+    for times in (2.0, 3.0, 5.0):
+        full = replace(served, state=RequestState(pace=partial(_full, times)))
+        knowing = [
+            attack(server, prompt, full, asked.tries, both_ends=False, seed=asked.seed + i)
+            for i, prompt in enumerate(PROMPTS)
+        ]
+        name = f"above {times:g} medians, share used up, and the search knows it"
+        found[name] = {"attack": figures(knowing)}
+        usd = [1e3 * found[name]["attack"][one] for one in ("mean_usd_before", "mean_usd_after")]
+        console.print(f"{name}: USD per 1,000 {usd[0]:.2f} → {usd[1]:.2f}", highlight=False)
     return found
+
+
+def _full(times_median: float, _: Decision) -> Pace:
+    return Pace(dear_above=times_median)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ _p = _few | st.floats(0, 1)
 _cost = st.sampled_from([0.0, 1e-6, 1e-3]) | st.floats(0, 1)
 _waiting = st.sampled_from([0.0, 0.0, 0.125, 0.5])  # exact in binary: ties stay ties
 _name = st.sampled_from(["ant", "bee", "cat", "dog", "elk"])
-_reason = st.sampled_from([None, None, None, "too_expensive", "no_vision"])
+_reason = st.sampled_from([None, None, None, "too_expensive", "guarded", "no_vision"])
 
 
 @st.composite
@@ -52,7 +52,7 @@ def chosen_by_the_policy(candidates: list[dict[str, object]], objective: Objecti
     p = np.array([np.nan if c["p_correct"] is None else c["p_correct"] for c in candidates], dtype=np.float64)
     cost = np.array([np.nan if c["cost_usd"] is None else c["cost_usd"] for c in candidates], dtype=np.float64)
     waiting = np.array([c.get("waiting", 0.0) for c in candidates], dtype=np.float64)
-    usable = np.array([c["excluded"] in {None, "too_expensive"} for c in candidates], dtype=bool)
+    usable = np.array([c["excluded"] in {None, "too_expensive", "guarded"} for c in candidates], dtype=bool)
     if objective.max_cost_usd is not None:
         usable &= ~(cost > objective.max_cost_usd)
     order, floor_met = rank(objective, p, cost, usable, waiting)

@@ -219,6 +219,11 @@ def test_pairs_tell_without_exploration_and_without_anybody_s_feedback() -> None
     assert any(f"rests on {n_pairs:,} requests that both answered" in note for note in found.notes)
     assert found.baseline is not None
     assert found.baseline.n_pairs == n_pairs
+    small = judge_records(with_pairs(UNEXPLORED, 2000, 0.2), baseline="small")
+    assert [note.split(" rests on ")[0] for note in small.notes if " rests on " in note] == [
+        "the comparison with big",
+        "the comparison with small",
+    ]
 
 
 def test_few_pairs_are_not_enough() -> None:

@@ -11,7 +11,7 @@ feedback does, the comparison rests on them: both answers to a request, scored b
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -260,7 +260,7 @@ def judge_records(
         setting="as recorded",
         topics=tuple(_topics(traffic, best)),
         llms=_uses(traffic),
-        notes=(*_notes(recorded, traffic), *_pairs(traffic, best, names[fixed.column])),
+        notes=(*_notes(recorded, traffic), *_pairs(traffic, {names[fixed.column]: best, baseline: used})),
     )
 
 
@@ -447,16 +447,20 @@ def _notes(recorded: Recorded, traffic: _Traffic) -> Iterator[str]:
         yield f"{recorded.n_beyond_limit:,} older requests were not read; --limit reads more"
 
 
-def _pairs(traffic: _Traffic, best: _Alone, name: str) -> Iterator[str]:
-    n_scored, n_pairs = sum(bool(request.beside) for request in traffic.requests), int(best.paired.sum())
-    if n_pairs:
-        for_requests = float(best.weight[best.paired].mean())
-        yield (
-            f"the comparison with {name} rests on {n_pairs:,} requests that both answered and one judge scored, each "
-            f"standing for {for_requests:.1f}; the judge's own error is in `logs summary`"
-        )
-    elif n_scored:
-        yield (
-            f"of {n_scored:,} requests a judge scored other LLMs' answers, too; of {name} they tell less than other "
-            "feedback does"
-        )
+def _pairs(traffic: _Traffic, compared: Mapping[str | None, _Alone | None]) -> Iterator[str]:
+    """On how many pairs each comparison rests; by the LLM that routing was compared with."""
+    n_scored = sum(bool(request.beside) for request in traffic.requests)
+    for name, alone in compared.items():
+        if not n_scored or alone is None or not (alone.wanted != traffic.chosen).any():
+            continue
+        if n_pairs := int(alone.paired.sum()):
+            for_requests = float(alone.weight[alone.paired].mean())
+            yield (
+                f"the comparison with {name} rests on {n_pairs:,} requests that both answered and one judge scored, "
+                f"each standing for {for_requests:.1f}; the judge's own error is in `logs summary`"
+            )
+        else:
+            yield (
+                f"of {n_scored:,} requests a judge scored other LLMs' answers, too; of {name} they tell less than "
+                "other feedback does"
+            )
