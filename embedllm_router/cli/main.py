@@ -271,13 +271,16 @@ def upstream(
             help="LLM that fails every request, with the HTTP status, such as gpt-4o=503; repeat for several."
         ),
     ] = None,
+    scores: Annotated[
+        bool, typer.Option(help="Make up scores where `judging` asks for them; without it, its judges cannot be read.")
+    ] = False,
 ) -> None:
     """Run a local OpenAI-compatible server that simulates LLMs; every answer says so, and `profile` cannot grade it."""
     import uvicorn
 
     from embedllm_router.cli.upstream import create_app
 
-    server = create_app(dict(_failure(spec) for spec in fail or ()))
+    server = create_app(dict(_failure(spec) for spec in fail or ()), scores=scores)
     uvicorn.run(server, host="127.0.0.1", port=port, log_level="warning")
 
 

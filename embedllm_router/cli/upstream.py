@@ -1,8 +1,10 @@
 """A local OpenAI-compatible server that stands in for paid LLMs. It calls no LLM, and every answer says so.
 
-It speaks chat completions, Responses and completions, whole and streamed, and can be set to fail for some LLMs.
+It speaks chat completions, Responses and completions, whole and streamed, and can be set to fail for some LLMs and to
+make up the scores of a judge.
 """
 
+import hashlib
 import json
 import time
 import uuid
@@ -42,11 +44,12 @@ Render = Callable[[_Answer], Json]
 Stream = Callable[[_Answer, Mapping[str, object]], Iterator[Json]]
 
 
-def create_app(failures: Mapping[str, int] | None = None) -> Starlette:
+def create_app(failures: Mapping[str, int] | None = None, *, scores: bool = False) -> Starlette:
     """Builds the server.
 
     Args:
         failures: HTTP status by LLM name, for LLMs that shall fail every request.
+        scores: Whether a judge's question is answered with scores, which are made up.
 
     Returns:
         An ASGI application.
@@ -59,7 +62,7 @@ def create_app(failures: Mapping[str, int] | None = None) -> Starlette:
             model = str(body.get("model"))
             if model in failing:
                 return _failure(model, failing[model])
-            answer = _answer(model, body)
+            answer = _answer(model, body, (_scores(body) if scores else None) or _said_by(model))
             if body.get("stream"):
                 return StreamingResponse(_events(streamed(answer, body)), media_type="text/event-stream")
             return JSONResponse(whole(answer))
@@ -90,14 +93,40 @@ def _failure(model: str, status: int) -> Response:
     return JSONResponse({"error": error}, status_code=status)
 
 
-def _answer(model: str, body: Mapping[str, object]) -> _Answer:
+def _said_by(model: str) -> str:
+    return f"This is a simulated answer in the name of {model}; no LLM was called."
+
+
+def _scores(body: Mapping[str, object]) -> str | None:
+    """Scores of the answers that judged evaluation shows a judge, by a hash of task and answer; None for others."""
+    try:
+        case = json.loads(_last_content(body))
+    except json.JSONDecodeError:
+        return None
+    if not (isinstance(case, dict) and isinstance(case.get("answers"), dict) and "task" in case):
+        return None
+    task = json.dumps(case["task"])
+    return json.dumps({letter: _score(task, str(answer)) for letter, answer in case["answers"].items()})
+
+
+def _last_content(body: Mapping[str, object]) -> str:
+    messages = body.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    return str(last.get("content")) if isinstance(last, dict) else ""
+
+
+def _score(task: str, answer: str) -> float:
+    return round(hashlib.sha256(f"{task}\n{answer}".encode()).digest()[0] / 255, 1)
+
+
+def _answer(model: str, body: Mapping[str, object], text: str) -> _Answer:
     prompt = body.get("messages") or body.get("input") or body.get("prompt") or ""
     n_chars = len(json.dumps(prompt))
     return _Answer(
         id=uuid.uuid4().hex,
         created=int(time.time()),
         model=model,
-        text=f"This is a simulated answer in the name of {model}; no LLM was called.",
+        text=text,
         input_tokens=-(-n_chars // _CHARS_PER_TOKEN),
     )
 

@@ -231,6 +231,8 @@ def test_few_pairs_are_not_enough() -> None:
     assert not found.best.known
     assert 0 < found.best.n_pairs < 20
     assert "verdicts on answers of big count as" in found.best.headline
+    assert f"on: {found.best.n_pairs} requests were answered by both" in found.best.headline
+    assert "set judging" not in found.best.headline
 
 
 def test_where_feedback_tells_more_than_pairs_it_counts() -> None:

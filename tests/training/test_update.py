@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,12 @@ def test_feedback_by_the_toss_of_a_coin_is_refused(school: School, seed: int) ->
     lesson, _ = school.teach(World(n=600, seed=seed), lambda said: coin_flips(said, seed))
     assert [one.finding for one in lesson.sources] == ["unrelated"]
     assert any("nothing to do with" in reason for reason in lesson.refusals)
+
+
+def test_so_few_tosses_of_a_coin_that_nobody_can_tell_are_not_called_agreement(school: School) -> None:
+    found = [school.teach(World(n=52, seed=seed), partial(coin_flips, seed=seed))[0] for seed in range(4)]
+    assert "too few to tell" in {one.finding for lesson in found for one in lesson.sources}
+    assert all(one.auc > 0.6 for lesson in found for one in lesson.sources if one.finding == "agrees")
 
 
 def test_feedback_turned_round_is_refused(school: School) -> None:

@@ -234,7 +234,9 @@ def _finding(old: Ranking, new: Ranking, if_true: float) -> Finding:
     by_chance = old.auc - _SURE * old.error <= 0.5  # noqa: PLR2004 - chance
     would_show = if_true - 0.5 >= _POWER * old.chance_error
     learned = np.isfinite(new.error) and new.auc - _VERY_SURE * new.error > 0.5  # noqa: PLR2004 - chance
-    return "unrelated" if by_chance and would_show and not learned else "agrees"
+    if not by_chance or learned:
+        return "agrees"
+    return "unrelated" if would_show else "too few to tell"
 
 
 def _of_source(answers: Answers, logit: Floats, source: str) -> tuple[Floats, Floats]:
