@@ -50,6 +50,7 @@ transformer, such as bfloat16 or int8, reach it, another transformer does not.""
 _PATHS: Final[dict[Form, str]] = {"openai": "embeddings", "tei": "embed"}
 _BYTES_PER_NUMBER, _BYTES_PER_ANSWER = 40, 65_536
 _OK: Final = 200
+_TOO_MUCH: Final = frozenset({400, 413, 422})
 _PAUSE_S: Final = 0.25
 _FAILURES: Final = 3
 _REST_S: Final = 1.0
@@ -241,7 +242,8 @@ class _Client:
         async def post(http: httpx.AsyncClient) -> bytes:
             async with http.stream("POST", self.url, content=body, timeout=None) as answer:
                 if answer.status_code != _OK:
-                    raise EncoderError(f"the embedding endpoint {self.url} {_refusal(answer)}")
+                    kind = _RefusedError if answer.status_code in _TOO_MUCH else EncoderError
+                    raise kind(f"the embedding endpoint {self.url} {_refusal(answer)}")
                 return await _whole(answer, most)
 
         try:
@@ -257,8 +259,14 @@ class _Client:
             ) from error
 
 
+class _RefusedError(EncoderError):
+    """The endpoint lives and refuses these texts, because they are too long for it, say."""
+
+
 class _Rest:
     """Leaves an endpoint alone that keeps failing, so that not every request waits for it in vain.
+
+    Refused texts are no failure of it: else one client could, by sending them, have it rest for all.
 
     Args:
         url: What it is called in an error.
@@ -283,6 +291,8 @@ class _Rest:
             )
         try:
             vectors = embed(texts)
+        except _RefusedError:
+            raise
         except EncoderError:
             self._failures += 1
             if self._failures >= _FAILURES:
