@@ -57,6 +57,8 @@ def _score(
         from embedllm_router.routing.router import NEAR_TIE_MARGIN
 
         named = None if candidates is None else tuple(name.strip() for name in candidates.split(",") if name.strip())
+        if named == ():
+            raise ConfigError("--candidates names no LLM; leave it out for all that the weights know.")
         job = Job(
             file=file,
             out=out,

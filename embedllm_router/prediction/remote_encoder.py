@@ -6,10 +6,12 @@ Before its first answer counts, and again after each failure, the endpoint embed
 hold.
 """
 
+import asyncio
 import hashlib
+import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,6 +50,7 @@ transformer, such as bfloat16 or int8, reach it, another transformer does not.""
 _PATHS: Final[dict[Form, str]] = {"openai": "embeddings", "tei": "embed"}
 _BYTES_PER_NUMBER, _BYTES_PER_ANSWER = 40, 65_536
 _OK: Final = 200
+_TOO_MUCH: Final = frozenset({400, 413, 422})
 _PAUSE_S: Final = 0.25
 _FAILURES: Final = 3
 _REST_S: Final = 1.0
@@ -142,6 +145,51 @@ def _read_by(part: Encoding, text: str) -> str:
     return text[spans[0][0] : spans[-1][1]] if spans else ""
 
 
+class _Http:
+    """An HTTP client on an event loop in a thread of its own, begun with the first call.
+
+    A call there ends when its time is over, whatever it waits for. A blocking client can limit a single read alone, so
+    that an endpoint which sends a byte now and then would hold its caller for hours.
+
+    Args:
+        headers: Sent with each call.
+    """
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers = headers
+        self._begun: tuple[asyncio.AbstractEventLoop, httpx.AsyncClient] | None = None
+        self._lock = threading.Lock()
+
+    def run(self, work: Callable[[httpx.AsyncClient], Coroutine[object, object, bytes]], within_s: float) -> bytes:
+        """Does work there, and waits for it.
+
+        Raises:
+            TimeoutError: It took longer.
+        """
+        with self._lock:
+            if self._begun is None:
+                self._begun = self._begin()
+        loop, http = self._begun
+
+        async def in_time() -> bytes:
+            async with asyncio.timeout(within_s):
+                return await work(http)
+
+        return asyncio.run_coroutine_threadsafe(in_time(), loop).result()
+
+    def _begin(self) -> tuple[asyncio.AbstractEventLoop, httpx.AsyncClient]:
+        loop, http = asyncio.new_event_loop(), httpx.AsyncClient(headers=self._headers, follow_redirects=False)
+        threading.Thread(target=_serve, args=(loop, http), name="embedllm-endpoint", daemon=True).start()
+        weakref.finalize(self, loop.call_soon_threadsafe, loop.stop)
+        return loop, http
+
+
+def _serve(loop: asyncio.AbstractEventLoop, http: httpx.AsyncClient) -> None:
+    loop.run_forever()
+    loop.run_until_complete(http.aclose())
+    loop.close()
+
+
 class _Client:
     """Calls of an endpoint.
 
@@ -156,8 +204,7 @@ class _Client:
         if endpoint.api_key is not None:
             headers["authorization"] = f"Bearer {endpoint.api_key}"
         self.url = f"{endpoint.url.rstrip('/')}/{_PATHS[endpoint.form]}"
-        self._http = httpx.Client(headers=headers, follow_redirects=False)
-        weakref.finalize(self, self._http.close)
+        self._http = _Http(headers)
 
     @property
     def deadline(self) -> float:
@@ -192,15 +239,16 @@ class _Client:
             ) from error
 
     def _post(self, body: bytes, deadline: float, most: int) -> bytes:
-        left = deadline - time.monotonic()
-        try:
-            if left <= 0:
-                raise httpx.ReadTimeout("")
-            with self._http.stream("POST", self.url, content=body, timeout=left) as answer:
+        async def post(http: httpx.AsyncClient) -> bytes:
+            async with http.stream("POST", self.url, content=body, timeout=None) as answer:
                 if answer.status_code != _OK:
-                    raise EncoderError(f"the embedding endpoint {self.url} {_refusal(answer)}")
-                return _whole(answer, deadline, most)
-        except httpx.TimeoutException as error:
+                    kind = _RefusedError if answer.status_code in _TOO_MUCH else EncoderError
+                    raise kind(f"the embedding endpoint {self.url} {_refusal(answer)}")
+                return await _whole(answer, most)
+
+        try:
+            return self._http.run(post, deadline - time.monotonic())
+        except TimeoutError as error:
             raise EncoderError(
                 f"the embedding endpoint {self.url} gave no answer within {self._endpoint.timeout_s * 1e3:g} ms "
                 "(encoder.timeout_ms)."
@@ -211,8 +259,14 @@ class _Client:
             ) from error
 
 
+class _RefusedError(EncoderError):
+    """The endpoint lives and refuses these texts, because they are too long for it, say."""
+
+
 class _Rest:
     """Leaves an endpoint alone that keeps failing, so that not every request waits for it in vain.
+
+    Refused texts are no failure of it: else one client could, by sending them, have it rest for all.
 
     Args:
         url: What it is called in an error.
@@ -237,6 +291,8 @@ class _Rest:
             )
         try:
             vectors = embed(texts)
+        except _RefusedError:
+            raise
         except EncoderError:
             self._failures += 1
             if self._failures >= _FAILURES:
@@ -419,16 +475,14 @@ def _refusal(answer: httpx.Response) -> str:
     return f"answered {status}."
 
 
-def _whole(answer: httpx.Response, deadline: float, most: int) -> bytes:
-    """The body, of bounded length and within the time."""
+async def _whole(answer: httpx.Response, most: int) -> bytes:
+    """The body, of bounded length."""
     parts, n_bytes = [], 0
-    for part in answer.iter_bytes():
+    async for part in answer.aiter_bytes():
         parts.append(part)
         n_bytes += len(part)
         if n_bytes > most:
             raise EncoderError(f"the embedding endpoint answered more than {most:,} bytes, so that is no embedding.")
-        if time.monotonic() > deadline:
-            raise httpx.ReadTimeout("")
     return b"".join(parts)
 
 

@@ -21,7 +21,7 @@ import httpx
 import openai
 
 from embedllm_router.errors import ConfigError
-from embedllm_router.proxy.call import Failure, Message, Outcome, Reply
+from embedllm_router.proxy.call import Failure, Message, Outcome, Reply, encodable
 from embedllm_router.routing.deployments import PriceMap, Row
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # nothing is fetched
@@ -174,7 +174,7 @@ def _once(row: Row) -> dict[str, Any]:
 def _reply(response: Any, latency_s: float) -> Reply:
     choices = getattr(response, "choices", None) or []
     choice = choices[0] if choices else None
-    text = str(getattr(getattr(choice, "message", None), "content", None) or "")
+    text = encodable(str(getattr(getattr(choice, "message", None), "content", None) or ""))
     usage = getattr(response, "usage", None)
     counts = [_count(getattr(usage, name, None)) for name in ("prompt_tokens", "completion_tokens")]
     if counts == [0, 0]:  # no answer has no tokens at all: the provider does not say

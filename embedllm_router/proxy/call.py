@@ -9,7 +9,7 @@ import orjson
 
 from embedllm_router.routing.pool import Candidate, CandidatePool
 
-__all__ = ["Failure", "Message", "Outcome", "Reply", "bound_usd", "cost_usd", "json_object"]
+__all__ = ["Failure", "Message", "Outcome", "Reply", "bound_usd", "cost_usd", "encodable", "json_object"]
 
 Outcome = Literal[
     "answered",
@@ -77,6 +77,11 @@ class Failure(Exception):  # noqa: N818 - its callers catch it and write it down
     ) -> None:
         super().__init__(message)
         self.outcome, self.billed, self.retry_after_s = outcome, billed, retry_after_s
+
+
+def encodable(text: str) -> str:
+    """A text without lone surrogates, which JSON may escape and no request can carry."""
+    return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def bound_usd(candidate: Candidate, n_bytes: int, n_messages: int, max_tokens: int) -> float | None:

@@ -130,3 +130,10 @@ def test_a_file_that_cannot_be_scored_is_named(
     said = run_command("score", str(tmp_path / name), f"--out={tmp_path / 'out'}", code=2)
     assert says in " ".join(said.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_list_of_no_llms_is_refused(tmp_path: Path, run_command: Callable[..., str]) -> None:
+    (tmp_path / "one.jsonl").write_text('{"prompt": "hello"}')
+    asked = ("score", str(tmp_path / "one.jsonl"), f"--out={tmp_path / 'out'}", "--candidates", " , ")
+    assert "--candidates names no LLM" in run_command(*asked, code=2)
+    assert not (tmp_path / "out").exists()

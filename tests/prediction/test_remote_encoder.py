@@ -2,8 +2,11 @@
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,6 +156,34 @@ def test_an_endpoint_that_hangs_or_is_not_there_is_an_error_in_time(server: Embe
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         with pytest.raises(EncoderError, match=r"cannot be reached \(ConnectError\)"):
             remote(server, url=url).encode("hello")
+
+
+@pytest.mark.parametrize(
+    "begins", [b"HTTP/1.1 200 OK\r\nx: ", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;"]
+)
+def test_an_endpoint_that_sends_a_byte_now_and_then_is_an_error_in_time(server: EmbeddingServer, begins: bytes) -> None:
+    """Each byte comes within the time limit; the answer never does."""
+    over = threading.Event()
+
+    def drip(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection, suppress(OSError):  # the other side hangs up
+            connection.sendall(begins)
+            while not over.wait(0.05):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as thread:
+        dripping = thread.submit(drip, listening)
+        failsafe = threading.Timer(SOON_S, over.set)
+        failsafe.start()
+        try:
+            with pytest.raises(EncoderError, match="no answer within 200 ms"):
+                remote(server, url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout_s=0.2).encode("hello")
+            assert not over.is_set()
+        finally:
+            over.set()
+            failsafe.cancel()
+        dripping.result(SOON_S)
 
 
 def test_an_endpoint_that_keeps_failing_is_left_alone_for_a_while(

@@ -16,7 +16,7 @@ from embedllm_router.config.virtual_model import JudgingSettings
 from embedllm_router.prediction.scorer import Scores
 from embedllm_router.proxy.call import Message, Reply
 from embedllm_router.proxy.judging.asking import Panel, Purse
-from embedllm_router.proxy.judging.drawing import Conversation, Job, NotJudged
+from embedllm_router.proxy.judging.drawing import Conversation, Job, NotJudged, conversation_of
 from embedllm_router.proxy.judging.recording import Answer
 from embedllm_router.routing.decision import Objective, Request
 from embedllm_router.routing.policy import rank_candidates
@@ -84,6 +84,31 @@ def job(contenders: tuple[str, ...]) -> Job:
     row = replace(make_record(1), virtual_model="auto", served="sprinter", chosen="sprinter")
     settings = JudgingSettings(share=1.0, usd_per_day=LIMIT, judges=("umpire", "second"), max_output_tokens=16)
     return Job(row, decision, Conversation((Message("user", "q"),), {}, None, "a"), settings, contenders, 1.0)
+
+
+def read(body: Mapping[str, object], answer: str = "two", role: object = "user") -> Conversation:
+    """What is read of a request whose provider took whatever its body says."""
+    kwargs = {
+        "litellm_params": {"proxy_server_request": {"body": body}},
+        "messages": [{"role": role, "content": "one"}],
+    }
+    message = SimpleNamespace(content=answer, tool_calls=None, function_call=None)
+    return conversation_of(kwargs, SimpleNamespace(choices=[SimpleNamespace(message=message)]))
+
+
+def test_a_body_of_any_kind_is_read_or_left_alone() -> None:
+    for n in (2, [1], {"a": 1}, "x"):
+        with pytest.raises(NotJudged, match="several_or_stored"):
+            read({"n": n})
+    with pytest.raises(NotJudged, match="not_text"):
+        read({}, role=["user"])
+    assert read({"n": 1}, answer="lone \ud800 surrogate").answer == "lone ? surrogate"
+
+
+def test_no_limit_of_a_request_makes_the_bound_of_its_calls_negative() -> None:
+    said = [read({"max_tokens": limit}).max_tokens for limit in (-(10**9), 0, "5", 5)]
+    assert said == [None, None, None, 5]
+    assert read({"max_completion_tokens": -1, "max_tokens": 7}).max_tokens == 7
 
 
 class Replies:

@@ -127,6 +127,8 @@ def test_following_tells_of_new_objects(bucket: Any, tmp_path: Path) -> None:
     [
         ("s3://", ConfigError, "expected s3://bucket/prefix"),
         (f"{WHERE}/*.parquet", ConfigError, "without wildcards"),
+        (f"s3://{BUCKET}/../other", ConfigError, r"empty parts, \. and \.\."),
+        (f"s3://somebody:password@{BUCKET}/records", ConfigError, "from s3://…@…: expected"),
         (f"s3://{BUCKET}/elsewhere", DataError, "no records at"),
         (f"{WHERE}/requests-gone.parquet", DataError, "no such bucket or object"),
         ("s3://no-such-bucket/records", DataError, "no-such-bucket"),
@@ -136,3 +138,13 @@ def test_what_cannot_be_read_is_one_sentence(where: str, error: type[Exception],
     with pytest.raises(error, match=said) as told:
         open_source(where)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["localhost", "http://", "http://a b", "http://somebody:secret@127.0.0.1:1", "x:y"]
+)
+def test_an_endpoint_that_is_no_address_is_refused_unrepeated(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(ConfigError, match="AWS_ENDPOINT_URL is no address") as told:
+        open_source(WHERE, must_exist=True)
+    assert "secret" not in str(told.value)

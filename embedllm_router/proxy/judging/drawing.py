@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from embedllm_router.config.virtual_model import JudgingSettings
-from embedllm_router.proxy.call import Message
+from embedllm_router.proxy.call import Message, encodable
 from embedllm_router.records.schema import RequestRecord
 from embedllm_router.routing.decision import Decision
 from embedllm_router.telemetry.decision_record import DecisionRecord, Outcome
@@ -141,7 +141,7 @@ def conversation_of(kwargs: Mapping[str, Any], response: object) -> Conversation
     if not isinstance(body, Mapping):
         raise NotJudged("unknown_body")
     given = {str(name): value for name, value in body.items() if value is not None}
-    if body.get("n") not in {None, 1} or body.get("store") is True:
+    if given.get("n", 1) != 1 or given.get("store") is True:
         raise NotJudged("several_or_stored")
     given = {name: value for name, value in given.items() if not name.startswith(_OF_LITELLM)}
     if given.keys() - _HANDED_ON - _WITHOUT_EFFECT - set(_LIMITS):
@@ -152,7 +152,8 @@ def conversation_of(kwargs: Mapping[str, Any], response: object) -> Conversation
         raise NotJudged("no_text")
     if sum(len(one.content) for one in messages) + len(answer) > _MOST_CHARS:
         raise NotJudged("too_long")
-    limit = next((given[name] for name in _LIMITS if isinstance(given.get(name), int)), None)
+    limits = (given.get(name) for name in _LIMITS)
+    limit = next((one for one in limits if isinstance(one, int) and one > 0), None)
     parameters = {name: value for name, value in given.items() if name in _HANDED_ON}
     return Conversation(messages, parameters, limit, answer)
 
@@ -163,7 +164,10 @@ def _message(one: object) -> Message:
     Raises:
         NotJudged: It is of something else.
     """
-    if not isinstance(one, Mapping) or one.get("role") not in _ROLES:
+    if not isinstance(one, Mapping):
+        raise NotJudged("not_text")
+    role = one.get("role")
+    if not isinstance(role, str) or role not in _ROLES:
         raise NotJudged("not_text")
     if one.get("tool_calls") or one.get("function_call"):
         raise NotJudged("not_text")
@@ -187,4 +191,4 @@ def _answer_in(response: object) -> str:
     if getattr(message, "tool_calls", None) or getattr(message, "function_call", None):
         return ""
     content = getattr(message, "content", None)
-    return content if isinstance(content, str) else ""
+    return encodable(content) if isinstance(content, str) else ""

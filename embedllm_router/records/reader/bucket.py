@@ -42,20 +42,28 @@ def bucket_files(place: str) -> list[Path]:
         place: `s3://bucket/prefix`, or one object.
 
     Raises:
-        ConfigError: It names no bucket, or has a wildcard in it.
+        ConfigError: It names no bucket, or has a wildcard in it; or AWS_ENDPOINT_URL is no address.
         DataError: The bucket cannot be listed.
     """
-    parts = urlsplit(place)
-    if not parts.netloc or _WILDCARDS & set(place):
-        raise ConfigError(f"cannot read records from {place}: expected s3://bucket/prefix, without wildcards.")
-    prefix = parts.path.strip("/")
+    bucket, prefix = _split(place)
+    prefix = prefix.strip("/")
+    if "@" in bucket:
+        raise ConfigError(
+            "cannot read records from s3://…@…: expected s3://bucket/prefix. Give keys in AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY."
+        )
+    if not bucket or _WILDCARDS & set(place) or {"", ".", ".."} & set(prefix.split("/") if prefix else ()):
+        raise ConfigError(
+            f"cannot read records from {place}: expected s3://bucket/prefix, without wildcards, empty parts, . and .."
+        )
+    _check_endpoint()
     with _told(place):
         if Path(prefix).suffix in {OPEN, SEALED}:
-            keys = [obstore.head(_store(parts.netloc), prefix)["path"]]
+            keys = [obstore.head(_store(bucket), prefix)["path"]]
         else:
-            inside = obstore.list_with_delimiter(_store(parts.netloc), prefix or None)
+            inside = obstore.list_with_delimiter(_store(bucket), prefix or None)
             keys = [one["path"] for one in inside["objects"]]
-    names = (Path(f"s3://{parts.netloc}") / key for key in keys)
+    names = (Path(f"s3://{bucket}") / key for key in keys)
     return sorted(one for one in names if one.suffix in {OPEN, SEALED} and one.name.startswith(_STARTS))
 
 
@@ -143,6 +151,27 @@ def _store(bucket: str) -> S3Store:
     """A bucket. Plain HTTP is for an endpoint that says so, such as one on this machine."""
     plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
     return S3Store(bucket, client_options={"allow_http": plain})
+
+
+def _check_endpoint() -> None:
+    """Makes sure that the endpoint is an address, since the library panics at others, and repeats it in errors.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    if not endpoint:
+        return
+    try:
+        parts = urlsplit(endpoint)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        usable = usable and parts.username is None and endpoint.isprintable() and " " not in endpoint
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(
+            "AWS_ENDPOINT_URL is no address; expected http://host:port or https://host, without user and password."
+        )
 
 
 def _split(path: str) -> tuple[str, str]:
