@@ -1,29 +1,30 @@
 """The command `score`: a file of prompts to what the router makes of each."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from embedllm_router.cli.console import AsJson, clear_errors, print_json, progress
+from embedllm_router.cli.console import AsJson, print_json, progress
+from embedllm_router.cli.options import with_options
 from embedllm_router.errors import ConfigError
+from embedllm_router.routing.decision import Objective
+from embedllm_router.routing.router import NEAR_TIE_MARGIN
 
 __all__ = ["register"]
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the command to a Typer application."""
-    app.command(name="score")(_score)
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """How an LLM is chosen, and among which; all that the weights know for None."""
+
+    candidates: tuple[str, ...] | None
+    objective: Objective
 
 
-def _score(
-    file: Annotated[Path, typer.Argument(help="Prompts: Parquet, or one JSON object a line (.jsonl).")],
-    out: Annotated[
-        Path, typer.Option(help="Folder for the parts, Parquet files; what is there of the same job is not made again.")
-    ],
-    artifact: Annotated[Path | None, typer.Option(help="Weights folder; the shipped weights by default.")] = None,
-    column: Annotated[str, typer.Option(help="Column of the prompts.")] = "prompt",
+def _choice_of(
     candidates: Annotated[
         str | None, typer.Option(help="LLMs to choose from, separated by commas; all that the weights know by default.")
     ] = None,
@@ -31,6 +32,29 @@ def _score(
     min_p_correct: Annotated[
         float | None, typer.Option(min=0, max=1, help="Instead: the cheapest LLM whose p_correct is at least this.")
     ] = None,
+) -> _Choice:
+    """The options that say how an LLM is chosen."""
+    if not math.isfinite(cost_weight):
+        raise ConfigError(f"--cost-weight must be a finite number of at least 0, found {cost_weight}.")
+    named = None if candidates is None else tuple(name.strip() for name in candidates.split(",") if name.strip())
+    if named == ():
+        raise ConfigError("--candidates names no LLM; leave it out for all that the weights know.")
+    return _Choice(named, Objective(cost_weight, min_p_correct, near_tie_margin=NEAR_TIE_MARGIN))
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to a Typer application."""
+    app.command(name="score")(with_options(_score, _choice_of))
+
+
+def _score(
+    choice: _Choice,
+    file: Annotated[Path, typer.Argument(help="Prompts: Parquet, or one JSON object a line (.jsonl).")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the parts, Parquet files; what is there of the same job is not made again.")
+    ],
+    artifact: Annotated[Path | None, typer.Option(help="Weights folder; the shipped weights by default.")] = None,
+    column: Annotated[str, typer.Option(help="Column of the prompts.")] = "prompt",
     every_llm: Annotated[
         bool, typer.Option("--every-llm", help="Write the p_correct of every candidate, a column each.")
     ] = False,
@@ -48,32 +72,24 @@ def _score(
     as_json: AsJson = False,
 ) -> None:
     """Say of millions of prompts which LLM would be chosen, at list prices, and how likely it is right."""
-    if not math.isfinite(cost_weight):
-        raise ConfigError(f"--cost-weight must be a finite number of at least 0, found {cost_weight}.")
-    with clear_errors():
-        from embedllm_router.evaluation.ray_scoring import score_on_ray
-        from embedllm_router.evaluation.scoring import Job, score_file
-        from embedllm_router.routing.decision import Objective
-        from embedllm_router.routing.router import NEAR_TIE_MARGIN
+    from embedllm_router.evaluation.ray_scoring import score_on_ray
+    from embedllm_router.evaluation.scoring import Job, score_file
 
-        named = None if candidates is None else tuple(name.strip() for name in candidates.split(",") if name.strip())
-        if named == ():
-            raise ConfigError("--candidates names no LLM; leave it out for all that the weights know.")
-        job = Job(
-            file=file,
-            out=out,
-            artifact=artifact,
-            column=column,
-            candidates=named,
-            objective=Objective(cost_weight, min_p_correct, near_tie_margin=NEAR_TIE_MARGIN),
-            every_llm=every_llm,
-            rows_per_part=rows_per_part,
-        )
-        with progress() as on_progress:
-            if workers == 1 and ray_address is None:
-                scored = score_file(job, on_progress)
-            else:
-                scored = score_on_ray(job, workers=workers, address=ray_address, on_progress=on_progress)
+    job = Job(
+        file=file,
+        out=out,
+        artifact=artifact,
+        column=column,
+        candidates=choice.candidates,
+        objective=choice.objective,
+        every_llm=every_llm,
+        rows_per_part=rows_per_part,
+    )
+    with progress() as on_progress:
+        if workers == 1 and ray_address is None:
+            scored = score_file(job, on_progress)
+        else:
+            scored = score_on_ray(job, workers=workers, address=ray_address, on_progress=on_progress)
     result = {"out": str(out), "rows": scored.n_rows, "parts": scored.n_parts, "new_parts": scored.n_new}
     if as_json:
         print_json(result, indent=False)
