@@ -414,7 +414,7 @@ def _unknown_because(traffic: _Traffic, alone: _Alone, name: str) -> str:
         return (
             f"{said}. Judged evaluation is on: {int(alone.paired.sum()):,} requests were answered by both and count as "
             f"{effective_n(alone.weight):.0f}, at least {_FEW:.0f} must be. A higher judging.share brings more; "
-            "--since leaves out requests from before it was on."
+            "A later start (--since) leaves out requests from before it was on."
         )
     return (
         f"{said}. Set exploration: {{epsilon: {_EPSILON:g}, max_loss: 1, max_extra_usd: 1}} in the virtual model; with "
