@@ -94,4 +94,5 @@ def _score(
     if as_json:
         print_json(result, indent=False)
     else:
-        typer.echo(f"{out}: {scored.n_rows:,} prompts in {scored.n_parts:,} parts, {scored.n_new:,} of them new")
+        parts = "1 part" if scored.n_parts == 1 else f"{scored.n_parts:,} parts"
+        typer.echo(f"{out}: {scored.n_rows:,} prompts in {parts}, {scored.n_new:,} of them new")

@@ -225,7 +225,9 @@ def _pool(job: Job, router: Router) -> CandidatePool:
 
 def _scan(job: Job) -> pl.LazyFrame:
     read = _FORMATS.get(job.file.suffix)
-    if read is None or not job.file.is_file():
+    if not job.file.is_file():
+        raise DataError(f"{job.file}: no such file. Expected prompts in one that ends with {', '.join(_FORMATS)}.")
+    if read is None:
         raise DataError(f"{job.file}: expected a file that ends with {', '.join(_FORMATS)}.")
     return read(job.file)
 
@@ -236,7 +238,10 @@ def _count(job: Job) -> int:
         columns = frame.collect_schema()
         if columns.get(job.column) != pl.String:
             found = ", ".join(name for name, kind in columns.items() if kind == pl.String) or "none"
-            raise DataError(f"{job.file}: expected texts in a column {job.column!r}; columns of texts: {found}.")
+            remedy = "--column names another."
+            raise DataError(
+                f"{job.file}: expected texts in a column {job.column!r}; columns of texts: {found}. {remedy}"
+            )
         n_rows: int = frame.select(pl.len()).collect().item()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{job.file} cannot be read ({str(error).splitlines()[0]}).") from error

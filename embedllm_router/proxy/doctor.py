@@ -153,7 +153,7 @@ def check(config: Path, host: str = "127.0.0.1", port: int = 4000) -> Checkup:
     rows = deployments_of(config)
     rows += through_wildcards(rows, named)
     findings += [*_of_groups(served, arms), *_of_virtual_models(served, arms), *_of_deployments(arms, rows, whole)]
-    findings += [*_of_settings(served, arms, config), *_of_the_encoder(arms[0].router.encoder)]
+    findings += [*_of_settings(served, arms, config), *_of_the_encoder(settings, arms[0].router.encoder)]
     return Checkup(str(config), arms[0].router.artifact_id, _patients(served, arms, rows), _worst_first(findings))
 
 
@@ -191,8 +191,12 @@ def _of_litellm(settings: RouterSettings, whole: Mapping[str, Any]) -> Iterator[
         yield Finding("warning", "health checks", "general_settings.background_health_checks", found, remedy)
 
 
-def _of_the_encoder(encoder: PromptEncoder) -> Iterator[Finding]:
+def _of_the_encoder(settings: RouterSettings, encoder: PromptEncoder) -> Iterator[Finding]:
     """Whether prompts that a transformer or an endpoint embeds are embedded."""
+    if settings.encoder.endpoint is not None and not isinstance(encoder, EncoderQueue):
+        found = "no prompt is sent there: the weights hold a static encoder"
+        remedy = "name weights of a sentence transformer in artifact, or take encoder.endpoint out"
+        yield Finding("warning", "encoder", settings.encoder.endpoint, found, remedy)
     if isinstance(encoder, EncoderQueue):
         try:
             encoder.encode(PROBE)
@@ -357,7 +361,9 @@ def _of_judges(served: Served, arm: Arm) -> Iterator[Finding]:
         reason = why_not_judge(judge, model.settings.rules, served.groups)
         if reason is not None:
             remedy = "name another model group in judging.judges, or correct this one"
-            yield Finding("error", "judge", f"{model.name}: {judge}", f"it judges nothing: {reason}", remedy)
+            yield Finding(
+                "error", "judge", f"{model.name}: {judge}", f"it judges nothing: {reason.removesuffix('?')}", remedy
+            )
 
 
 def _of_settings(served: Served, arms: Sequence[Arm], config: Path) -> Iterator[Finding]:

@@ -178,3 +178,4 @@ def test_a_handful_of_pairs_says_nothing() -> None:
     made = off_policy(logged, pairs)
     assert made is not None
     assert made.by_pairs is None
+    assert made.n_pairs == np.isfinite(pairs.odds).sum() > 0

@@ -232,6 +232,7 @@ def test_few_pairs_are_not_enough() -> None:
     assert 0 < found.best.n_pairs < 20
     assert "verdicts on answers of big count as" in found.best.headline
     assert f"on: {found.best.n_pairs} requests were answered by both" in found.best.headline
+    assert "at least 20 must be; a higher judging.share brings more." in found.best.headline
     assert "set judging" not in found.best.headline
 
 
@@ -269,6 +270,8 @@ def test_requests_that_are_never_judged_leave_it_open() -> None:
     found = judge_records(replace(recorded, requests=few), baseline="big")
     assert not found.best.known
     assert found.best.supported == pytest.approx(0.9, abs=0.02)
+    assert "--since leaves out requests from before it was on" in found.best.headline
+    assert "must be" not in found.best.headline
 
 
 def test_pairs_of_which_none_differed_prove_no_more_than_their_number() -> None:

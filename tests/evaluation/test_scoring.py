@@ -118,15 +118,17 @@ def test_the_command_reads_lines_of_json(artifact_dir: Path, tmp_path: Path, run
     ("name", "text", "says"),
     [
         ("a.csv", "prompt\nhello\n", "expected a file that ends with .parquet"),
-        ("a.jsonl", '{"text": "hello"}\n', "columns of texts: text"),
+        ("a.jsonl", None, "no such file"),
+        ("a.jsonl", '{"text": "hello"}\n', "columns of texts: text. --column names another"),
         ("a.jsonl", '{"prompt": 5}\n', "columns of texts: none"),
         ("a.parquet", "no parquet", "cannot be read"),
     ],
 )
 def test_a_file_that_cannot_be_scored_is_named(
-    name: str, text: str, says: str, tmp_path: Path, run_command: Callable[..., str]
+    name: str, text: str | None, says: str, tmp_path: Path, run_command: Callable[..., str]
 ) -> None:
-    (tmp_path / name).write_text(text)
+    if text is not None:
+        (tmp_path / name).write_text(text)
     said = run_command("score", str(tmp_path / name), f"--out={tmp_path / 'out'}", code=2)
     assert says in " ".join(said.split())
     assert not (tmp_path / "out").exists()

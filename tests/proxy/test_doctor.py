@@ -82,6 +82,13 @@ def test_an_endpoint_of_embeddings_that_does_not_answer_is_found(healthy: dict[s
         assert (found.check, "embeds otherwise" in found.found) == ("weights", True)
 
 
+def test_an_endpoint_that_the_weights_do_not_need_is_named(healthy: dict[str, Any], tmp_path: Path) -> None:
+    settings_of(healthy).update(encoder={"endpoint": "http://127.0.0.1:9/v1"})
+    (found,) = checked(healthy, tmp_path).findings
+    assert (found.level, found.check, found.subject) == ("warning", "encoder", "http://127.0.0.1:9/v1")
+    assert "no prompt is sent there" in found.found
+
+
 def settings_of(config: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = config["callback_settings"]["embedllm_router"]
     return found

@@ -79,6 +79,7 @@ class OffPolicy:
         dr: Accuracy of the new policy over all requests; on unsupported ones it is the prediction, uncorrected.
         change: `dr` less `before`.
         by_pairs: The same by answers of both to the same requests; None where judged evaluation gave too few of them.
+        n_pairs: How many of them it gave.
     """
 
     n_requests: int
@@ -97,6 +98,7 @@ class OffPolicy:
     dr: Estimate
     change: Estimate
     by_pairs: "ByPairs | None" = None
+    n_pairs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ def off_policy(logged: Logged, pairs: "Pairs | None" = None, *, seed: int = 0) -
     same, below = known.chosen == known.wanted, found.supported.astype(np.float64)
     score = np.nan_to_num(known.score)
     drawn = Resampling(len(score), seed)
+    paired = None if pairs is None else paired_terms(known, _select(pairs, usable))
     return OffPolicy(
         n_requests=len(score),
         n_feedback=int(np.isfinite(known.score).sum()),
@@ -151,12 +154,12 @@ def off_policy(logged: Logged, pairs: "Pairs | None" = None, *, seed: int = 0) -
         snips=drawn.ratio(found.weight * score, found.weight),
         dr=drawn.ratio(found.after),
         change=drawn.ratio(found.after - found.before),
-        by_pairs=None if pairs is None else _by_pairs(known, _select(pairs, usable), drawn),
+        by_pairs=None if paired is None else _by_pairs(paired, ~same, drawn),
+        n_pairs=0 if paired is None else int((paired.weight > 0).sum()),
     )
 
 
-def _by_pairs(logged: Logged, pairs: "Pairs", drawn: Resampling) -> ByPairs | None:
-    found, flips = paired_terms(logged, pairs), logged.chosen != logged.wanted
+def _by_pairs(found: "Terms", flips: Flags, drawn: Resampling) -> ByPairs | None:
     effective = effective_n(found.weight)
     if effective < _FEW_PAIRS:
         return None

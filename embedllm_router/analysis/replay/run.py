@@ -68,6 +68,9 @@ def _feedback(observed: OffPolicy | None) -> list[str]:
         said.append(
             f"The verdicts on answers of the LLMs the new policy wants count as {observed.effective_n:.0f}: too few."
         )
+    if observed.n_pairs and observed.by_pairs is None:
+        pairs = f"{observed.n_pairs:,} judged pairs of answers"
+        said.append(f"There are {pairs} to flips, too few to estimate the change by them.")
     return said
 
 

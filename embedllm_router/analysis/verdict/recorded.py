@@ -411,11 +411,11 @@ def _unknown_because(traffic: _Traffic, alone: _Alone, name: str) -> str:
     else:
         said = f"the verdicts on answers of {name} count as {effective_n(alone.weight):.0f}, too few"
     if alone.paired.any():
-        return (
-            f"{said}. Judged evaluation is on: {int(alone.paired.sum()):,} requests were answered by both and count as "
-            f"{effective_n(alone.weight):.0f}, at least {_FEW:.0f} must be. A higher judging.share brings more; "
-            "--since leaves out requests from before it was on."
-        )
+        count, n_pairs = effective_n(alone.weight), int(alone.paired.sum())
+        said += f". Judged evaluation is on: {n_pairs:,} requests were answered by both and count as {count:.0f}"
+        if count < _FEW:
+            said += f", at least {_FEW:.0f} must be; a higher judging.share brings more"
+        return said + ("; --since leaves out requests from before it was on." if supported < _ENOUGH else ".")
     return (
         f"{said}. Set exploration: {{epsilon: {_EPSILON:g}, max_loss: 1, max_extra_usd: 1}} in the virtual model; with "
         f"it, {n_words(needed)} with feedback. Or set judging (docs/judging.md): {name} then answers a share of the "

@@ -20,6 +20,10 @@ export function percent(value) {
   return `${hundredfold.toFixed(places)} %`;
 }
 
+/** A relative change, with its sign. */
+export const change = (value) =>
+  absent(value) ? DASH : `${value > 0 ? "+" : value < 0 ? "−" : ""}${percent(Math.abs(value))}`;
+
 /** A difference of probabilities in percentage points, with its sign. */
 export function points(value) {
   if (absent(value)) return DASH;

@@ -92,6 +92,12 @@ function lines(title, data, series, y, more = {}) {
 const isWhole = ({ since, until, step_s: step }, start) =>
   start >= Date.parse(since) / 1000 && start + step <= Date.parse(until) / 1000;
 
+/** Says that steps are missing from a chart of sums, where they have requests. */
+const partial = (data) =>
+  data.by_step.some(({ requests }, i) => requests > 0 && !isWhole(data, data.starts[i]))
+    ? "Without the steps that the time span cuts off, the newest among them."
+    : null;
+
 export function spendChart(data) {
   const of = (name) => data.by_step.map((sums, i) => (isWhole(data, data.starts[i]) ? sums[name] : null));
   const series = [
@@ -106,6 +112,7 @@ export function spendChart(data) {
     { title: "USD per step", format: usd },
     {
       id: "spend",
+      note: partial(data),
       summary: `Billed ${usd(data.total.billed_usd)} in total; the expected cost of always choosing the most accurate LLM is ${usd(data.total.likeliest_usd)}.`,
     },
   );
@@ -125,6 +132,7 @@ export function billsChart(data) {
     { title: "USD per step", format: usd },
     {
       id: "bills",
+      note: partial(data),
       summary: `Of answers that have both, ${usd(total.forecast_billed_usd)} was billed and ${usd(total.forecast_usd)} forecast.`,
     },
   );

@@ -3,7 +3,7 @@
 import { shared } from "../address.js";
 import { ask } from "../api.js";
 import { h } from "../dom.js";
-import { count, interval, percent, points, probability, usd } from "../format.js";
+import { change, count, interval, percent, points, probability, usd } from "../format.js";
 import { named, nothing, panel, table } from "../parts.js";
 
 export const title = () => "Verdict";
@@ -38,7 +38,7 @@ function against(name, one, id) {
         [
           "difference, 95 % interval",
           interval(figures.accuracy_change, points),
-          interval(figures.cost_change_share, percent),
+          interval(figures.cost_change_share, change),
         ],
       ],
     ),
@@ -55,7 +55,7 @@ function byTopic({ topics, best }) {
     probability(c.accuracy),
     probability(c.fixed_accuracy),
     interval(c.accuracy_change, points),
-    interval(c.cost_change_share, percent),
+    interval(c.cost_change_share, change),
   ]);
   return topics.length ? panel("By topic", { wide: true, id: "topics" }, table("By topic", columns, rows)) : null;
 }
