@@ -69,6 +69,19 @@ def test_encoders_do_not_share_and_texts_are_not_written(tmp_path: Path) -> None
     assert all(b"secret" not in file.read_bytes() for file in tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("instead", [np.nan, np.inf, 0.0])
+def test_a_row_whose_embedding_is_damaged_is_embedded_again(tmp_path: Path, instead: float) -> None:
+    embed = Embedder()
+    KeptEmbeddings(tmp_path, "enc", D).complete(["a", "bb"], embed)
+    (file,) = tmp_path.iterdir()
+    content = bytearray(file.read_bytes())
+    content[-4 * D :] = np.full(D, instead, dtype="<f4").tobytes()
+    file.write_bytes(content)
+    for _ in range(2):
+        check(KeptEmbeddings(tmp_path, "enc", D).complete(["a", "bb"], embed), ["a", "bb"])
+    assert embed.asked == ["a", "bb", "bb"]
+
+
 @pytest.mark.parametrize("lost", [1, 17, 44, 47])
 def test_a_torn_last_row_is_embedded_again_and_replaced(tmp_path: Path, lost: int) -> None:
     embed = Embedder()
