@@ -44,7 +44,8 @@ class KeptEmbeddings:
         except OSError as error:
             raise self._unusable("read", error) from error
         whole = np.frombuffer(content[: len(content) // self._row.itemsize * self._row.itemsize], self._row)
-        self._remember(whole)
+        usable = np.isfinite(whole["embedding"]).all(axis=1) & whole["embedding"].any(axis=1)
+        self._remember(whole[usable])  # the others are of a damaged disk: embedded anew and added
         self._torn = len(content) - whole.nbytes
 
     def __len__(self) -> int:

@@ -253,7 +253,7 @@ class _Client:
                 f"the embedding endpoint {self.url} gave no answer within {self._endpoint.timeout_s * 1e3:g} ms "
                 "(encoder.timeout_ms)."
             ) from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last of names that DNS cannot hold
             raise EncoderError(
                 f"the embedding endpoint {self.url} cannot be reached ({type(error).__name__})."
             ) from error

@@ -19,12 +19,18 @@ __all__ = [
     "FeedbackRecord",
     "RequestRecord",
     "bounded_id",
+    "storable_text",
 ]
 
 LONGEST_ID = 1_024
 """Characters of an id. LiteLLM's own for Responses have some 450; an index of PostgreSQL takes 2,700 bytes."""
 
 _DIGEST_BYTES = 16
+
+
+def storable_text(text: str) -> str:
+    """A text as it is kept and found again: no store holds halves of surrogate pairs and NUL, which JSON can."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def bounded_id(text: str) -> str:

@@ -20,6 +20,7 @@ import charted  # noqa: E402 - it needs the first of them
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 KINDS = {"Deployment", "Service", "ServiceAccount", "PodDisruptionBudget"}
+LABEL = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 SOURCES = [pytest.param({}, id="default"), pytest.param(charted.full_values(), id="full")]
 
 
@@ -196,6 +197,26 @@ def test_it_scales_by_requests_and_by_cpu() -> None:
 
 def test_one_proxy_alone_has_no_disruption_budget() -> None:
     assert "PodDisruptionBudget" not in charted.render({"replicaCount": 1})
+
+
+@pytest.mark.parametrize("named", ["123", "true", "null", "b" * 80, "b" * 52 + "-." + "d" * 9])
+def test_names_that_look_like_numbers_or_are_long_stay_names(named: str) -> None:
+    """Kubernetes takes labels of at most 63 characters, whose first and last are letters or digits."""
+    values = charted.full_values() | {
+        "nameOverride": named,
+        "fullnameOverride": f"n{named}",
+        "secrets": {"existingSecret": named},
+        "image": {"repository": "router", "tag": f"{'c' * 62}_{named}"},
+    }
+    objects = charted.render(values, name=named[:53].rstrip("-."))
+    for kind, one in objects.items():
+        if kind != "ServiceMonitor":
+            kubernetes_validate.validate(one, "1.37.0", strict=True)
+        assert re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", one["metadata"]["name"])
+        labels = [*one["metadata"]["labels"].values()]
+        if kind in {"Deployment", "Job"}:
+            labels += one["spec"]["template"]["metadata"]["labels"].values()
+        assert [text for text in labels if not re.fullmatch(LABEL, text)] == []
 
 
 @pytest.mark.parametrize("values", SOURCES)

@@ -22,13 +22,13 @@ def full_values() -> dict[str, Any]:
     return values
 
 
-def render(values: Mapping[str, Any] | None = None) -> Objects:
-    """The objects of a release, by kind; no kind is there twice.
+def render(values: Mapping[str, Any] | None = None, name: str = RELEASE) -> Objects:
+    """The objects of a release of that name, by kind; no kind is there twice.
 
     Raises:
         helm_python.HelmError: The values do not meet the schema, or a template fails.
     """
-    texts = _texts(values)
+    texts = _texts(values, name)
     del texts[_NOTES]
     found = [one for text in texts.values() for one in yaml.safe_load_all(text) if one is not None]
     objects = {one["kind"]: one for one in found}
@@ -38,12 +38,12 @@ def render(values: Mapping[str, Any] | None = None) -> Objects:
 
 def notes(values: Mapping[str, Any] | None = None) -> str:
     """What is printed after an installation."""
-    return _texts(values)[_NOTES]
+    return _texts(values, RELEASE)[_NOTES]
 
 
 _NOTES = "embedllm-router/templates/NOTES.txt"
 
 
-def _texts(values: Mapping[str, Any] | None) -> dict[str, str]:
+def _texts(values: Mapping[str, Any] | None, name: str) -> dict[str, str]:
     with helm_python.Chart.load(CHART) as chart:
-        return dict(chart.render(dict(values or {}), name=RELEASE, namespace=NAMESPACE))
+        return dict(chart.render(dict(values or {}), name=name, namespace=NAMESPACE))

@@ -25,7 +25,7 @@ class Embedder:
 
 def expected(text: str) -> Embedded:
     first = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[0]
-    return np.full(D, first / 255, dtype=np.float32), len(text)
+    return np.full(D, (first + 1) / 256, dtype=np.float32), len(text)
 
 
 def check(found: list[Embedded], texts: list[str]) -> None:
@@ -67,6 +67,19 @@ def test_encoders_do_not_share_and_texts_are_not_written(tmp_path: Path) -> None
     KeptEmbeddings(tmp_path, "two", D).complete(["a secret text"], embed)
     assert len(embed.asked) == 2
     assert all(b"secret" not in file.read_bytes() for file in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("instead", [np.nan, np.inf, 0.0])
+def test_a_row_whose_embedding_is_damaged_is_embedded_again(tmp_path: Path, instead: float) -> None:
+    embed = Embedder()
+    KeptEmbeddings(tmp_path, "enc", D).complete(["a", "bb"], embed)
+    (file,) = tmp_path.iterdir()
+    content = bytearray(file.read_bytes())
+    content[-4 * D :] = np.full(D, instead, dtype="<f4").tobytes()
+    file.write_bytes(content)
+    for _ in range(2):
+        check(KeptEmbeddings(tmp_path, "enc", D).complete(["a", "bb"], embed), ["a", "bb"])
+    assert embed.asked == ["a", "bb", "bb"]
 
 
 @pytest.mark.parametrize("lost", [1, 17, 44, 47])

@@ -209,6 +209,22 @@ def test_an_endpoint_that_keeps_failing_is_left_alone_for_a_while(
         encoder.encode("hello")
 
 
+@pytest.mark.parametrize("host", ["xn--", "..", f"{'a' * 70}.b", "a" * 300, "a%20b"])
+def test_a_host_that_no_dns_has_is_an_error_that_names_it(server: EmbeddingServer, host: str) -> None:
+    with pytest.raises(EncoderError, match="cannot be reached"):
+        remote(server, url=f"http://{host}/v1").encode("hello")
+
+
+def test_texts_that_an_endpoint_refuses_do_not_have_it_rest_for_others(server: EmbeddingServer) -> None:
+    encoder = remote(server)
+    server.spoil = lambda _: Response(status_code=413)
+    for _ in range(4):
+        with pytest.raises(EncoderError, match="answered 413"):
+            encoder.encode("hello")
+    server.spoil = None
+    encoder.encode("hello")
+
+
 def test_another_transformer_is_refused_by_the_probe(server: EmbeddingServer) -> None:
     encoder = remote(server)
     server.embed = lambda texts: [row[::-1] for row in by_words(texts)]

@@ -26,6 +26,12 @@ def test_parameters_percent_signs_and_casts(recorded: Sources) -> None:
     assert source.rows("SELECT count(*) AS n FROM requests WHERE request_id LIKE '%1'") == [{"n": 1}]
 
 
+@pytest.mark.parametrize("odd", ["a\0b", "lone \ud800"])
+def test_what_no_store_holds_is_asked_for_as_it_is_kept(recorded: Sources, odd: str) -> None:
+    source = recorded([make_record(1, key_alias=odd), make_record(2, key_alias="other")])
+    assert source.rows("SELECT count(*) AS n FROM requests WHERE key_alias = $alias", {"alias": odd}) == [{"n": 1}]
+
+
 def test_sums_are_plain_numbers(recorded: Sources) -> None:
     source = recorded([make_record(n) for n in range(3)])
     (row,) = source.rows("SELECT sum(input_tokens) AS a, avg(input_tokens) AS b, sum(p_correct) AS c FROM requests")

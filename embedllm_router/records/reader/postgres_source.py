@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, Final, Literal
 
 from embedllm_router.errors import ConfigError, DataError
-from embedllm_router.records.schema import CANDIDATE_COLUMNS
+from embedllm_router.records.schema import CANDIDATE_COLUMNS, storable_text
 
 try:
     import sqlalchemy
@@ -60,9 +60,10 @@ class PostgresSource:
 
     def rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
         """Runs a query; see `RecordSource.rows`."""
+        given = {name: _storable(value) for name, value in (parameters or {}).items()}
         try:
             with self._engine.connect() as connection:
-                result = connection.exec_driver_sql(_driver_sql(sql), dict(parameters or {}) or {"": None})
+                result = connection.exec_driver_sql(_driver_sql(sql), given or {"": None})
                 return [{name: _plain(value) for name, value in row.items()} for row in result.mappings()]
         except OperationalError as error:
             raise DataError(f"{self.where} does not answer: {_first_line(error)}.") from error
@@ -82,6 +83,10 @@ def _driver_sql(sql: str) -> str:
     sql = _WEIGHED.sub(rf"\1 {_CANDIDATES}", sql)
     sql = _PLACES.sub(lambda found: f"{found[1]} {_VIEWS[found[2].lower()]}", sql)
     return re.sub(r"\$(\w+)", r"%(\1)s", sql.replace("%", "%%"))
+
+
+def _storable(value: object) -> object:
+    return storable_text(value) if isinstance(value, str) else value
 
 
 def _plain(value: object) -> object:

@@ -27,7 +27,7 @@ from typing import Any, Literal, Protocol
 import orjson
 
 from embedllm_router.config.process import StoreSettings
-from embedllm_router.records.schema import FeedbackRecord, RequestRecord, bounded_id
+from embedllm_router.records.schema import FeedbackRecord, RequestRecord, bounded_id, storable_text
 from embedllm_router.records.writer.segments import Kind
 
 __all__ = [
@@ -195,14 +195,10 @@ def _utc(at: datetime) -> datetime:
 
 
 def _storable(record: RequestRecord | FeedbackRecord) -> RequestRecord | FeedbackRecord:
-    """Without what a client may send as JSON and a store cannot hold: halves of surrogate pairs, and NUL."""
+    """Without what a client may send as JSON and a store cannot hold."""
     values = {f.name: getattr(record, f.name) for f in fields(record)}
-    valid: dict[str, Any] = {name: _valid(value) for name, value in values.items() if isinstance(value, str)}
+    valid: dict[str, Any] = {name: storable_text(value) for name, value in values.items() if isinstance(value, str)}
     return replace(record, **valid)
-
-
-def _valid(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 KEY_FILE = "hash.key"

@@ -1,26 +1,26 @@
 {{- define "embedllm-router.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimAll "-._" }}
 {{- end }}
 
 {{- define "embedllm-router.fullname" -}}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 54 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | trunc 54 | trimAll "-." }}
 {{- else if contains (include "embedllm-router.name" .) .Release.Name }}
-{{- .Release.Name | trunc 54 | trimSuffix "-" }}
+{{- .Release.Name | trunc 54 | trimAll "-." }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name (include "embedllm-router.name" .) | trunc 54 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name (include "embedllm-router.name" .) | trunc 54 | trimAll "-." }}
 {{- end }}
 {{- end }}
 
 {{- define "embedllm-router.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "embedllm-router.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "embedllm-router.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "embedllm-router.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimAll "-._" }}
 {{ include "embedllm-router.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | trimAll "-._" | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
@@ -57,7 +57,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{/* An HTTP probe. Takes one of .Values.probes. */}}
 {{- define "embedllm-router.probe" -}}
 httpGet:
-  path: {{ .path }}
+  path: {{ .path | quote }}
   port: http
 periodSeconds: {{ .periodSeconds }}
 timeoutSeconds: {{ .timeoutSeconds }}
