@@ -1,8 +1,9 @@
 """The latest recorded decisions, decided again at every cost weight of a ladder.
 
 All figures are predictions: the probabilities and costs are those the router recorded, so a choice among them looks
-slightly better than it will be. Costs are multiplied by what bills were of forecasts, where enough are known. Intervals
-are over requests, which are resampled; how many come in a month is taken as it is.
+slightly better than it will be. Costs are multiplied by what bills were of forecasts, those of the LLM itself where
+enough are known, else those of all. Intervals are over requests, which are resampled; how many come in a month is taken
+as it is.
 """
 
 from collections import Counter
@@ -45,8 +46,7 @@ class Outcome:
         cost_usd: Mean expected cost of a request in USD; None likewise.
         mix: Requests per name of `Frontier.names`.
         accuracy: `p_correct` with its 95 % interval; None likewise.
-        usd_per_request: What a request will be billed, with its interval: `cost_usd` times what bills were of
-            forecasts.
+        usd_per_request: What a request will be billed, with its interval: forecasts times what bills were of them.
         usd_per_month: The same times the requests of a month; None where these are not known.
     """
 
@@ -74,7 +74,8 @@ class Frontier:
         singles: One LLM for everything, dearest first.
         rate: How many requests come in a month; None where the records span less than a day and nobody said.
         hours: What the records span, in hours, whether they were looked at or not.
-        billed_ratio: What bills were of forecasts; None where too few are known, and then forecasts stand as they are.
+        billed_ratio: What bills were of forecasts, of all LLMs; None where too few are known, and then forecasts stand
+            as they are.
         virtual_models: Those whose own setting decided, most requests first.
     """
 
@@ -99,6 +100,7 @@ _COLUMNS: Final = (
 )
 _CONFIGURED: Final = frozenset({None, "config", "canary"})
 _GROUPS, _DRAWS = 1000, 400
+_MOST_BILLED: Final = 8  # LLMs by whose own bills their forecasts are put right
 
 
 def frontier(source: RecordSource, query: RecordQuery, n: int, per_month: float | None = None) -> Frontier:
@@ -122,7 +124,7 @@ def frontier(source: RecordSource, query: RecordQuery, n: int, per_month: float 
     limits = replace(_aims(rows), min_p_correct=nowhere, max_accuracy_drop=nowhere)
     rate = _rate(place, per_month)
     choices = [_recorded(batch, rows), *(_decided(batch, limits, weight) for weight in LADDER)] if rows else []
-    bills = _bills(rows)
+    bills = _bills(rows, batch.names)
     now, *ladder = _outcomes(batch, choices, bills, rate) if rows else (Outcome(None, None, None, ()),)
     configured = Counter(row["virtual_model"] for row in rows if row["objective_from"] in _CONFIGURED)
     return Frontier(
@@ -198,10 +200,12 @@ class _Bills:
     Attributes:
         foretold: (n,), USD.
         billed: (n,), USD.
+        llm: Who answered, by its place among the names; -1 where nobody did, (n,).
     """
 
     foretold: Floats
     billed: Floats
+    llm: NDArray[np.intp]
 
     @property
     def ratio(self) -> float | None:
@@ -209,14 +213,24 @@ class _Bills:
         enough = int((self.foretold > 0).sum()) >= MIN_BILLED
         return float(self.billed.sum() / self.foretold.sum()) if enough else None
 
+    def known_by_itself(self) -> list[int]:
+        """The LLMs that have enough bills of their own, those with most first."""
+        counted = Counter(self.llm[self.foretold > 0].tolist())
+        return [llm for llm, n in counted.most_common(_MOST_BILLED) if n >= MIN_BILLED and llm >= 0]
 
-def _bills(rows: list[Row]) -> _Bills:
+    def of(self, llm: int) -> Floats:
+        """Bills and forecasts of one LLM's answers, 0 for the others', (n, 2)."""
+        return np.where((self.llm == llm)[:, None], np.column_stack([self.billed, self.foretold]), 0.0)
+
+
+def _bills(rows: list[Row], names: Sequence[str]) -> _Bills:
     def known(row: Row) -> bool:
         return row["served"] == row["chosen"] and row["billed_cost_usd"] is not None and bool(row["expected_cost_usd"])
 
     pairs = [(row["expected_cost_usd"], row["billed_cost_usd"]) if known(row) else (0.0, 0.0) for row in rows]
     both = np.array(pairs, dtype=np.float64).reshape(-1, 2)
-    return _Bills(both[:, 0], both[:, 1])
+    place = {name: index for index, name in enumerate(names)}
+    return _Bills(both[:, 0], both[:, 1], np.array([place.get(row["chosen"], -1) for row in rows], dtype=np.intp))
 
 
 def _outcomes(
@@ -228,18 +242,16 @@ def _outcomes(
         for column in (batch.p_correct, batch.cost_usd)
     )
     known = np.isfinite(p) & np.isfinite(cost)
-    sums = np.concatenate([np.where(known, p, 0), np.where(known, cost, 0), known], axis=1)
-    with_bills = np.column_stack([sums, bills.billed, bills.foretold])
+    spent, k = np.where(known, cost, 0), len(choices)
+    sums = np.concatenate([np.where(known, p, 0), spent, known], axis=1)
     with ThreadpoolController().limit(limits=1, user_api="blas"):  # a second thread for so little waits for seconds
-        drawn = _drawn(with_bills)
-    k = len(choices)
-    n, ratio = drawn[:, 2 * k : 3 * k], np.ones(len(drawn))
-    if bills.ratio is not None:
-        ratio = np.divide(drawn[:, -2], drawn[:, -1], out=np.full(len(drawn), np.nan), where=drawn[:, -1] > 0)
-    means, usd = (
-        np.divide(drawn[:, part], n, out=np.full(n.shape, np.nan), where=n > 0) for part in (slice(k), slice(k, 2 * k))
+        drawn = _drawn(sums)
+        corrections = _corrections(spent, np.stack(choices, axis=1), bills)
+    n = drawn[:, 2 * k :]
+    means, usd, billed = (
+        np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
+        for total in (drawn[:, :k], drawn[:, k : 2 * k], drawn[:, k : 2 * k] + corrections)
     )
-    billed = usd * ratio[:, None]
     found = []
     for column, chosen in enumerate(choices):
         seen = int(n[0, column])
@@ -255,6 +267,23 @@ def _outcomes(
             )
         )
     return found
+
+
+def _corrections(spent: Floats, chosen: NDArray[np.intp], bills: _Bills) -> Floats:
+    """By how much bills of all requests together differ from forecasts, of each way to choose, (1 + draws, k)."""
+    k = spent.shape[1]
+    if bills.ratio is None:
+        return np.zeros((1, k))
+    llms = bills.known_by_itself()
+    groups = [(np.where(chosen == llm, spent, 0.0), bills.of(llm)) for llm in llms]
+    groups.append((np.where(np.isin(chosen, llms), 0.0, spent), np.column_stack([bills.billed, bills.foretold])))
+    total: Floats = np.zeros((1, k))
+    for forecasts, pair in groups:
+        drawn = _drawn(np.column_stack([forecasts, pair]))
+        billed, foretold = drawn[:, k], drawn[:, k + 1]
+        ratio = np.divide(billed, foretold, out=np.full(len(drawn), np.nan), where=foretold > 0)
+        total = total + drawn[:, :k] * (ratio - 1.0)[:, None]
+    return total
 
 
 def _drawn(values: Floats) -> Floats:

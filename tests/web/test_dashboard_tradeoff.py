@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from day import Day
+from numpy.typing import NDArray
 from recorded import COST_WEIGHT, START, USD, make_record, make_records
 from traffic import write_lines
 
 from embedllm_router.analysis.llms import learned_llms
+from embedllm_router.analysis.plan.figures import MIN_BILLED
 from embedllm_router.analysis.plan.traffic import Rate
 from embedllm_router.analysis.span import RecordQuery, Span
 from embedllm_router.analysis.tradeoff import LADDER, Frontier, frontier
@@ -145,6 +147,27 @@ def test_a_month_costs_bills_times_the_rate_observed(tmp_path: Path) -> None:
     assert told.rate == Rate(1_000, measured=False, days=2)
 
 
+def test_an_llm_s_forecasts_are_put_right_by_its_own_bills(tmp_path: Path) -> None:
+    """The wizard bills a tenth of its forecasts and the sprinter three times as much; the novice was never asked."""
+    maths = [make_record(k, billed_cost_usd=0.1 * USD["wizard"]) for k in range(40)]
+    chat = [make_record(40 + k, topic="chat", billed_cost_usd=3 * USD["sprinter"]) for k in range(40)]
+    write_lines(tmp_path, [*maths, *chat])
+    source = open_source(tmp_path)
+    found = frontier(source, EVERYTHING, 100)
+    source.close()
+    assert found.now.usd_per_request is not None
+    assert found.now.usd_per_request.value == pytest.approx((0.1 * USD["wizard"] + 3 * USD["sprinter"]) / 2)
+    ratio = (0.1 * USD["wizard"] + 3 * USD["sprinter"]) / (USD["wizard"] + USD["sprinter"])
+    assert found.billed_ratio == pytest.approx(ratio)
+    of_forecast = {"wizard": 0.1, "sprinter": 3.0, "novice": ratio}
+    for rung in found.ladder:
+        mix = dict(zip(found.names, rung.mix, strict=True))
+        assert rung.usd_per_request is not None
+        expected = sum(n * of_forecast[name] * USD[name] for name, n in mix.items() if n) / 80
+        assert rung.usd_per_request.value == pytest.approx(expected)
+    assert len({rung.mix for rung in found.ladder}) > 1
+
+
 def test_under_a_day_of_records_tells_no_rate(tmp_path: Path) -> None:
     write_lines(tmp_path, days_apart(41, 0.99))
     source = open_source(tmp_path)
@@ -160,14 +183,23 @@ def test_intervals_are_those_of_a_naive_bootstrap(replayed: Frontier, day: Day) 
     cost = np.array([r.expected_cost_usd for r in records], dtype=float)
     own = np.array([r.served == r.chosen and r.billed_cost_usd is not None for r in records])
     billed = np.array([r.billed_cost_usd or 0.0 for r in records])
-    rng, drawn = np.random.default_rng(5), []
-    for _ in range(1_000):
-        i = rng.integers(0, 300, 300)
-        drawn.append(cost[i].mean() * billed[i][own[i]].sum() / cost[i][own[i]].sum())
+    chosen = np.array([r.chosen for r in records])
+    enough = {name for name in chosen if (own & (chosen == name)).sum() >= MIN_BILLED}
+
+    def by_bills(i: NDArray[np.intp]) -> float:
+        total = 0.0
+        for name in set(chosen):
+            mine = chosen[i] == name
+            paid = own[i] & (mine if name in enough else True)
+            total += cost[i][mine].sum() * billed[i][paid].sum() / cost[i][paid].sum()
+        return total / len(i)
+
+    rng = np.random.default_rng(5)
+    drawn = [by_bills(rng.integers(0, 300, 300)) for _ in range(1_000)]
     low, high = np.quantile(drawn, [0.025, 0.975])
     found = replayed.now.usd_per_request
     assert found is not None
-    assert found.value == pytest.approx(cost.mean() * billed[own].sum() / cost[own].sum())
+    assert found.value == pytest.approx(by_bills(np.arange(300)))
     assert (found.low, found.high) == (pytest.approx(low, rel=0.05), pytest.approx(high, rel=0.05))
     assert replayed.virtual_models[0] == "auto"
 

@@ -218,7 +218,7 @@ function figures(step, { now, rate, billed_ratio: ratio }) {
       { class: "note" },
       ratio === null
         ? "Costs are forecasts; too few bills are known to correct them."
-        : `Costs are forecasts times ${ratio.toFixed(2)}, which bills were of forecasts.`,
+        : `Costs are forecasts times what bills were of them: of each LLM with 30 bills its own, else ${ratio.toFixed(2)}.`,
       rate ? " Intervals are over requests; how many come is taken as it is." : "",
     ),
   );
