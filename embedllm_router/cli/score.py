@@ -1,17 +1,22 @@
 """The command `score`: a file of prompts to what the router makes of each."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
-from embedllm_router.cli.console import AsJson, print_json, progress
+from embedllm_router.cli.console import AsJson, figures_table, print_json, progress, stdout
 from embedllm_router.cli.options import with_options
 from embedllm_router.errors import ConfigError
 from embedllm_router.routing.decision import Objective
 from embedllm_router.routing.router import NEAR_TIE_MARGIN
+
+if TYPE_CHECKING:
+    from embedllm_router.evaluation.scoring import ChosenLLM
 
 __all__ = ["register"]
 
@@ -47,6 +52,16 @@ def register(app: typer.Typer) -> None:
     app.command(name="score")(with_options(_score, _choice_of))
 
 
+def _mix(chosen: "Sequence[ChosenLLM]") -> Table:
+    n = sum(one.n for one in chosen)
+    table = figures_table("chosen", ("LLM",), ("prompts", "share", "mean p_correct", "USD for all of them"))
+    for one in chosen:
+        mean = "" if one.p_correct is None else f"{one.p_correct:.3f}"
+        usd = "" if one.cost_usd is None else f"{one.cost_usd:.4g}"
+        table.add_row(one.name or "none", f"{one.n:,}", f"{one.n / n:.1%}", mean, usd)
+    return table
+
+
 def _score(
     choice: _Choice,
     file: Annotated[Path, typer.Argument(help="Prompts: Parquet, or one JSON object a line (.jsonl).")],
@@ -73,7 +88,7 @@ def _score(
 ) -> None:
     """Say of millions of prompts which LLM would be chosen, at list prices, and how likely it is right."""
     from embedllm_router.evaluation.ray_scoring import score_on_ray
-    from embedllm_router.evaluation.scoring import Job, score_file
+    from embedllm_router.evaluation.scoring import Job, chosen_llms, score_file
 
     job = Job(
         file=file,
@@ -90,9 +105,11 @@ def _score(
             scored = score_file(job, on_progress)
         else:
             scored = score_on_ray(job, workers=workers, address=ray_address, on_progress=on_progress)
+    chosen = chosen_llms(job)
     result = {"out": str(out), "rows": scored.n_rows, "parts": scored.n_parts, "new_parts": scored.n_new}
     if as_json:
-        print_json(result, indent=False)
+        print_json({**result, "chosen": [asdict(one) for one in chosen]}, indent=False)
     else:
+        stdout().print(_mix(chosen))
         parts = "1 part" if scored.n_parts == 1 else f"{scored.n_parts:,} parts"
         typer.echo(f"{out}: {scored.n_rows:,} prompts in {parts}, {scored.n_new:,} of them new")

@@ -25,7 +25,7 @@ from embedllm_router.routing.pool import CandidatePool
 from embedllm_router.routing.prompt import read_body
 from embedllm_router.routing.router import Router
 
-__all__ = ["Job", "Scored", "begin", "load_router", "score_file", "score_part"]
+__all__ = ["ChosenLLM", "Job", "Scored", "begin", "chosen_llms", "load_router", "score_file", "score_part"]
 
 _MARK: Final = "scoring.json"
 _FORMATS: Final[Mapping[str, Callable[[Path], pl.LazyFrame]]] = {
@@ -80,6 +80,47 @@ class Scored:
     n_rows: int
     n_parts: int
     n_new: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenLLM:
+    """What one LLM would answer.
+
+    Attributes:
+        name: Of the LLM; None for prompts for which none could be chosen.
+        n: How many prompts.
+        p_correct: Mean probability of a correct answer; None without an LLM.
+        cost_usd: Expected cost of all of them, at list prices; None likewise.
+    """
+
+    name: str | None
+    n: int
+    p_correct: float | None
+    cost_usd: float | None
+
+
+def chosen_llms(job: Job) -> tuple[ChosenLLM, ...]:
+    """Counts the finished parts by the LLM that was chosen, most prompts first.
+
+    Raises:
+        DataError: A part cannot be read.
+    """
+    parts = sorted(job.out.glob("part-*.parquet"))
+    if not parts:
+        return ()
+    try:
+        counted = (
+            pl.scan_parquet(parts)
+            .group_by("chosen")
+            .agg(pl.len(), pl.col("p_correct").mean(), pl.col("cost_usd").sum())
+            .sort(["len", "chosen"], descending=[True, False])
+            .collect()
+        )
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(
+            f"the parts in {job.out} cannot be read ({error}). Delete the broken one and run again."
+        ) from None
+    return tuple(ChosenLLM(name, n, p, None if name is None else usd) for name, n, p, usd in counted.iter_rows())
 
 
 def begin(job: Job) -> tuple[int, list[int]]:

@@ -14,7 +14,7 @@ import pytest
 from embedllm_router import Router
 from embedllm_router.errors import ConfigError
 from embedllm_router.evaluation.ray_scoring import score_on_ray
-from embedllm_router.evaluation.scoring import Job, score_file
+from embedllm_router.evaluation.scoring import Job, chosen_llms, score_file
 from embedllm_router.routing.decision import Objective
 
 PROMPTS = ["hello", "integral", None, "a statute", "function hello", "", "integral " * 5000, "日本語"] * 3
@@ -62,6 +62,20 @@ def test_each_row_is_what_the_prompt_alone_gives(job: Job, router: Router) -> No
         assert row["cost_usd"] == decision.chosen.cost_usd
         for candidate, p in zip(decision.pool.candidates, decision.p_correct, strict=True):
             assert row[f"p_correct/{candidate.name}"] == p
+
+
+def test_the_chosen_llms_are_counted_over_all_parts(job: Job) -> None:
+    assert chosen_llms(job) == ()
+    score_file(job)
+    rows = pl.read_parquet(job.out / "*.parquet").rows(named=True)
+    found = {one.name: one for one in chosen_llms(job)}
+    assert set(found) == {row["chosen"] for row in rows}
+    assert [one.n for one in chosen_llms(job)] == sorted((one.n for one in found.values()), reverse=True)
+    for name, one in found.items():
+        mine = [row for row in rows if row["chosen"] == name]
+        assert one.n == len(mine)
+        assert one.p_correct == pytest.approx(sum(row["p_correct"] for row in mine) / len(mine))
+        assert one.cost_usd == pytest.approx(sum(row["cost_usd"] for row in mine))
 
 
 def test_an_interrupted_run_makes_what_is_missing_alone(job: Job) -> None:
