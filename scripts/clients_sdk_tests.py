@@ -1,8 +1,8 @@
 """Runs tests of OpenAI's SDK for scripts/clients.py: `clients_sdk_tests.py BASE_URL MODEL SDIST_FOLDER`.
 
 The key is in API_KEY. The tests run from a copy in which every call that names an LLM names MODEL, calls of the
-Responses API that name none name it too, and nothing is tried twice. Each test is announced to BEGIN_URL. Prints one
-JSON object: by test, `passed` or what it failed with, to the class and status of the error.
+Responses API that have neither LLM nor input get both, and nothing is tried twice. Each test is announced to BEGIN_URL.
+Prints one JSON object: by test, `passed` or what it failed with, to the class and status of the error.
 """
 
 import ast
@@ -46,11 +46,14 @@ class Named(ast.NodeTransformer):
         called = ast.unparse(node.func)
         if called in {"OpenAI", "AsyncOpenAI"}:
             node.keywords.append(ast.keyword("max_retries", ast.Constant(0)))
-        names = [one for one in node.keywords if one.arg == "model" and isinstance(one.value, ast.Constant)]
-        for one in names:
-            one.value = ast.Constant(self.model)
-        if not any(one.arg == "model" for one in node.keywords) and called.endswith(CREATES):
-            node.keywords.append(ast.keyword("model", ast.Constant(self.model)))
+        for one in node.keywords:
+            if one.arg == "model" and isinstance(one.value, ast.Constant):
+                one.value = ast.Constant(self.model)
+        if called.endswith(CREATES):
+            needed, given = {"model": self.model, "input": "This is a test."}, {one.arg for one in node.keywords}
+            node.keywords += [
+                ast.keyword(arg, ast.Constant(value)) for arg, value in needed.items() if arg not in given
+            ]
         if ".models." in called and node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value:
             node.args[0] = ast.Constant(self.model)
         return node
