@@ -125,6 +125,16 @@ async def answer(request: Request) -> Response:
     return streamed([{**about, "object": "chat.completion.chunk", "choices": [{"index": 0, **one}]} for one in pieces])
 
 
+USAGE = {
+    "input_tokens": 9,
+    "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+    "output_tokens": 3,
+    "output_tokens_details": {"reasoning_tokens": 0},
+    "total_tokens": 12,
+}
+"""Of the Responses API."""
+
+
 async def responded(request: Request) -> Response:
     """An answer of the Responses API."""
     body = await request.json()
@@ -132,9 +142,7 @@ async def responded(request: Request) -> Response:
     item = {"id": "msg-1", "type": "message", "role": "assistant", "status": "completed", "content": [text]}
     about = {"id": "resp_1", "object": "response", "created_at": 1, "model": body["model"], "status": "completed"}
     about |= {"parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "error": None, "metadata": {}}
-    counted = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
-    usage = {"input_tokens": 9, "output_tokens": 3, "total_tokens": 12, **counted}
-    whole = {**about, "output": [item], "usage": usage}
+    whole = {**about, "output": [item], "usage": USAGE}
     if not body.get("stream"):
         return JSONResponse(whole)
     begun = {**about, "status": "in_progress", "output": []}
@@ -150,10 +158,8 @@ async def responded(request: Request) -> Response:
 async def compacted(request: Request) -> Response:
     """A compacted conversation of the Responses API."""
     await request.body()
-    counted = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
-    usage = {"input_tokens": 9, "output_tokens": 3, "total_tokens": 12, **counted}
     kind = "response.compaction"
-    return JSONResponse({"id": "resp_2", "object": kind, "created_at": 1, "output": [], "usage": usage})
+    return JSONResponse({"id": "resp_2", "object": kind, "created_at": 1, "output": [], "usage": USAGE})
 
 
 async def completed(request: Request) -> Response:
@@ -372,31 +378,46 @@ def seen(sources: list[Source], folder: Path, url: str, key: str, model: str) ->
     environment |= {"API_KEY": key, "BEGIN_URL": f"{url}/begin", "LLM_USER_PATH": str(folder / "llm")}
     found: Verdicts = {}
     for source in sources:
-        asked = [*source.command, f"{url}/v1", model, *source.more]
+        command = [*source.command, f"{url}/v1", model, *source.more]
         done = subprocess.run(
-            asked, cwd=source.folder, env=environment, stdout=subprocess.PIPE, check=True, timeout=PATIENCE_S
+            command, cwd=source.folder, env=environment, stdout=subprocess.PIPE, check=True, timeout=PATIENCE_S
         )
         found |= json.loads(done.stdout)
     return found
 
 
-def not_routed(pinned: Answers, auto: Answers, log: Path) -> dict[str, str]:
-    """Why a scenario was not routed, of those that were not."""
+def decided_in(log: Path) -> set[str]:
+    """The call ids of the requests that were routed, by the proxy's log."""
     events = [json.loads(line) for line in log.read_text().splitlines() if line.startswith('{"')]
-    decided = {one["request_id"] for one in events if one.get("event") == "routing.decided"}
+    return {one["request_id"] for one in events if one.get("event") == "routing.decided"}
+
+
+def why_not_routed(one: Answer, decided: Collection[str]) -> str | None:
+    """Why a request for `auto` was not routed; None where it was, or where its endpoint is not routed."""
+    by_log = one.status >= httpx.codes.BAD_REQUEST and one.headers.get(CALL_ID) in decided
+    if FAILED_OPEN in one.headers:
+        return one.headers[FAILED_OPEN]
+    if one.request not in ROUTED_ENDPOINTS or ROUTED in one.headers or by_log:
+        return None
+    return f"{one.request} was answered with {one.status} and no sign of the router"
+
+
+def not_routed(pinned: Answers, auto: Answers, decided: Collection[str]) -> dict[str, str]:
+    """Why a scenario was not routed, of those that were not."""
     wrong = {}
     for scenario, answers in auto.items():
-        for one in (one for one in answers if one.model == "auto"):
-            if one.request not in ROUTED_ENDPOINTS:
-                continue
-            by_log = one.status >= httpx.codes.BAD_REQUEST and one.headers.get(CALL_ID) in decided
-            if FAILED_OPEN in one.headers or not (ROUTED in one.headers or by_log):
-                how = f"{one.request} was answered with {one.status} and no sign of the router"
-                wrong[scenario] = one.headers.get(FAILED_OPEN, how)
         n, expected = n_naming("auto", answers), n_naming(PINNED, pinned.get(scenario, ()))
         if n != expected:
             wrong[scenario] = f"{n} requests for auto, {expected} for {PINNED}"
+        for one in answers:
+            if one.model == "auto" and (reason := why_not_routed(one, decided)) is not None:
+                wrong[scenario] = reason
     return wrong
+
+
+def asked(answers: Answers) -> list[Answer]:
+    """The answers to requests for `auto`."""
+    return [one for those in answers.values() for one in those if one.model == "auto"]
 
 
 def n_naming(model: str, answers: Iterable[Answer]) -> int:
@@ -429,14 +450,14 @@ def main() -> int:
                 between.answers = {}
                 auto = seen(sources, folder, url, proxy.api_key, "auto")
             time.sleep(1)  # the last line of the log
-            wrong = not_routed(with_pinned, between.answers, proxy.log)
+            wrong = not_routed(with_pinned, between.answers, decided_in(proxy.log))
     found = compared(pinned, auto, wrong)
     sys.stdout.write("".join(f"{row}\n" for row in table(found)))
     differing = [f"{one.client} {one.what}" for one in found if one.auto != one.pinned]
-    asked = Counter(one.request for answers in between.answers.values() for one in answers if one.model == "auto")
-    summary = {"scenarios": len(found), "asked_for_auto": dict(asked), "differing": differing, "not_routed": wrong}
+    by_endpoint = Counter(one.request for one in asked(between.answers))
+    summary = {"scenarios": len(found), "differing": differing, "not_routed": wrong, "requests_for_auto": by_endpoint}
     sys.stdout.write(json.dumps(summary) + "\n")
-    return 1 if differing or wrong else 0
+    return 0 if found and not differing and not wrong else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -489,10 +510,10 @@ def table(found: Iterable[Compared]) -> Iterator[str]:
             alike.setdefault((one.client, file, one.pinned), []).append(name.removeprefix("test_"))
             continue
         more = one.pinned if one.word == "same" else f"{one.pinned}  |  auto: {one.not_routed or one.auto}"
-        yield f"{one.client:18}{one.what:24}{one.word:12}{more[:120]}"
+        yield f"{one.client:18}{one.what:28}{one.word:12}{more[:120]}"
     for (client, file, verdict), names in sorted(alike.items()):
         which = "" if verdict == "passed" else f": {', '.join(dict.fromkeys(names))}"
-        yield f"{client:18}{file:24}{'same':12}{len(names)} {verdict}{which}"
+        yield f"{client:18}{file:28}{'same':12}{len(names)} {verdict}{which}"
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import ast
 import contextlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -27,7 +28,8 @@ TESTS = (
 )
 """Below tests/api_resources."""
 KEY = "My API Key"
-CREATES = ("responses.create", "responses.with_raw_response.create", "responses.with_streaming_response.create")
+ASKS_AN_LLM = re.compile(r"\bresponses\.(with_(raw|streaming)_response\.)?(create|compact)$")
+"""Calls of the Responses API that need an LLM and an input."""
 
 
 class Named(ast.NodeTransformer):
@@ -49,7 +51,7 @@ class Named(ast.NodeTransformer):
         for one in node.keywords:
             if one.arg == "model" and isinstance(one.value, ast.Constant):
                 one.value = ast.Constant(self.model)
-        if called.endswith(CREATES):
+        if ASKS_AN_LLM.search(called):
             needed, given = {"model": self.model, "input": "This is a test."}, {one.arg for one in node.keywords}
             node.keywords += [
                 ast.keyword(arg, ast.Constant(value)) for arg, value in needed.items() if arg not in given
