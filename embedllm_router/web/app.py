@@ -3,10 +3,11 @@
 Routes for machines: whether the process lives, whether routing works, and the metrics.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 import orjson
@@ -14,7 +15,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request,
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.routing import Match
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ArtifactError, ConfigError
@@ -310,12 +311,16 @@ def listing_router(app: FastAPI, *, virtual_models: Callable[[], Sequence[Virtua
     """Routes in front of LiteLLM's listings, which say of a virtual model what the target of its alias can do.
 
     LiteLLM answers, and checks keys; what its answer says of a virtual model is then replaced by what its candidates
-    can do together. An answer of any other form stays as it is.
+    can do together. An answer of any other form stays as it is. One model alone (`/v1/models/auto`) LiteLLM does not
+    find under an alias: a virtual model that the listing shows to this key is answered with its entry there.
 
     Args:
         app: Whose own routes make the listings.
         virtual_models: Those that decide now.
     """
+
+    def figures() -> Mapping[str, Mapping[str, object]]:
+        return {one.name: _figures(one) for one in virtual_models()}
 
     class Corrected(Response):
         def __init__(self, named_by: str) -> None:
@@ -323,27 +328,52 @@ def listing_router(app: FastAPI, *, virtual_models: Callable[[], Sequence[Virtua
             self._named_by = named_by
 
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-            start, pieces = dict[str, Any](), list[bytes]()
+            start, body = await _answered(app, {**scope, _LISTED: True}, receive)
+            if start:  # else nobody waits for an answer any more
+                await _send_instead(_corrected(body, self._named_by, figures()), start, send)
 
-            async def keep(message: MutableMapping[str, Any]) -> None:
-                if message["type"] == "http.response.start":
-                    start.update(message)
-                else:
-                    pieces.append(message.get("body", b""))
-
-            await app.router({**scope, _LISTED: True}, receive, keep)
-            if not start:  # nobody waits for an answer any more
-                return
-            body = _corrected(b"".join(pieces), self._named_by, {one.name: _figures(one) for one in virtual_models()})
-            headers = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
-            headers.append((b"content-length", str(len(body)).encode()))
-            await send({**start, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
+    class Alone(Response):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            del receive  # two routes may read the body, which a GET has not
+            name, own = scope["path_params"]["model_id"], {**scope, _LISTED: True}
+            if name in (known := figures()):
+                path = scope["path"].removesuffix(f"/{name}")
+                listing = {**own, "path": path, "raw_path": path.encode()}
+                start, body = await _answered(app, listing, replay(b""))
+                entry = _entry(_corrected(body, "id", known), name)
+                if start and (entry is not None or start["status"] != HTTPStatus.OK):
+                    await _send_instead(body if entry is None else entry, start, send)
+                    return
+            await app.router(own, replay(b""), send)
 
     router = APIRouter(include_in_schema=False, route_class=_when(lambda scope: not scope.get(_LISTED)))
     for path, named_by in _LISTINGS.items():
         router.add_api_route(path, _answering(partial(Corrected, named_by)), methods=["GET"])
+    for path in ("/v1/models", "/models"):
+        router.add_api_route(f"{path}/{{model_id:path}}", _answering(Alone), methods=["GET"])
     return router
+
+
+async def _answered(app: FastAPI, scope: Scope, receive: Receive) -> tuple[Message, bytes]:
+    """Head and body of the answer of the application's own routes; no head when nobody waits for it any more."""
+    start, pieces = dict[str, Any](), list[bytes]()
+
+    async def keep(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            start.update(message)
+        else:
+            pieces.append(message.get("body", b""))
+
+    await app.router(scope, receive, keep)
+    return start, b"".join(pieces)
+
+
+async def _send_instead(body: bytes, start: Message, send: Send) -> None:
+    """Sends an answer with another body."""
+    headers = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({**start, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _answering(response: Callable[[], Response]) -> Callable[[], Awaitable[Response]]:
@@ -367,6 +397,19 @@ def _corrected(body: bytes, named_by: str, figures: Mapping[str, Mapping[str, ob
             said.update({field: value for field, value in figures[name].items() if value is not None})
             changed = True
     return orjson.dumps(listing) if changed else body
+
+
+def _entry(body: bytes, name: str) -> bytes | None:
+    """The entry of a listing with an id; None where the listing has none."""
+    try:
+        listing = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    listed = listing.get("data") if isinstance(listing, dict) else None
+    for entry in listed if isinstance(listed, list) else []:
+        if isinstance(entry, dict) and entry.get("id") == name:
+            return orjson.dumps(entry)
+    return None
 
 
 def reload_router(*, admin: Callable[..., Any], reload: Callable[[], Snapshot]) -> APIRouter:

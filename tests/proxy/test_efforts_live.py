@@ -313,3 +313,18 @@ def test_litellm_s_own_listings_say_what_the_pool_can_do(
     others = [one for one in listed if one[named_by] == "plain"]
     assert all((one[place] if place else one)["max_input_tokens"] == 128_000 for one in others)
     assert http_calls.get(url).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/models"])
+def test_one_virtual_model_is_found_as_it_is_listed(pool: RunningProxy, path: str) -> None:
+    """As clients ask before they offer a model (`models.retrieve`); LiteLLM alone finds no alias there."""
+    url, headers = f"{pool.base_url.removesuffix('/v1')}{path}", {"authorization": f"Bearer {pool.api_key}"}
+    listed = {one["id"]: one for one in http_calls.get(url, headers=headers).json()["data"]}
+    answer = http_calls.get(f"{url}/auto", headers=headers)
+    assert (answer.status_code, answer.json()) == (200, listed["auto"])
+    assert answer.json()["max_input_tokens"] > 1_000_000
+    assert http_calls.get(f"{url}/plain", headers=headers).json()["id"] == "plain"
+    assert http_calls.get(f"{url}/nobody", headers=headers).status_code == 404
+    assert http_calls.get(f"{url}/auto").status_code == 401
+    of_another = {"authorization": "Bearer sk-of-another"}
+    assert http_calls.get(f"{url}/auto", headers=of_another).status_code in {400, 401}
