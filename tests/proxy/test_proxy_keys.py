@@ -13,7 +13,6 @@ import pytest
 import yaml
 from planted import WIZARD
 from proxied import events, planted_config
-from waiting import until
 
 from embedllm_router.cli.demo import RunningProxy, running_proxy
 from embedllm_router.records.writer.erase import Erased, by_user, erase_files, hasher_of
@@ -42,6 +41,24 @@ def ask(proxy: RunningProxy, key: str, model: str = "auto") -> httpx.Response:
     body = {"model": model, "messages": MATHS}
     headers = {"authorization": f"Bearer {key}"}
     return http_calls.post(f"{proxy.base_url}/chat/completions", json=body, headers=headers, timeout=30)
+
+
+def test_a_group_whose_every_deployment_rests_is_left_alone(proxy_with_keys: RunningProxy) -> None:
+    first = ask(proxy_with_keys, "sk-narrow")  # nothing failed before: this is the file's first test
+    assert (first.headers["x-embedllm-chosen"], first.headers["x-embedllm-served"]) == ("wizard", "sprinter")
+    _, served = events(proxy_with_keys, first.headers["x-litellm-call-id"], 2)
+    failed = served["failed_attempts"]
+    assert failed in (["wizard: InternalServerError"], ["wizard: RouterRateLimitError"]), "LiteLLM may let it rest"
+    waited, of_the_last = served["total_ms"], served["latency_ms"]
+    assert isinstance(waited, float)
+    assert isinstance(of_the_last, float)
+    assert waited >= of_the_last > 0
+    deadline = time.monotonic() + 10
+    while (chosen := ask(proxy_with_keys, "sk-narrow").headers["x-embedllm-chosen"]) == "wizard":
+        assert time.monotonic() < deadline, "the failing group was chosen again and again"
+        time.sleep(0.2)
+    assert chosen == "sprinter"
+    assert '"excluded":"cooled_down"' in proxy_with_keys.log.read_text()
 
 
 def test_a_key_s_own_objective_decides(proxy_with_keys: RunningProxy) -> None:
@@ -86,28 +103,6 @@ def test_a_key_for_an_alias_s_target_alone_gets_litellm_s_own_refusal(proxy_with
 
 def test_a_virtual_model_without_an_alias_is_routed(proxy_with_keys: RunningProxy) -> None:
     assert "x-embedllm-chosen" in ask(proxy_with_keys, "sk-unlisted", "auto-unlisted").headers
-
-
-def test_a_group_whose_every_deployment_rests_is_left_alone(proxy_with_keys: RunningProxy) -> None:
-    def chosen_again() -> httpx.Response | None:
-        answer = ask(proxy_with_keys, "sk-narrow")
-        return answer if answer.headers["x-embedllm-chosen"] == "wizard" else None
-
-    first = until(chosen_again, within_s=30, every_s=0.5)  # other tests may have let it rest
-    assert first.headers["x-embedllm-served"] == "sprinter"
-    _, served = events(proxy_with_keys, first.headers["x-litellm-call-id"], 2)
-    failed = served["failed_attempts"]
-    assert failed in (["wizard: InternalServerError"], ["wizard: RouterRateLimitError"]), "LiteLLM may let it rest"
-    waited, of_the_last = served["total_ms"], served["latency_ms"]
-    assert isinstance(waited, float)
-    assert isinstance(of_the_last, float)
-    assert waited >= of_the_last > 0
-    deadline = time.monotonic() + 10
-    while (chosen := ask(proxy_with_keys, "sk-narrow").headers["x-embedllm-chosen"]) == "wizard":
-        assert time.monotonic() < deadline, "the failing group was chosen again and again"
-        time.sleep(0.2)
-    assert chosen == "sprinter"
-    assert '"excluded":"cooled_down"' in proxy_with_keys.log.read_text()
 
 
 @pytest.mark.parametrize(
