@@ -1,7 +1,6 @@
 """Prompts embedded by an endpoint, behind LiteLLM's hooks and on the running proxy: all are answered."""
 
 import io
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import http_calls
 import orjson
 import pytest
 import yaml
+from asked_plugin import ask, events
 from embedding_server import EmbeddingServer, by_words, embedding_server, spec_of_words
 from planted_transformer import transformer_artifact
 from proxied import all_events, planted_config
@@ -75,16 +75,6 @@ def make_handler(
     yield make
     for one in built:
         one.close()
-
-
-def events(log: io.StringIO, name: str) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in log.getvalue().splitlines()]
-    return [event for event in found if event["event"] == name]
-
-
-async def ask(handler: ProxyHandler, prompt: str) -> str:
-    data = {"model": "auto", "messages": [{"role": "user", "content": prompt}], "litellm_call_id": prompt}
-    return str((await handler.async_pre_call_hook(None, None, data, "acompletion"))["model"])
 
 
 async def test_prompts_go_where_their_topic_s_llm_is_and_the_key_nowhere(

@@ -2,13 +2,13 @@
 
 import asyncio
 import io
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from asked_plugin import ask, events
 from planted_transformer import MINILM, needs_minilm, transformer_artifact
 from proxied import planted_config
 
@@ -54,16 +54,6 @@ def make_handler(
 @pytest.fixture
 def log() -> io.StringIO:
     return io.StringIO()
-
-
-def events(log: io.StringIO, name: str) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in log.getvalue().splitlines()]
-    return [event for event in found if event["event"] == name]
-
-
-async def ask(handler: ProxyHandler, prompt: str) -> str:
-    data = {"model": "auto", "messages": [{"role": "user", "content": prompt}], "litellm_call_id": prompt}
-    return str((await handler.async_pre_call_hook(None, None, data, "acompletion"))["model"])
 
 
 async def test_requests_at_once_go_where_each_alone_goes(

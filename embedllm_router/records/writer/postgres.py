@@ -5,7 +5,8 @@ bring it up to date.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -331,19 +332,25 @@ def migrate(url: str) -> Migrated:
         ConfigError: The URL is wrong.
         EmbedLLMRouterError: The database cannot be reached, or refuses; nothing was changed.
     """
-    engine = _engine(database_url(url))
+    place = database_url(url)
+    with _one_transaction(place, f"the tables in {_location(place)} were not changed") as connection:
+        before = _version(connection)
+        upgrade(connection)
+        after = _version(connection)
+    return Migrated(_location(place), before, str(after))
+
+
+@contextmanager
+def _one_transaction(place: URL, failed: str) -> Iterator[Connection]:
+    """A transaction on an engine of its own; whatever the database says against it follows the words of `failed`."""
+    engine = _engine(place)
     try:
         with engine.begin() as connection:
-            before = _version(connection)
-            upgrade(connection)
-            after = _version(connection)
+            yield connection
     except (SQLAlchemyError, CommandError) as error:
-        raise EmbedLLMRouterError(
-            f"the tables in {_location(engine.url)} were not changed: {_told(error, engine.url)}"
-        ) from None
+        raise EmbedLLMRouterError(f"{failed}: {_told(error, engine.url)}") from None
     finally:
         engine.dispose()
-    return Migrated(_location(engine.url), before, str(after))
 
 
 def erase_rows(url: str, subject: Subject, *, dry_run: bool = False) -> Erased:
@@ -361,17 +368,11 @@ def erase_rows(url: str, subject: Subject, *, dry_run: bool = False) -> Erased:
         ConfigError: The URL is wrong.
         EmbedLLMRouterError: The database cannot be reached, or refuses; nothing was erased.
     """
-    engine = _engine(database_url(url))
-    try:
-        with engine.begin() as connection:
-            upgrade(connection)  # the columns that tell whose a record is may be younger than the database
-            found = _erase(connection, subject)
-            if dry_run:
-                connection.rollback()
-    except (SQLAlchemyError, CommandError) as error:
-        raise EmbedLLMRouterError(f"nothing was erased: {_told(error, engine.url)}") from None
-    finally:
-        engine.dispose()
+    with _one_transaction(database_url(url), "nothing was erased") as connection:
+        upgrade(connection)  # the columns that tell whose a record is may be younger than the database
+        found = _erase(connection, subject)
+        if dry_run:
+            connection.rollback()
     return found
 
 
