@@ -72,6 +72,18 @@ def test_the_schema_names_a_wrong_value(values: dict[str, Any], wrong: str) -> N
         charted.render(values)
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 3}}, "minReplicas is 5, above .*raise"),
+        ({"rollout": {"maxSurge": 0, "maxUnavailable": 0}}, "both 0, so no pod could ever be replaced"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(helm_python.HelmError, match=words):
+        charted.render(values)
+
+
 def test_schema_and_values_name_the_same_and_each_value_is_explained() -> None:
     lines = (charted.CHART / "values.yaml").read_text().splitlines()
     with helm_python.Chart.load(charted.CHART) as chart:
