@@ -20,7 +20,7 @@ from postgres_server import PostgresServer, postgres_server, why_absent
 from proxied import planted_config
 from reading import Record, Sources, new_database, write
 from shelf import Shelf
-from suite_hooks import pytest_sessionfinish, pytest_xdist_make_scheduler
+from suite_hooks import pytest_collection_modifyitems, pytest_sessionfinish, pytest_xdist_make_scheduler
 from typer.testing import CliRunner
 
 from embedllm_router import Router
@@ -28,7 +28,11 @@ from embedllm_router.cli.demo import RunningProxy, running_proxy
 from embedllm_router.cli.main import app
 from embedllm_router.records.reader.source import RecordSource, open_source
 
-__all__ = ["pytest_sessionfinish", "pytest_xdist_make_scheduler"]  # found here by pytest
+__all__ = [
+    "pytest_collection_modifyitems",
+    "pytest_sessionfinish",
+    "pytest_xdist_make_scheduler",
+]  # found here by pytest
 
 settings.register_profile("any machine", deadline=None)  # a loaded machine is slow now and then, which is no failure
 settings.load_profile("any machine")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from skips import skip_line
-from suite_hooks import SHARE_A_PROXY
+from suite_hooks import LONG, SHARE_A_PROXY
 
 HELPERS = Path(__file__).parent / "helpers"
 CONFTEST = f"import sys; sys.path.insert(0, {str(HELPERS)!r})\nfrom suite_hooks import *"
@@ -50,6 +50,13 @@ def test_it_is_the_last_line_of_a_run(tmp_path: Path, processes: tuple[str, ...]
 def test_files_that_use_the_shared_proxy_are_listed(request: pytest.FixtureRequest) -> None:
     users = {item.nodeid.split("::", 1)[0] for item in request.session.items if "proxy" in item_fixtures(item)}
     assert users <= set(SHARE_A_PROXY), "add the others to SHARE_A_PROXY in tests/helpers/suite_hooks.py"
+
+
+def test_long_files_exist_and_come_first(request: pytest.FixtureRequest) -> None:
+    root = Path(__file__).parents[1]
+    assert [file for file in LONG if not (root / file).exists()] == []
+    are_long = [item.nodeid.split("::", 1)[0] in LONG for item in request.session.items]
+    assert are_long == sorted(are_long, reverse=True)
 
 
 def item_fixtures(item: pytest.Item) -> list[str]:

@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 from skips import skip_line
 
-__all__ = ["SHARE_A_PROXY", "pytest_sessionfinish", "pytest_xdist_make_scheduler"]
+__all__ = [
+    "LONG",
+    "SHARE_A_PROXY",
+    "pytest_collection_modifyitems",
+    "pytest_sessionfinish",
+    "pytest_xdist_make_scheduler",
+]
 
 SHARE_A_PROXY = (
     "tests/proxy/test_proxy.py",
@@ -15,6 +21,31 @@ SHARE_A_PROXY = (
     "tests/web/test_dashboard_proxy.py",
 )
 """Files whose tests use the session's fixture `proxy`; in one process they start it once."""
+LONG = (
+    "tests/profiling/test_profile.py",
+    "tests/proxy/test_proxy_keys.py",
+    "tests/web/test_dashboard_browser.py",
+    "tests/cli/test_demo.py",
+    *SHARE_A_PROXY,
+    "tests/serving/test_two_proxies.py",
+    "tests/training/test_recipe.py",
+    "tests/deploy/test_scale_out.py",
+    "tests/proxy/test_endpoint_weights.py",
+    "tests/proxy/test_left_alone.py",
+    "tests/proxy/test_judging.py",
+    "tests/proxy/test_adapting.py",
+    "tests/proxy/test_efforts_live.py",
+    "tests/serving/test_state_redis.py",
+    "tests/proxy/test_proxy_live.py",
+    "tests/web/test_dashboard_browser_trouble.py",
+    "tests/training/test_team.py",
+)
+"""Files that take longest. They run first, so that no process waits at the end for another one's last file."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first; the order of tests within a file stays."""
+    items.sort(key=lambda item: item.nodeid.split("::", 1)[0] not in LONG)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -29,6 +60,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             file = nodeid.split("::", 1)[0]
             return SHARE_A_PROXY[0] if file in SHARE_A_PROXY else file
 
+    config.option.loadscopereorder = False  # by number of tests; `LONG` knows better
     return ByProxy(config, log)
 
 
