@@ -15,13 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router._stats import Estimate, estimate, resamples
+from embedllm_router.analysis.plan.figures import MIN_BILLED
 from embedllm_router.analysis.span import RecordQuery
 from embedllm_router.records.reader.source import N_GROUPS, RecordSource, group
 
-__all__ = ["MIN_BILLED", "Saved", "saved"]
-
-MIN_BILLED: Final = 30
-"""With fewer bills, forecasts stand as they are."""
+__all__ = ["Saved", "saved"]
 
 _DRAWS: Final = 1000
 _SQL: Final = """

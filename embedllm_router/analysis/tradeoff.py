@@ -245,8 +245,9 @@ def _outcomes(
     spent, k = np.where(known, cost, 0), len(choices)
     sums = np.concatenate([np.where(known, p, 0), spent, known], axis=1)
     with ThreadpoolController().limit(limits=1, user_api="blas"):  # a second thread for so little waits for seconds
-        drawn = _drawn(sums)
-        corrections = _corrections(spent, np.stack(choices, axis=1), bills)
+        drawn_groups = _drawn_groups(len(sums))
+        drawn = _drawn(sums, drawn_groups)
+        corrections = _corrections(spent, np.stack(choices, axis=1), bills, drawn_groups)
     n = drawn[:, 2 * k :]
     means, usd, billed = (
         np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
@@ -269,7 +270,7 @@ def _outcomes(
     return found
 
 
-def _corrections(spent: Floats, chosen: NDArray[np.intp], bills: _Bills) -> Floats:
+def _corrections(spent: Floats, chosen: NDArray[np.intp], bills: _Bills, drawn_groups: Floats) -> Floats:
     """By how much bills of all requests together differ from forecasts, of each way to choose, (1 + draws, k)."""
     k = spent.shape[1]
     if bills.ratio is None:
@@ -279,20 +280,25 @@ def _corrections(spent: Floats, chosen: NDArray[np.intp], bills: _Bills) -> Floa
     groups.append((np.where(np.isin(chosen, llms), 0.0, spent), np.column_stack([bills.billed, bills.foretold])))
     total: Floats = np.zeros((1, k))
     for forecasts, pair in groups:
-        drawn = _drawn(np.column_stack([forecasts, pair]))
+        drawn = _drawn(np.column_stack([forecasts, pair]), drawn_groups)
         billed, foretold = drawn[:, k], drawn[:, k + 1]
         ratio = np.divide(billed, foretold, out=np.full(len(drawn), np.nan), where=foretold > 0)
         total = total + drawn[:, :k] * (ratio - 1.0)[:, None]
     return total
 
 
-def _drawn(values: Floats) -> Floats:
+def _drawn_groups(n: int) -> Floats:
+    """How often each group of n requests counts: once, then as often as each resample has it, (1 + draws, groups)."""
+    groups = min(n, _GROUPS)
+    return np.vstack([np.ones(groups), resamples(groups, seeds=(0,), draws=_DRAWS)])
+
+
+def _drawn(values: Floats, drawn_groups: Floats) -> Floats:
     """Sums over all requests, then over each resample of groups of them, (1 + draws, k)."""
-    groups = min(len(values), _GROUPS)
+    groups = drawn_groups.shape[1]
     short = -len(values) % groups
     grouped = np.concatenate([values, np.zeros((short, values.shape[1]))]).reshape(-1, groups, values.shape[1]).sum(0)
-    counts = np.vstack([np.ones(groups), resamples(groups, seeds=(0,), draws=_DRAWS)])
-    summed: Floats = counts @ grouped
+    summed: Floats = drawn_groups @ grouped
     return summed
 
 

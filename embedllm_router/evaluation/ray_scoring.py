@@ -52,7 +52,7 @@ def score_on_ray(
     """
     if importlib.util.find_spec("ray") is None:
         raise ConfigError("several workers need Ray: pip install 'embedllm-router[ray]', or take --workers 1.")
-    n_rows, missing = begin(job)
+    n_rows, missing = begin(job, load_router(job))
     n_parts = -(-n_rows // job.rows_per_part)
     if not missing:
         return Scored(n_rows, n_parts, 0)

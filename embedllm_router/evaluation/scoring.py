@@ -123,8 +123,12 @@ def chosen_llms(job: Job) -> tuple[ChosenLLM, ...]:
     return tuple(ChosenLLM(name, n, p, None if name is None else usd) for name, n, p, usd in counted.iter_rows())
 
 
-def begin(job: Job) -> tuple[int, list[int]]:
+def begin(job: Job, router: Router) -> tuple[int, list[int]]:
     """Makes the folder, or makes sure that what is in it is of the same job.
+
+    Args:
+        job: What is scored and how.
+        router: Its weights; loading them and naming the candidates comes before anything is written.
 
     Returns:
         Rows of the file, and the numbers of the parts that are missing.
@@ -133,7 +137,6 @@ def begin(job: Job) -> tuple[int, list[int]]:
         ConfigError: The folder cannot be used, or holds parts of another job.
         DataError: The file or its column cannot be read.
     """
-    router = load_router(job)  # wrong names and weights are told before anything is written
     pool = _pool(job, router)
     n_rows = _count(job)
     reason = why_no_place(job.out, _MARK, "the result of a scoring")
@@ -185,8 +188,8 @@ def score_file(job: Job, on_progress: Callable[[str, int, int], None] = lambda *
         ConfigError: As `begin`.
         DataError: As `begin`.
     """
-    n_rows, missing = begin(job)
     router = load_router(job)
+    n_rows, missing = begin(job, router)
     for done, number in enumerate(missing):
         on_progress("scoring", done, len(missing))
         score_part(job, router, number)

@@ -27,13 +27,12 @@ from embedllm_router.artifact.manifest import PROBE, TransformerSpec
 from embedllm_router.artifact.weights import Artifact
 from embedllm_router.errors import ArtifactError, EncoderError
 from embedllm_router.prediction.kept_embeddings import Embedded, KeptEmbeddings
-from embedllm_router.prediction.static_encoder import EncodedPrompt
+from embedllm_router.prediction.static_encoder import EncodedPrompt, readable
 from embedllm_router.prediction.text_features import STYLE_FEATURES
 from embedllm_router.prediction.transformer_encoder import (
     embeddings_id,
     joined,
     probe_of,
-    readable,
     resolve_source,
     with_style,
 )

@@ -31,6 +31,7 @@ __all__ = [
     "clip_middle",
     "ngram_rows",
     "read_sequence",
+    "readable",
     "unit_sum",
 ]
 
@@ -358,7 +359,7 @@ class StaticEncoder:
         Returns:
             The embedding, finite. A text without tokens has zero pools.
         """
-        read = clip_middle(text, MAX_CHARS).encode("utf-8", errors="replace").decode("utf-8")
+        read = readable(text)
         ids, surface = np.asarray(self.token_ids(read), dtype=np.int64), read_surface(read)
         parts = [self._pool(ids[-self.spec.tail_tokens :] if pool == "tail" else ids) for pool in self.spec.pools]
         parts += self._ngrams.read(ids, surface.padded_kinds[1:-1])
@@ -379,6 +380,11 @@ def clip_middle(text: str, max_chars: int) -> str:
         return text
     half = max_chars // 2
     return f"{text[:half]}\n{text[-half:]}"
+
+
+def readable(text: str) -> str:
+    """What encoders read of a text: both ends of one over `MAX_CHARS`, without lone surrogates."""
+    return clip_middle(text, MAX_CHARS).encode("utf-8", errors="replace").decode("utf-8")
 
 
 def _parse_tokenizer(tokenizer_json: str, vocab_size: int) -> Tokenizer:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from embedllm_router.artifact.manifest import PROBE, TransformerSpec
 from embedllm_router.errors import ArtifactError
 from embedllm_router.prediction.kept_embeddings import Embedded, KeptEmbeddings
-from embedllm_router.prediction.static_encoder import MAX_CHARS, EncodedPrompt, clip_middle
+from embedllm_router.prediction.static_encoder import EncodedPrompt, readable
 from embedllm_router.prediction.text_features import STYLE_FEATURES, style_features
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "embeddings_id",
     "joined",
     "probe_of",
-    "readable",
     "resolve_source",
     "with_style",
     "without_load_report",
@@ -161,11 +160,9 @@ class TransformerEncoder:
         with self._own_threads():
             for start in range(0, len(order), _BATCH):
                 batch = order[start : start + _BATCH]
-                found |= zip(batch, self._embed_batch([texts[i] for i in batch]), strict=True)
+                embedded = joined(*self._embed_chunks([texts[i] for i in batch]))
+                found |= zip(batch, embedded, strict=True)
         return [found[i] for i in range(len(texts))]
-
-    def _embed_batch(self, texts: list[str]) -> list[Embedded]:
-        return joined(*self._embed_chunks(texts))
 
     def _embed_chunks(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
         """Of every chunk: embedding (n_chunks, d_embedding), tokens (n_chunks,), number of its text (n_chunks,)."""
@@ -222,11 +219,6 @@ class TransformerEncoder:
             yield
         finally:
             self._torch.set_num_threads(before)
-
-
-def readable(text: str) -> str:
-    """What is read of a text: both ends of a long one, without lone surrogates."""
-    return clip_middle(text, MAX_CHARS).encode("utf-8", errors="replace").decode("utf-8")
 
 
 def joined(vectors: NDArray[np.float32], n_tokens: NDArray[np.float32], owners: NDArray[np.int64]) -> list[Embedded]:

@@ -230,10 +230,8 @@ def _after_objective(
 
 def _guarded(decision: Decision, times_median: float, session: PinnedSession | None) -> Decision:
     """Leaves dear candidates out, but for one that the request is tied to: no other could go on."""
-    tied = session is not None and session.bond is not None
-    return without_dear(
-        decision, times_median, decision.best_of(session.name) if session is not None and tied else None
-    )
+    keep = decision.best_of(session.name) if session is not None and session.bond is not None else None
+    return without_dear(decision, times_median, keep)
 
 
 def _within_budget(decision: Decision, pace: Pace) -> Decision:

@@ -14,8 +14,9 @@ from traffic import write_lines
 
 from embedllm_router._stats import Estimate, wilson
 from embedllm_router.analysis.advice import Advice, Saving, advise, answers, saving_in
+from embedllm_router.analysis.plan.figures import MIN_BILLED
 from embedllm_router.analysis.quality import Hold, Holds, Quality, holds
-from embedllm_router.analysis.saved import MIN_BILLED, Saved, saved
+from embedllm_router.analysis.saved import Saved, saved
 from embedllm_router.analysis.span import RecordQuery, Span
 from embedllm_router.analysis.tradeoff import setting_as_yaml
 from embedllm_router.analysis.verdict.recorded import RecordsVerdict, read_newest, verdict_on

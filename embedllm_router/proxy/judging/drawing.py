@@ -5,9 +5,8 @@ twice.
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from embedllm_router.config.virtual_model import JudgingSettings
@@ -90,7 +89,7 @@ def job_of(
     settings: JudgingSettings,
     conversation: Conversation,
     draws: random.Random,
-) -> Job:
+) -> Callable[[RequestRecord], Job]:
     """What is to be done for a request that was drawn.
 
     Args:
@@ -99,6 +98,9 @@ def job_of(
         settings: How it is judged.
         conversation: What was asked and answered.
         draws: Random generator.
+
+    Returns:
+        The job, once the record is there.
 
     Raises:
         NotJudged: It may not be judged, or cannot.
@@ -121,13 +123,7 @@ def job_of(
         odds = len(contenders) / len(others)
     else:
         raise NotJudged("no_other_candidate")
-    return Job(_NO_ROW, decision, conversation, settings, contenders, odds)
-
-
-_NO_ROW: Final = RequestRecord(
-    at=datetime.min.replace(tzinfo=UTC), request_id="", virtual_model="", call_type="", reason="", chosen="",
-    route_ms=0.0, status="unknown",
-)  # fmt: skip
+    return lambda row: Job(row, decision, conversation, settings, contenders, odds)
 
 
 def conversation_of(kwargs: Mapping[str, Any], response: object) -> Conversation:

@@ -11,7 +11,6 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -113,7 +112,7 @@ class Judging:
         if settings is None or settings.share <= 0 or self._draws.random() >= settings.share:
             return None
         try:
-            job = job_of(record, outcome, settings, conversation_of(kwargs, response), self._draws)
+            job_for = job_of(record, outcome, settings, conversation_of(kwargs, response), self._draws)
         except NotJudged as why:
             self._leave_out(name, str(why))
             return None
@@ -121,7 +120,7 @@ class Judging:
 
         def written(row: RequestRecord) -> None:
             with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(self._line_up, replace(job, row=row))
+                loop.call_soon_threadsafe(self._line_up, job_for(row))
 
         return written
 

@@ -26,12 +26,11 @@ from sklearn.utils.extmath import randomized_svd
 from embedllm_router.artifact.manifest import EncoderSpec, NgramSpec
 from embedllm_router.prediction.loading import WholeEncoder, encode_all
 from embedllm_router.prediction.static_encoder import (
-    MAX_CHARS,
     NgramTable,
     StaticEncoder,
-    clip_middle,
     ngram_rows,
     read_sequence,
+    readable,
 )
 from embedllm_router.prediction.text_features import STYLE_FEATURES, read_surface
 from embedllm_router.training.fit.decoder import Progress
@@ -367,7 +366,7 @@ def prepare_encoder(
         columns = _broad_columns((encoder.spec.d_embedding,), encoder.spec.d_prompt)
         return ReadyEncoder(encoder, columns, tokenizer_json=encoder.tokenizer_json)
     reader = _static(encoder, ())
-    texts = [clip_middle(prompt, MAX_CHARS).encode("utf-8", "replace").decode("utf-8") for prompt in prompts]
+    texts = [readable(prompt) for prompt in prompts]
     ids = [np.asarray(reader.token_ids(text), dtype=np.int64) for text in texts]
     table = add_prompt_columns(encoder, ids, n_columns, own_block=own_block) if n_columns else encoder
     tables = _fit_tables(ngrams, ids, texts)

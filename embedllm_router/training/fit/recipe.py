@@ -190,14 +190,22 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
         learned = _plain(ready, llms, trained)
     if team.rank or learned is None:
         return None
+    how = _how(split_seed, on_conflict, max_prompts, split_first)
+    artifact = _write(out, ready, recipe, learned, how, command)
+    checkpoint.remove()  # not before: what cannot be written is not lost
+    return LearnedArtifact(artifact, artifact.manifest.metrics, merged, _warnings(artifact, data))
+
+
+def _how(
+    split_seed: int, on_conflict: OnConflict, max_prompts: int | None, split_first: Sequence[str]
+) -> dict[str, str | int]:
+    """What a manifest says of how the data were joined and split, so that evaluation does it again."""
     how: dict[str, str | int] = {"split_seed": split_seed, "on_conflict": on_conflict.value}
     if max_prompts is not None:
         how["max_prompts"] = max_prompts
     if split_first:
         how["split_first"] = ",".join(split_first)
-    artifact = _write(out, ready, recipe, learned, how, command)
-    checkpoint.remove()  # not before: what cannot be written is not lost
-    return LearnedArtifact(artifact, artifact.manifest.metrics, merged, _warnings(artifact, data))
+    return how
 
 
 def _plain(ready: "_Ready", llms: KnownLLMs, trained: Trained) -> "_Assembled":
