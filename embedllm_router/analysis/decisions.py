@@ -198,14 +198,10 @@ def decision_page(
     Raises:
         DataError: The records cannot be read.
     """
-    where, given = _meant(query, search)
-    place = place_of_newest(source, where, given, range(offset, offset + limit), scattered=search.text is not None)
-    columns = ", ".join(f'"{name}"' for name in _LISTED)
-    part = f'ORDER BY "at" DESC, request_id LIMIT {limit:d} OFFSET {offset - place.before:d}'
-    sql = f"SELECT {columns} FROM requests WHERE {place.where} AND {where} {part}"  # noqa: S608 - our own SQL
-    rows = source.rows(sql, {**given, **place.given}) if place.given else []
-    scores = _mean_scores(source, rows)
-    return DecisionPage(place.total, offset, [{**row, "feedback": scores.get(request_key(row))} for row in rows])
+    found = _listed(source, query, search, range(offset, offset + limit))
+    scores = _mean_scores(source, found.rows)
+    rows = [{**row, "feedback": scores.get(request_key(row))} for row in found.rows]
+    return DecisionPage(found.total, offset, rows)
 
 
 def decision_csv(source: RecordSource, query: RecordQuery, search: DecisionSearch) -> bytes:
@@ -223,22 +219,36 @@ def decision_csv(source: RecordSource, query: RecordQuery, search: DecisionSearc
     Raises:
         DataError: The records cannot be read.
     """
-    where, given = _meant(query, search)
-    place = place_of_newest(source, where, given, range(DEEPEST), scattered=search.text is not None)
-    listed = ", ".join(f'"{name}"' for name in _LISTED)
-    meant = f"FROM requests WHERE {place.where} AND {where}"
-    given = {**given, **place.given}
-    newest = f'SELECT {listed} {meant} ORDER BY "at" DESC, request_id LIMIT {DEEPEST:d}'
-    rows = source.rows(newest, given) if place.given else []
-    judged = counting(f'SELECT request_id, response_id, "at" {meant}')
+    found = _listed(source, query, search, range(DEEPEST))
+    judged = counting(f'SELECT request_id, response_id, "at" {found.meant}')
     means = f'SELECT request_id, "at", avg(score) AS score FROM ({judged}) AS v GROUP BY request_id, "at"'  # noqa: S608 - our own SQL
-    scores = {request_key(row): row["score"] for row in source.rows(means, given)} if rows else {}
+    scores = {request_key(row): row["score"] for row in source.rows(means, found.given)} if found.rows else {}
     written = io.StringIO()
     lines = csv.writer(written)
     lines.writerow((*_LISTED, "feedback"))
-    for row in rows:
+    for row in found.rows:
         lines.writerow([_cell(row[name]) for name in _LISTED] + [_cell(scores.get(request_key(row)))])
     return written.getvalue().encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """Decisions of the list, newest first, how many there are in all, and the SQL that says from which they are."""
+
+    rows: list[Row]
+    total: int
+    meant: str
+    given: dict[str, object]
+
+
+def _listed(source: RecordSource, query: RecordQuery, search: DecisionSearch, wanted: range) -> _Listed:
+    where, given = _meant(query, search)
+    place = place_of_newest(source, where, given, wanted, scattered=search.text is not None)
+    columns = ", ".join(f'"{name}"' for name in _LISTED)
+    meant, given = f"FROM requests WHERE {place.where} AND {where}", {**given, **place.given}
+    part = f'ORDER BY "at" DESC, request_id LIMIT {len(wanted):d} OFFSET {wanted.start - place.before:d}'
+    rows = source.rows(f"SELECT {columns} {meant} {part}", given) if place.given else []
+    return _Listed(rows, place.total, meant, given)
 
 
 def _cell(value: object) -> object:
