@@ -15,6 +15,7 @@ __all__ = [
     "PROBE",
     "BenchmarkSpec",
     "BroadSpec",
+    "ContradictedLabels",
     "Covariate",
     "DataSource",
     "DecoderSpec",
@@ -510,6 +511,33 @@ class DataSource(Record):
     n_labels: int
 
 
+class ContradictedLabels(Record):
+    """Labels of one LLM that were left out, since they show a failure of format and not what the LLM can do.
+
+    Attributes:
+        dataset: Name of the data set.
+        category: A category of it; or what stands before a slash in several; or "*" for all.
+        llm: The LLM's id.
+        n_labels: How many there are.
+        right: Share of them that is right.
+        expected: The published score that they contradict, or the share that guessing reaches.
+        benchmark: What the score was published for; None where they are compared with guessing.
+    """
+
+    dataset: str
+    category: str
+    llm: str
+    n_labels: int = Field(ge=1)
+    right: float = Field(ge=0, le=1)
+    expected: float = Field(ge=0, le=1)
+    benchmark: str | None = None
+
+    @property
+    def cell(self) -> tuple[str, str, str]:
+        """As `CorrectnessMatrix.without` takes it."""
+        return self.dataset, self.category, self.llm
+
+
 class FileRecord(Record):
     """Size in bytes and SHA-256 of one file of the folder."""
 
@@ -537,6 +565,7 @@ class Manifest(Record):
     decoder: DecoderSpec
     llms: tuple[LearnedLLM, ...] = Field(min_length=1)
     data: tuple[DataSource, ...]
+    contradicted: tuple[ContradictedLabels, ...] = ()
     training: dict[str, str | int | float | bool | None]
     metrics: dict[str, float]
     landmarks: tuple[Landmark, ...] = ()

@@ -49,7 +49,8 @@ def _leave_out_of(
         Path | None,
         typer.Option(
             help="With --leave-out: JSON file that names the published benchmarks with a set's questions, whose scores "
-            'are not read when it is left out: {"datasets": {NAME: {"licence", "attribution", "benchmarks"}}}.'
+            'are not read when it is left out: {"datasets": {NAME: {"licence", "attribution", "benchmarks", "asks"}}}. '
+            "What asks is: see train."
         ),
     ] = None,
     min_labels: Annotated[

@@ -113,7 +113,12 @@ def _tables_of(
         typer.Option(help='JSON file of hidden reasoning tokens per request: {"llms": {NAME: {"tokens", "source"}}}.'),
     ] = None,
     sources: Annotated[
-        Path | None, typer.Option(help='JSON file of licences: {"datasets": {NAME: {"licence", "attribution"}}}.')
+        Path | None,
+        typer.Option(
+            help="JSON file of licences, and of what labels can be checked against: "
+            '{"datasets": {NAME: {"licence", "attribution", "asks": {CATEGORY: {"benchmarks", "chance"}}}}}. Labels '
+            "far below an LLM's published score, or below chance, are left out."
+        ),
     ] = None,
     published: Annotated[
         Path | None,

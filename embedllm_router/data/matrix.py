@@ -174,6 +174,36 @@ class CorrectnessMatrix:
         )
         return narrow.select_prompts(np.flatnonzero(narrow.observed.any(axis=1)))
 
+    def rows_of(self, dataset: str, category: str) -> NDArray[np.int64]:
+        """The prompts of a part of a data set, int64 (n_selected,).
+
+        Args:
+            dataset: Its name.
+            category: A category; or what stands before a slash in several, "medicine" for "medicine/pubmedqa"; or "*"
+                for all.
+        """
+        return np.array(
+            [
+                i
+                for i, (name, own) in enumerate(zip(self.datasets, self.categories, strict=True))
+                if name == dataset and (category in {"*", own} or own.startswith(f"{category}/"))
+            ],
+            dtype=np.int64,
+        )
+
+    def without(self, cells: Iterable[tuple[str, str, str]]) -> "CorrectnessMatrix":
+        """The same prompts and LLMs, some labels of which count as never observed.
+
+        Args:
+            cells: Data set, category as for `rows_of`, and LLM; what the matrix does not have is passed over.
+        """
+        column = {llm: i for i, llm in enumerate(self.llm_ids)}
+        observed = self.observed.copy()
+        for dataset, category, llm in cells:
+            if llm in column:
+                observed[self.rows_of(dataset, category), column[llm]] = False
+        return replace(self, observed=observed, correctness=np.where(observed, self.correctness, np.float32(0)))
+
     def with_llms(self, ids: Iterable[str]) -> "CorrectnessMatrix":
         """The matrix with more LLMs, of which nothing was observed, in the order of ids.
 

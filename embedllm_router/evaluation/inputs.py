@@ -285,13 +285,18 @@ def _read(
         matrices.append(replace(matrix, prompt_ids=own_ids))
     rule = OnConflict(str(artifact.manifest.training.get("on_conflict", OnConflict.MEAN)))
     merged = _align(merge(matrices, rule).matrix, known)
-    n_kept = int(merged.observed[np.isin(np.array(merged.datasets), wanted)].sum())
+    trusted = merged.without(labels.cell for labels in artifact.manifest.contradicted)
+    asked = np.isin(np.array(merged.datasets), wanted)
+    n_kept = int(merged.observed[asked].sum())
     skipped = {
         "LLM not in the artifact": n_strange,
         "no verdict could be read from the answer": unparsed,
         "answer to a prompt that another data set holds too": n_wanted - n_kept,
+        "far below a published score or worse than guessing, so that its format failed": (
+            n_kept - int(trusted.observed[asked].sum())
+        ),
     }
-    return merged, skipped, tuple(strangers)
+    return trusted, skipped, tuple(strangers)
 
 
 def _renamed(matrix: CorrectnessMatrix, names: Mapping[str, str]) -> CorrectnessMatrix:

@@ -105,6 +105,7 @@ def model_card(manifest: Manifest, command: str) -> str:
             _figures(manifest),
             _LIMITS,
             _data(manifest),
+            *([_contradicted(manifest)] if manifest.contradicted else []),
             _llms(manifest),
         ]
     )
@@ -227,6 +228,23 @@ def _data(manifest: Manifest) -> str:
     rows = [f"| {d.name} | {d.n_prompts:,} | {d.n_labels:,} | {d.licence} | {d.attribution} |" for d in manifest.data]
     head = "| set | prompts | labels | licence | attribution |\n|---|---|---|---|---|\n"
     return "## Data\n\nNo prompt or answer text is in this folder.\n\n" + head + "\n".join(rows) + "\n"
+
+
+def _contradicted(manifest: Manifest) -> str:
+    head = "| set | category | LLM | labels | right | expected | from |\n|---|---|---|---|---|---|---|\n"
+    rows = [
+        f"| {one.dataset} | {one.category} | {one.llm} | {one.n_labels:,} | {one.right:.3f} | {one.expected:.3f} | "
+        f"{one.benchmark or 'guessing'} |"
+        for one in manifest.contradicted
+    ]
+    n = sum(one.n_labels for one in manifest.contradicted)
+    note = f"""## Labels left out
+
+{n:,} labels tell whether an answer could be read, not whether it was right: they lie far below what was published of
+the same LLM on the same benchmark, or below guessing. Nothing was learned from them, and no figure above counts them.
+
+"""
+    return note + head + "\n".join(rows) + "\n"
 
 
 def _llms(manifest: Manifest) -> str:

@@ -23,6 +23,7 @@ from embedllm_router.errors import DataError
 
 __all__ = [
     "UNRECORDED_TOKENS",
+    "Asked",
     "Facts",
     "LLMFacts",
     "Price",
@@ -132,12 +133,32 @@ class Price(_Entry):
     source: str | None
 
 
+class Asked(_Entry):
+    """Where the questions of a part of a data set are from, so that its labels can be checked.
+
+    Attributes:
+        benchmarks: Published benchmarks that ask the same questions or others drawn alike.
+        chance: Share of right answers that guessing reaches: 0.25 with four options.
+    """
+
+    benchmarks: tuple[str, ...] = ()
+    chance: float | None = Field(default=None, gt=0, lt=1)
+
+
 class Source(_Entry):
-    """Licence and attribution of a data set, and the published benchmarks that ask its questions."""
+    """Licence and attribution of a data set, and the published benchmarks that ask its questions.
+
+    Attributes:
+        licence: Of the data.
+        attribution: Who made them, and where they are from.
+        benchmarks: Published scores on these are not read when the set is left out, since its questions are in them.
+        asks: By category, what its labels can be checked against; keys as for `CorrectnessMatrix.rows_of`.
+    """
 
     licence: str
     attribution: str
     benchmarks: tuple[str, ...] = ()
+    asks: dict[str, Asked] = Field(default_factory=dict)
 
 
 class _Reasoning(_Entry):
@@ -186,7 +207,8 @@ def read_facts(
         llm_table: models.csv; without it every LLM counts as a chat LLM of an unknown vendor that does not reason.
         prices: {"llms": {id: {"input_usd_per_mtok", "output_usd_per_mtok", "source"}}}.
         reasoning: {"llms": {id: {"tokens", "source"}}}.
-        sources: {"datasets": {name: {"licence", "attribution", optionally "benchmarks": [name]}}}.
+        sources: {"datasets": {name: {"licence", "attribution", optionally "benchmarks": [name] and "asks":
+            {category: {"benchmarks": [name], "chance"}}}}}.
 
     Returns:
         The facts.

@@ -348,6 +348,7 @@ def measure_left_out(  # noqa: PLR0913 - data, a recipe and where
     matrix = chat_llms(
         merge_folders(folders, OnConflict.MEAN, max_prompts=max_prompts).matrix, recipe.facts, min_labels
     )
+    matrix = matrix.without(labels.cell for labels in recipe.contradicted(matrix))
     recipe = replace(recipe, facts=with_listed_prices(recipe.facts, recipe.published, matrix.llm_ids))
     runs = leave_each_out(matrix, recipe, options, cache=cache, progress=progress)
     if not runs:

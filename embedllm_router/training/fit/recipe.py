@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router.artifact.manifest import BroadSpec, LeftOutSet, Manifest, NgramSpec
+from embedllm_router.artifact.manifest import BroadSpec, ContradictedLabels, LeftOutSet, Manifest, NgramSpec
 from embedllm_router.artifact.weights import Artifact, check_place, load_artifact, read_card, save_artifact
 from embedllm_router.data.folder import find_set_facts, merge_folders, read_folders
 from embedllm_router.data.ingest_options import OnConflict
@@ -172,12 +172,15 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     facts = with_listed_prices(facts, published, merged.matrix.llm_ids)
     matrix = chat_llms(merged.matrix, facts, min_labels)
     recipe = Recipe(encoder, facts, published, options, prompt_columns, tuple(ngrams))
+    contradicted = recipe.contradicted(matrix)
+    matrix = matrix.without(labels.cell for labels in contradicted)
     if options.hedged:
         matrix = matrix.with_llms(llm for llm in unlabelled if llm not in matrix.llm_ids)
     split = _split(matrix, split_seed, split_first)
     made = recipe.encoder_for([matrix.prompts[i] for i in split.train])
     domains = {folder.resolve().name: find_set_facts(folder).domain for folder in folders}
-    ready = _Ready(matrix, split, made, encode_prompts(made.encoder, matrix.prompts, progress=progress), domains)
+    x = encode_prompts(made.encoder, matrix.prompts, progress=progress)
+    ready = _Ready(matrix, split, made, x, domains, contradicted)
     team = team or Team()
     data = recipe.learning_data(matrix, ready.x, split, made, progress=progress)
     llms = recipe.known_llms(matrix.llm_ids)
@@ -277,13 +280,23 @@ def _warnings(artifact: Artifact, learned_from: LearningData) -> tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """What there is to learn from: labels, who trains, embeddings, float32 (n_prompts, d_prompt), and sets' domains."""
+    """What there is to learn from.
+
+    Attributes:
+        matrix: Labels.
+        split: Who trains.
+        made: The encoder.
+        x: Prompt embeddings, float32 (n_prompts, d_prompt).
+        domains: What each data set is about.
+        contradicted: Labels that were left out of the matrix.
+    """
 
     matrix: CorrectnessMatrix
     split: Split
     made: ReadyEncoder
     x: NDArray[np.float32]
     domains: Mapping[str, str]
+    contradicted: tuple[ContradictedLabels, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +334,7 @@ def _write(  # noqa: PLR0913, PLR0917 - everything an artifact is made of
             learned=made.learned,
             how=how,
         )
-    )
+    ).model_copy(update={"contradicted": ready.contradicted})
     landmarks = Landmarks(made.found.known, made.found.tensors, tensors, made.learned.max_deviation)
     measured = measure_ood(landmarks, matrix.select_prompts(train), ready.x[ready.split.validation])
     manifest = manifest.model_copy(update={"novelty": measured})

@@ -1,0 +1,117 @@
+"""Labels that show whether an answer could be read rather than whether it was right, found by what else is known.
+
+A data set's grading may find no answer in what an LLM wrote, and count it as wrong. Two things give it away: the LLM's
+published score on the same questions is far higher, or it is right less often than by guessing. Such labels are left
+out, as are those that the data themselves mark as unread. Nothing is done where an LLM is better than published.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import polars as pl
+from scipy.stats import binom
+
+from embedllm_router.artifact.manifest import ContradictedLabels
+from embedllm_router.artifact.published import SCORE_BOUNDS
+from embedllm_router.data.matrix import CorrectnessMatrix
+from embedllm_router.training.fit.facts import Asked, Source
+from embedllm_router.training.fit.published import Published
+
+__all__ = ["find_contradicted"]
+
+_MIN_LABELS: Final = 30
+_FAR: Final = 1.5
+"""Log-odds below the published score. Where data sets and publishers ask alike, half of all scores lie within 0.1; 1.5
+is 0.73 against 0.38, more than prompting, number of examples and reasoning explain."""
+_SURE: Final = 3.0  # standard errors of the share right
+_BY_LUCK: Final = 1e-3  # a share below chance that guessing reaches less often than this
+
+
+def find_contradicted(
+    matrix: CorrectnessMatrix, sources: Mapping[str, Source], published: Published
+) -> tuple[ContradictedLabels, ...]:
+    """Finds labels that contradict published scores, or that are worse than guessing.
+
+    Args:
+        matrix: Labels; those of fewer than 30 answers of an LLM to a category are not judged.
+        sources: Say which published benchmarks a category's questions are from, and what guessing reaches.
+        published: Scores.
+
+    Returns:
+        In the order of data sets, categories and LLMs; each category of an LLM once.
+    """
+    scores = _whole_scores(published.scores)
+    return tuple(
+        labels
+        for name in dict.fromkeys(matrix.datasets)
+        if name in sources
+        for category, asked in sources[name].asks.items()
+        for labels in _found(_Part.of(matrix, name, category), asked, scores)
+    )
+
+
+_Scores = Mapping[tuple[str, str], float]
+
+
+def _whole_scores(scores: pl.DataFrame) -> _Scores:
+    """Median score by LLM and benchmark; scores on parts of a benchmark are not read."""
+    whole = scores.filter(pl.col("test") == pl.concat_str("benchmark", pl.lit("|")))
+    medians = whole.group_by("model", "benchmark").agg(pl.col("score").median())
+    return {(model, benchmark): score for model, benchmark, score in medians.iter_rows()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """How often each LLM was right on a part of a data set."""
+
+    dataset: str
+    category: str
+    right: Mapping[str, tuple[int, int]]  # by LLM, answers that were right and all
+
+    @classmethod
+    def of(cls, matrix: CorrectnessMatrix, dataset: str, category: str) -> "_Part":
+        few = matrix.select_prompts(matrix.rows_of(dataset, category))
+        right, n = (few.labels() * few.observed).sum(axis=0), few.observed.sum(axis=0)
+        counts = zip(matrix.llm_ids, right.astype(int).tolist(), n.tolist(), strict=True)
+        return cls(dataset, category, {llm: (hits, of) for llm, hits, of in counts if of >= _MIN_LABELS})
+
+
+def _found(part: _Part, asked: Asked, scores: _Scores) -> Iterator[ContradictedLabels]:
+    for llm, (right, n) in part.right.items():
+        reason = _contradicted_score(llm, right, n, asked, scores) or _unlucky(right, n, asked)
+        if reason:
+            benchmark, expected = reason
+            yield ContradictedLabels(
+                dataset=part.dataset,
+                category=part.category,
+                llm=llm,
+                n_labels=n,
+                right=round(right / n, 4),
+                expected=round(expected, 4),
+                benchmark=benchmark,
+            )
+
+
+def _contradicted_score(llm: str, right: int, n: int, asked: Asked, scores: _Scores) -> tuple[str, float] | None:
+    """The first published score that the labels lie far below."""
+    share = (right + 0.5) / (n + 1)
+    gap = max(_FAR, _SURE / math.sqrt(n * share * (1 - share)))
+    for benchmark in asked.benchmarks:
+        score = scores.get((llm, benchmark))
+        if score is not None and _log_odds(np.clip(score, *SCORE_BOUNDS)) - _log_odds(share) > gap:
+            return benchmark, score
+    return None
+
+
+def _log_odds(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+def _unlucky(right: int, n: int, asked: Asked) -> tuple[None, float] | None:
+    """Chance, where guessing would hardly ever do so badly."""
+    if asked.chance is None or binom.cdf(right, n, asked.chance) >= _BY_LUCK:
+        return None
+    return None, asked.chance
