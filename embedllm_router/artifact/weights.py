@@ -163,11 +163,19 @@ def shipped_path(name: str) -> Path:
     return installed if installed.exists() else package.parent / name
 
 
+def _found(path: Path) -> Path:
+    """A weights folder; where there is none at a relative path, the one of that name that ships with the package."""
+    shipped = shipped_path(path.as_posix())
+    elsewhere = not path.is_absolute() and not path.exists() and (shipped / MANIFEST).exists()
+    return shipped if elsewhere else path
+
+
 def load_artifact(path: Path) -> Artifact:
     """Reads and checks a weights folder.
 
     Args:
-        path: The folder.
+        path: The folder. Weights that ship with the package are found by their names, such as weights/mpnet, from
+            everywhere, unless the working directory has a folder of that name.
 
     Returns:
         The artifact, every tensor of the shape and dtype its manifest announces and finite.
@@ -175,6 +183,7 @@ def load_artifact(path: Path) -> Artifact:
     Raises:
         ArtifactError: Something is missing, damaged, truncated or does not fit.
     """
+    path = _found(path)
     manifest_bytes = _read(path, MANIFEST)
     manifest = _parse_manifest(path, manifest_bytes)
     static = manifest.encoder if isinstance(manifest.encoder, EncoderSpec) else None
@@ -205,7 +214,7 @@ def artifact_id(path: Path) -> str:
     Raises:
         ArtifactError: It has no manifest that can be read.
     """
-    return _id_of(_read(path, MANIFEST))
+    return _id_of(_read(_found(path), MANIFEST))
 
 
 def _id_of(manifest: bytes) -> str:
@@ -338,7 +347,7 @@ def _bytes(tensors: Tensors) -> bytes:
 def read_card(folder: Path) -> str:
     """The model card of a weights folder; empty when it has none."""
     try:
-        return (folder / CARD).read_text(encoding="utf-8")
+        return (_found(folder) / CARD).read_text(encoding="utf-8")
     except OSError:
         return ""
 

@@ -183,10 +183,10 @@ def route(
             raise ConfigError("--virtual-model needs --config, and --config names its own weights, not --artifact.")
         routing = _as_the_proxy(text, config, virtual_model, wishes.fields)
     else:
-        from embedllm_router.config.settings import patient_endpoint
+        from embedllm_router.config.settings import encoder_place
         from embedllm_router.prediction.loading import load_encoder
 
-        router = Router.load(artifact, lambda weights: load_encoder(weights, endpoint=patient_endpoint()))
+        router = Router.load(artifact, lambda weights: load_encoder(weights, place=encoder_place()))
         pool = router.pool(wishes.candidates) if wishes.candidates is not None else None
         routing = router.route(text, objective=wishes.objective, pool=pool)
     if as_json:

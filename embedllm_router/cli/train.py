@@ -195,7 +195,8 @@ def _network_of(
     encoder_model: Annotated[
         str | None,
         typer.Option(
-            help="Sentence transformer (name or path) to run for every prompt instead of a token table; slower."
+            help="Sentence transformer (name or path) to run for every prompt instead of a token table; slower. The "
+            "weights keep the name. EMBEDLLM_ROUTER_ENCODER__FOLDER says where its files are, if not on the hub."
         ),
     ] = None,
     decoder: Annotated[
@@ -446,9 +447,10 @@ def _choose_encoder(folder: Path | None, model: str | None, embeddings: Path | N
     if model is not None:
         if folder is not None:
             raise ConfigError("--encoder and --encoder-model exclude each other; give one.")
+        from embedllm_router.config.settings import encoder_place
         from embedllm_router.prediction.transformer_encoder import TransformerEncoder
 
-        return TransformerEncoder(model, keep_in=embeddings)
+        return TransformerEncoder(model, keep_in=embeddings, folder=encoder_place().folder)
     if embeddings is not None:
         raise ConfigError("--embeddings keeps what --encoder-model computes; a token table needs no such folder.")
     from embedllm_router.training.fit.distill import distilled_part, load_table

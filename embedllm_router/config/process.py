@@ -184,6 +184,9 @@ class EncoderSettings(_Group):
     """Name of the transformer in calls to the endpoint; None takes the name that the weights have."""
     api_key: SecretStr | None = None
     """Key of the endpoint, sent as a bearer token, such as `os.environ/TEI_KEY`; None sends none."""
+    folder: Path | None = None
+    """Folder of the transformer's files, such as `/models/all-mpnet-base-v2`; None finds them by the name that the
+    weights have, in the cache of Hugging Face or, where its settings allow it, on the hub."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where the transformer runs; `auto` takes a GPU where torch finds one, else the CPU."""
     threads: int = Field(default=1, ge=1, le=1024)
@@ -206,6 +209,12 @@ class EncoderSettings(_Group):
             timeout_s=self.timeout_ms / 1e3,
             max_batch=self.max_batch,
         )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.endpoint is not None and self.folder is not None:
+            raise ValueError("endpoint and folder exclude each other: the endpoint has the transformer's files")
+        return self
 
     @field_validator("endpoint")
     @classmethod

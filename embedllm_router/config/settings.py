@@ -36,14 +36,14 @@ from embedllm_router.config.process import (
 )
 from embedllm_router.config.virtual_model import CanarySettings, JudgingSettings, VirtualModelSettings
 from embedllm_router.errors import ConfigError
-from embedllm_router.prediction.remote_encoder import Endpoint
+from embedllm_router.prediction.loading import EncoderPlace
 
 __all__ = [
     "CALLBACK",
     "SECTION",
     "RouterSettings",
+    "encoder_place",
     "load_config",
-    "patient_endpoint",
     "read_adaptation_settings",
     "read_encoder_settings",
     "read_litellm_redis",
@@ -93,7 +93,8 @@ class RouterSettings(_Settings):
     """All settings of the plugin."""
 
     artifact: Path | None = None
-    """Weights folder; None takes the one that ships with the package."""
+    """Weights folder, your own or one that ships with the package, such as `weights/mpnet`; None takes the shipped
+    default."""
     encoder: EncoderSettings = EncoderSettings()
     """How prompts are embedded where the weights were trained with a sentence transformer."""
     virtual_models: dict[str, VirtualModelSettings] = Field(min_length=1)
@@ -214,14 +215,15 @@ def read_encoder_settings(**given: str) -> EncoderSettings:
         raise ConfigError(f"the encoder's settings are not valid:\n{_problems(error)}") from error
 
 
-def patient_endpoint() -> Endpoint | None:
-    """The embedding endpoint that the environment names, for a command that may wait; None where it names none.
+def encoder_place() -> EncoderPlace:
+    """Where the environment says that a sentence transformer is, for a command, which may wait for an endpoint.
 
     Raises:
         ConfigError: As `read_encoder_settings`.
     """
-    endpoint = read_encoder_settings().remote
-    return None if endpoint is None else endpoint.patient()
+    settings = read_encoder_settings()
+    endpoint = settings.remote
+    return EncoderPlace(None if endpoint is None else endpoint.patient(), settings.folder)
 
 
 def read_adaptation_settings() -> AdaptationSettings:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from embedllm_router._hashing import digest_of
 from embedllm_router.artifact.weights import Artifact
-from embedllm_router.config.settings import patient_endpoint
+from embedllm_router.config.settings import encoder_place
 from embedllm_router.data.folder import check_folders, read_folder
 from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.data.matrix import CorrectnessMatrix, merge
@@ -232,7 +232,7 @@ def read_inputs(  # noqa: PLR0913 - what is read and how, each said by the calle
     if not test.n_labels:
         raise DataError("no label is left to measure; name data whose LLMs the artifact knows, or use --split all.")
     skipped["in the artifact's train or validation part"] = everything.n_labels - test.n_labels
-    router = Router(artifact, load_encoder(artifact, keep_in, endpoint=patient_endpoint()))
+    router = Router(artifact, load_encoder(artifact, keep_in, place=encoder_place()))
     train = (
         None if parts is None else _train_part(router, matrix.select_prompts(parts.train), on_progress, encode=train_x)
     )

@@ -15,7 +15,7 @@ from typing import Final
 import polars as pl
 
 from embedllm_router._files import why_no_place, write_whole
-from embedllm_router.config.settings import patient_endpoint
+from embedllm_router.config.settings import encoder_place
 from embedllm_router.errors import ConfigError, DataError
 from embedllm_router.prediction.loading import encode_all, load_encoder
 from embedllm_router.prediction.static_encoder import EncodedPrompt
@@ -174,7 +174,7 @@ def load_router(job: Job) -> Router:
     Raises:
         ArtifactError: They cannot be loaded.
     """
-    return Router.load(job.artifact, lambda weights: load_encoder(weights, endpoint=patient_endpoint()))
+    return Router.load(job.artifact, lambda weights: load_encoder(weights, place=encoder_place()))
 
 
 def score_file(job: Job, on_progress: Callable[[str, int, int], None] = lambda *_: None) -> Scored:

@@ -1,8 +1,9 @@
 """Which encoder an artifact has: the one place that tells them apart."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from embedllm_router.artifact.manifest import EncoderSpec, Manifest, TransformerSpec
 from embedllm_router.artifact.weights import ENCODER, Artifact
@@ -10,10 +11,34 @@ from embedllm_router.prediction.remote_encoder import Endpoint, RemoteEncoder
 from embedllm_router.prediction.static_encoder import EncodedPrompt, StaticEncoder
 from embedllm_router.prediction.transformer_encoder import TransformerEncoder
 
-__all__ = ["PromptEncoder", "WholeEncoder", "encode_all", "encoder_id", "load_encoder"]
+__all__ = [
+    "EncoderPlace",
+    "PromptEncoder",
+    "WholeEncoder",
+    "encode_all",
+    "encoder_id",
+    "load_encoder",
+    "load_transformer",
+]
 
 WholeEncoder = TransformerEncoder | RemoteEncoder
 """A sentence transformer, here or at an endpoint, of which an artifact holds no weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderPlace:
+    """Where the sentence transformer is that weights name and do not hold.
+
+    Attributes:
+        endpoint: What runs it; None runs it in this process.
+        folder: Its files; None finds them by name.
+    """
+
+    endpoint: Endpoint | None = None
+    folder: Path | None = None
+
+
+_BY_NAME: Final = EncoderPlace()
 
 
 class PromptEncoder(Protocol):
@@ -27,23 +52,39 @@ class PromptEncoder(Protocol):
         """Embeds one text."""
 
 
-def load_encoder(artifact: Artifact, keep_in: Path | None = None, *, endpoint: Endpoint | None = None) -> PromptEncoder:
+def load_encoder(artifact: Artifact, keep_in: Path | None = None, *, place: EncoderPlace = _BY_NAME) -> PromptEncoder:
     """Builds the encoder an artifact holds or names.
 
     Args:
         artifact: Loaded weights.
         keep_in: Folder where a sentence transformer's embeddings are kept and found again; None keeps none.
-        endpoint: What runs the sentence transformer; None runs it here.
+        place: Where a sentence transformer is; by default it is found by name.
 
     Raises:
         ArtifactError: It cannot be found, or is not the one the artifact was trained with.
     """
-    spec = artifact.manifest.encoder
-    if isinstance(spec, TransformerSpec) and endpoint is not None:
-        return RemoteEncoder.from_artifact(artifact, endpoint, keep_in=keep_in)
-    if isinstance(spec, TransformerSpec):
-        return TransformerEncoder.from_spec(spec, keep_in=keep_in)
+    if isinstance(artifact.manifest.encoder, TransformerSpec):
+        return load_transformer(artifact, artifact.manifest.encoder, keep_in, place=place)
     return StaticEncoder.from_artifact(artifact)
+
+
+def load_transformer(
+    artifact: Artifact, spec: TransformerSpec, keep_in: Path | None = None, *, place: EncoderPlace = _BY_NAME
+) -> WholeEncoder:
+    """Builds the sentence transformer that an artifact names.
+
+    Args:
+        artifact: Loaded weights.
+        spec: What their manifest says of it.
+        keep_in: Folder where embeddings are kept and found again; None keeps none.
+        place: Where it is.
+
+    Raises:
+        ArtifactError: It cannot be found, or is not the one the artifact was trained with.
+    """
+    if place.endpoint is not None:
+        return RemoteEncoder.from_artifact(artifact, place.endpoint, keep_in=keep_in)
+    return TransformerEncoder.from_spec(spec, keep_in=keep_in, folder=place.folder)
 
 
 def encode_all(encoder: PromptEncoder, texts: Sequence[str]) -> list[EncodedPrompt]:

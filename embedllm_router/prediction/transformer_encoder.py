@@ -55,6 +55,7 @@ class TransformerEncoder:
         device: Where it runs.
         threads: How many threads it uses on a CPU; None for as many as torch has.
         keep_in: Folder where embeddings are kept and found again; None keeps none.
+        folder: Where its files are, if they are not to be found by name; the name is what weights keep.
 
     Attributes:
         spec: What a manifest says of it.
@@ -65,7 +66,7 @@ class TransformerEncoder:
         ArtifactError: The model cannot be loaded, the device is not there, or the `learn` extra is not installed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is, where its files are, and where it runs
         self,
         name: str,
         revision: str | None = None,
@@ -73,6 +74,7 @@ class TransformerEncoder:
         device: Device = "auto",
         threads: int | None = None,
         keep_in: Path | None = None,
+        folder: Path | None = None,
     ) -> None:
         try:
             import torch  # noqa: PLC0415 - seconds, and only this encoder needs it
@@ -84,11 +86,13 @@ class TransformerEncoder:
             ) from error
         try:
             with without_load_report():
-                self._model = SentenceTransformer(resolve_source(name), device="cpu", revision=revision).eval()
+                self._model = _loaded(SentenceTransformer, name, revision, folder)
         except (OSError, ValueError) as error:
             raise ArtifactError(
-                f"cannot load the sentence transformer {name!r} ({str(error).splitlines()[0]}). Expected a folder or a "
-                "hub name; download it first where there is no network."
+                f"cannot load the sentence transformer {name!r}{f' from {folder}' if folder else ''} "
+                f"({str(error).splitlines()[0]}). Expected a folder or a hub name; where there is no network, download "
+                "it first or name the folder of its files in encoder.folder, for commands in "
+                "EMBEDLLM_ROUTER_ENCODER__FOLDER."
             ) from error
         self._torch, self._threads = torch, threads
         self._pads_left = self._model.tokenizer.padding_side == "left"
@@ -107,6 +111,7 @@ class TransformerEncoder:
         device: Device = "auto",
         threads: int | None = None,
         keep_in: Path | None = None,
+        folder: Path | None = None,
     ) -> "TransformerEncoder":
         """Finds the model an artifact was trained with.
 
@@ -115,6 +120,7 @@ class TransformerEncoder:
             device: Where it shall run.
             threads: How many threads it uses on a CPU; None for as many as torch has.
             keep_in: Folder where embeddings are kept and found again; None keeps none.
+            folder: Where its files are; None finds them by name.
 
         Raises:
             ArtifactError: It cannot be loaded or is another one, or the device is not there.
@@ -125,7 +131,7 @@ class TransformerEncoder:
                 "load is known: name the endpoint in encoder.endpoint, for commands in "
                 "EMBEDLLM_ROUTER_ENCODER__ENDPOINT."
             )
-        encoder = cls(spec.source, spec.revision, device=device, threads=threads, keep_in=keep_in)
+        encoder = cls(spec.source, spec.revision, device=device, threads=threads, keep_in=keep_in, folder=folder)
         for name in _CHECKED:
             expected, found = getattr(spec, name), getattr(encoder.spec, name)
             if found != expected:
@@ -219,6 +225,15 @@ class TransformerEncoder:
             yield
         finally:
             self._torch.set_num_threads(before)
+
+
+def _loaded(transformer: Any, name: str, revision: str | None, folder: Path | None) -> Any:
+    """The model of a class, from its files or by name, on the CPU."""
+    if folder is None:
+        return transformer(resolve_source(name), device="cpu", revision=revision).eval()
+    if not folder.is_dir():
+        raise ValueError("no such folder")
+    return transformer(str(folder), device="cpu").eval()
 
 
 def joined(vectors: NDArray[np.float32], n_tokens: NDArray[np.float32], owners: NDArray[np.int64]) -> list[Embedded]:

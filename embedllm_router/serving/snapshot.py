@@ -325,7 +325,9 @@ def _encoder(
     endpoint = settings.remote
     if endpoint is not None:
         return RemoteEncoder.from_artifact(artifact, endpoint), {"endpoint": endpoint.url, "checked": bool(spec.probe)}
-    encoder = TransformerEncoder.from_spec(spec, device=settings.device, threads=settings.threads)
+    encoder = TransformerEncoder.from_spec(
+        spec, device=settings.device, threads=settings.threads, folder=settings.folder
+    )
     return encoder, {"device": encoder.device}
 
 

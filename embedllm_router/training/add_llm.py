@@ -30,7 +30,7 @@ from embedllm_router.artifact.manifest import LearnedLLM
 from embedllm_router.artifact.names import read_name
 from embedllm_router.artifact.published import AbilityEstimate
 from embedllm_router.artifact.weights import Artifact, Tensors, write_derived
-from embedllm_router.config.settings import patient_endpoint
+from embedllm_router.config.settings import encoder_place
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import question_stem
 from embedllm_router.errors import ConfigError, DataError
@@ -201,7 +201,7 @@ def embed(
     Returns:
         float32 (d_prompt,) each; None for a prompt without text, which is scored as the average prompt.
     """
-    encoder = load_encoder(artifact, endpoint=patient_endpoint())
+    encoder = load_encoder(artifact, place=encoder_place())
     found: list[NDArray[np.float32] | None] = []
     for i, prompt in enumerate(prompts):
         if on_progress is not None and i % _EVERY == 0:

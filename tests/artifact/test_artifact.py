@@ -13,7 +13,7 @@ from planted import planted_artifact
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from embedllm_router.artifact.weights import default_artifact_path, load_artifact, save_artifact
+from embedllm_router.artifact.weights import artifact_id, default_artifact_path, load_artifact, read_card, save_artifact
 from embedllm_router.errors import ArtifactError
 
 FILES = ("encoder.safetensors", "decoder.safetensors", "tokenizer.json")
@@ -47,6 +47,21 @@ def test_what_was_saved_is_loaded(folder: Path) -> None:
     assert next(llm.id for llm in artifact.manifest.llms).startswith("wizard")
     assert len(artifact.id) == 12
     assert not list(folder.parent.glob(".artifact*")), "no draft is left behind"
+
+
+def test_shipped_weights_are_found_by_name_unless_the_working_directory_has_such_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = Path("weights/default")
+    shipped = default_artifact_path()
+    assert load_artifact(named).id == artifact_id(named) == artifact_id(shipped)
+    assert read_card(named) == read_card(shipped) != ""
+    own = planted_artifact(tmp_path / named)
+    assert load_artifact(named).id == artifact_id(named) == own.id != artifact_id(shipped)
+    for missing in (Path("weights/none"), tmp_path / "weights" / "none"):
+        with pytest.raises(ArtifactError, match=r"weights/none: cannot read manifest\.json"):
+            load_artifact(missing)
 
 
 def test_the_id_covers_every_tensor(folder: Path) -> None:

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 from planted_transformer import MINILM, needs_minilm, transformer_artifact
+from typer.testing import CliRunner
 
 from embedllm_router import Router
 from embedllm_router.artifact.manifest import TransformerSpec
 from embedllm_router.artifact.weights import Artifact, load_artifact
+from embedllm_router.cli.main import app
 from embedllm_router.errors import ArtifactError
 from embedllm_router.prediction.loading import load_encoder
 from embedllm_router.prediction.static_encoder import StaticEncoder
@@ -19,6 +21,7 @@ from embedllm_router.prediction.transformer_encoder import (
     Device,
     TransformerEncoder,
     _multiplies_bfloat16,
+    resolve_source,
     without_load_report,
 )
 
@@ -49,6 +52,42 @@ def test_what_transformers_reports_of_a_file_is_kept_out_while_a_model_loads() -
     finally:
         logger.removeHandler(handler)
     assert seen == ["something else", "BertModel LOAD REPORT from: elsewhere"]
+
+
+def test_a_model_is_loaded_from_a_folder_and_known_by_its_name(encoder: TransformerEncoder, tmp_path: Path) -> None:
+    found = TransformerEncoder("acme/mini", revision="0123abcd", folder=Path(resolve_source(MINILM)))
+    assert (found.spec.source, found.spec.revision) == ("acme/mini", None)
+    assert found.spec.weights_sha256 == encoder.spec.weights_sha256
+    again = TransformerEncoder.from_spec(found.spec, folder=Path(resolve_source(MINILM)))
+    np.testing.assert_array_equal(again.encode(LONG).prompt_embedding, found.encode(LONG).prompt_embedding)
+    with pytest.raises(ArtifactError, match=r"'acme/mini'.*encoder\.folder"):
+        TransformerEncoder.from_spec(found.spec)
+    with pytest.raises(ArtifactError, match=r"from .*nowhere.*no such folder"):
+        TransformerEncoder.from_spec(found.spec, folder=tmp_path / "nowhere")
+
+
+def test_a_folder_of_another_model_is_refused(encoder: TransformerEncoder) -> None:
+    other = encoder.spec.model_copy(update={"source": "acme/mini", "weights_sha256": "0" * 64})
+    with pytest.raises(ArtifactError, match="not the one the artifact was trained with: weights_sha256"):
+        TransformerEncoder.from_spec(other, folder=Path(resolve_source(MINILM)))
+
+
+def test_commands_take_the_folder_from_the_environment(
+    encoder: TransformerEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renamed = encoder.spec.model_copy(update={"source": "acme/mini", "revision": None})
+    transformer_artifact(tmp_path, renamed)
+    arguments = ["route", "What is 6 times 7?", f"--artifact={tmp_path / 'artifact'}", "--json"]
+    unknown = CliRunner().invoke(app, arguments)
+    assert unknown.exit_code == 1
+    assert "EMBEDLLM_ROUTER_ENCODER__FOLDER" in unknown.output
+    monkeypatch.setenv("EMBEDLLM_ROUTER_ENCODER__FOLDER", resolve_source(MINILM))
+    found = CliRunner().invoke(app, arguments)
+    assert found.exit_code == 0, found.output
+    monkeypatch.setenv("EMBEDLLM_ROUTER_ENCODER__ENDPOINT", "http://127.0.0.1:9/v1")
+    both = CliRunner().invoke(app, arguments)
+    assert both.exit_code == 2
+    assert "endpoint and folder exclude each other" in both.output
 
 
 @pytest.fixture

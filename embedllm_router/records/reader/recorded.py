@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.artifact.weights import Artifact
-from embedllm_router.config.settings import patient_endpoint
+from embedllm_router.config.settings import encoder_place
 from embedllm_router.prediction.loading import encoder_id, load_encoder
 from embedllm_router.prediction.scorer import Scorer, Scores
 from embedllm_router.records.reader.source import Filters, RecordSource
@@ -338,7 +338,7 @@ class Embedder:
     """
 
     def __init__(self, artifact: Artifact) -> None:
-        self._encoder = load_encoder(artifact, endpoint=patient_endpoint())
+        self._encoder = load_encoder(artifact, place=encoder_place())
         self._d_prompt = artifact.manifest.encoder.d_prompt
         self.encoder_id = encoder_id(artifact.manifest)
 

@@ -23,11 +23,10 @@ from tokenizers import Tokenizer
 from embedllm_router._files import draft_beside, put_in_place, why_no_place
 from embedllm_router.artifact.manifest import TransformerSpec
 from embedllm_router.artifact.weights import Artifact
-from embedllm_router.config.settings import patient_endpoint
+from embedllm_router.config.settings import encoder_place
 from embedllm_router.errors import ConfigError
-from embedllm_router.prediction.loading import WholeEncoder
-from embedllm_router.prediction.remote_encoder import RemoteEncoder
-from embedllm_router.prediction.transformer_encoder import TransformerEncoder, resolve_source, without_load_report
+from embedllm_router.prediction.loading import WholeEncoder, load_transformer
+from embedllm_router.prediction.transformer_encoder import resolve_source, without_load_report
 
 __all__ = [
     "TokenTable",
@@ -152,10 +151,7 @@ def distilled_part(artifact: Artifact, keep_in: Path | None = None) -> TokenTabl
     """
     spec = artifact.manifest.encoder
     if isinstance(spec, TransformerSpec):
-        endpoint = patient_endpoint()
-        if endpoint is not None:
-            return RemoteEncoder.from_artifact(artifact, endpoint, keep_in=keep_in)
-        return TransformerEncoder.from_spec(spec, keep_in=keep_in)
+        return load_transformer(artifact, spec, keep_in, place=encoder_place())
     distilled = spec.blocks[:-1]
     if not distilled:
         raise ConfigError(
