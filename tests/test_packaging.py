@@ -21,6 +21,10 @@ SHIPPED = {
     "_shipped/weights/default/landmarks.safetensors",
     "_shipped/weights/default/manifest.json",
     "_shipped/weights/default/tokenizer.json",
+    "_shipped/weights/mpnet/decoder.safetensors",
+    "_shipped/weights/mpnet/landmarks.safetensors",
+    "_shipped/weights/mpnet/manifest.json",
+    "_shipped/weights/mpnet/tokenizer.json",
     "py.typed",
 }
 

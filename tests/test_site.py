@@ -10,7 +10,14 @@ import pytest
 pytest.importorskip("material")
 
 ROOT = Path(__file__).parents[1]
-TAKEN_IN = ("README.md", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md", "weights/default/README.md")
+TAKEN_IN = (
+    "README.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
+    "CONTRIBUTING.md",
+    "weights/default/README.md",
+    "weights/mpnet/README.md",
+)
 
 
 def build(config: Path, to: Path) -> subprocess.CompletedProcess[str]:

@@ -19,6 +19,7 @@ TAKEN_IN = {
     "SECURITY.md": "security.md",
     "CONTRIBUTING.md": "contributing.md",
     "weights/default/README.md": "weights.md",
+    "weights/mpnet/README.md": "weights_mpnet.md",
 }
 """Name on the site by path in the repository."""
 _IN_REPOSITORY = {page: path for path, page in TAKEN_IN.items()}

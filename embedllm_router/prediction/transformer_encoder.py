@@ -7,6 +7,7 @@ trained with. Long prompts are read in chunks, not cut.
 import hashlib
 import importlib.util
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -301,7 +302,15 @@ def embeddings_id(spec: TransformerSpec) -> str:
 
 @contextmanager
 def without_load_report() -> Iterator[None]:
-    """Leaves out what transformers logs of tensors that a model's file has and the model does not need."""
+    """Leaves out what transformers logs of tensors that a model's file has and the model does not need.
+
+    Where standard error is no terminal, so that a log would be full of them, also its progress bars.
+    """
+    from transformers.utils import logging as reports  # noqa: PLC0415 - seconds, and only a transformer needs it
+
+    shown = reports.is_progress_bar_enabled()
+    if not sys.stderr.isatty():
+        reports.disable_progress_bar()
 
     def is_other(record: logging.LogRecord) -> bool:
         return "LOAD REPORT" not in record.getMessage()
@@ -312,6 +321,8 @@ def without_load_report() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(is_other)
+        if shown:
+            reports.enable_progress_bar()
 
 
 def resolve_source(source: str) -> str:
