@@ -310,7 +310,7 @@ def without_load_report() -> Iterator[None]:
 
     shown = reports.is_progress_bar_enabled()
     if not sys.stderr.isatty():
-        reports.disable_progress_bar()
+        reports.disable_progress_bar()  # type: ignore[no-untyped-call]
 
     def is_other(record: logging.LogRecord) -> bool:
         return "LOAD REPORT" not in record.getMessage()
@@ -322,7 +322,7 @@ def without_load_report() -> Iterator[None]:
     finally:
         logger.removeFilter(is_other)
         if shown:
-            reports.enable_progress_bar()
+            reports.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def resolve_source(source: str) -> str:
