@@ -180,7 +180,8 @@ def _fingerprint(matrix: CorrectnessMatrix, recipe: Recipe, options: LeaveOutOpt
     """SHA-256 of what decides the runs."""
     source = recipe.encoder.spec if not hasattr(recipe.encoder, "source") else recipe.encoder.source
     known = recipe.known_llms(matrix.llm_ids)
-    digest = hashlib.sha256(f"{options} {recipe.options} {source} {recipe.prompt_columns} {recipe.ngrams}".encode())
+    used = replace(recipe.options, broad_weight=0.0)  # weighs what the runs found, and changes nothing in them
+    digest = hashlib.sha256(f"{options} {used} {source} {recipe.prompt_columns} {recipe.ngrams}".encode())
     digest.update(f"{known} {matrix.prompt_ids} {matrix.datasets} {matrix.categories}".encode())
     for array in (matrix.correctness, matrix.observed, matrix.label_thresholds()):
         digest.update(np.ascontiguousarray(array).data)

@@ -24,7 +24,7 @@ class TrainingOptions:
     """Widths of the broad network's hidden layers."""
     broad_d_llm: int = 48
     """Length of an LLM's broad embedding."""
-    broad_weight: float = 0.4
+    broad_weight: float = 0.1
     """Share of the broad network in predictions for prompts like those of training; the rest is the other network's."""
     trust_labels: float = 200.0
     """Graded answers at which an LLM's own row counts half, and what is expected of its kind the other half."""
