@@ -589,6 +589,13 @@ class Manifest(Record):
             return f"Measured on {held:,} answers with feedback that were held out when these weights learned from it."
         return "Measured on benchmark prompts that training set aside."
 
+    @property
+    def left_out_labels(self) -> str:
+        """How many labels tell of formats and not of LLMs, in words."""
+        n, llms = sum(one.n_labels for one in self.contradicted), {one.llm for one in self.contradicted}
+        whose = f"{len(llms)} LLM{'' if len(llms) == 1 else 's'}"
+        return f"{n:,} labels of {whose}, far below a published score or below guessing; see the model card"
+
     @model_validator(mode="after")
     def _rows_are_told_apart(self) -> "Manifest":
         for rows, ids in (("llms", [llm.id for llm in self.llms]), ("landmarks", [one.name for one in self.landmarks])):

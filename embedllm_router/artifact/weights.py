@@ -45,6 +45,7 @@ __all__ = [
     "read_card",
     "save_artifact",
     "shipped_path",
+    "weights_place",
     "write_derived",
 ]
 
@@ -163,11 +164,20 @@ def shipped_path(name: str) -> Path:
     return installed if installed.exists() else package.parent / name
 
 
-def _found(path: Path) -> Path:
-    """A weights folder; where there is none at a relative path, the one of that name that ships with the package."""
-    shipped = shipped_path(path.as_posix())
-    elsewhere = not path.is_absolute() and not path.exists() and (shipped / MANIFEST).exists()
-    return shipped if elsewhere else path
+def weights_place(path: Path) -> Path:
+    """Where a weights folder is: at its path, or where nothing is there and such weights ship, in the package."""
+    return path if path.exists() or not _ships(path) else shipped_path(path.as_posix())
+
+
+def _ships(path: Path) -> bool:
+    """Whether weights of that name, such as weights/mpnet, ship with the package."""
+    is_name = not path.is_absolute() and ".." not in path.parts
+    return is_name and (shipped_path(path.as_posix()) / MANIFEST).exists()
+
+
+def _hides(path: Path) -> bool:
+    """Whether a folder stands before weights of its name that ship with the package."""
+    return path.exists() and _ships(path) and not path.samefile(shipped_path(path.as_posix()))
 
 
 def load_artifact(path: Path) -> Artifact:
@@ -183,7 +193,7 @@ def load_artifact(path: Path) -> Artifact:
     Raises:
         ArtifactError: Something is missing, damaged, truncated or does not fit.
     """
-    path = _found(path)
+    path = weights_place(path)
     manifest_bytes = _read(path, MANIFEST)
     manifest = _parse_manifest(path, manifest_bytes)
     static = manifest.encoder if isinstance(manifest.encoder, EncoderSpec) else None
@@ -214,7 +224,7 @@ def artifact_id(path: Path) -> str:
     Raises:
         ArtifactError: It has no manifest that can be read.
     """
-    return _id_of(_read(_found(path), MANIFEST))
+    return _id_of(_read(weights_place(path), MANIFEST))
 
 
 def _id_of(manifest: bytes) -> str:
@@ -325,7 +335,7 @@ def check_beside(parent: Path, out: Path) -> None:
     Raises:
         ConfigError: Both are the same folder.
     """
-    if parent.resolve() == out.resolve():
+    if out.resolve() in {parent.resolve(), weights_place(parent).resolve()}:
         raise ConfigError(f"--out {out} is the artifact itself: name another folder, so that one can go back.")
 
 
@@ -347,7 +357,7 @@ def _bytes(tensors: Tensors) -> bytes:
 def read_card(folder: Path) -> str:
     """The model card of a weights folder; empty when it has none."""
     try:
-        return (_found(folder) / CARD).read_text(encoding="utf-8")
+        return (weights_place(folder) / CARD).read_text(encoding="utf-8")
     except OSError:
         return ""
 
@@ -368,9 +378,10 @@ def _read(path: Path, name: str) -> bytes:
         return (path / name).read_bytes()
     except OSError as error:
         place = "" if path.is_absolute() else f" in {path.absolute()}"
+        hides = "it hides the weights of that name that ship with the package: remove it, or " if _hides(path) else ""
         raise ArtifactError(
             f"artifact {path}: cannot read {name}{place} ({error.strerror}). Expected a weights folder made by "
-            "`embedllm-router train`; check the path or restore the folder."
+            f"`embedllm-router train`; {hides}check the path or restore the folder."
         ) from error
 
 

@@ -237,6 +237,8 @@ def summary_table(artifact_id: str, manifest: "Manifest") -> Table:
         table.add_row("hedge", f"fitted on {len(manifest.hedge.fitted_on)} data sets left out of training in turn")
     for source in manifest.data:
         table.add_row("data", f"{source.name}: {source.n_prompts} prompts, {source.n_labels} labels, {source.licence}")
+    if manifest.contradicted:
+        table.add_row("left out", manifest.left_out_labels)
     if manifest.metrics:
         table.add_row("metrics", manifest.measured)
     for name, value in manifest.metrics.items():

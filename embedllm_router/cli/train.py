@@ -418,6 +418,8 @@ def _print_learned(learned: "LearnedArtifact", out: Path, *, as_json: bool) -> N
     if merged.shared_prompts:
         twice = f"{merged.conflicts.repeated:,} repeated, {merged.conflicts.conflicting:,} pairs with different scores"
         typer.echo(f"{merged.shared_prompts:,} prompts stand in several data sets; {twice}, resolved by: {merged.rule}")
+    if manifest.contradicted:
+        typer.echo(f"left out: {manifest.left_out_labels}")
     typer.echo(f"{out}: artifact {learned.artifact.id}, {len(manifest.llms)} LLMs. On the test part:")
     _print_metrics(learned.metrics)
 

@@ -234,6 +234,21 @@ class EncoderSettings(_Group):
             raise ValueError("it is logged, so it may hold no user, password, ? or #: give the key in encoder.api_key")
         return endpoint
 
+    @field_validator("folder", mode="before")
+    @classmethod
+    def _is_named(cls, folder: object) -> object:
+        if isinstance(folder, str) and not folder.strip():
+            raise ValueError("expected a folder, found an empty name, which is the working directory: leave it out")
+        return folder
+
+    @field_validator("folder")
+    @classmethod
+    def _of_the_user(cls, folder: Path | None) -> Path | None:
+        try:
+            return folder and folder.expanduser()
+        except RuntimeError:
+            raise ValueError(f"{folder} begins with the home of a user who is not known here") from None
+
     @field_validator("api_key")
     @classmethod
     def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:

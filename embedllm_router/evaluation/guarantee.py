@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from embedllm_router._stats import clopper_pearson, resamples
 from embedllm_router.artifact.guarantees import rows_of, verdict
 from embedllm_router.artifact.manifest import GuaranteeRow, LearnedLLM, Manifest
-from embedllm_router.artifact.weights import Artifact, load_artifact, read_card, save_artifact
+from embedllm_router.artifact.weights import Artifact, load_artifact, read_card, save_artifact, weights_place
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import question_stem
 from embedllm_router.evaluation.frontier import choose, price_answers
@@ -257,6 +257,7 @@ def add_guarantee(folder: Path, data: Sequence[Path], on_progress: OnProgress = 
         ConfigError: The artifact's split cannot be rebuilt from the data.
         DataError: The data cannot be used.
     """
+    folder = weights_place(folder)
     artifact = load_artifact(folder)
     card = read_card(folder)
     inputs = read_inputs(artifact, data, train_x=False, on_progress=on_progress)

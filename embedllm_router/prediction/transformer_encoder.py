@@ -88,16 +88,11 @@ class TransformerEncoder:
         try:
             with without_load_report():
                 self._model = _loaded(SentenceTransformer, name, revision, folder)
-        except (OSError, ValueError) as error:
-            raise ArtifactError(
-                f"cannot load the sentence transformer {name!r}{f' from {folder}' if folder else ''} "
-                f"({str(error).splitlines()[0]}). Expected a folder or a hub name; where there is no network, download "
-                "it first or name the folder of its files in encoder.folder, for commands in "
-                "EMBEDLLM_ROUTER_ENCODER__FOLDER."
-            ) from error
-        self._torch, self._threads = torch, threads
-        self._pads_left = self._model.tokenizer.padding_side == "left"
-        self.spec = self._describe(name)
+            self._torch, self._threads = torch, threads
+            self._pads_left = self._model.tokenizer.padding_side == "left"
+            self.spec = self._describe(name)
+        except Exception as error:  # the libraries that read its files have no class of errors in common
+            raise ArtifactError(_why_not_loaded(name, folder, error)) from error
         self.tokenizer_json: str = self._model.tokenizer.backend_tokenizer.to_str()
         self.device = _present_device(torch, device)
         self._model.to(self.device)
@@ -136,9 +131,10 @@ class TransformerEncoder:
         for name in _CHECKED:
             expected, found = getattr(spec, name), getattr(encoder.spec, name)
             if found != expected:
+                place = f" in {folder.absolute()}" if folder else ""
                 raise ArtifactError(
-                    f"the sentence transformer {spec.source!r} is not the one the artifact was trained with: {name} "
-                    f"expected {expected}, found {found}. Restore that model, or train again with this one."
+                    f"the sentence transformer {spec.source!r}{place} is not the one the artifact was trained with: "
+                    f"{name} expected {expected}, found {found}. Restore that model, or train again with this one."
                 )
         return encoder
 
@@ -233,8 +229,24 @@ def _loaded(transformer: Any, name: str, revision: str | None, folder: Path | No
     if folder is None:
         return transformer(resolve_source(name), device="cpu", revision=revision).eval()
     if not folder.is_dir():
-        raise ValueError("no such folder")
+        raise ValueError("that is a file" if folder.is_file() else "no such folder")
     return transformer(str(folder), device="cpu").eval()
+
+
+def _why_not_loaded(name: str, folder: Path | None, error: Exception) -> str:
+    """What is wrong with a sentence transformer's files, and what helps."""
+    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+    if folder is None:
+        return (
+            f"cannot load the sentence transformer {name!r} ({reason}). Expected a folder or a hub name; where there "
+            "is no network, download it first or name the folder of its files in encoder.folder, for commands in "
+            "EMBEDLLM_ROUTER_ENCODER__FOLDER."
+        )
+    return (
+        f"cannot load the sentence transformer {name!r} from {folder.absolute()} ({reason}). Expected a folder with "
+        "all its files, such as config.json, modules.json, tokenizer.json and model.safetensors: restore them, or name "
+        "another in encoder.folder, for commands in EMBEDLLM_ROUTER_ENCODER__FOLDER."
+    )
 
 
 def joined(vectors: NDArray[np.float32], n_tokens: NDArray[np.float32], owners: NDArray[np.int64]) -> list[Embedded]:

@@ -197,6 +197,10 @@ def _of_the_encoder(settings: RouterSettings, encoder: PromptEncoder) -> Iterato
         found = "no prompt is sent there: the weights hold a static encoder"
         remedy = "name weights of a sentence transformer in artifact, or take encoder.endpoint out"
         yield Finding("warning", "encoder", settings.encoder.endpoint, found, remedy)
+    if settings.encoder.folder is not None and not isinstance(encoder, EncoderQueue):
+        found = "nothing is read there: the weights hold a static encoder"
+        remedy = "name weights of a sentence transformer in artifact, such as weights/mpnet, or take encoder.folder out"
+        yield Finding("warning", "encoder", str(settings.encoder.folder), found, remedy)
     if isinstance(encoder, EncoderQueue):
         try:
             encoder.encode(PROBE)

@@ -21,7 +21,7 @@ from structlog.typing import FilteringBoundLogger
 from embedllm_router.artifact.catalog import Catalog
 from embedllm_router.artifact.manifest import TransformerSpec
 from embedllm_router.artifact.versions import Versions
-from embedllm_router.artifact.weights import MANIFEST, Artifact, artifact_id, default_artifact_path
+from embedllm_router.artifact.weights import MANIFEST, Artifact, artifact_id, default_artifact_path, weights_place
 from embedllm_router.config.process import EncoderSettings
 from embedllm_router.config.settings import RouterSettings, read_proxy_config
 from embedllm_router.errors import ArtifactError, ConfigError, EncoderError
@@ -289,9 +289,12 @@ class LiveSnapshot:
         """
         spec = artifact.manifest.encoder
         if not isinstance(spec, TransformerSpec):
+            consequence = "prompts are embedded by the static encoder that the weights hold, and sent nowhere"
             if settings.endpoint is not None:
-                consequence = "prompts are embedded by the static encoder that the weights hold, and sent nowhere"
                 self._log.warning("routing.encoder_not_needed", endpoint=settings.endpoint, consequence=consequence)
+            if settings.folder is not None:
+                folder = str(settings.folder)
+                self._log.warning("routing.encoder_not_needed", folder=folder, consequence=consequence)
             return load_encoder(artifact)
         name = encoder_id(artifact.manifest), settings
         queue = self._encoders.get(name)
@@ -369,7 +372,7 @@ def versions_of(settings: RouterSettings) -> Versions:
 
 def _manifests(settings: RouterSettings) -> list[Path]:
     """The files that change when other weights shall decide."""
-    files = [(folder or default_artifact_path()) / MANIFEST for folder in _folders(settings)]
+    files = [weights_place(folder or default_artifact_path()) / MANIFEST for folder in _folders(settings)]
     if settings.adaptation.every is not None:
         with suppress(ArtifactError):  # reported where the weights are loaded
             files.append(versions_of(settings).pointer)

@@ -13,8 +13,16 @@ from planted import planted_artifact
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from embedllm_router.artifact.weights import artifact_id, default_artifact_path, load_artifact, read_card, save_artifact
-from embedllm_router.errors import ArtifactError
+from embedllm_router.artifact.weights import (
+    artifact_id,
+    check_beside,
+    default_artifact_path,
+    load_artifact,
+    read_card,
+    save_artifact,
+    weights_place,
+)
+from embedllm_router.errors import ArtifactError, ConfigError
 
 FILES = ("encoder.safetensors", "decoder.safetensors", "tokenizer.json")
 
@@ -62,6 +70,38 @@ def test_shipped_weights_are_found_by_name_unless_the_working_directory_has_such
     for missing in (Path("weights/none"), tmp_path / "weights" / "none"):
         with pytest.raises(ArtifactError, match=r"weights/none: cannot read manifest\.json"):
             load_artifact(missing)
+
+
+def test_an_empty_folder_that_hides_shipped_weights_is_named_as_what_hides_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights" / "default").mkdir(parents=True)
+    with pytest.raises(ArtifactError, match="hides the weights of that name that ship with the package: remove it"):
+        load_artifact(Path("weights/default"))
+    (tmp_path / "weights" / "mine").mkdir()
+    with pytest.raises(ArtifactError, match=r"train`; check the path"):
+        load_artifact(Path("weights/mine"))
+
+
+def test_only_names_are_looked_for_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that leaves the working directory is no name, whatever lies there beside the package."""
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path / "deep")
+    package = default_artifact_path().parents[1]
+    assert weights_place(Path("weights/default")) == default_artifact_path()
+    for path in (Path("../weights/default"), Path(f"../{package.name}/weights/default"), Path("weights")):
+        assert weights_place(path) == path
+
+
+def test_shipped_weights_found_by_name_are_not_overwritten_as_their_own_successors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for out in (default_artifact_path(), Path("weights/default")):
+        with pytest.raises(ConfigError, match="name another folder"):
+            check_beside(Path("weights/default"), out)
+    check_beside(Path("weights/default"), Path("weights/newer"))
 
 
 def test_the_id_covers_every_tensor(folder: Path) -> None:

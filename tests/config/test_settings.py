@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from embedllm_router.cli.options import places
-from embedllm_router.config.process import RedisAddress
-from embedllm_router.config.settings import read_litellm_redis, read_proxy_config, read_settings, read_store_settings
+from embedllm_router.config.process import EncoderSettings, RedisAddress
+from embedllm_router.config.settings import (
+    read_encoder_settings,
+    read_litellm_redis,
+    read_proxy_config,
+    read_settings,
+    read_store_settings,
+)
 from embedllm_router.errors import ConfigError
 from embedllm_router.routing.policy import Objective
 from embedllm_router.routing.prompt import EmbedText
@@ -351,3 +358,16 @@ def test_a_baseline_must_be_a_candidate_and_the_nearest_one_is_named() -> None:
     for fine in ("claude", "mini"):
         models["auto"]["baseline"] = fine
         assert read_settings({"virtual_models": models}).virtual_models["auto"].baseline == fine
+
+
+def test_the_folder_of_a_transformer_may_lie_in_the_users_home_and_has_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert EncoderSettings.model_validate({"folder": "~/models/mini"}).folder == tmp_path / "models" / "mini"
+    assert EncoderSettings.model_validate({"folder": "models/mini"}).folder == Path("models/mini")
+    with pytest.raises(ValidationError, match="not known here"):
+        EncoderSettings.model_validate({"folder": "~nobody-of-that-name/mini"})
+    monkeypatch.setenv("EMBEDLLM_ROUTER_ENCODER__FOLDER", "")
+    with pytest.raises(ConfigError, match=r"encoder\.folder.*leave it out"):
+        read_encoder_settings()

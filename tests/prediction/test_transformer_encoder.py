@@ -1,6 +1,7 @@
 """A sentence transformer as prompt encoder: what it reads, and that another one is refused."""
 
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +67,35 @@ def test_a_model_is_loaded_from_a_folder_and_known_by_its_name(encoder: Transfor
         TransformerEncoder.from_spec(found.spec, folder=tmp_path / "nowhere")
 
 
+def spoiled(kind: str, folder: Path) -> Path:
+    """A copy of the model's folder of which one file is cut short, empty or missing; or no such folder at all."""
+    if kind == "file":
+        folder.write_text("")
+        return folder
+    shutil.copytree(resolve_source(MINILM), folder)
+    name = {"cut": "model.safetensors", "empty": "tokenizer.json", "missing": "config.json"}[kind]
+    content = (folder / name).read_bytes()
+    (folder / name).unlink()
+    if kind != "missing":
+        (folder / name).write_bytes(content[:1000] if kind == "cut" else b"")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["cut", "empty", "missing", "file"])
+def test_damaged_files_are_refused_in_one_sentence_that_names_the_folder(
+    encoder: TransformerEncoder, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoiled(kind, tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArtifactError, match=r"cannot load .* from .*encoder\.folder") as refused:
+        TransformerEncoder.from_spec(encoder.spec, folder=Path("model"))
+    assert str(tmp_path / "model") in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
 def test_a_folder_of_another_model_is_refused(encoder: TransformerEncoder) -> None:
     other = encoder.spec.model_copy(update={"source": "acme/mini", "weights_sha256": "0" * 64})
-    with pytest.raises(ArtifactError, match="not the one the artifact was trained with: weights_sha256"):
+    with pytest.raises(ArtifactError, match=r"in .* is not the one the artifact was trained with: weights_sha256"):
         TransformerEncoder.from_spec(other, folder=Path(resolve_source(MINILM)))
 
 

@@ -89,6 +89,13 @@ def test_an_endpoint_that_the_weights_do_not_need_is_named(healthy: dict[str, An
     assert "no prompt is sent there" in found.found
 
 
+def test_a_folder_that_the_weights_do_not_need_is_named(healthy: dict[str, Any], tmp_path: Path) -> None:
+    settings_of(healthy).update(encoder={"folder": "/models/mini"})
+    (found,) = checked(healthy, tmp_path).findings
+    assert (found.level, found.check, found.subject) == ("warning", "encoder", "/models/mini")
+    assert "nothing is read there" in found.found
+
+
 def settings_of(config: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = config["callback_settings"]["embedllm_router"]
     return found

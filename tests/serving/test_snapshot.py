@@ -15,6 +15,7 @@ from planted import planted_artifact
 from proxied import planted_config
 
 from embedllm_router import Router
+from embedllm_router.artifact import weights
 from embedllm_router.artifact.weights import MANIFEST, Artifact
 from embedllm_router.config.process import LogSettings
 from embedllm_router.config.settings import read_proxy_config
@@ -265,6 +266,31 @@ def test_a_file_that_says_something_else_than_litellm_read_is_not_watched(runnin
     live = LiveSnapshot(settings, configure_logging(LogSettings(), running.log), running.file)
     assert live.config is None
     assert live.reload().settings == settings
+
+
+def test_a_transformers_folder_that_static_weights_do_not_need_is_named(running: Running) -> None:
+    assert not running.events("routing.encoder_not_needed")
+    running.config["callback_settings"]["embedllm_router"]["encoder"] = {"folder": "/models/mini"}
+    running.write()
+    running.live.reload()
+    (told,) = running.events("routing.encoder_not_needed")
+    assert told["folder"] == "/models/mini"
+
+
+def test_weights_that_ship_are_watched_by_their_name(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "package"
+    planted_artifact(package / "weights" / "other")
+    monkeypatch.setattr(weights, "shipped_path", package.joinpath)
+    monkeypatch.chdir(tmp_path)
+    running.config["callback_settings"]["embedllm_router"]["artifact"] = "weights/other"
+    running.write()
+    running.live.reload()
+    assert not running.live.changed()
+    manifest = package / "weights" / "other" / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"2026-01-01"', '"2026-02-02"'))
+    assert running.live.changed()
 
 
 def test_trial_weights_are_loaded_watched_and_reloaded(running: Running, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Labels that tell of formats: planted ones are found and no others, nothing learns from them, everything says so."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from embedllm_router.cli.main import app
 from embedllm_router.data.folder import read_folders
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.errors import DataError
-from embedllm_router.training.fit.contradicted import find_contradicted
+from embedllm_router.training.fit.contradicted import find_contradicted, leave_out, unchecked
+from embedllm_router.training.fit.description import model_card
 from embedllm_router.training.fit.distill import save_table
 from embedllm_router.training.fit.facts import Asked, Source, read_facts
 from embedllm_router.training.fit.published import Published
@@ -121,11 +123,58 @@ def test_without_leaves_out_labels_and_nothing_else() -> None:
     assert m.without([]).n_labels == m.n_labels
 
 
-def test_a_chance_that_is_no_probability_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    entry = {"licence": "", "attribution": "", "asks": {"maths": {"chance": 25}}}
+def test_each_label_is_found_once_where_categories_overlap() -> None:
+    """Algebra is broken and the rest of maths is not, so the rest is kept, whatever all of maths would look like."""
+    shares = {("maths/algebra", "broken"): 0.05, ("maths/sets", "broken"): 0.7, ("law", "broken"): 0.7}
+    m = matrix(shares | {("maths/algebra", "fine"): 0.7, ("maths/sets", "fine"): 0.7, ("law", "fine"): 0.7})
+    wide, narrow = Asked(benchmarks=("maths",)), Asked(benchmarks=("maths",))
+    asks = {"exam": Source(licence="", attribution="", asks={"*": wide, "maths": wide, "maths/algebra": narrow})}
+    assert [one.cell for one in find_contradicted(m, asks, published(SCORES))] == [("exam", "maths/algebra", "broken")]
+    bad = matrix({("maths/algebra", "broken"): 0.05, ("maths/sets", "broken"): 0.1, ("law", "broken"): 0.1})
+    found = find_contradicted(bad, asks, published(SCORES))
+    assert [(one.category, one.n_labels) for one in found] == [("*", 400), ("maths", 400), ("maths/algebra", 400)]
+    assert not bad.without(one.cell for one in found).n_labels
+
+
+def test_what_sources_name_and_nothing_knows_is_said() -> None:
+    m = matrix(SHARES)
+    good, wrong = Asked(benchmarks=("maths", "none")), Asked(benchmarks=("mats",))
+    assert not list(unchecked(m, sources(maths=good), published(SCORES)))
+    assert not list(unchecked(m, {"other": Source(licence="", attribution="", asks={"law": wrong})}, Published()))
+    (said,) = unchecked(m, sources(math=good), published(SCORES))
+    assert "do not have (exam: 'math')" in said
+    (said,) = unchecked(m, sources(maths=wrong), published(SCORES))
+    assert "exam: 'maths' by mats" in said
+    (said,) = unchecked(m, sources(maths=good), published(SCORES, test="maths|algebra"))
+    assert "no whole score was published" in said
+    (said,) = unchecked(m, sources(**{f"c{i}": Asked(chance=0.2) for i in range(9)}), Published())
+    assert said.count("exam:") == 5
+
+
+def test_an_llm_of_which_too_few_labels_are_left_goes_and_so_do_the_prompts_it_alone_answered() -> None:
+    m = matrix({("maths", "fine"): 0.7, ("maths", "weak"): 0.5, ("law", "broken"): 0.1, ("law", "weak"): 0.1}, n=50)
+    m = m.select_llms(["broken", "fine", "weak"])
+    found = tuple(
+        ContradictedLabels(dataset="exam", category="law", llm=llm, n_labels=50, right=0.1, expected=0.9)
+        for llm in ("broken", "weak")
+    )
+    kept = leave_out(m, found, min_labels=50)
+    assert kept.llm_ids == ("fine", "weak")
+    assert kept.observed.sum(axis=0).tolist() == [50, 50]
+    assert kept.categories.count("law") == 50, "weak had answered these, so evaluation finds them again"
+    assert leave_out(m, found[:1], min_labels=50).prompts == m.prompts
+    only = m.select_llms(["broken"])
+    with pytest.raises(DataError, match="no LLM has 50 graded answers that are not left out"):
+        leave_out(only, found, min_labels=50)
+
+
+@pytest.mark.parametrize("asked", [{"chance": 25}, {"chance": 0}, {"chance": "often"}, {"chanc": 0.2}, ["maths"]])
+def test_what_is_asked_otherwise_is_refused_in_one_sentence(asked: object, tmp_path: Path) -> None:
+    entry = {"licence": "", "attribution": "", "asks": {"maths": asked}}
     (tmp_path / "sources.json").write_text(json.dumps({"datasets": {"exam": entry}}))
-    with pytest.raises(DataError, match="chance"):
+    with pytest.raises(DataError, match=r"exam\.asks\.maths") as refused:
         read_facts(None, sources=tmp_path / "sources.json")
+    assert "\n" not in str(refused.value)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +194,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     entry = {"licence": "MIT", "attribution": "us", "asks": {"*": {"benchmarks": ["exam"]}}}
     (place / "sources.json").write_text(json.dumps({"datasets": {"two": entry}}))
     said = run("train", *data(place), f"--out={place / 'out'}", f"--encoder={place / 'table'}", *SMALL, sourced(place))
-    assert "two" in said
+    assert "left out: 200 labels of 1 LLM," in said
     return place
 
 
@@ -195,3 +244,50 @@ def test_they_are_found_only_where_sources_say_what_was_asked(trained: Path, tmp
     run("train", *data(trained), f"--out={tmp_path / 'out'}", f"--encoder={trained / 'table'}", *SMALL)
     assert not load_artifact(tmp_path / "out").manifest.contradicted
     assert "Labels left out" not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+def test_inspect_says_that_labels_were_left_out(trained: Path, tmp_path: Path) -> None:
+    said = run("inspect", str(trained / "out"))
+    assert "left out" in said
+    assert "200 labels of 1 LLM" in said
+    old = tmp_path / "old"
+    shutil.copytree(trained / "out", old)
+    manifest = json.loads((old / "manifest.json").read_text())
+    del manifest["contradicted"]
+    (old / "manifest.json").write_text(json.dumps(manifest))
+    assert "200 labels" not in run("inspect", str(old)), "weights from before there was such a list"
+
+
+def test_the_card_shows_a_category_of_any_name_in_one_cell(trained: Path) -> None:
+    manifest = load_artifact(trained / "out").manifest
+    odd = manifest.contradicted[0].model_copy(update={"category": "a|b\nc"})
+    card = model_card(manifest.model_copy(update={"contradicted": (odd,)}), "")
+    assert rf"| two | a\|b c | {odd.llm} |" in card
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
+    """Two sets in which an LLM is right on nothing, a fifth of whose prompts it alone answered."""
+    place = tmp_path_factory.mktemp("broken")
+    for name in ("one", "two"):
+        shutil.copytree(trained / name, place / name)
+        items, results = (pl.read_parquet(place / name / f"{part}.parquet") for part in ("items", "results"))
+        alone = pl.col("item_id").is_in(items["item_id"][::5].implode())
+        mine = pl.DataFrame({"item_id": items["item_id"], "model": "broken", "score": 0.0, "output_chars": 5})
+        pl.concat([results.filter(~alone), mine.cast(results.schema)]).write_parquet(place / name / "results.parquet")
+    entry = {"licence": "MIT", "attribution": "us", "asks": {"*": {"chance": 0.2}}}
+    (place / "sources.json").write_text(json.dumps({"datasets": {"one": entry, "two": entry}}))
+    return place
+
+
+def test_an_llm_without_a_label_left_is_not_learned_and_the_split_is_found_again(broken: Path, trained: Path) -> None:
+    said = run(
+        "train", *data(broken), f"--out={broken / 'out'}", f"--encoder={trained / 'table'}", *SMALL, sourced(broken)
+    )
+    assert "broken is not learned: 500 of its 500 labels are left out" in " ".join(said.split())
+    manifest = load_artifact(broken / "out").manifest
+    assert "broken" not in {llm.id for llm in manifest.llms}
+    assert "broken" in {labels.llm for labels in manifest.contradicted}
+    assert [source.n_prompts for source in manifest.data] == [240, 160]
+    found = json.loads(run("evaluate", *data(broken), f"--artifact={broken / 'out'}", "--baselines=none", "--json"))
+    assert found["skipped_labels"]["LLM not in the artifact"] == 500

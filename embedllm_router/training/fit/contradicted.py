@@ -6,7 +6,7 @@ out, as are those that the data themselves mark as unread. Nothing is done where
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,16 +17,18 @@ from scipy.stats import binom
 from embedllm_router.artifact.manifest import ContradictedLabels
 from embedllm_router.artifact.published import SCORE_BOUNDS
 from embedllm_router.data.matrix import CorrectnessMatrix
+from embedllm_router.errors import DataError
 from embedllm_router.training.fit.facts import Asked, Source
 from embedllm_router.training.fit.published import Published
 
-__all__ = ["find_contradicted"]
+__all__ = ["find_contradicted", "leave_out", "unchecked"]
 
 _MIN_LABELS: Final = 30
 _FAR: Final = 1.5
 """Log-odds below the published score. Where data sets and publishers ask alike, half of all scores lie within 0.1; 1.5
 is 0.73 against 0.38, more than prompting, number of examples and reasoning explain."""
 _SURE: Final = 3.0  # standard errors of the share right
+_SHOWN: Final = 5  # names in a warning
 _BY_LUCK: Final = 1e-3  # a share below chance that guessing reaches less often than this
 
 
@@ -41,19 +43,98 @@ def find_contradicted(
         published: Scores.
 
     Returns:
-        In the order of data sets, categories and LLMs; each category of an LLM once.
+        In the order of data sets, categories and LLMs. Where categories overlap, the narrowest comes first, and a wider
+        one is judged by the labels that are left: each label is found at most once.
     """
     scores = _whole_scores(published.scores)
     return tuple(
         labels
         for name in dict.fromkeys(matrix.datasets)
         if name in sources
-        for category, asked in sources[name].asks.items()
-        for labels in _found(_Part.of(matrix, name, category), asked, scores)
+        for labels in _found_in(matrix.select_prompts(matrix.rows_of(name, "*")), name, sources[name], scores)
     )
 
 
+def leave_out(
+    matrix: CorrectnessMatrix, contradicted: Sequence[ContradictedLabels], min_labels: int
+) -> CorrectnessMatrix:
+    """The matrix without such labels, and without the LLMs of which too few are left.
+
+    Args:
+        matrix: Of LLMs that have enough labels.
+        contradicted: What is left out of it.
+        min_labels: Fewest graded answers of an LLM.
+
+    Returns:
+        The prompts that any LLM left had answered, those of which every label is left out among them: that is how
+        `evaluate` finds them again.
+
+    Raises:
+        DataError: No LLM is left.
+    """
+    cells = [labels.cell for labels in contradicted]
+    counts = matrix.without(cells).observed.sum(axis=0).tolist()
+    ids = [llm for llm, n in zip(matrix.llm_ids, counts, strict=True) if n >= min_labels]
+    if not ids:
+        raise DataError(
+            f"no LLM has {min_labels} graded answers that are not left out as far below a published score or below "
+            f"guessing; the largest has {max(counts)}. Check what the sources say under asks, add data or "
+            "lower --min-labels."
+        )
+    return matrix.select_llms(ids).without(cells)
+
+
+def unchecked(matrix: CorrectnessMatrix, sources: Mapping[str, Source], published: Published) -> Iterator[str]:
+    """What the sources name and nothing else knows, so that labels are not checked as they say: for a user to mend.
+
+    Args:
+        matrix: Labels; what the sources say of other data sets is passed over.
+        sources: Say what a category asks.
+        published: Scores.
+    """
+    known = {benchmark for _, benchmark in _whole_scores(published.scores)}
+    asks = [
+        (name, *one) for name in dict.fromkeys(matrix.datasets) if name in sources for one in sources[name].asks.items()
+    ]
+    strange = [f"{name}: {category!r}" for name, category, _ in asks if not len(matrix.rows_of(name, category))]
+    if strange:
+        yield (
+            f"the sources ask about categories that the data do not have ({_some(strange)}), so nothing is checked "
+            "there. Name a category of the data, what stands before a slash in several, or *."
+        )
+    strange = [
+        f"{name}: {category!r} by {', '.join(asked.benchmarks)}"
+        for name, category, asked in asks
+        if asked.benchmarks and known.isdisjoint(asked.benchmarks)
+    ]
+    if strange:
+        yield (
+            f"no whole score was published on benchmarks that the sources name ({_some(strange)}), so no label is "
+            "compared with one there. Name benchmarks of scores.parquet; --published says where it is."
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return "; ".join(names[:_SHOWN]) + ("; …" if len(names) > _SHOWN else "")
+
+
 _Scores = Mapping[tuple[str, str], float]
+
+
+def _found_in(of_set: CorrectnessMatrix, name: str, source: Source, scores: _Scores) -> tuple[ContradictedLabels, ...]:
+    """All that is found in one data set, narrow categories before those that they are parts of."""
+    found: list[ContradictedLabels] = []
+    for category in sorted(source.asks, key=_breadth):
+        new = list(_found(_Part.of(of_set, name, category), source.asks[category], scores))
+        found += new
+        of_set = of_set.without(labels.cell for labels in new) if new else of_set
+    place = {category: number for number, category in enumerate(source.asks)}
+    return tuple(sorted(found, key=lambda labels: place[labels.category]))
+
+
+def _breadth(category: str) -> tuple[bool, int]:
+    """Smaller for a part than for what it is a part of."""
+    return category == "*", -category.count("/")
 
 
 def _whole_scores(scores: pl.DataFrame) -> _Scores:

@@ -233,8 +233,8 @@ def _data(manifest: Manifest) -> str:
 def _contradicted(manifest: Manifest) -> str:
     head = "| set | category | LLM | labels | right | expected | from |\n|---|---|---|---|---|---|---|\n"
     rows = [
-        f"| {one.dataset} | {one.category} | {one.llm} | {one.n_labels:,} | {one.right:.3f} | {one.expected:.3f} | "
-        f"{one.benchmark or 'guessing'} |"
+        f"| {_cell(one.dataset)} | {_cell(one.category)} | {_cell(one.llm)} | {one.n_labels:,} | {one.right:.3f} | "
+        f"{one.expected:.3f} | {_cell(one.benchmark or 'guessing')} |"
         for one in manifest.contradicted
     ]
     n = sum(one.n_labels for one in manifest.contradicted)
@@ -245,6 +245,11 @@ the same LLM on the same benchmark, or below guessing. Nothing was learned from 
 
 """
     return note + head + "\n".join(rows) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Any text as one cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _llms(manifest: Manifest) -> str:

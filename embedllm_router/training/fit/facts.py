@@ -39,6 +39,7 @@ __all__ = [
 UNRECORDED_TOKENS: Final = 300.0
 """Taken for every answer where no data set records a length: an assumption, but free output would be a wrong one."""
 
+_SHOWN: Final = 5  # problems of a file that an error names
 _NO_VENDOR: Final = "other"
 _SPREAD: Final = 4.0  # a prompt moves the reasoning estimate by at most this factor either way
 _PRIOR_LABELS: Final = 50.0  # an LLM's smearing factor counts fully when it has many more labels than this
@@ -269,8 +270,12 @@ def _entries(file: Path | None, key: str, adapter: TypeAdapter[dict[str, _T]]) -
     try:
         raw = json.loads(_text(file))
         return adapter.validate_python(raw.get(key) if isinstance(raw, dict) else raw)
-    except (ValueError, ValidationError) as error:
-        raise DataError(f"{file}: expected {{{key!r}: {{name: entry}}}}, found otherwise: {error}") from error
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        shown = "; ".join(problems[:_SHOWN]) + ("; …" if len(problems) > _SHOWN else "")
+        raise DataError(f"{file}: expected {{{key!r}: {{name: entry}}}}, found otherwise: {shown}.") from error
+    except ValueError as error:
+        raise DataError(f"{file}: expected JSON, found otherwise: {error}.") from error
 
 
 def _text(file: Path) -> str:

@@ -22,6 +22,7 @@ from embedllm_router.errors import DataError
 from embedllm_router.evaluation.frontier import Costs, choose, price_answers
 from embedllm_router.evaluation.inputs import Pool, find_pools
 from embedllm_router.evaluation.metrics import auc
+from embedllm_router.training.fit.contradicted import leave_out
 from embedllm_router.training.fit.decoder import Progress
 from embedllm_router.training.fit.description import learned_llms
 from embedllm_router.training.fit.facts import UNRECORDED_TOKENS, log_output_tokens
@@ -348,7 +349,7 @@ def measure_left_out(  # noqa: PLR0913 - data, a recipe and where
     matrix = chat_llms(
         merge_folders(folders, OnConflict.MEAN, max_prompts=max_prompts).matrix, recipe.facts, min_labels
     )
-    matrix = matrix.without(labels.cell for labels in recipe.contradicted(matrix))
+    matrix = leave_out(matrix, recipe.contradicted(matrix), min_labels)
     recipe = replace(recipe, facts=with_listed_prices(recipe.facts, recipe.published, matrix.llm_ids))
     runs = leave_each_out(matrix, recipe, options, cache=cache, progress=progress)
     if not runs:

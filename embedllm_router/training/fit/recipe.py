@@ -5,7 +5,8 @@ decoder stay as they are.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedllm_router.artifact.manifest import BroadSpec, ContradictedLabels, LeftOutSet, Manifest, NgramSpec
-from embedllm_router.artifact.weights import Artifact, check_place, load_artifact, read_card, save_artifact
+from embedllm_router.artifact.weights import (
+    Artifact,
+    check_place,
+    load_artifact,
+    read_card,
+    save_artifact,
+    weights_place,
+)
 from embedllm_router.data.folder import find_set_facts, merge_folders, read_folders
 from embedllm_router.data.ingest_options import OnConflict
 from embedllm_router.data.matrix import CorrectnessMatrix, Merged
@@ -30,6 +38,7 @@ from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.prediction.text_features import STYLE_FEATURES
 from embedllm_router.training.fit.ability import kin_spec
 from embedllm_router.training.fit.benchmarks import with_benchmarks
+from embedllm_router.training.fit.contradicted import leave_out, unchecked
 from embedllm_router.training.fit.decoder import LearningData, Progress, Trained
 from embedllm_router.training.fit.description import Learned, describe, model_card, with_landmarks
 from embedllm_router.training.fit.distill import TokenTable
@@ -173,7 +182,8 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     matrix = chat_llms(merged.matrix, facts, min_labels)
     recipe = Recipe(encoder, facts, published, options, prompt_columns, tuple(ngrams))
     contradicted = recipe.contradicted(matrix)
-    matrix = matrix.without(labels.cell for labels in contradicted)
+    said = [*unchecked(matrix, facts.sources, published), *_too_few(matrix, contradicted, min_labels)]
+    matrix = leave_out(matrix, contradicted, min_labels)
     if options.hedged:
         matrix = matrix.with_llms(llm for llm in unlabelled if llm not in matrix.llm_ids)
     split = _split(matrix, split_seed, split_first)
@@ -196,7 +206,7 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     how = _how(split_seed, on_conflict, max_prompts, split_first)
     artifact = _write(out, ready, recipe, learned, how, command)
     checkpoint.remove()  # not before: what cannot be written is not lost
-    return LearnedArtifact(artifact, artifact.manifest.metrics, merged, _warnings(artifact, data))
+    return LearnedArtifact(artifact, artifact.manifest.metrics, merged, (*said, *_warnings(artifact, data)))
 
 
 def _how(
@@ -259,6 +269,20 @@ def _hedged(  # noqa: PLR0913, PLR0917 - everything a hedge is made of
     kin = kin_spec(form.parts.ability.kin, form.parts.features)
     learned = Learned(form.tensors(), len(form.parts.history), llms, broad, EXAM_DEVIATION, hedge, kin)
     return _Assembled(learned, form.found)
+
+
+def _too_few(matrix: CorrectnessMatrix, contradicted: Sequence[ContradictedLabels], min_labels: int) -> Iterator[str]:
+    """Which LLMs are not learned, since their labels are left out."""
+    lost = Counter[str]()
+    for labels in contradicted:
+        lost[labels.llm] += labels.n_labels
+    for llm, n in sorted(lost.items()):
+        had = int(matrix.observed[:, matrix.llm_ids.index(llm)].sum())
+        if had - n < min_labels:
+            yield (
+                f"{llm} is not learned: {n} of its {had} labels are left out as far below a published score or below "
+                f"guessing, and --min-labels is {min_labels}."
+            )
 
 
 def _warnings(artifact: Artifact, learned_from: LearningData) -> tuple[str, ...]:
@@ -462,6 +486,7 @@ def add_landmarks(folder: Path, data: Sequence[Path], on_progress: OnProgress = 
         ConfigError: The artifact has a hedge, or its split cannot be rebuilt from the data.
         DataError: No category has enough training prompts.
     """
+    folder = weights_place(folder)
     artifact = load_artifact(folder)
     if artifact.manifest.hedge is not None:
         raise ConfigError(
