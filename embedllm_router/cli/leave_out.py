@@ -19,6 +19,7 @@ from embedllm_router.cli.console import (
     print_lines,
     progress,
     stdout,
+    warn,
 )
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class LeaveOutChoice:
                 cache=self.cache,
                 progress=by_epoch(on_progress),
             )
+        for warning in found.warnings:
+            warn(warning)
         if as_json:
             print_json(asdict(found))
             return

@@ -222,9 +222,7 @@ def read_inputs(  # noqa: PLR0913 - what is read and how, each said by the calle
     """
     wanted = [folder.resolve().name for folder in folders]
     helpers = _missing_training_sets(artifact, folders) if split == "test" else []
-    most = artifact.manifest.training.get("max_prompts")
-    most = most if split == "test" and isinstance(most, int) else None
-    matrix, skipped, strangers = _read(artifact, [*folders, *helpers], wanted, names, most)
+    matrix, skipped, strangers = _read(artifact, [*folders, *helpers], wanted, names, as_trained=split == "test")
     asked = np.isin(np.array(matrix.datasets), wanted)
     parts = _rebuild_split(artifact, matrix) if split == "test" else None
     test_rows = np.flatnonzero(asked) if parts is None else parts.test[asked[parts.test]]
@@ -259,13 +257,16 @@ def _read(
     folders: Sequence[Path],
     wanted: Sequence[str],
     names: Mapping[str, str],
-    max_prompts: int | None,
+    *,
+    as_trained: bool,
 ) -> tuple[CorrectnessMatrix, dict[str, int], tuple[str, ...]]:
     """Labels of the artifact's LLMs in its order; how many others the wanted folders held, and of whom.
 
-    Training sets are thinned and merged as training did: at most so many prompts, in its order, by its rule. Every
-    other set stays by itself.
+    Training sets are merged as training did, in its order, by its rule, and where `as_trained` asks for it, they hold
+    the prompts that it had. Every other set stays by itself.
     """
+    thinned = artifact.manifest.training.get("max_prompts") if as_trained else None
+    max_prompts = thinned if isinstance(thinned, int) else None
     known = [llm.id for llm in artifact.manifest.llms]
     learned = [source.name for source in artifact.manifest.data]
     unparsed, n_strange, n_wanted = 0, 0, 0
@@ -284,14 +285,17 @@ def _read(
         own_ids = matrix.prompt_ids if name in learned else tuple(f"{name}:{item}" for item in matrix.prompt_ids)
         matrices.append(replace(matrix, prompt_ids=own_ids))
     rule = OnConflict(str(artifact.manifest.training.get("on_conflict", OnConflict.MEAN)))
-    merged = _align(merge(matrices, rule).matrix, known)
+    whole = _align(merge(matrices, rule).matrix, known)
+    merged = _without_later_prompts(artifact, whole) if as_trained else whole
     trusted = merged.without(labels.cell for labels in artifact.manifest.contradicted)
     asked = np.isin(np.array(merged.datasets), wanted)
     n_kept = int(merged.observed[asked].sum())
+    n_later = int(whole.observed[np.isin(np.array(whole.datasets), wanted)].sum()) - n_kept
     skipped = {
         "LLM not in the artifact": n_strange,
         "no verdict could be read from the answer": unparsed,
-        "answer to a prompt that another data set holds too": n_wanted - n_kept,
+        "answer to a prompt that another data set holds too": n_wanted - n_kept - n_later,
+        "answer to a prompt that only LLMs answered that joined by `add`": n_later,
         "far below a published score or worse than guessing, so that its format failed": (
             n_kept - int(trusted.observed[asked].sum())
         ),
@@ -328,6 +332,21 @@ def _align(matrix: CorrectnessMatrix, llm_ids: Sequence[str]) -> CorrectnessMatr
         counted=matrix.counted[:, source] & present,
     )
     return wide.select_prompts(np.flatnonzero(wide.observed.any(axis=1)))
+
+
+def _without_later_prompts(artifact: Artifact, matrix: CorrectnessMatrix) -> CorrectnessMatrix:
+    """The matrix without those prompts of training sets that no LLM answered but such as joined after training."""
+    added = _added_llms(artifact)
+    if not added:
+        return matrix
+    learned_from = [source.name for source in artifact.manifest.data]
+    others = matrix.observed[:, ~np.isin(np.array(matrix.llm_ids), added)].any(axis=1)
+    return matrix.select_prompts(np.flatnonzero(others | ~np.isin(np.array(matrix.datasets), learned_from)))
+
+
+def _added_llms(artifact: Artifact) -> list[str]:
+    """LLMs that joined after training, from answers nobody set aside."""
+    return [llm for llm in str(artifact.manifest.training.get("added_llms") or "").split(", ") if llm]
 
 
 def _missing_training_sets(artifact: Artifact, folders: Sequence[Path]) -> list[Path]:
@@ -416,10 +435,8 @@ def _of_training(artifact: Artifact, matrix: CorrectnessMatrix, split: str) -> t
 
 
 def _of_added_llms(artifact: Artifact, matrix: CorrectnessMatrix) -> tuple[str, ...]:
-    """LLMs that joined after training, from answers nobody set aside."""
-    added = str(artifact.manifest.training.get("added_llms") or "").split(", ")
     measured = np.array(matrix.llm_ids)[matrix.observed.any(axis=0)]
-    here = [llm for llm in added if llm in measured]
+    here = [llm for llm in _added_llms(artifact) if llm in measured]
     if not here:
         return ()
     return (f"{', '.join(here)} joined by `add`; measured on the answers it joined from, an LLM looks too well known.",)

@@ -145,7 +145,7 @@ def check(config: Path, host: str = "127.0.0.1", port: int = 4000) -> Checkup:
     try:
         served = applied(config)
     except EmbedLLMRouterError as error:
-        remedy = "name a weights folder of this version in artifact, or leave it out for the shipped one"
+        remedy = "mend what it says, or name other weights in artifact; without it, the shipped ones decide"
         found = (_of_error("weights", str(settings.artifact or "shipped"), error, remedy), *findings)
         return Checkup(str(config), None, (), _worst_first(found))
     arms = [one.live for one in served.arms.values()]

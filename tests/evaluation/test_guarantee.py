@@ -8,6 +8,7 @@ import pytest
 from synthetic import small_ngrams, small_table, write_set
 from typer.testing import CliRunner
 
+from embedllm_router.artifact import weights
 from embedllm_router.artifact.weights import load_artifact
 from embedllm_router.cli.plan import app
 from embedllm_router.cli.train import app as learning_app
@@ -52,6 +53,22 @@ def test_training_stores_a_guarantee_and_the_command_measures_the_same(place: Pa
     assert {name: (folder / name).read_bytes() for name in bare["files"]} == before
     assert json.loads(done.stdout)["artifact"] == measured.id
     assert (folder / "README.md").read_text().count("## Guarantee") == 1
+
+
+def test_weights_found_by_name_are_changed_where_they_are(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, elsewhere = tmp_path / "package", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    folder = shutil.copytree(place / "out", package / "weights" / "other")
+    bare = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**bare, "contract": []}))
+    monkeypatch.setattr(weights, "shipped_path", package.joinpath)
+    monkeypatch.chdir(elsewhere)
+    done = runner.invoke(app, ["guarantee", "--artifact", "weights/other", "--data", str(place / "topics"), "--json"])
+    assert done.exit_code == 0, done.output
+    assert load_artifact(folder).manifest.contract
+    assert not list(elsewhere.iterdir())
 
 
 def test_people_are_shown_what_was_measured(place: Path, tmp_path: Path) -> None:

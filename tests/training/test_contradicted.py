@@ -291,3 +291,20 @@ def test_an_llm_without_a_label_left_is_not_learned_and_the_split_is_found_again
     assert [source.n_prompts for source in manifest.data] == [240, 160]
     found = json.loads(run("evaluate", *data(broken), f"--artifact={broken / 'out'}", "--baselines=none", "--json"))
     assert found["skipped_labels"]["LLM not in the artifact"] == 500
+
+
+def test_it_can_be_added_from_other_answers_and_the_split_is_still_found_again(broken: Path) -> None:
+    """Of the training sets its labels are left out still, and so are the prompts that it alone had answered."""
+    write_set(broken / "new", n=60, seed=3)
+    file = broken / "new" / "results.parquet"
+    mine = pl.read_parquet(file).filter(pl.col("model") == min(SKILL)).with_columns(pl.lit("broken").alias("model"))
+    mine.write_parquet(file)
+    run("add", "broken", f"--data={broken / 'new'}", f"--artifact={broken / 'out'}", f"--out={broken / 'added'}")
+    manifest = load_artifact(broken / "added").manifest
+    assert manifest.contradicted == load_artifact(broken / "out").manifest.contradicted
+    assert "## Labels left out" in (broken / "added" / "README.md").read_text(encoding="utf-8")
+    found = json.loads(run("evaluate", *data(broken), f"--artifact={broken / 'added'}", "--baselines=none", "--json"))
+    skipped = {reason: n for reason, n in found["skipped_labels"].items() if "train or" not in reason}
+    n = sum(labels.n_labels for labels in manifest.contradicted)
+    assert sorted(skipped.values()) == [100, n - 100], "100 prompts it alone had answered"
+    assert any("joined by `add`" in reason for reason in skipped)

@@ -220,12 +220,17 @@ def test_the_command_prints_tables_and_json(workplace: Path, weights: Path, monk
     monkeypatch.setattr(encoding, "DEFAULT_NGRAMS", small)
     given = ["evaluate", f"--artifact={weights}", *(f"--data={workplace / name}" for name in NAMES), "--leave-out"]
     cache = f"--cache={workplace / 'cache'}"
+    entry = {"licence": "", "attribution": "", "asks": {"nowhere": {"chance": 0.2}}}
+    (workplace / "sources.json").write_text(json.dumps({"datasets": {NAMES[0]: entry}}))
+    given.append(f"--sources={workplace / 'sources.json'}")
     said = CliRunner().invoke(app, [*given, cache, "--json"])
     assert said.exit_code == 0, said.output
     found = json.loads(said.stdout)
     assert [one["name"] for one in found["sets"]] == sorted(NAMES)
     assert set(found["sets"][0]["predictors"]) == {"weights", "means", "knn"}
     assert found["constants"]["ability_share"] > 0
+    assert "the data do not have" in found["warnings"][0]
+    assert "the data do not have" in " ".join(said.stderr.split())
     shown = CliRunner().invoke(app, [*given, cache])
     assert shown.exit_code == 0, shown.output
     assert "log-loss on data sets left out of training" in shown.stdout

@@ -6,6 +6,7 @@ out, as are those that the data themselves mark as unread. Nothing is done where
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +22,7 @@ from embedllm_router.errors import DataError
 from embedllm_router.training.fit.facts import Asked, Source
 from embedllm_router.training.fit.published import Published
 
-__all__ = ["find_contradicted", "leave_out", "unchecked"]
+__all__ = ["find_contradicted", "leave_out", "unchecked", "unlearned"]
 
 _MIN_LABELS: Final = 30
 _FAR: Final = 1.5
@@ -112,6 +113,26 @@ def unchecked(matrix: CorrectnessMatrix, sources: Mapping[str, Source], publishe
             f"no whole score was published on benchmarks that the sources name ({_some(strange)}), so no label is "
             "compared with one there. Name benchmarks of scores.parquet; --published says where it is."
         )
+
+
+def unlearned(matrix: CorrectnessMatrix, contradicted: Sequence[ContradictedLabels], min_labels: int) -> Iterator[str]:
+    """Which LLMs `leave_out` takes out, since too few labels are left: for a user to know.
+
+    Args:
+        matrix: Before anything is left out.
+        contradicted: What is left out of it.
+        min_labels: Fewest graded answers of an LLM.
+    """
+    lost = Counter[str]()
+    for labels in contradicted:
+        lost[labels.llm] += labels.n_labels
+    for llm, n in sorted(lost.items()):
+        had = int(matrix.observed[:, matrix.llm_ids.index(llm)].sum())
+        if had - n < min_labels:
+            yield (
+                f"{llm} is not learned: {n} of its {had} labels are left out as far below a published score or below "
+                f"guessing, and --min-labels is {min_labels}."
+            )
 
 
 def _some(names: Sequence[str]) -> str:

@@ -5,8 +5,7 @@ decoder stay as they are.
 """
 
 import logging
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +37,7 @@ from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.prediction.text_features import STYLE_FEATURES
 from embedllm_router.training.fit.ability import kin_spec
 from embedllm_router.training.fit.benchmarks import with_benchmarks
-from embedllm_router.training.fit.contradicted import leave_out, unchecked
+from embedllm_router.training.fit.contradicted import leave_out, unchecked, unlearned
 from embedllm_router.training.fit.decoder import LearningData, Progress, Trained
 from embedllm_router.training.fit.description import Learned, describe, model_card, with_landmarks
 from embedllm_router.training.fit.distill import TokenTable
@@ -182,7 +181,7 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     matrix = chat_llms(merged.matrix, facts, min_labels)
     recipe = Recipe(encoder, facts, published, options, prompt_columns, tuple(ngrams))
     contradicted = recipe.contradicted(matrix)
-    said = [*unchecked(matrix, facts.sources, published), *_too_few(matrix, contradicted, min_labels)]
+    said = [*unchecked(matrix, facts.sources, published), *unlearned(matrix, contradicted, min_labels)]
     matrix = leave_out(matrix, contradicted, min_labels)
     if options.hedged:
         matrix = matrix.with_llms(llm for llm in unlabelled if llm not in matrix.llm_ids)
@@ -269,20 +268,6 @@ def _hedged(  # noqa: PLR0913, PLR0917 - everything a hedge is made of
     kin = kin_spec(form.parts.ability.kin, form.parts.features)
     learned = Learned(form.tensors(), len(form.parts.history), llms, broad, EXAM_DEVIATION, hedge, kin)
     return _Assembled(learned, form.found)
-
-
-def _too_few(matrix: CorrectnessMatrix, contradicted: Sequence[ContradictedLabels], min_labels: int) -> Iterator[str]:
-    """Which LLMs are not learned, since their labels are left out."""
-    lost = Counter[str]()
-    for labels in contradicted:
-        lost[labels.llm] += labels.n_labels
-    for llm, n in sorted(lost.items()):
-        had = int(matrix.observed[:, matrix.llm_ids.index(llm)].sum())
-        if had - n < min_labels:
-            yield (
-                f"{llm} is not learned: {n} of its {had} labels are left out as far below a published score or below "
-                f"guessing, and --min-labels is {min_labels}."
-            )
 
 
 def _warnings(artifact: Artifact, learned_from: LearningData) -> tuple[str, ...]:
