@@ -60,14 +60,14 @@ class HedgeConstants:
 
 
 USUAL_CONSTANTS: Final = HedgeConstants(
-    base=0.043,
-    ability_share=0.605,
-    difficulty_share=0.76,
-    common_share=0.165,
-    difference_share=0.62,
-    gate_bias=-0.388,
-    gate_weight=1.157,
-    temperature=1.289,
+    base=0.099,
+    ability_share=0.651,
+    difficulty_share=0.812,
+    common_share=0.215,
+    difference_share=0.456,
+    gate_bias=-0.531,
+    gate_weight=0.996,
+    temperature=1.212,
 )
 """Found on sixteen public data sets; see docs/experiments.md."""
 
