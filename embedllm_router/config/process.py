@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from platformdirs import user_state_path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from embedllm_router.config.folder import Folder
 from embedllm_router.prediction.remote_encoder import Endpoint
 
 __all__ = [
@@ -184,7 +185,7 @@ class EncoderSettings(_Group):
     """Name of the transformer in calls to the endpoint; None takes the name that the weights have."""
     api_key: SecretStr | None = None
     """Key of the endpoint, sent as a bearer token, such as `os.environ/TEI_KEY`; None sends none."""
-    folder: Path | None = None
+    folder: Folder | None = None
     """Folder of the transformer's files, such as `/models/all-mpnet-base-v2`; None finds them by the name that the
     weights have, in the cache of Hugging Face or, where its settings allow it, on the hub."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -233,21 +234,6 @@ class EncoderSettings(_Group):
         if parts.username is not None or parts.query or parts.fragment:
             raise ValueError("it is logged, so it may hold no user, password, ? or #: give the key in encoder.api_key")
         return endpoint
-
-    @field_validator("folder", mode="before")
-    @classmethod
-    def _is_named(cls, folder: object) -> object:
-        if isinstance(folder, str) and not folder.strip():
-            raise ValueError("expected a folder, found an empty name, which is the working directory: leave it out")
-        return folder
-
-    @field_validator("folder")
-    @classmethod
-    def _of_the_user(cls, folder: Path | None) -> Path | None:
-        try:
-            return folder and folder.expanduser()
-        except RuntimeError:
-            raise ValueError(f"{folder} begins with the home of a user who is not known here") from None
 
     @field_validator("api_key")
     @classmethod

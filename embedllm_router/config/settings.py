@@ -21,6 +21,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from embedllm_router.config.folder import Folder
 from embedllm_router.config.process import (
     AdaptationSettings,
     DashboardSettings,
@@ -92,7 +93,7 @@ _MOST_DEPTH = 100
 class RouterSettings(_Settings):
     """All settings of the plugin."""
 
-    artifact: Path | None = None
+    artifact: Folder | None = None
     """Weights folder, your own or one that ships with the package, such as `weights/mpnet`; None takes the shipped
     default."""
     encoder: EncoderSettings = EncoderSettings()

@@ -7,12 +7,12 @@ import difflib
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from embedllm_router.config.folder import Folder
 from embedllm_router.routing.budget import UTC, Budget, Guard, Per, Whose
 from embedllm_router.routing.decision import Exploration, Objective
 from embedllm_router.routing.overrides import FIELDS, PROFILES, Allowed
@@ -247,7 +247,7 @@ class RequestSettings(_Group):
 class ShadowSettings(ObjectiveSettings):
     """Other weights or another objective that also decide each request; their decision is recorded, never served."""
 
-    artifact: Path | None = None
+    artifact: Folder | None = None
     """Weights folder; None takes the weights of the live arm."""
 
     @model_validator(mode="after")

@@ -360,6 +360,19 @@ def test_a_baseline_must_be_a_candidate_and_the_nearest_one_is_named() -> None:
         assert read_settings({"virtual_models": models}).virtual_models["auto"].baseline == fine
 
 
+def test_weights_may_lie_in_the_users_home_and_have_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shadow = {"artifact": "~/new"}
+    models = {"auto": {"default": "mini", "shadow": shadow}}
+    found = read_settings({"artifact": "~/mine", "virtual_models": models})
+    assert found.artifact == tmp_path / "mine"
+    assert found.virtual_models["auto"].shadow is not None
+    assert found.virtual_models["auto"].shadow.artifact == tmp_path / "new"
+    for wrong, said in (("", "leave it out"), ("~nobody-of-that-name/mine", "not known here")):
+        with pytest.raises(ConfigError, match=f"artifact.*{said}"):
+            read_settings({"artifact": wrong, "virtual_models": models})
+
+
 def test_the_folder_of_a_transformer_may_lie_in_the_users_home_and_has_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
