@@ -9,6 +9,8 @@ import pytest
 from planted import NOVICE, SPRINTER, WIZARD, WORDS, planted_artifact
 from typer.testing import CliRunner, Result
 
+from embedllm_router.artifact.manifest import ContradictedLabels
+from embedllm_router.artifact.weights import load_artifact, save_artifact
 from embedllm_router.cli.main import app
 
 PLANTED = {
@@ -87,6 +89,27 @@ callback_settings:
     assert fields["baseline"]["judgement"]["better"]
     assert any("no answer in the data: coin (novice-1.5b)" in note for note in fields["notes"])
     assert fields["best"]["headline"].endswith("(among 2 of the 3 LLMs of the pool).")
+
+
+def test_an_llm_whose_labels_are_left_out_is_not_judged_and_the_verdict_says_why(place: Path, tmp_path: Path) -> None:
+    artifact = load_artifact(place / "weights")
+    doubted = ContradictedLabels(dataset="pays", category="*", llm=SPRINTER, n_labels=400, right=0, expected=0.25)
+    save_artifact(
+        tmp_path / "weights",
+        artifact.manifest.model_copy(update={"contradicted": (doubted,)}),
+        encoder=artifact.encoder,
+        decoder=artifact.decoder,
+        tokenizer_json=artifact.tokenizer_json,
+        model_card="",
+        landmarks=artifact.landmarks,
+    )
+    done = run(tmp_path, str(place / "pays"))
+    assert done.exit_code == 2
+    said = f"Not judged, labels far below a published score or below guessing are left out: {SPRINTER}."
+    assert said in " ".join(done.stderr.split())
+    other = orjson.loads(run(tmp_path, str(place / "use"), "--json").stdout)
+    assert {one["llm"] for one in other["llms"]} == {WIZARD, SPRINTER}, "only of that data set"
+    assert not any("left out" in note for note in other["notes"])
 
 
 def renamed(folder: Path, names: dict[str, str], out: Path) -> Path:

@@ -266,11 +266,23 @@ def _members(
     else:
         full = [PoolLLM(llm, llm) for llm, part in share.items() if part >= _NEARLY_ALL]
         members = [one for one in full if one.llm in priced]
-        left_out = {"no list price": [one for one in full if one.llm not in priced]}
+        left_out = {
+            "no list price": [one for one in full if one.llm not in priced],
+            "labels far below a published score or below guessing are left out": [
+                PoolLLM(llm, llm) for llm in _doubted(artifact, inputs) if share[llm] < _NEARLY_ALL
+            ],
+        }
     left_out = {reason: those for reason, those in left_out.items() if those}
     if len(members) < 2:  # noqa: PLR2004 - routing chooses between two
         raise DataError(_too_few(members, left_out, share, inputs.strangers))
     return members, left_out
+
+
+def _doubted(artifact: Artifact, inputs: Inputs) -> list[str]:
+    """LLMs of which labels on these data tell of formats, in the artifact's order."""
+    here = set(inputs.test.matrix.datasets)
+    doubted = {labels.llm for labels in artifact.manifest.contradicted if labels.dataset in here}
+    return [llm.id for llm in artifact.manifest.llms if llm.id in doubted]
 
 
 def _too_few(
