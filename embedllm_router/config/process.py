@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from platformdirs import user_state_path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from embedllm_router.config.folder import Folder
+from embedllm_router.config.paths import Folder
 from embedllm_router.prediction.remote_encoder import Endpoint
 
 __all__ = [

@@ -21,7 +21,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from embedllm_router.config.folder import Folder
+from embedllm_router.config.paths import Folder
 from embedllm_router.config.process import (
     AdaptationSettings,
     DashboardSettings,

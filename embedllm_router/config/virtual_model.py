@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from embedllm_router.config.folder import Folder
+from embedllm_router.config.paths import Folder
 from embedllm_router.routing.budget import UTC, Budget, Guard, Per, Whose
 from embedllm_router.routing.decision import Exploration, Objective
 from embedllm_router.routing.overrides import FIELDS, PROFILES, Allowed

@@ -1,4 +1,4 @@
-"""The type of a setting that names a folder to read: it may begin with `~`, and is never empty."""
+"""The type of a setting that names a folder to read: it may begin with `~` and is never empty."""
 
 from pathlib import Path
 from typing import Annotated
