@@ -33,7 +33,7 @@ from embedllm_router.training.add_llm import About, Newcomer, Population, expect
 from embedllm_router.training.fit.ability import Cells, Spreads, count_cells, fit_ability, kin_spec
 from embedllm_router.training.fit.benchmarks import fit_benchmarks, graded_llms
 from embedllm_router.training.fit.facts import find_llm_table, read_facts
-from embedllm_router.training.fit.published import Published, find_published, kinds, read_published
+from embedllm_router.training.fit.published import Published, find_published, kinds, read_published, whole_scores
 
 MIN_LABELS, MIN_SCORES, ANSWERS, DRAWS, MIN_CELL = 1_000, 5, 50, 5, 25
 Floats = NDArray[np.float64]
@@ -97,8 +97,7 @@ def headline_scores(artifact: Artifact, published: Published) -> dict[str, dict[
     """Scores on the benchmarks that the artifact knows, by LLM."""
     assert artifact.manifest.published is not None
     known = [one.name for one in artifact.manifest.published.benchmarks]
-    whole = published.scores.filter(pl.col("test") == pl.concat_str("benchmark", pl.lit("|")))
-    cells = whole.filter(pl.col("benchmark").is_in(known)).group_by("model", "benchmark").agg(pl.col("score").median())
+    cells = whole_scores(published.scores.filter(pl.col("benchmark").is_in(known)))
     found: dict[str, dict[str, float]] = defaultdict(dict)
     for model, benchmark, score in cells.sort("model", "benchmark").iter_rows():
         found[model][benchmark] = score

@@ -19,6 +19,7 @@ __all__ = [
     "FeedbackRecord",
     "RequestRecord",
     "bounded_id",
+    "storable",
     "storable_text",
 ]
 
@@ -26,6 +27,11 @@ LONGEST_ID = 1_024
 """Characters of an id. LiteLLM's own for Responses have some 450; an index of PostgreSQL takes 2,700 bytes."""
 
 _DIGEST_BYTES = 16
+
+
+def storable(value: object) -> object:
+    """A value as it is kept and found again: `storable_text` of a text, anything else as it is."""
+    return storable_text(value) if isinstance(value, str) else value
 
 
 def storable_text(text: str) -> str:

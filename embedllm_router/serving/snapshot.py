@@ -290,11 +290,10 @@ class LiveSnapshot:
         spec = artifact.manifest.encoder
         if not isinstance(spec, TransformerSpec):
             consequence = "prompts are embedded by the static encoder that the weights hold, and sent nowhere"
-            if settings.endpoint is not None:
-                self._log.warning("routing.encoder_not_needed", endpoint=settings.endpoint, consequence=consequence)
-            if settings.folder is not None:
-                folder = str(settings.folder)
-                self._log.warning("routing.encoder_not_needed", folder=folder, consequence=consequence)
+            places = {"endpoint": settings.endpoint, "folder": settings.folder}
+            given = {name: str(place) for name, place in places.items() if place is not None}
+            if given:
+                self._log.warning("routing.encoder_not_needed", **given, consequence=consequence)
             return load_encoder(artifact)
         name = encoder_id(artifact.manifest), settings
         queue = self._encoders.get(name)

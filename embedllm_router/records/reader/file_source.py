@@ -19,7 +19,7 @@ import duckdb
 
 from embedllm_router.errors import DataError, EmbedLLMRouterError
 from embedllm_router.records.reader.source import Limits, is_bucket
-from embedllm_router.records.schema import CANDIDATE_COLUMNS, FEEDBACK_COLUMNS, REQUEST_COLUMNS, storable_text
+from embedllm_router.records.schema import CANDIDATE_COLUMNS, FEEDBACK_COLUMNS, REQUEST_COLUMNS, storable
 from embedllm_router.records.writer.segments import MERGED, OPEN, REJECTED, SEALED, named, superseded
 
 __all__ = ["FileSource", "RecordFiles", "location", "record_files", "view"]
@@ -182,11 +182,7 @@ class FileSource:
         Raises:
             DataError: A file is damaged.
         """
-        used = {
-            name: storable_text(value) if isinstance(value, str) else value
-            for name, value in (parameters or {}).items()
-            if re.search(rf"\${name}\b", sql)
-        }
+        used = {name: storable(value) for name, value in (parameters or {}).items() if re.search(rf"\${name}\b", sql)}
         for attempt in range(_ATTEMPTS):
             files = self.files()
             try:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, Final, Literal
 
 from embedllm_router.errors import ConfigError, DataError
-from embedllm_router.records.schema import CANDIDATE_COLUMNS, storable_text
+from embedllm_router.records.schema import CANDIDATE_COLUMNS, storable
 
 try:
     import sqlalchemy
@@ -60,7 +60,7 @@ class PostgresSource:
 
     def rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
         """Runs a query; see `RecordSource.rows`."""
-        given = {name: _storable(value) for name, value in (parameters or {}).items()}
+        given = {name: storable(value) for name, value in (parameters or {}).items()}
         try:
             with self._engine.connect() as connection:
                 result = connection.exec_driver_sql(_driver_sql(sql), given or {"": None})
@@ -83,10 +83,6 @@ def _driver_sql(sql: str) -> str:
     sql = _WEIGHED.sub(rf"\1 {_CANDIDATES}", sql)
     sql = _PLACES.sub(lambda found: f"{found[1]} {_VIEWS[found[2].lower()]}", sql)
     return re.sub(r"\$(\w+)", r"%(\1)s", sql.replace("%", "%%"))
-
-
-def _storable(value: object) -> object:
-    return storable_text(value) if isinstance(value, str) else value
 
 
 def _plain(value: object) -> object:

@@ -19,6 +19,7 @@ from embedllm_router.artifact.kin import years_of
 from embedllm_router.artifact.manifest import BenchmarkSpec, LearnedLLM, Manifest, PublishedSpec
 from embedllm_router.artifact.published import SCORE_BOUNDS
 from embedllm_router.artifact.weights import Tensors
+from embedllm_router.training.fit.published import whole_scores
 
 __all__ = ["Graded", "fit_benchmarks", "graded_llms", "with_benchmarks"]
 
@@ -79,9 +80,7 @@ def fit_benchmarks(scores: pl.DataFrame, graded: Mapping[str, Graded]) -> Publis
     Returns:
         All benchmarks with scores of ten of these LLMs or more; None where there is none.
     """
-    whole = scores.filter(pl.col("test") == pl.concat_str("benchmark", pl.lit("|")))
-    of_graded = whole.filter(pl.col("model").is_in(list(graded)))
-    medians = of_graded.group_by("model", "benchmark").agg(pl.col("score").median())
+    medians = whole_scores(scores.filter(pl.col("model").is_in(list(graded))))
     kept = medians.filter(pl.len().over("benchmark") >= _MIN_LLMS)
     if not kept.height:
         return None

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import polars as pl
 from scipy.stats import binom
 
+from embedllm_router._stats import logit
 from embedllm_router.artifact.manifest import ContradictedLabels
 from embedllm_router.artifact.published import SCORE_BOUNDS
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.errors import DataError
 from embedllm_router.training.fit.facts import Asked, Source
-from embedllm_router.training.fit.published import Published
+from embedllm_router.training.fit.published import Published, whole_scores
 
-__all__ = ["find_contradicted", "leave_out", "unchecked", "unlearned"]
+__all__ = ["Trusted", "find_contradicted", "leave_out", "trusted", "unchecked"]
 
 _MIN_LABELS: Final = 30
 _FAR: Final = 1.5
@@ -31,6 +31,38 @@ is 0.73 against 0.38, more than prompting, number of examples and reasoning expl
 _SURE: Final = 3.0  # standard errors of the share right
 _SHOWN: Final = 5  # names in a warning
 _BY_LUCK: Final = 1e-3  # a share below chance that guessing reaches less often than this
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """What is learned from, and judged by.
+
+    Attributes:
+        matrix: Without labels that tell of formats; see `leave_out`.
+        contradicted: Those labels.
+        warnings: What a user must know of it.
+    """
+
+    matrix: CorrectnessMatrix
+    contradicted: tuple[ContradictedLabels, ...]
+    warnings: tuple[str, ...]
+
+
+def trusted(matrix: CorrectnessMatrix, sources: Mapping[str, Source], published: Published, min_labels: int) -> Trusted:
+    """Finds labels that tell of formats and leaves them out.
+
+    Args:
+        matrix: Of LLMs that have enough labels.
+        sources: See `find_contradicted`, likewise the next.
+        published: Scores.
+        min_labels: Fewest graded answers of an LLM.
+
+    Raises:
+        DataError: No LLM is left.
+    """
+    contradicted = find_contradicted(matrix, sources, published)
+    said = (*unchecked(matrix, sources, published), *_unlearned(matrix, contradicted, min_labels))
+    return Trusted(leave_out(matrix, contradicted, min_labels), contradicted, said)
 
 
 def find_contradicted(
@@ -47,7 +79,7 @@ def find_contradicted(
         In the order of data sets, categories and LLMs. Where categories overlap, the narrowest comes first, and a wider
         one is judged by the labels that are left: each label is found at most once.
     """
-    scores = _whole_scores(published.scores)
+    scores = _by_llm_and_benchmark(published)
     return tuple(
         labels
         for name in dict.fromkeys(matrix.datasets)
@@ -93,7 +125,7 @@ def unchecked(matrix: CorrectnessMatrix, sources: Mapping[str, Source], publishe
         sources: Say what a category asks.
         published: Scores.
     """
-    known = {benchmark for _, benchmark in _whole_scores(published.scores)}
+    known = {benchmark for _, benchmark in _by_llm_and_benchmark(published)}
     asks = [
         (name, *one) for name in dict.fromkeys(matrix.datasets) if name in sources for one in sources[name].asks.items()
     ]
@@ -115,14 +147,8 @@ def unchecked(matrix: CorrectnessMatrix, sources: Mapping[str, Source], publishe
         )
 
 
-def unlearned(matrix: CorrectnessMatrix, contradicted: Sequence[ContradictedLabels], min_labels: int) -> Iterator[str]:
-    """Which LLMs `leave_out` takes out, since too few labels are left: for a user to know.
-
-    Args:
-        matrix: Before anything is left out.
-        contradicted: What is left out of it.
-        min_labels: Fewest graded answers of an LLM.
-    """
+def _unlearned(matrix: CorrectnessMatrix, contradicted: Sequence[ContradictedLabels], min_labels: int) -> Iterator[str]:
+    """Which LLMs `leave_out` takes out of a matrix, since too few labels are left: for a user to know."""
     lost = Counter[str]()
     for labels in contradicted:
         lost[labels.llm] += labels.n_labels
@@ -158,11 +184,8 @@ def _breadth(category: str) -> tuple[bool, int]:
     return category == "*", -category.count("/")
 
 
-def _whole_scores(scores: pl.DataFrame) -> _Scores:
-    """Median score by LLM and benchmark; scores on parts of a benchmark are not read."""
-    whole = scores.filter(pl.col("test") == pl.concat_str("benchmark", pl.lit("|")))
-    medians = whole.group_by("model", "benchmark").agg(pl.col("score").median())
-    return {(model, benchmark): score for model, benchmark, score in medians.iter_rows()}
+def _by_llm_and_benchmark(published: Published) -> _Scores:
+    return {(llm, benchmark): score for llm, benchmark, score in whole_scores(published.scores).iter_rows()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,13 +226,12 @@ def _contradicted_score(llm: str, right: int, n: int, asked: Asked, scores: _Sco
     gap = max(_FAR, _SURE / math.sqrt(n * share * (1 - share)))
     for benchmark in asked.benchmarks:
         score = scores.get((llm, benchmark))
-        if score is not None and _log_odds(np.clip(score, *SCORE_BOUNDS)) - _log_odds(share) > gap:
+        if score is None:
+            continue
+        above, below = logit(np.array([np.clip(score, *SCORE_BOUNDS), share]))
+        if above - below > gap:
             return benchmark, score
     return None
-
-
-def _log_odds(share: float) -> float:
-    return math.log(share / (1 - share))
 
 
 def _unlucky(right: int, n: int, asked: Asked) -> tuple[None, float] | None:

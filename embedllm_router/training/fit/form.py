@@ -8,12 +8,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from embedllm_router.artifact.manifest import ContradictedLabels, NgramSpec
+from embedllm_router.artifact.manifest import NgramSpec
 from embedllm_router.data.matrix import CorrectnessMatrix
 from embedllm_router.data.split import Split
 from embedllm_router.errors import DataError
 from embedllm_router.prediction.loading import WholeEncoder
-from embedllm_router.training.fit.contradicted import find_contradicted
 from embedllm_router.training.fit.decoder import LearningData, Progress
 from embedllm_router.training.fit.distill import TokenTable
 from embedllm_router.training.fit.encoding import BroadColumns, ReadyEncoder, encode_copies, prepare_encoder
@@ -99,10 +98,6 @@ class Recipe:
     options: TrainingOptions
     prompt_columns: int
     ngrams: tuple[NgramSpec, ...]
-
-    def contradicted(self, matrix: CorrectnessMatrix) -> tuple[ContradictedLabels, ...]:
-        """Labels that tell of formats and not of LLMs; see `contradicted.find_contradicted`."""
-        return find_contradicted(matrix, self.facts.sources, self.published)
 
     def encoder_for(self, prompts: Sequence[str]) -> ReadyEncoder:
         """The encoder with what these training prompts add to it."""

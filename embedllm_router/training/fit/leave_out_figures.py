@@ -22,7 +22,7 @@ from embedllm_router.errors import DataError
 from embedllm_router.evaluation.frontier import Costs, choose, price_answers
 from embedllm_router.evaluation.inputs import Pool, find_pools
 from embedllm_router.evaluation.metrics import auc
-from embedllm_router.training.fit.contradicted import leave_out, unchecked, unlearned
+from embedllm_router.training.fit.contradicted import trusted
 from embedllm_router.training.fit.decoder import Progress
 from embedllm_router.training.fit.description import learned_llms
 from embedllm_router.training.fit.facts import UNRECORDED_TOKENS, log_output_tokens
@@ -351,12 +351,8 @@ def measure_left_out(  # noqa: PLR0913 - data, a recipe and where
     matrix = chat_llms(
         merge_folders(folders, OnConflict.MEAN, max_prompts=max_prompts).matrix, recipe.facts, min_labels
     )
-    contradicted = recipe.contradicted(matrix)
-    said = (
-        *unchecked(matrix, recipe.facts.sources, recipe.published),
-        *unlearned(matrix, contradicted, min_labels),
-    )
-    matrix = leave_out(matrix, contradicted, min_labels)
+    known = trusted(matrix, recipe.facts.sources, recipe.published, min_labels)
+    matrix = known.matrix
     recipe = replace(recipe, facts=with_listed_prices(recipe.facts, recipe.published, matrix.llm_ids))
     runs = leave_each_out(matrix, recipe, options, cache=cache, progress=progress)
     if not runs:
@@ -367,7 +363,7 @@ def measure_left_out(  # noqa: PLR0913 - data, a recipe and where
         sets=tuple(measure_set(run, own, weight) for run, own in pairs),
         routed={run.name: route_set(run, predictions(run, own, weight), matrix, recipe) for run, own in pairs},
         constants=found_constants(runs, weight),
-        warnings=said,
+        warnings=known.warnings,
     )
 
 

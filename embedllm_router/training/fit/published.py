@@ -33,7 +33,7 @@ from embedllm_router.data.folder import find_beside
 from embedllm_router.errors import DataError
 from embedllm_router.training.fit.facts import Facts, Price
 
-__all__ = ["Listing", "Published", "find_published", "kinds", "read_published", "with_listed_prices"]
+__all__ = ["Listing", "Published", "find_published", "kinds", "read_published", "whole_scores", "with_listed_prices"]
 
 _MIN_LLMS: Final = 10  # a benchmark of fewer says more about who was chosen than about who is good
 _ROUNDS: Final = 40
@@ -110,6 +110,19 @@ class Published:
         _, test = np.unique(cells["test"].to_numpy(), return_inverse=True)
         y = logit(np.clip(cells["score"].to_numpy().astype(np.float64), *_CLIP))
         return dict(zip(models.tolist(), _first_factor(llm, test, y).tolist(), strict=True))
+
+
+def whole_scores(scores: pl.DataFrame) -> pl.DataFrame:
+    """The median score of each LLM on each benchmark; scores on parts of a benchmark are not read.
+
+    Args:
+        scores: As `Published.scores`.
+
+    Returns:
+        Columns model, benchmark and score, in no order.
+    """
+    whole = scores.filter(pl.col("test") == pl.concat_str("benchmark", pl.lit("|")))
+    return whole.group_by("model", "benchmark").agg(pl.col("score").median())
 
 
 _NO_CHAT: Final = re.compile(

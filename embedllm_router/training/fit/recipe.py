@@ -37,7 +37,7 @@ from embedllm_router.prediction.scorer import Scorer
 from embedllm_router.prediction.text_features import STYLE_FEATURES
 from embedllm_router.training.fit.ability import kin_spec
 from embedllm_router.training.fit.benchmarks import with_benchmarks
-from embedllm_router.training.fit.contradicted import leave_out, unchecked, unlearned
+from embedllm_router.training.fit.contradicted import trusted
 from embedllm_router.training.fit.decoder import LearningData, Progress, Trained
 from embedllm_router.training.fit.description import Learned, describe, model_card, with_landmarks
 from embedllm_router.training.fit.distill import TokenTable
@@ -178,18 +178,15 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
     published = published or Published()
     merged = merge_folders(folders, on_conflict, max_prompts=max_prompts)
     facts = with_listed_prices(facts, published, merged.matrix.llm_ids)
-    matrix = chat_llms(merged.matrix, facts, min_labels)
     recipe = Recipe(encoder, facts, published, options, prompt_columns, tuple(ngrams))
-    contradicted = recipe.contradicted(matrix)
-    said = [*unchecked(matrix, facts.sources, published), *unlearned(matrix, contradicted, min_labels)]
-    matrix = leave_out(matrix, contradicted, min_labels)
+    known = trusted(chat_llms(merged.matrix, facts, min_labels), facts.sources, published, min_labels)
+    matrix = known.matrix
     if options.hedged:
         matrix = matrix.with_llms(llm for llm in unlabelled if llm not in matrix.llm_ids)
     split = _split(matrix, split_seed, split_first)
     made = recipe.encoder_for([matrix.prompts[i] for i in split.train])
-    domains = {folder.resolve().name: find_set_facts(folder).domain for folder in folders}
     x = encode_prompts(made.encoder, matrix.prompts, progress=progress)
-    ready = _Ready(matrix, split, made, x, domains, contradicted)
+    ready = _Ready(matrix, split, made, x, _domains(folders), known.contradicted)
     team = team or Team()
     data = recipe.learning_data(matrix, ready.x, split, made, progress=progress)
     llms = recipe.known_llms(matrix.llm_ids)
@@ -202,10 +199,14 @@ def learn(  # noqa: PLR0913 - the ingredients of a recipe
         learned = _plain(ready, llms, trained)
     if team.rank or learned is None:
         return None
-    how = _how(split_seed, on_conflict, max_prompts, split_first)
-    artifact = _write(out, ready, recipe, learned, how, command)
+    artifact = _write(out, ready, recipe, learned, _how(split_seed, on_conflict, max_prompts, split_first), command)
     checkpoint.remove()  # not before: what cannot be written is not lost
-    return LearnedArtifact(artifact, artifact.manifest.metrics, merged, (*said, *_warnings(artifact, data)))
+    return LearnedArtifact(artifact, artifact.manifest.metrics, merged, (*known.warnings, *_warnings(artifact, data)))
+
+
+def _domains(folders: Sequence[Path]) -> dict[str, str]:
+    """What each data set is about, by its name."""
+    return {folder.resolve().name: find_set_facts(folder).domain for folder in folders}
 
 
 def _how(
